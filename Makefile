@@ -1,0 +1,42 @@
+# One command each: make search | train | test | bench | tensorboard. The first one installs.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: search train test bench tensorboard lint format install clean
+
+search: .venv/installed  ## search for a cell (make search ARGS="method=darts")
+	$(BIN)/python search.py $(ARGS)
+
+train: .venv/installed  ## retrain the newest searched cell
+	$(BIN)/python train.py $(ARGS)
+
+test: .venv/installed  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/installed  ## measure; prints the tables of docs/benchmarks.md
+	$(BIN)/python -m benchmarks $(ARGS)
+
+tensorboard: .venv/installed  ## look at the curves of every run under outputs/
+	$(BIN)/tensorboard --logdir outputs $(ARGS)
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit("darts_gdas needs Python 3.10 to 3.13, this is %d.%d; choose one with: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv
