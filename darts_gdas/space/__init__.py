@@ -1,0 +1,15 @@
+"""What can be built: search spaces and genotypes, as plain values. Imports no torch."""
+
+from darts_gdas.space.cell import DARTS_CANDIDATES, NONE, CellSpace, SearchSpace
+from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
+
+__all__ = [
+    "DARTS_CANDIDATES",
+    "NONE",
+    "CellGenotype",
+    "CellSpace",
+    "Edge",
+    "Genotype",
+    "SearchSpace",
+    "published_names",
+]

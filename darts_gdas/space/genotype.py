@@ -1,0 +1,211 @@
+"""Genotypes: the discrete cells that a search returns and a retraining builds."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from darts_gdas.space.frozen import FrozenDict
+
+PUBLISHED = resources.files("darts_gdas.space") / "published"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One operation applied to one earlier state of the cell.
+
+    Attributes:
+        op: Name of the operation, a key of `darts_gdas.nets.OPERATIONS`.
+        source: State that is read: the cell's inputs come first (0 is c_{k-2}, 1 is c_{k-1}),
+            then the nodes in order.
+    """
+
+    op: str
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellGenotype:
+    """One discrete cell: what each node sums, and which states leave the cell.
+
+    A node may read one state twice and may read any number of states (NASNet's and AmoebaNet's
+    cells do); "two distinct inputs per node" is a rule of derivation, not of what a cell may be.
+
+    Attributes:
+        nodes: The edges into each node, in node order. Node i is state `num_inputs + i`.
+        output: The states that are concatenated, as state indices; nodes only.
+        num_inputs: Number of states that enter the cell.
+    """
+
+    nodes: tuple[tuple[Edge, ...], ...]
+    output: tuple[int, ...]
+    num_inputs: int = 2
+
+    def __post_init__(self) -> None:
+        if self.num_inputs < 1 or not self.nodes:
+            raise ValueError(
+                "a cell needs at least one input and one node, "
+                f"got {self.num_inputs} inputs and {len(self.nodes)} nodes"
+            )
+        for node, edges in enumerate(self.nodes):
+            self._check_node(node, edges)
+        states = range(self.num_inputs, self.num_inputs + len(self.nodes))
+        if not self.output or len(set(self.output)) < len(self.output):
+            raise ValueError(f"output must name distinct states, got {list(self.output)}")
+        if not set(self.output) <= set(states):
+            raise ValueError(
+                f"output may only name the nodes' states {states[0]}..{states[-1]}, "
+                f"got {list(self.output)}"
+            )
+
+    def _check_node(self, node: int, edges: tuple[Edge, ...]) -> None:
+        if not edges:
+            raise ValueError(f"node {node} has no edge; every node reads at least one state")
+        for edge in edges:
+            if not 0 <= edge.source < self.num_inputs + node:
+                raise ValueError(
+                    f"node {node} reads state {edge.source}, but only states "
+                    f"0..{self.num_inputs + node - 1} exist before it"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, ready for JSON."""
+        return {
+            "inputs": self.num_inputs,
+            "nodes": [[[edge.op, edge.source] for edge in edges] for edges in self.nodes],
+            "output": list(self.output),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "CellGenotype":
+        """The inverse of `to_dict`; a malformed value is a `ValueError` that says where."""
+        _require_keys(data, {"inputs", "nodes", "output"}, "a cell")
+        nodes = tuple(
+            tuple(_edge_from_list(edge, node) for edge in _list(edges, f"node {node}"))
+            for node, edges in enumerate(_list(data["nodes"], "nodes"))
+        )
+        output = tuple(_integer(state, "output") for state in _list(data["output"], "output"))
+        return cls(nodes, output, _integer(data["inputs"], "inputs"))
+
+
+@dataclass(frozen=True, slots=True)
+class Genotype:
+    """A discrete architecture: one cell per kind. A value: hashable, comparable, JSON in and out.
+
+    Attributes:
+        cells: The cell of each kind, "normal" and "reduce" in the DARTS space.
+
+    Example:
+        >>> genotype = Genotype.load("DARTS_V2")
+        >>> genotype.cells["normal"].nodes[0]
+        (Edge(op='sep_conv_3x3', source=0), Edge(op='sep_conv_3x3', source=1))
+        >>> Genotype.from_json(genotype.to_json()) == genotype
+        True
+    """
+
+    cells: Mapping[str, CellGenotype]
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise ValueError("a genotype needs at least one cell")
+        object.__setattr__(self, "cells", FrozenDict(self.cells))
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Names of all operations in use."""
+        return frozenset(
+            edge.op for cell in self.cells.values() for edges in cell.nodes for edge in edges
+        )
+
+    def to_json(self) -> str:
+        """A JSON text with one line per node."""
+        kinds = (f'"{kind}": {_cell_json(cell)}' for kind, cell in self.cells.items())
+        return '{"cells": {\n  ' + ",\n  ".join(kinds) + "\n}}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Genotype":
+        """Read `to_json`'s text.
+
+        Raises:
+            ValueError: If the text is not JSON or not a valid genotype; the message says where.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON: {error}") from None
+        _require_keys(data, {"cells"}, "a genotype")
+        if not isinstance(data["cells"], dict):
+            raise ValueError(f"cells must map kinds to cells, got {data['cells']!r}")
+        cells = {}
+        for kind, cell in data["cells"].items():
+            try:
+                cells[kind] = CellGenotype.from_dict(cell)
+            except ValueError as error:
+                raise ValueError(f"cell {kind!r}: {error}") from None
+        return cls(cells)
+
+    @classmethod
+    def load(cls, source: str | Path) -> "Genotype":
+        """A published genotype by name, or one from a file.
+
+        Args:
+            source: A name out of `published_names()`, a path to a `genotype.json`, or a run
+                folder that holds one.
+
+        Raises:
+            ValueError: If it is neither, or the file is not a valid genotype.
+        """
+        if str(source) in published_names():
+            return cls.from_json((PUBLISHED / f"{source}.json").read_text())
+        path = Path(source)
+        path = path / "genotype.json" if path.is_dir() else path
+        if not path.is_file():
+            raise ValueError(
+                f"genotype {str(source)!r} is neither a file nor a published name "
+                f"({', '.join(published_names())})"
+            )
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (ValueError, UnicodeDecodeError) as error:
+            raise ValueError(f"genotype {str(path)!r}: {error}") from None
+
+
+def published_names() -> tuple[str, ...]:
+    """Names that `Genotype.load` knows without a file, sorted."""
+    files = (Path(str(file)) for file in PUBLISHED.iterdir())
+    return tuple(sorted(file.stem for file in files if file.suffix == ".json"))
+
+
+def _cell_json(cell: CellGenotype) -> str:
+    data = cell.to_dict()
+    nodes = ",\n    ".join(json.dumps(edges) for edges in data["nodes"])
+    return (
+        f'{{"inputs": {data["inputs"]}, "nodes": [\n    {nodes}\n  ], '
+        f'"output": {json.dumps(data["output"])}}}'
+    )
+
+
+def _require_keys(data: Any, keys: set[str], what: str) -> None:
+    if not isinstance(data, Mapping) or set(data) != keys:
+        got = sorted(data) if isinstance(data, Mapping) else repr(data)
+        raise ValueError(f"{what} has exactly the keys {sorted(keys)}, got {got}")
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where} must be a list, got {value!r}")
+    return value
+
+
+def _integer(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{where} must hold whole numbers, got {value!r}")
+    return value
+
+
+def _edge_from_list(value: Any, node: int) -> Edge:
+    if not (isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)):
+        raise ValueError(f"node {node}: an edge is [operation, source state], got {value!r}")
+    return Edge(value[0], _integer(value[1], f"node {node}"))
