@@ -1,0 +1,20 @@
+"""How a cell is built: torch modules, no training."""
+
+from darts_gdas.nets.cost import count_multiply_adds, count_parameters
+from darts_gdas.nets.derived import DerivedNet
+from darts_gdas.nets.layout import Layout, Stem
+from darts_gdas.nets.mixture import CellMixture, Mixture
+from darts_gdas.nets.operations import OPERATIONS
+from darts_gdas.nets.supernet import SuperNet
+
+__all__ = [
+    "OPERATIONS",
+    "CellMixture",
+    "DerivedNet",
+    "Layout",
+    "Mixture",
+    "Stem",
+    "SuperNet",
+    "count_multiply_adds",
+    "count_parameters",
+]
