@@ -1,0 +1,31 @@
+"""How a cell is searched: functions of weights and mixture."""
+
+from darts_gdas.search.diagnostics import entropy, skip_share
+from darts_gdas.search.discretize import ArgMax, Discretizer
+from darts_gdas.search.hypergradient import (
+    Bilevel,
+    FirstOrder,
+    Hypergradient,
+    SGDStep,
+    Unrolled,
+    UnrolledExact,
+)
+from darts_gdas.search.relaxation import ArchParameters, GumbelHard, Linear, Relaxation, Softmax
+
+__all__ = [
+    "ArchParameters",
+    "ArgMax",
+    "Bilevel",
+    "Discretizer",
+    "FirstOrder",
+    "GumbelHard",
+    "Hypergradient",
+    "Linear",
+    "Relaxation",
+    "SGDStep",
+    "Softmax",
+    "Unrolled",
+    "UnrolledExact",
+    "entropy",
+    "skip_share",
+]

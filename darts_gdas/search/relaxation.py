@@ -1,0 +1,199 @@
+"""Relaxations: from architecture parameters to the mixture that a supernet runs with."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from darts_gdas.nets import CellMixture, Mixture
+from darts_gdas.space import SearchSpace
+
+
+class ArchParameters(nn.Module):
+    """The alphas: one logit per kind of cell, edge and candidate.
+
+    They live outside the supernet, so no weight optimiser, decay or clipping ever sees them.
+
+    Args:
+        space: Determines the shapes.
+        scale: Standard deviation of the initial logits. Liu et al. use 1e-3.
+        generator: CPU generator of the initial logits; None is torch's global one.
+
+    Attributes:
+        logits: Parameters [edges, candidates] by kind.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, scale: float = 1e-3, generator: Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.space = space
+        self.logits = nn.ParameterDict()
+        for kind, cell in space.cells.items():
+            shape = (len(cell.edges), cell.num_candidates)
+            self.logits[kind] = nn.Parameter(scale * torch.randn(shape, generator=generator))
+            absent = [
+                [i >= len(names) for i in range(cell.num_candidates)] for names in cell.candidates
+            ]
+            self.register_buffer(f"absent_{kind}", torch.tensor(absent), persistent=False)
+
+    def stacked(self) -> Float[Tensor, "edges candidates"]:
+        """All kinds below each other; a candidate that an edge does not have is -inf."""
+        width = max(cell.num_candidates for cell in self.space.cells.values())
+        rows = []
+        for kind, logits in self.logits.items():
+            masked = logits.masked_fill(self.get_buffer(f"absent_{kind}"), -torch.inf)
+            rows.append(F.pad(masked, (0, width - masked.shape[1]), value=-torch.inf))
+        return torch.cat(rows)
+
+    def unstack(self, weights: Tensor, active: tuple[int, ...] | None = None) -> Mixture:
+        """The mixture whose cells are the rows of `weights`, laid out as by `stacked`."""
+        cells, start = {}, 0
+        for kind, cell in self.space.cells.items():
+            rows = slice(start, start + len(cell.edges))
+            cells[kind] = CellMixture(
+                weights[rows, : cell.num_candidates],
+                active=None if active is None else active[rows],
+            )
+            start = rows.stop
+        return Mixture(cells)
+
+
+@dataclass
+class Linear:
+    """A number that moves from `start` at progress 0 to `end` at progress 1."""
+
+    start: float
+    end: float
+
+    def __call__(self, progress: float) -> float:
+        """The number at a progress in [0, 1]."""
+        return self.start + progress * (self.end - self.start)
+
+
+@dataclass
+class Relaxation(ABC):
+    """How continuous logits become the weights of the candidate operations."""
+
+    def __call__(
+        self, arch: ArchParameters, *, progress: float = 0.0, rng: Generator | None = None
+    ) -> Mixture:
+        """A mixture for one step, differentiable in the alphas.
+
+        One call serves all cells, all evaluations within a step and all ranks.
+
+        Args:
+            arch: The alphas.
+            progress: Share of the search that is done, in [0, 1].
+            rng: CPU generator of the noise; all ranks must hold it in the same state. None draws
+                no noise: the most likely mixture.
+        """
+        weights, active = self.relax(arch.stacked(), progress=progress, rng=rng)
+        return arch.unstack(weights, active)
+
+    def expected(self, arch: ArchParameters) -> Mixture:
+        """The mean mixture over the noise, detached: what is shown and what is discretised."""
+        return arch.unstack(self.expectation(arch.stacked().detach()))
+
+    def settings(self, progress: float) -> dict[str, float]:
+        """Numbers worth a curve at this progress, by name."""
+        return {
+            name: value(progress) for name, value in vars(self).items() if isinstance(value, Linear)
+        }
+
+    @abstractmethod
+    def relax(
+        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
+    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+        """Weights per candidate and, if sparse, the one to run per edge (on the host)."""
+
+    @abstractmethod
+    def expectation(
+        self, logits: Float[Tensor, "edges candidates"]
+    ) -> Float[Tensor, "edges candidates"]:
+        """The weights' mean over the noise: each row is a distribution over candidates."""
+
+
+@dataclass
+class Softmax(Relaxation):
+    """Every candidate, weighted by a softmax over its edge (DARTS).
+
+    Example:
+        >>> weights, active = Softmax().relax(torch.zeros(1, 4), progress=0.0, rng=None)
+        >>> weights
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+
+    Reference:
+        Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, eq. (2).
+    """
+
+    def relax(
+        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
+    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+        """Softmax over each row; neither progress nor noise plays a part."""
+        return logits.softmax(-1), None
+
+    def expectation(
+        self, logits: Float[Tensor, "edges candidates"]
+    ) -> Float[Tensor, "edges candidates"]:
+        """The softmax itself."""
+        return logits.softmax(-1)
+
+
+@dataclass
+class GumbelHard(Relaxation):
+    """One sampled operation per edge, straight-through gradient (GDAS).
+
+    The value is exactly one-hot; the gradient is that of the tempered softmax, through the
+    sampled candidate alone, because only that one runs: dL/da = <G, o_k(x)> dp_k/da. So a step
+    costs the time and memory of a single path. All ranks must hold `rng` in the same state, or
+    they train different paths.
+
+    Attributes:
+        tau: Softmax temperature over progress. The paper anneals 10 to 0.1. It changes the
+            gradient alone: the law of the sample is softmax(logits) at any temperature.
+
+    Reference:
+        Dong and Yang, CVPR 2019, https://arxiv.org/abs/1910.04465, section 3.2, eq. (3)-(6).
+    """
+
+    tau: Linear = field(default_factory=lambda: Linear(10.0, 0.1))
+
+    def __post_init__(self) -> None:
+        if min(self.tau.start, self.tau.end) <= 0:
+            raise ValueError(
+                f"relaxation.tau must stay positive, got {self.tau.start} -> {self.tau.end}; "
+                "at zero the softmax has no gradient. Use a small value such as 0.1"
+            )
+
+    def relax(
+        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
+    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+        """A one-hot row per edge; one transfer to the host tells which."""
+        noisy = logits.log_softmax(-1)
+        if rng is not None:
+            noisy = noisy + gumbel_noise(logits.shape, rng).to(logits)
+        soft = (noisy / self.tau(progress)).softmax(-1)
+        chosen = noisy.argmax(-1)
+        hard = F.one_hot(chosen, logits.shape[-1]).to(soft)
+        # The bracket is exactly zero, so the value stays exactly one-hot.
+        return hard + (soft - soft.detach()), tuple(chosen.tolist())
+
+    def expectation(
+        self, logits: Float[Tensor, "edges candidates"]
+    ) -> Float[Tensor, "edges candidates"]:
+        """P(candidate sampled) = softmax(logits), by the Gumbel-max identity."""
+        return logits.softmax(-1)
+
+
+def gumbel_noise(shape: torch.Size, rng: Generator) -> Tensor:
+    """Standard Gumbel noise in float64, finite by construction.
+
+    A float64 uniform is a multiple of 2^-53 below 1; half a step more keeps it inside (0, 1), so
+    -log(-log(u)) lies in [-3.6, 36.8].
+    """
+    uniform = torch.rand(shape, generator=rng, dtype=torch.float64) + 2.0**-54
+    return -(-uniform.clamp(max=1 - 2.0**-53).log()).log()

@@ -1,0 +1,106 @@
+import itertools
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from darts_gdas.nets import CellMixture, Mixture
+from darts_gdas.search.discretize import ArgMax
+from darts_gdas.space import NONE, CellSpace, Edge, SearchSpace
+
+DARTS = SearchSpace.named("darts")
+
+
+def mixture_of(space: SearchSpace, seed: int, *, edges: bool = False) -> Mixture:
+    generator = torch.Generator().manual_seed(seed)
+    cells = {}
+    for kind, cell in space.cells.items():
+        logits = torch.randn(len(cell.edges), cell.num_candidates, generator=generator)
+        weights = torch.rand(len(cell.edges), generator=generator) if edges else None
+        cells[kind] = CellMixture(logits.softmax(-1), weights)
+    return Mixture(cells)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**31), nodes=st.integers(1, 5), keep=st.integers(1, 2))
+def test_derived_cells_keep_distinct_sources_and_never_none(seed: int, nodes: int, keep: int):
+    space = SearchSpace.darts(num_nodes=nodes, keep=keep)
+    genotype = ArgMax()(mixture_of(space, seed), space)
+    for cell in genotype.cells.values():
+        for edges in cell.nodes:
+            sources = [edge.source for edge in edges]
+            assert len(set(sources)) == len(sources) == keep
+            assert all(edge.op != NONE for edge in edges)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), has_edge_weights=st.booleans())
+def test_each_node_is_the_best_of_all_its_choices(seed: int, has_edge_weights: bool):
+    """By brute force: the kept pair has the largest sum of best non-none weights."""
+    mixture = mixture_of(DARTS, seed, edges=has_edge_weights)
+    genotype = ArgMax()(mixture, DARTS)
+    for kind, cell in DARTS.cells.items():
+        ops, edge_weights = mixture[kind].ops, mixture[kind].edges
+        for node in range(cell.num_nodes):
+            choices = {}
+            for first, second in itertools.combinations(cell.edges_into(node), 2):
+                for a, b in itertools.product(range(1, 8), repeat=2):
+                    strengths = [ops[first, a], ops[second, b]]
+                    if edge_weights is not None:
+                        strengths = [
+                            s * edge_weights[e]
+                            for s, e in zip(strengths, (first, second), strict=True)
+                        ]
+                    names = cell.candidates[first]
+                    pair = (
+                        Edge(names[a], cell.edges[first][1]),
+                        Edge(names[b], cell.edges[second][1]),
+                    )
+                    choices[pair] = float(sum(strengths))
+            best = max(choices, key=lambda pair: choices[pair])
+            assert genotype.cells[kind].nodes[node] == best
+
+
+def test_none_scales_an_edge_down_but_is_not_chosen():
+    """Edge 0's best real candidate has 0.30, edge 1's 0.35 although its `none` is largest."""
+    space = SearchSpace({"normal": CellSpace((NONE, "skip_connect"), num_nodes=1, keep=1)})
+    ops = torch.tensor([[0.70, 0.30], [0.65, 0.35]])
+    genotype = ArgMax()(Mixture({"normal": CellMixture(ops)}), space)
+    assert genotype.cells["normal"].nodes == ((Edge("skip_connect", 1),),)
+
+
+def test_edge_weights_decide_between_edges():
+    space = SearchSpace({"normal": CellSpace((NONE, "skip_connect"), num_nodes=1, keep=1)})
+    ops, edges = torch.tensor([[0.4, 0.6], [0.5, 0.5]]), torch.tensor([0.1, 0.9])
+    genotype = ArgMax()(Mixture({"normal": CellMixture(ops, edges)}), space)
+    assert genotype.cells["normal"].nodes == ((Edge("skip_connect", 1),),)
+
+
+def test_equal_weights_keep_the_first_edges_and_candidates():
+    uniform = {kind: CellMixture(torch.full((14, 8), 1 / 8)) for kind in DARTS.cells}
+    cell = ArgMax()(Mixture(uniform), DARTS).cells["normal"]
+    assert cell.nodes == ((Edge("max_pool_3x3", 0), Edge("max_pool_3x3", 1)),) * 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_one_hot_mixture_of_a_genotype_gives_it_back(seed: int):
+    genotype = DARTS.sample(random.Random(seed))
+    cells = {}
+    for kind, cell in DARTS.cells.items():
+        ops = torch.zeros(14, 8)
+        ops[:, 0] = 1.0  # everything `none` ...
+        for node, edges in enumerate(genotype.cells[kind].nodes):
+            for edge in edges:
+                row = cell.edges.index((node, edge.source))
+                ops[row] = torch.eye(8)[cell.candidates[row].index(edge.op)]  # ... but these
+        cells[kind] = CellMixture(ops)
+    assert ArgMax()(Mixture(cells), DARTS) == genotype
+
+
+def test_keep_none_keeps_every_edge():
+    cell = CellSpace((NONE, "skip_connect"), num_nodes=3, num_inputs=1, keep=None)
+    space = SearchSpace({"normal": cell})
+    genotype = ArgMax()(mixture_of(space, 0), space)
+    assert [len(edges) for edges in genotype.cells["normal"].nodes] == [1, 2, 3]

@@ -1,0 +1,80 @@
+"""Imports point down, and hydra stays where configuration is."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "darts_gdas"
+MODULES = sorted(ROOT.rglob("*.py"))
+
+MAY_IMPORT = {
+    "space": set(),
+    "nets": {"space"},
+    "search": {"space", "nets"},
+    "runtime": set(),
+    "report": {"space", "runtime"},
+    "tasks": {"space", "nets", "search", "runtime", "report"},
+    "config": {"space", "nets", "search", "runtime", "report", "tasks"},
+    "cli": {"space", "nets", "search", "runtime", "report", "tasks", "config"},
+}
+"""For each package, whom it may import besides itself (docs/design.md)."""
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            module = node.module or ""
+            names.add(module)
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path: Path):
+    package = package_of(path)
+    if package == "__init__":
+        return
+    targets = {name.split(".")[1] for name in imported(path) if name.startswith("darts_gdas.")}
+    upward = targets - MAY_IMPORT[package] - {package}
+    assert not upward, f"{path} imports {sorted(upward)}"
+
+
+def test_space_imports_no_torch():
+    for path in (ROOT / "space").rglob("*.py"):
+        assert not any(name.split(".")[0] == "torch" for name in imported(path)), path
+
+
+def test_only_configuration_and_entry_point_import_hydra():
+    users = {
+        package_of(path)
+        for path in MODULES
+        if any(name.split(".")[0] in ("hydra", "omegaconf") for name in imported(path))
+    }
+    assert users <= {"config", "cli"}
+
+
+def test_there_is_no_import_cycle():
+    """Modules import each other like a tree's branches: removing leaves empties the graph."""
+    names = {
+        ".".join(("darts_gdas", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): path
+        for path in MODULES
+    }
+    graph = {
+        name: {target for target in imported(path) if target in names and target != name}
+        for name, path in names.items()
+    }
+    while leaves := {name for name, targets in graph.items() if not targets}:
+        graph = {name: targets - leaves for name, targets in graph.items() if name not in leaves}
+    assert not graph, f"cycle among {sorted(graph)}"
