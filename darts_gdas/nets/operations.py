@@ -11,6 +11,7 @@ from darts_gdas.space import NONE
 
 OperationFactory = Callable[[int, int, bool], nn.Module]
 Images = Float[Tensor, "batch channels height width"]
+Reduced = Float[Tensor, "batch out_channels out_height out_width"]
 
 
 class Zero(nn.Module):
@@ -20,7 +21,7 @@ class Zero(nn.Module):
         super().__init__()
         self.stride = stride
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Images) -> Reduced:
         """Zeros; the values of `x` play no part, not even a NaN."""
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
@@ -40,7 +41,7 @@ class FactorizedReduce(nn.Module):
         self.odd = nn.Conv2d(in_channels, out_channels - half, 1, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Images) -> Reduced:
         """Half the size, rounded up."""
         x = self.relu(x)
         height, width = x.shape[2:]

@@ -1,0 +1,152 @@
+"""Random crops, flips and cutout of whole batches, and normalisation."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from torch import Generator, Tensor
+
+
+@dataclass
+class Augment:
+    """Random changes of a training batch that keep the label.
+
+    A batch is changed by a few tensor operations, without a loop over its images. All random
+    numbers come from a CPU generator, so the CPU and the GPU see the same images. A setting of
+    zero draws nothing and costs nothing.
+
+    Attributes:
+        crop_padding: Pixels of zeros put around before a crop of the old size is taken at random,
+            each image at its own place. 4 for CIFAR.
+        flip: Each image is mirrored left to right with probability 1/2.
+        cutout: Side in pixels of the square that is erased. 16 for CIFAR-10.
+
+    Reference:
+        Cutout: DeVries and Taylor, 2017, https://arxiv.org/abs/1708.04552.
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("crop_padding", self.crop_padding), ("cutout", self.cutout)):
+            if value < 0:
+                raise ValueError(
+                    f"dataset.augment.{name} must be a number of pixels >= 0, got {value}"
+                )
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse settings with which an image of this size could vanish entirely.
+
+        Raises:
+            ValueError: If the padding or the square is too large.
+        """
+        side = min(height, width)
+        if self.crop_padding >= side:
+            raise ValueError(
+                f"dataset.augment.crop_padding must be less than the image's {side} pixels, "
+                f"got {self.crop_padding}"
+            )
+        if self.cutout > side:
+            raise ValueError(
+                f"dataset.augment.cutout must be at most the image's {side} pixels, "
+                f"got {self.cutout}"
+            )
+
+    def geometric(
+        self, images: UInt8[Tensor, "batch channels height width"], rng: Generator
+    ) -> UInt8[Tensor, "batch channels height width"]:
+        """Crop and flip, in one indexing operation.
+
+        Args:
+            images: Pixels before normalisation: the padding is black.
+            rng: CPU generator.
+        """
+        if not (self.crop_padding or self.flip):
+            return images
+        batch, channels, height, width = images.shape
+        padding = self.crop_padding
+        rows = torch.arange(height).expand(batch, height)
+        columns = torch.arange(width).expand(batch, width)
+        if self.flip:
+            is_flipped = torch.randint(2, (batch, 1), generator=rng).bool()
+            columns = torch.where(is_flipped, width - 1 - columns, columns)
+        if padding:
+            offsets = torch.randint(2 * padding + 1, (2, batch, 1), generator=rng)
+            rows, columns = rows + offsets[0], columns + offsets[1]
+        rows, columns = rows.to(images.device), columns.to(images.device)
+        positions = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]  # [B, H, W]
+        return (
+            F.pad(images, (padding,) * 4)
+            .flatten(2)
+            .gather(2, positions.flatten(1)[:, None].expand(-1, channels, -1))
+            .view(batch, channels, height, width)
+        )
+
+    def erase(
+        self, images: Float[Tensor, "batch channels height width"], rng: Generator
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Cutout: fill one square per image with 0.
+
+        Its centre is uniform over the pixels, so it may reach over the border.
+
+        Args:
+            images: Pixels after normalisation, so that 0 is the mean colour.
+            rng: CPU generator.
+        """
+        if not self.cutout:
+            return images
+        batch, _, height, width = images.shape
+        inside_rows = self._interval(batch, height, rng).to(images.device)
+        inside_columns = self._interval(batch, width, rng).to(images.device)
+        mask = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]  # [B, 1, H, W]
+        return torch.where(mask, 0.0, images)  # keeps the memory format, as masked_fill does not
+
+    def _interval(self, batch: int, length: int, rng: Generator) -> Bool[Tensor, "batch length"]:
+        """Rows (or columns) that belong to the square of each image."""
+        start = torch.randint(length, (batch, 1), generator=rng) - self.cutout // 2
+        positions = torch.arange(length)
+        return (positions >= start) & (positions < start + self.cutout)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normalize:
+    """From bytes to floats with mean 0 and deviation 1 in each channel.
+
+    Attributes:
+        mean: Of each channel, in units where white is 1.
+        std: Deviation of each channel, in the same units.
+    """
+
+    mean: Float[Tensor, " channels"]
+    std: Float[Tensor, " channels"]
+
+    def __post_init__(self) -> None:
+        if self.mean.shape != self.std.shape or self.mean.ndim != 1:
+            raise ValueError(
+                "mean and std must have one value per channel each, got shapes "
+                f"{list(self.mean.shape)} and {list(self.std.shape)}"
+            )
+        if not (self.std > 0).all():
+            raise ValueError(f"std must be positive, got {self.std.tolist()}")
+
+    def to(self, device: torch.device | str) -> "Normalize":
+        """The same numbers on a device, which saves a transfer for each batch."""
+        return Normalize(self.mean.to(device), self.std.to(device))
+
+    def __call__(
+        self, images: UInt8[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """(images / 255 - mean) / std in float32; keeps the memory format of the images.
+
+        Raises:
+            ValueError: If the images have another number of channels.
+        """
+        if images.shape[1] != len(self.mean):
+            raise ValueError(
+                f"images have {images.shape[1]} channels, but mean and std have {len(self.mean)}"
+            )
+        mean, std = (x.to(images.device)[:, None, None] for x in (self.mean, self.std))
+        return images.float().sub_(255 * mean).div_(255 * std)

@@ -1,0 +1,117 @@
+"""Checkpoints: plain containers of tensors, written atomically, verified by sha256."""
+
+import hashlib
+import io
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts_gdas.runtime.files import write_atomically, write_text
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Any]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, foreign or malicious."""
+
+
+def save(path: Path, state: State) -> None:
+    """Write `state` to `path`, and its sha256 (in `sha256sum` format) beside it.
+
+    Args:
+        path: The file, `NAME.pt`.
+        state: Tensors, numbers, strings and containers of them; nothing that needs code to load.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    write_atomically(path, lambda file: file.write(content))
+    write_text(_digest_path(path), f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
+
+
+def load(path: Path) -> State:
+    """Read what `save` wrote, onto the CPU, running no code from the file.
+
+    Raises:
+        CheckpointError: If the file is missing, cut, altered (where its sha256 stands beside
+            it), or holds anything but plain data.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read: {error}") from None
+    digest = _digest_path(path)
+    if digest.is_file() and digest.read_text().split()[:1] != [hashlib.sha256(content).hexdigest()]:
+        raise CheckpointError(f"checkpoint {str(path)!r} is damaged: its sha256 does not match")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be loaded: {reason}") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"checkpoint {str(path)!r} holds no state of a run")
+    return state
+
+
+class CheckpointFolder:
+    """The checkpoints of one run: the newest few, and the best.
+
+    Args:
+        folder: Where they are; created by the run folder.
+        keep: How many of the newest stay.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def save(self, step: int, state: State, *, is_best: bool) -> Path:
+        """Add the state after `step` training steps; drop what is no longer kept."""
+        path = self.folder / f"step-{step:09d}.pt"
+        save(path, state)
+        if is_best:
+            write_text(self.folder / "best", path.name + "\n")
+        keep = {*self._paths()[-self.keep :], self.best()}
+        for old in self._paths():
+            if old not in keep:
+                old.unlink()
+                _digest_path(old).unlink(missing_ok=True)
+        return path
+
+    def best(self) -> Path | None:
+        """The checkpoint with the best evaluation so far."""
+        pointer = self.folder / "best"
+        name = pointer.read_text().strip() if pointer.is_file() else ""
+        return next((path for path in self._paths() if path.name == name), None)
+
+    def newest(self) -> tuple[Path, State] | None:
+        """The newest checkpoint that loads; None where there is none at all.
+
+        A damaged one is passed over with a warning.
+
+        Raises:
+            CheckpointError: If there are checkpoints and none of them loads.
+        """
+        paths = self._paths()[::-1]
+        errors = []
+        for path in paths:
+            try:
+                return path, load(path)
+            except CheckpointError as error:
+                errors.append(str(error))
+                logger.warning("%s; trying the one before it", error)
+        if errors:
+            raise CheckpointError(f"no checkpoint in {str(self.folder)!r} loads: {errors[0]}")
+        return None
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.pt"))
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")

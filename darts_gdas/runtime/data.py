@@ -1,0 +1,127 @@
+"""Batches of images: an endless, randomly accessible stream to train on, one pass to evaluate."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from darts_gdas.runtime.augment import Augment, Normalize
+from darts_gdas.runtime.images import ImageSet
+
+Batch = tuple[Float[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^63) for the purpose that the parts name.
+
+    The same on every machine, in every process and Python version. Different parts give unrelated
+    seeds, so that `(seed, "weights", 3)` shares no random number with `(seed, "alphas", 3)`.
+    torch's CPU generators use its low 32 bits only.
+    """
+    text = json.dumps(parts)  # ASCII, and keeps 1 apart from "1"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class BatchStream:
+    """Endless, randomly accessible stream of augmented training batches.
+
+    Batch number t is a function of (seed, name, t) alone: a run resumed at step t sees what it
+    would have seen, without a state to save, and every rank can compute every batch. The images
+    stay where they are, on the device of the set; there are no worker processes.
+
+    Args:
+        images: What to draw from; every epoch is a permutation of it.
+        batch_size: At least 2, since BatchNorm cannot train on one image.
+        augment: Changes to each batch.
+        normalize: Applied between crop and cutout.
+        seed: Of the run.
+        name: Of this stream; two streams of a run with different names are unrelated.
+        channels_last: Memory format of the batches.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        augment: Augment,
+        normalize: Normalize,
+        seed: int,
+        name: str,
+        channels_last: bool = False,
+    ) -> None:
+        if batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2 in training, got {batch_size}")
+        if len(images) < 2:
+            raise ValueError(f"training needs at least 2 images, got {len(images)} for {name!r}")
+        augment.check_size(*images.image_size)
+        self.images = images
+        self.batch_size = batch_size
+        self.augment = augment
+        self.normalize = normalize.to(images.images.device)
+        self.seed = seed
+        self.name = name
+        self.channels_last = channels_last
+        self._epoch: tuple[int, list[Tensor]] = (-1, [])  # the last one asked for
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """ceil(images / batch_size); a remainder of one image joins the batch before it."""
+        full, remainder = divmod(len(self.images), self.batch_size)
+        return max(full + (remainder > 1), 1)
+
+    def indices(self, epoch: int) -> list[Int64[Tensor, " batch"]]:
+        """The permutation of an epoch, cut into batches; on the device of the images."""
+        cached, batches = self._epoch
+        if cached != epoch:
+            rng = self._generator("order", epoch)
+            order = torch.randperm(len(self.images), generator=rng).to(self.images.images.device)
+            cuts = [self.batch_size * i for i in range(1, self.batches_per_epoch)]
+            batches = list(order.tensor_split(cuts))
+            self._epoch = (epoch, batches)
+        return batches
+
+    def batch(self, step: int) -> Batch:
+        """Images and labels of a step counted from the beginning of the run.
+
+        Args:
+            step: At least 0; the epoch is step // batches_per_epoch.
+
+        Returns:
+            Images in float32, normalised, and labels, on the device of the set.
+        """
+        assert step >= 0
+        epoch, position = divmod(step, self.batches_per_epoch)
+        chosen = self.indices(epoch)[position]
+        rng = self._generator("augment", step)
+        images = self.augment.geometric(self.images.images[chosen], rng)
+        images = self.normalize(_with_format(images, self.channels_last))
+        return self.augment.erase(images, rng), self.images.labels[chosen]
+
+    def _generator(self, purpose: str, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(self.seed, self.name, purpose, number))
+
+
+def evaluation_batches(
+    images: ImageSet, *, batch_size: int, normalize: Normalize, channels_last: bool = False
+) -> Iterator[Batch]:
+    """All images once, in order, normalised and otherwise unchanged; the last batch may be smaller.
+
+    Raises:
+        ValueError: At the call, if batch_size < 1 or there are no images.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if len(images) == 0:
+        raise ValueError("evaluation needs at least one image, got an empty set")
+    normalize = normalize.to(images.images.device)
+    parts = zip(images.images.split(batch_size), images.labels.split(batch_size), strict=True)
+    return ((normalize(_with_format(part, channels_last)), labels) for part, labels in parts)
+
+
+def _with_format(images: Tensor, channels_last: bool) -> Tensor:
+    """Bytes are reordered, not floats: a quarter of the traffic."""
+    return images.contiguous(memory_format=torch.channels_last) if channels_last else images

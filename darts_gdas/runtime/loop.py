@@ -1,0 +1,282 @@
+"""The training loop: epochs, evaluation, checkpoints, interruption, resume. Knows no task."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State
+from darts_gdas.runtime.compute import random_state, set_random_state
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.signals import Interrupted, StopRequest
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+"""Version of the checkpoints' layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands at the beginning of a step.
+
+    Attributes:
+        epoch: Epochs completed.
+        num_epochs: Epochs of the whole run.
+        step: Steps completed in this epoch.
+        steps_per_epoch: Steps of each epoch.
+    """
+
+    epoch: int
+    num_epochs: int
+    step: int
+    steps_per_epoch: int
+
+    @property
+    def global_step(self) -> int:
+        """Steps completed in the run."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    @property
+    def annealed(self) -> float:
+        """Share of an annealing by epochs: 0 in the first, 1 in the last; 0 if there is one."""
+        return self.epoch / max(self.num_epochs - 1, 1)
+
+
+class Task(Protocol):
+    """What is trained. A task owns its data, modules and optimisers."""
+
+    num_epochs: int
+    steps_per_epoch: int
+    selection_metric: str
+    """The metric of `evaluate` that decides which epoch is the best; larger is better."""
+
+    def train_step(self, progress: Progress) -> Mapping[str, tuple[Tensor, int]]:
+        """One step; sums of metrics over samples, with the number of samples."""
+        ...
+
+    def evaluate(self, progress: Progress) -> dict[str, float]:
+        """Metrics of the state after an epoch, `progress` standing in that epoch."""
+        ...
+
+    def state_dict(self) -> State:
+        """Everything that the next step depends on, except torch's global generators."""
+        ...
+
+    def load_state_dict(self, state: State) -> None:
+        """Inverse of `state_dict`."""
+        ...
+
+
+class Meter:
+    """Sums of metrics over samples; values stay on their device until they are read."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Mapping[str, tuple[Tensor, int]]) -> None:
+        """Add one step's sums and counts."""
+        for name, (value, count) in metrics.items():
+            value = value.detach().double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + count
+
+    def means(self) -> dict[str, float]:
+        """Mean per sample of every metric; one transfer to the host."""
+        if not self._sums:
+            return {}
+        sums = torch.stack(list(self._sums.values())).tolist()
+        return {
+            name: value / self._counts[name] for name, value in zip(self._sums, sums, strict=True)
+        }
+
+    def state_dict(self) -> State:
+        """Sums and counts."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: State, device: torch.device) -> None:
+        """Inverse of `state_dict`."""
+        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._counts = dict(state["counts"])
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What is known at the end of an epoch.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        num_epochs: Epochs of the run.
+        step: Steps completed in the run.
+        metrics: Means over the epoch and the evaluation after it.
+        is_best: The selection metric is higher than ever before.
+        seconds: Wall time of this epoch.
+    """
+
+    epoch: int
+    num_epochs: int
+    step: int
+    metrics: dict[str, float]
+    is_best: bool
+    seconds: float
+
+
+class Callback:
+    """Something that follows a run. Every hook does nothing unless a callback fills it in."""
+
+    def on_start(self, progress: Progress) -> None:
+        """Before the first step, new or resumed."""
+
+    def on_step(self, progress: Progress, meter: Meter) -> None:
+        """After each step; `progress` counts it."""
+
+    def on_epoch_end(self, report: EpochReport) -> None:
+        """After evaluation, before the checkpoint."""
+
+    def on_stop(self) -> None:
+        """However the run ends: release what is held."""
+
+
+class Loop:
+    """Runs a task to its end, or to a request to stop.
+
+    The state after every epoch is checkpointed, and the state after the current step when Ctrl-C
+    or SIGTERM arrives, so that the resumed run equals the uninterrupted one, bit for bit on a CPU.
+
+    Args:
+        folder: Where checkpoints go; exists.
+        kind: Name of the kind of run; a checkpoint of another kind is refused.
+        fingerprint: Everything the results depend on, as text, kept in the checkpoints.
+        callbacks: Followers, called in order.
+        device: Where metrics live.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        kind: str,
+        fingerprint: str,
+        callbacks: Sequence[Callback],
+        device: torch.device,
+    ) -> None:
+        self.checkpoints = CheckpointFolder(folder.checkpoints)
+        self.kind = kind
+        self.fingerprint = fingerprint
+        self.callbacks = callbacks
+        self.device = device
+        self.meter = Meter()
+        self.epoch, self.step = 0, 0
+        self.best: dict[str, Any] = {}
+        self.seconds = 0.0
+
+    def run(self, task: Task) -> dict[str, float]:
+        """Train to the last epoch and return its metrics.
+
+        Raises:
+            Interrupted: After a request to stop, when the state is saved.
+            FloatingPointError: When a training metric is no longer finite; nothing of that
+                epoch is saved.
+        """
+        metrics: dict[str, float] = self.best.get("last", {})
+        try:
+            with StopRequest() as request:
+                for callback in self.callbacks:
+                    callback.on_start(self._progress(task))
+                while self.epoch < task.num_epochs:
+                    metrics = self._run_epoch(task, request)
+        finally:
+            for callback in self.callbacks:
+                callback.on_stop()
+        return metrics
+
+    def load(self, task: Task, state: State) -> None:
+        """Continue from a checkpoint's state.
+
+        Raises:
+            CheckpointError: If it is of another kind of run, of another version, or does not fit.
+        """
+        check_state(state, self.kind)
+        try:
+            task.load_state_dict(state["task"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from None
+        self.meter.load_state_dict(state["meter"], self.device)
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.best, self.seconds = dict(state["best"]), state["seconds"]
+        set_random_state(state["random"])
+
+    def _run_epoch(self, task: Task, request: StopRequest) -> dict[str, float]:
+        start = time.monotonic()
+        while self.step < task.steps_per_epoch:
+            self.meter.add(task.train_step(self._progress(task)))
+            self.step += 1
+            for callback in self.callbacks:
+                callback.on_step(self._progress(task), self.meter)
+            if request.signum is not None:
+                self.seconds += time.monotonic() - start
+                self._save(task, is_best=False)
+                raise Interrupted(
+                    request.signum,
+                    f"stopped in epoch {self.epoch + 1} after step {self.step} "
+                    f"of {task.steps_per_epoch}; the state is saved",
+                )
+        metrics = self._finite(self.meter.means()) | task.evaluate(self._progress(task))
+        seconds = time.monotonic() - start
+        self.seconds += seconds
+        value = metrics[task.selection_metric]
+        is_best = value > self.best.get("value", -math.inf)
+        if is_best:
+            self.best |= {"value": value, "epoch": self.epoch}
+        self.best["last"] = metrics
+        step = self._progress(task).global_step
+        report = EpochReport(self.epoch, task.num_epochs, step, metrics, is_best, seconds)
+        for callback in self.callbacks:
+            callback.on_epoch_end(report)
+        self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
+        self._save(task, is_best=is_best)
+        return metrics
+
+    def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
+        bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if bad:
+            raise FloatingPointError(
+                f"training diverged in epoch {self.epoch + 1}: {bad}; lower optimizer.lr or "
+                "check the data. The checkpoints of earlier epochs are intact"
+            )
+        return metrics
+
+    def _progress(self, task: Task) -> Progress:
+        return Progress(self.epoch, task.num_epochs, self.step, task.steps_per_epoch)
+
+    def _save(self, task: Task, *, is_best: bool) -> None:
+        state = {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "fingerprint": self.fingerprint,
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "meter": self.meter.state_dict(),
+            "random": random_state(),
+            "task": task.state_dict(),
+        }
+        self.checkpoints.save(self._progress(task).global_step, state, is_best=is_best)
+
+
+def check_state(state: State, kind: str) -> None:
+    """Raise a `CheckpointError` unless the state is of this kind of run and this version."""
+    if state.get("schema") != SCHEMA:
+        raise CheckpointError(
+            f"the checkpoint has schema {state.get('schema')!r}, this version reads {SCHEMA}"
+        )
+    if state["kind"] != kind:
+        raise CheckpointError(f"the checkpoint is of a {state['kind']}, this run is a {kind}")

@@ -1,0 +1,143 @@
+"""Optimisers and learning-rate schedules, as configuration."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Schedule(ABC):
+    """The learning rate as a function of what is done; it has no state to save."""
+
+    @abstractmethod
+    def __call__(self, lr: float, *, epoch: int, num_epochs: int) -> float:
+        """The rate during an epoch (counted from 0), from the initial rate."""
+
+
+@dataclass
+class Cosine(Schedule):
+    """Half a cosine from the initial rate down to `end`, a step per epoch.
+
+    Attributes:
+        end: The rate that would be reached after the last epoch.
+
+    Reference:
+        Loshchilov and Hutter, ICLR 2017, https://arxiv.org/abs/1608.03983, eq. (5).
+    """
+
+    end: float = 0.0
+
+    def __call__(self, lr: float, *, epoch: int, num_epochs: int) -> float:
+        """Eq. (5) without restarts."""
+        return self.end + 0.5 * (lr - self.end) * (1 + math.cos(math.pi * epoch / num_epochs))
+
+
+@dataclass
+class Decay(Schedule):
+    """The rate times `gamma` every `every` epochs (ImageNet in Liu et al.: 0.97 each)."""
+
+    gamma: float = 0.97
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1 or self.every < 1:
+            raise ValueError(
+                "schedule.gamma must lie in (0, 1] and schedule.every be at least 1, "
+                f"got {self.gamma} and {self.every}"
+            )
+
+    def __call__(self, lr: float, *, epoch: int, num_epochs: int) -> float:
+        """Lr * gamma^(epoch // every)."""
+        return lr * self.gamma ** (epoch // self.every)
+
+
+@dataclass
+class SGD:
+    """Stochastic gradient descent for weights.
+
+    Attributes:
+        lr: Initial learning rate.
+        momentum: Momentum.
+        nesterov: Nesterov's form of it.
+        weight_decay: L2 decay, on every weight.
+        clip: Largest norm of the whole gradient; 0 never clips.
+        schedule: Learning rate over the epochs.
+    """
+
+    lr: float = 0.025
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+    schedule: Schedule = field(default_factory=Cosine)
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"optimizer.lr must be positive, got {self.lr}")
+        for name in ("momentum", "weight_decay", "clip"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"optimizer.{name} must not be negative, got {getattr(self, name)}"
+                )
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optimizer.nesterov needs a positive optimizer.momentum, got 0")
+
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.SGD:
+        """The optimiser at its initial rate."""
+        return torch.optim.SGD(
+            list(parameters),
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip and step. A weight without a gradient (it did not run) stands still."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if self.clip > 0:
+            nn.utils.clip_grad_norm_(parameters, self.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+@dataclass
+class Adam:
+    """Adam for architecture parameters.
+
+    Attributes:
+        lr: Learning rate, constant.
+        betas: Decay rates of the moments. Liu et al. use 0.5 and 0.999.
+        weight_decay: L2 decay (added to the gradient).
+    """
+
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self.betas = (float(self.betas[0]), float(self.betas[1]))
+        if self.lr <= 0:
+            raise ValueError(f"arch_optimizer.lr must be positive, got {self.lr}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"arch_optimizer.betas must lie in [0, 1), got {list(self.betas)}")
+        if self.weight_decay < 0:
+            raise ValueError(
+                f"arch_optimizer.weight_decay must not be negative, got {self.weight_decay}"
+            )
+
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Adam:
+        """The optimiser."""
+        return torch.optim.Adam(
+            list(parameters), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay
+        )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,65 @@
+import io
+import json
+from pathlib import Path
+
+from darts_gdas.runtime.callbacks import Console, MetricsFile
+from darts_gdas.runtime.loop import EpochReport, Meter, Progress
+
+START = Progress(0, 3, 0, 5)
+
+
+def report(epoch: int, *, is_best: bool = False) -> EpochReport:
+    metrics = {"train/loss": 1.25, "train/accuracy": 0.5}
+    return EpochReport(epoch, 3, 5 * (epoch + 1), metrics, is_best, 2.0)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_file_gets_one_plain_line_per_epoch():
+    stream = io.StringIO()
+    console = Console({"loss": "train/loss", "accuracy": "train/accuracy"}, stream)
+    console.on_start(START)
+    console.on_step(Progress(0, 3, 1, 5), Meter())
+    console.on_epoch_end(report(0, is_best=True))
+    console.on_epoch_end(report(1))
+    console.on_stop()
+    assert stream.getvalue().splitlines() == [
+        "epoch 1/3  loss 1.2500  accuracy  50.00 %  (2.0 s) *",
+        "epoch 2/3  loss 1.2500  accuracy  50.00 %  (2.0 s)",
+    ]
+
+
+def test_a_terminal_gets_a_bar_that_goes_on_where_a_resumed_run_stands():
+    stream = Terminal()
+    console = Console({"loss": "train/loss"}, stream)
+    console.on_start(Progress(1, 3, 2, 5))
+    assert console.bar is not None and console.bar.n == 7 and console.bar.total == 15
+    console.on_step(Progress(1, 3, 3, 5), Meter())
+    assert console.bar.n == 8
+    console.on_epoch_end(report(1))
+    console.on_stop()
+    assert "epoch 2/3  loss 1.2500" in stream.getvalue()
+
+
+def test_metrics_are_one_json_object_per_line(tmp_path: Path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.on_start(START)
+    for epoch in range(3):
+        metrics.on_epoch_end(report(epoch))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert lines[0]["train/loss"] == 1.25 and lines[2]["step"] == 15
+
+
+def test_a_resumed_run_drops_the_lines_it_will_write_again(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    for epoch in range(3):
+        metrics.on_epoch_end(report(epoch))
+    path.write_text(path.read_text() + '{"epoch": 3, "st')  # cut off by a crash
+    metrics.on_start(Progress(2, 4, 1, 5))
+    metrics.on_epoch_end(report(2))
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 1, 2]

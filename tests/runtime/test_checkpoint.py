@@ -1,0 +1,139 @@
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from darts_gdas.runtime import checkpoint
+from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, load, save
+
+STATE = {"weights": torch.arange(1000.0), "step": 3, "names": ["a", "b"], "nested": {"x": None}}
+
+
+def test_a_state_survives(tmp_path: Path):
+    path = tmp_path / "state.pt"
+    save(path, STATE)
+    found = load(path)
+    assert torch.equal(found["weights"], STATE["weights"])
+    assert {k: v for k, v in found.items() if k != "weights"} == {
+        k: v for k, v in STATE.items() if k != "weights"
+    }
+
+
+def test_the_digest_is_in_the_format_of_sha256sum(tmp_path: Path):
+    path = tmp_path / "state.pt"
+    save(path, STATE)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (tmp_path / "state.pt.sha256").read_text() == f"{digest}  state.pt\n"
+
+
+def test_one_flipped_bit_is_found(tmp_path: Path):
+    path = tmp_path / "state.pt"
+    save(path, STATE)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(400.0, 420.0).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)  # torch alone sees nothing
+    with pytest.raises(CheckpointError, match="damaged: its sha256 does not match"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>404</html>", b"PK\x03\x04"], ids=["empty", "html", "stub"]
+)
+@pytest.mark.parametrize("has_digest", [False, True])
+def test_garbage_is_one_clear_error(tmp_path: Path, content: bytes, has_digest: bool):
+    path = tmp_path / "state.pt"
+    if has_digest:
+        save(path, STATE)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.pt") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_a_truncated_file_without_a_digest_is_an_error(tmp_path: Path, share: float):
+    path = tmp_path / "state.pt"
+    save(path, STATE)
+    path.with_name("state.pt.sha256").unlink()
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load(path)
+
+
+class Evil:
+    """Would create a file when unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (self.marker,))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path):
+    path, marker = tmp_path / "state.pt", tmp_path / "marker"
+    torch.save({"x": Evil(marker)}, path)
+    with pytest.raises(CheckpointError):
+        load(path)
+    assert not marker.exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"nothing\.pt.*cannot be read"):
+        load(tmp_path / "nothing.pt")
+
+
+def test_something_else_than_a_state_is_refused(tmp_path: Path):
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    with pytest.raises(CheckpointError, match="holds no state"):
+        load(tmp_path / "tensor.pt")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.endswith(".pt"))
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path: Path):
+    folder = CheckpointFolder(tmp_path, keep=2)
+    for step in range(1, 7):
+        folder.save(step, STATE | {"step": step}, is_best=step in (1, 2))
+    assert names(tmp_path) == [f"step-{step:09d}.pt" for step in (2, 5, 6)]
+    best = folder.best()
+    assert best is not None and load(best)["step"] == 2
+    digests = [name for name in os.listdir(tmp_path) if name.endswith(".sha256")]
+    assert len(digests) == 3
+
+
+def test_a_damaged_newest_falls_back_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder = CheckpointFolder(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        folder.save(step, STATE | {"step": step}, is_best=False)
+    newest = tmp_path / "step-000000003.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    found = folder.newest()
+    assert found is not None and found[1]["step"] == 2
+    assert "step-000000003.pt" in caplog.text and "trying the one before" in caplog.text
+
+
+def test_if_none_loads_it_is_an_error_and_an_empty_folder_is_none(tmp_path: Path):
+    folder = CheckpointFolder(tmp_path)
+    assert folder.newest() is None and folder.best() is None
+    folder.save(1, STATE, is_best=False)
+    (tmp_path / "step-000000001.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* loads"):
+        folder.newest()
+
+
+def test_a_failing_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch):
+    path = tmp_path / "state.pt"
+    save(path, STATE)
+    monkeypatch.setattr(checkpoint.torch, "save", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save(path, {})
+    assert load(path)["step"] == 3
+    assert len(os.listdir(tmp_path)) == 2

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import nn
+
+from darts_gdas.runtime.compute import (
+    Compute,
+    Device,
+    Precision,
+    random_state,
+    set_random_state,
+)
+
+
+def test_cuda_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device=cuda, but PyTorch finds no CUDA device"):
+        Compute.select(Device.cuda, Precision.fp32, False)
+    assert Compute.select(Device.auto, Precision.fp32, False).device.type == "cpu"
+
+
+def test_channels_last_places_convolutions_but_keeps_values():
+    conv = nn.Conv2d(3, 5, 3)
+    before = conv.weight.detach().clone()
+    placed = Compute(torch.device("cpu"), channels_last=True).place(conv)
+    assert placed.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(placed.weight.detach(), before)
+
+
+def test_bf16_runs_convolutions_in_bfloat16_and_fp32_does_not():
+    x, conv = torch.randn(1, 3, 4, 4), nn.Conv2d(3, 5, 3)
+    for precision, dtype in ((Precision.bf16, torch.bfloat16), (Precision.fp32, torch.float32)):
+        with Compute(torch.device("cpu"), precision).autocast():
+            assert conv(x).dtype == dtype
+
+
+def test_threads_are_set_where_asked():
+    before = torch.get_num_threads()
+    try:
+        Compute.select(Device.cpu, Precision.fp32, False, threads=1)
+        assert torch.get_num_threads() == 1
+        Compute.select(Device.cpu, Precision.fp32, False, threads=0)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_random_state_comes_back():
+    state = random_state()
+    first = torch.rand(3)
+    set_random_state(state)
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_describe_names_device_and_precision():
+    assert "fp32" in Compute(torch.device("cpu")).describe()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_auto_takes_the_gpu():
+    compute = Compute.select(Device.auto, Precision.bf16, True)
+    assert compute.device.type == "cuda"
+    state = random_state()
+    first = torch.rand(3, device="cuda")
+    set_random_state(state)
+    assert torch.equal(torch.rand(3, device="cuda"), first)

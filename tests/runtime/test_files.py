@@ -1,0 +1,72 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from darts_gdas.runtime.files import RunFolder, write_atomically, write_text
+
+
+def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path):
+    path = tmp_path / "value.txt"
+    write_text(path, "old")
+
+    def half(file):
+        file.write(b"ne")
+        raise RuntimeError("disc full")
+
+    with pytest.raises(RuntimeError, match="disc full"):
+        write_atomically(path, half)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["value.txt"]
+
+
+def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypatch):
+    path = tmp_path / "value.txt"
+    write_text(path, "old")
+    monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError("gone")))
+    with pytest.raises(OSError, match="gone"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["value.txt"]
+
+
+def test_new_folders_are_never_the_same(tmp_path: Path):
+    first = RunFolder.new(tmp_path)
+    first.create()
+    second = RunFolder.new(tmp_path)
+    assert second.path != first.path and not second.path.exists()
+
+
+def finish(folder: RunFolder, time: int) -> None:
+    folder.create()
+    folder.write_json("result.json", {"kind": "search"})
+    os.utime(folder.result, (time, time))
+
+
+def test_newest_is_the_run_that_finished_last(tmp_path: Path):
+    runs = [RunFolder(tmp_path / name) for name in ("a", "b", "sweep/0")]
+    for time, run in zip((30, 10, 20), runs, strict=True):
+        finish(run, time)
+    assert RunFolder.newest(tmp_path, finished=True) == runs[0]
+    os.utime(runs[2].result, (40, 40))
+    assert RunFolder.newest(tmp_path, finished=True) == runs[2]
+
+
+def test_newest_unfinished_leaves_out_finished_runs(tmp_path: Path):
+    done, open_run = RunFolder(tmp_path / "done"), RunFolder(tmp_path / "open")
+    finish(done, 50)
+    open_run.create()
+    assert RunFolder.newest(tmp_path, finished=False) == open_run
+    assert RunFolder.newest(tmp_path / "nothing", finished=True) is None
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"run_dir '.*file' cannot be made"):
+        RunFolder(tmp_path / "file").create()
+
+
+def test_write_json_is_json(tmp_path: Path):
+    RunFolder(tmp_path).write_json("x.json", {"a": [1, 2.5]})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [1, 2.5]}

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from darts_gdas.runtime.images import ImageSet, stratified_split
+
+
+def image_set(num_images: int = 10, channels: int = 3) -> ImageSet:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (num_images, channels, 4, 6), generator=rng, dtype=torch.uint8)
+    labels = torch.randint(2, (num_images,), generator=rng)
+    return ImageSet(images, labels, ("cat", "dog", "emu"))
+
+
+def test_says_what_it_holds():
+    images = image_set()
+    assert (len(images), images.in_channels, images.image_size) == (10, 3, (4, 6))
+    assert images.num_classes == 3  # though no image shows an emu
+
+
+def test_select_keeps_pairs_and_order():
+    images = image_set()
+    chosen = images.select(torch.tensor([7, 2]))
+    assert torch.equal(chosen.images, torch.stack([images.images[7], images.images[2]]))
+    assert torch.equal(chosen.labels, torch.stack([images.labels[7], images.labels[2]]))
+    assert chosen.classes == images.classes
+
+
+def test_to_moves_images_and_labels():
+    moved = image_set().to("meta")
+    assert moved.images.is_meta and moved.labels.is_meta
+
+
+@pytest.mark.parametrize("num_images", [10, 5000])  # the second one is counted in two chunks
+def test_statistics_are_those_of_the_pixels(num_images: int):
+    images = image_set(num_images)
+    pixels = images.images.double() / 255
+    mean, std = images.statistics()
+    assert mean.dtype == std.dtype == torch.float32
+    assert_close(mean, pixels.mean((0, 2, 3)).float())
+    assert_close(std, pixels.std((0, 2, 3), correction=0).float())
+
+
+def test_deviation_of_a_constant_channel_is_one_grey_level():
+    images = ImageSet(torch.full((2, 1, 3, 3), 51, dtype=torch.uint8), torch.tensor([0, 0]), ("a",))
+    mean, std = images.statistics()
+    assert_close(mean, torch.tensor([0.2]))
+    assert_close(std, torch.tensor([1 / 255]))
+
+
+def test_statistics_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="statistics need at least one image"):
+        image_set().select(torch.tensor([], dtype=torch.long)).statistics()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(2, 1, 3, 3), torch.zeros(2).long(), "images must be uint8"),
+        (torch.zeros(2, 3, 3).byte(), torch.zeros(2).long(), "images must be uint8 of shape"),
+        (torch.zeros(2, 1, 3, 3).byte(), torch.zeros(3).long(), r"int64 of shape \[2\]"),
+        (torch.zeros(2, 1, 3, 3).byte(), torch.zeros(2).int(), "labels must be int64"),
+        (
+            torch.zeros(2, 1, 3, 3).byte(),
+            torch.zeros(2, device="meta").long(),
+            "on one device, got cpu and meta",
+        ),
+    ],
+)
+def test_refuses_other_tensors(images: torch.Tensor, labels: torch.Tensor, message: str):
+    with pytest.raises(ValueError, match=message):
+        ImageSet(images, labels, ("a",))
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**40),
+)
+@settings(deadline=None, max_examples=50)
+def test_parts_are_disjoint_complete_sorted_and_stratified(labels, fraction, seed):
+    tensor = torch.tensor(labels)
+    first, second = stratified_split(tensor, fraction, seed)
+    assert sorted(first.tolist() + second.tolist()) == list(range(len(labels)))
+    assert first.tolist() == sorted(first.tolist())
+    assert second.tolist() == sorted(second.tolist())
+    for label in set(labels):
+        n, in_first = labels.count(label), int((tensor[first] == label).sum())
+        if n == 1:
+            assert in_first in (0, 1)
+        else:
+            assert in_first == min(max(round(fraction * n), 1), n - 1)
+
+
+def test_split_is_a_function_of_its_seed():
+    labels = torch.arange(200) % 4
+    parts = [stratified_split(labels, 0.5, seed)[0].tolist() for seed in (1, 1, 2)]
+    assert parts[0] == parts[1] != parts[2]
+
+
+def test_split_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    stratified_split(torch.arange(20) % 2, 0.5, seed=3)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_image_is_equally_likely_to_be_in_the_first_part():
+    labels, num_seeds = torch.arange(12) % 2, 2000
+    hits = torch.zeros(12)
+    for seed in range(num_seeds):
+        hits[stratified_split(labels, 1 / 3, seed)[0]] += 1
+    sigma = (1 / 3 * 2 / 3 / num_seeds) ** 0.5
+    assert_close(hits / num_seeds, torch.full((12,), 1 / 3), atol=4.5 * sigma, rtol=0)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_fraction_must_leave_two_parts(fraction: float):
+    with pytest.raises(ValueError, match=f"between 0 and 1, got {fraction}"):
+        stratified_split(torch.tensor([0, 1]), fraction, seed=0)

@@ -1,0 +1,153 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.loop import Callback, EpochReport, Loop, Meter, Progress
+from darts_gdas.runtime.signals import Interrupted
+
+
+class Walk:
+    """A random walk by torch's global generator: every step depends on all before."""
+
+    num_epochs = 4
+    steps_per_epoch = 3
+    selection_metric = "score"
+
+    def __init__(self) -> None:
+        self.position = torch.zeros(1)
+        self.seen: list[int] = []
+        self.fail_at = -1
+        self.stop_at = -1
+        self.scores = [0.1, 0.4, 0.2, 0.3]
+
+    def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
+        self.seen.append(progress.global_step)
+        self.position = 0.5 * self.position + torch.randn(1)
+        if progress.global_step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        value = torch.nan if progress.global_step == self.fail_at else self.position.item()
+        return {"position": (torch.tensor(value * 2), 2)}
+
+    def evaluate(self, progress: Progress) -> dict[str, float]:
+        return {"score": self.scores[progress.epoch]}
+
+    def state_dict(self) -> dict:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.position = state["position"]
+
+
+class Recorder(Callback):
+    def __init__(self) -> None:
+        self.reports: list[EpochReport] = []
+        self.stopped = 0
+
+    def on_epoch_end(self, report: EpochReport) -> None:
+        self.reports.append(report)
+
+    def on_stop(self) -> None:
+        self.stopped += 1
+
+
+def loop_in(path: Path) -> tuple[Loop, Recorder]:
+    folder, recorder = RunFolder(path), Recorder()
+    folder.create()
+    loop = Loop(
+        folder, kind="walk", fingerprint="{}", callbacks=[recorder], device=torch.device("cpu")
+    )
+    return loop, recorder
+
+
+def test_every_step_is_taken_once_and_reported_per_epoch(tmp_path: Path):
+    torch.manual_seed(0)
+    loop, recorder = loop_in(tmp_path)
+    task = Walk()
+    metrics = loop.run(task)
+    assert task.seen == list(range(12))
+    assert [report.step for report in recorder.reports] == [3, 6, 9, 12]
+    assert [report.is_best for report in recorder.reports] == [True, True, False, False]
+    assert metrics["score"] == 0.3 and recorder.stopped == 1
+    best = loop.checkpoints.best()
+    assert best is not None and best.name == "step-000000006.pt"
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 4, 9])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, stop_at: int):
+    torch.manual_seed(0)
+    whole, recorder = loop_in(tmp_path / "whole")
+    whole_task = Walk()
+    whole.run(whole_task)
+
+    torch.manual_seed(0)
+    first, first_recorder = loop_in(tmp_path / "parts")
+    task = Walk()
+    task.stop_at = stop_at
+    with pytest.raises(Interrupted, match="the state is saved") as stop:
+        first.run(task)
+    assert stop.value.exit_status == 130 and first_recorder.stopped == 1
+
+    torch.manual_seed(99)  # another process starts with other numbers
+    second, second_recorder = loop_in(tmp_path / "parts")
+    found = CheckpointFolder(tmp_path / "parts" / "checkpoints").newest()
+    assert found is not None
+    again = Walk()
+    second.load(again, found[1])
+    second.run(again)
+
+    assert torch.equal(again.position, whole_task.position)
+    assert task.seen + again.seen == whole_task.seen
+    resumed = [r.metrics for r in first_recorder.reports + second_recorder.reports]
+    assert resumed == [r.metrics for r in recorder.reports]
+    assert [r.is_best for r in second_recorder.reports] == [
+        r.is_best for r in recorder.reports[-len(second_recorder.reports) :]
+    ]
+
+
+def test_a_metric_that_is_not_finite_stops_before_anything_is_saved(tmp_path: Path):
+    loop, recorder = loop_in(tmp_path)
+    task = Walk()
+    task.fail_at = 4
+    with pytest.raises(FloatingPointError, match=r"diverged in epoch 2: \{'position': nan\}"):
+        loop.run(task)
+    found = loop.checkpoints.newest()
+    assert found is not None and found[1]["epoch"] == 1
+    assert recorder.stopped == 1
+
+
+def test_foreign_checkpoints_are_refused(tmp_path: Path):
+    loop, _ = loop_in(tmp_path)
+    loop.run(Walk())
+    found = loop.checkpoints.newest()
+    assert found is not None
+    state = found[1]
+    for change, message in (
+        ({"kind": "run"}, "the checkpoint is of a run, this run is a walk"),
+        ({"schema": 0}, "schema 0, this version reads 1"),
+        ({"task": {}}, "does not fit this run: 'position'"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            loop.load(Walk(), state | change)
+
+
+def test_progress_anneals_from_zero_to_one_over_the_epochs():
+    values = [Progress(e, 5, 0, 10).annealed for e in range(5)]
+    assert values == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert Progress(0, 1, 7, 10).annealed == 0.0  # one epoch: no division by zero
+
+
+def test_a_meter_weighs_batches_by_their_size():
+    meter = Meter()
+    meter.add({"loss": (torch.tensor(6.0), 3)})
+    meter.add({"loss": (torch.tensor(2.0), 1)})
+    assert meter.means() == {"loss": 2.0}
+    other = Meter()
+    other.load_state_dict(meter.state_dict(), torch.device("cpu"))
+    assert other.means() == {"loss": 2.0}
+    assert Meter().means() == {}
