@@ -1,0 +1,55 @@
+"""The closing words of a run: what was found, what it costs, where it is, what to do next."""
+
+from collections.abc import Mapping
+
+from darts_gdas.space import CellGenotype, Genotype
+
+
+def genotype_lines(genotype: Genotype) -> list[str]:
+    """A genotype as text: one line per node, states named as in the drawings."""
+    lines = []
+    for kind, cell in genotype.cells.items():
+        lines.append(f"{kind} cell")
+        for node, edges in enumerate(cell.nodes):
+            terms = " + ".join(f"{edge.op}({_state(cell, edge.source)})" for edge in edges)
+            lines.append(f"  node {node} = {terms}")
+        outputs = ", ".join(_state(cell, state) for state in cell.output)
+        lines.append(f"  output = concat({outputs})")
+    return lines
+
+
+def _state(cell: CellGenotype, state: int) -> str:
+    if state < cell.num_inputs:
+        return f"c_k-{cell.num_inputs - state}"
+    return f"node {state - cell.num_inputs}"
+
+
+def summary(title: str, facts: Mapping[str, str], body: list[str], next_command: str) -> str:
+    """The closing text of a run.
+
+    Args:
+        title: First line.
+        facts: Names and values, aligned below each other.
+        body: Further lines, for example a genotype's.
+        next_command: What the user types next.
+    """
+    width = max(len(name) for name in facts)
+    lines = ["", title, "=" * len(title), *body, ""]
+    lines += [f"{name:<{width}}  {value}" for name, value in facts.items()]
+    lines += ["", "Next:", f"  {next_command}", ""]
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: "42 s", "3 min 05 s", "2 h 10 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def count(number: float) -> str:
+    """A large number for people: "1,930,618" below ten millions, "528.4 M" above."""
+    return f"{number:,.0f}" if number < 1e7 else f"{number / 1e6:,.1f} M"

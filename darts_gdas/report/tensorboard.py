@@ -1,0 +1,127 @@
+"""TensorBoard: scalars of any run, and how a search's alphas move."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from darts_gdas.report.cells import draw_genotype
+from darts_gdas.report.heatmap import draw_probabilities
+from darts_gdas.runtime.loop import Callback, EpochReport, Progress
+from darts_gdas.space import CellSpace, Genotype, SearchSpace
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """What there is to see of a search at one moment.
+
+    Attributes:
+        space: Names the edges and candidates.
+        probabilities: Expected weights [edges, candidates] by kind; rows are distributions.
+        genotype: What the search would return now.
+    """
+
+    space: SearchSpace
+    probabilities: Mapping[str, np.ndarray]
+    genotype: Genotype
+
+
+class TensorBoard(Callback):
+    """Scalars of every epoch; with a view, also probabilities, heat maps and the drawn cell.
+
+    Steps are training steps. Charts "custom scalars" show one chart per edge with one curve per
+    candidate, grouped by kind. A resumed run drops what was written after its checkpoint.
+
+    Args:
+        folder: Where the events go.
+        view: Gives the search's present view; None for a run without alphas.
+    """
+
+    def __init__(self, folder: Path, *, view: Callable[[], SearchView] | None = None) -> None:
+        self.folder = folder
+        self.view = view
+        self.drawn: Genotype | None = None
+        self.writer: SummaryWriter | None = None
+
+    def on_start(self, progress: Progress) -> None:
+        """Open the events; add the layout of the charts."""
+        purge = progress.epoch * progress.steps_per_epoch + 1 if progress.global_step else None
+        self.writer = SummaryWriter(str(self.folder), purge_step=purge)
+        if self.view is not None:
+            self.writer.add_custom_scalars(_layout(self.view().space))
+
+    def on_epoch_end(self, report: EpochReport) -> None:
+        """Write everything of this epoch and flush it to the disc."""
+        assert self.writer is not None
+        for name, value in report.metrics.items():
+            self.writer.add_scalar(name, value, report.step)
+        self.writer.add_scalar("time/seconds_per_epoch", report.seconds, report.step)
+        if self.view is not None:
+            self._write_view(self.writer, self.view(), report.step)
+        self.writer.flush()
+
+    def on_stop(self) -> None:
+        """Close the events."""
+        if self.writer is not None:
+            self.writer.close()
+
+    def _write_view(self, writer: SummaryWriter, view: SearchView, step: int) -> None:
+        for kind, cell in view.space.cells.items():
+            probabilities = view.probabilities[kind]
+            for edge, names in enumerate(cell.candidates):
+                for name, value in zip(names, probabilities[edge], strict=False):
+                    writer.add_scalar(_tag(kind, cell, edge, name), float(value), step)
+            figure = draw_probabilities(
+                _blank_absent(probabilities, cell),
+                cell.edges,
+                _column_names(cell),
+                num_inputs=cell.num_inputs,
+                title=f"{kind} cell",
+            )
+            writer.add_figure(f"alphas/{kind}", figure, step, close=False)
+        if view.genotype != self.drawn:
+            writer.add_figure("genotype", draw_genotype(view.genotype), step, close=False)
+            writer.add_text("genotype", f"```\n{view.genotype.to_json()}```", step)
+            self.drawn = view.genotype
+
+
+def edge_name(cell: CellSpace, edge: int) -> str:
+    """An edge in words: "1->3" from node 1 to node 3, inputs as "c_{k-2}", "c_{k-1}"."""
+    node, source = cell.edges[edge]
+    is_input = source < cell.num_inputs
+    start = f"c_k-{cell.num_inputs - source}" if is_input else str(source - cell.num_inputs)
+    return f"{start}->{node}"
+
+
+def _tag(kind: str, cell: CellSpace, edge: int, name: str) -> str:
+    return f"probability_{kind}/{edge_name(cell, edge)}/{name}"
+
+
+def _layout(space: SearchSpace) -> dict[str, dict[str, list[object]]]:
+    """One multi-line chart per edge, a group per kind."""
+    return {
+        f"{kind} cell": {
+            edge_name(cell, edge): [
+                "Multiline",
+                [f"^{_tag(kind, cell, edge, name)}$" for name in names],
+            ]
+            for edge, names in enumerate(cell.candidates)
+        }
+        for kind, cell in space.cells.items()
+    }
+
+
+def _column_names(cell: CellSpace) -> tuple[str, ...]:
+    """Names of the columns: the candidates, or their positions where edges differ."""
+    if len(set(cell.candidates)) == 1:
+        return cell.candidates[0]
+    return tuple(f"candidate {i}" for i in range(cell.num_candidates))
+
+
+def _blank_absent(probabilities: np.ndarray, cell: CellSpace) -> np.ndarray:
+    blanked = np.array(probabilities, dtype=float)
+    for edge, names in enumerate(cell.candidates):
+        blanked[edge, len(names) :] = np.nan
+    return blanked
