@@ -1,0 +1,1 @@
+"""Where algorithms meet the loop: what is trained, evaluated, saved."""

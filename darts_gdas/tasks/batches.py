@@ -1,0 +1,77 @@
+"""What search and retraining share: losses as sums, and evaluation over a data set."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.data import evaluation_batches
+from darts_gdas.runtime.images import ImageSet
+
+Batch = tuple[Tensor, Tensor]
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Logits of a half-precision pass in float32, others as they are: losses sum exponentials."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def count_correct(logits: Tensor, labels: Tensor, *, top: int = 1) -> Tensor:
+    """How many labels are among the `top` largest logits of their row."""
+    top = min(top, logits.shape[1])
+    return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).sum()
+
+
+def evaluate(
+    forward: Callable[[Tensor], Tensor],
+    images: ImageSet,
+    *,
+    normalize: Normalize,
+    batch_size: int,
+    compute: Compute,
+) -> dict[str, float]:
+    """Mean cross-entropy (nats) and top-1 and top-5 accuracies in [0, 1] over all images.
+
+    Args:
+        forward: Images to logits, in evaluation mode.
+        images: The data set.
+        normalize: Applied to the images.
+        batch_size: How many at once.
+        compute: Device and precision.
+    """
+    sums = torch.zeros(3, dtype=torch.float64, device=compute.device)
+    batches = evaluation_batches(
+        images, batch_size=batch_size, normalize=normalize, channels_last=compute.channels_last
+    )
+    with torch.no_grad():
+        for x, labels in batches:
+            with compute.autocast():
+                logits = forward(x)
+            logits = full_precision(logits)
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            top1, top5 = (count_correct(logits, labels, top=top) for top in (1, 5))
+            sums += torch.stack([loss.double(), top1.double(), top5.double()])
+    loss, top1, top5 = (sums / len(images)).tolist()
+    return {"loss": loss, "accuracy": top1, "accuracy_top5": top5}
+
+
+@contextlib.contextmanager
+def untouched_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms normalise with the batch and leave their running statistics as they are.
+
+    For passes in training mode that are not a weight step: the arch step would otherwise move
+    the statistics up to three times per step.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,287 @@
+"""The search: alternating steps on weights and architecture over two halves of the data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from darts_gdas.nets import Layout, Mixture, SuperNet
+from darts_gdas.report.tensorboard import SearchView
+from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.checkpoint import State
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.data import BatchStream, derive_seed
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.loop import Progress
+from darts_gdas.runtime.optim import SGD, Adam, set_learning_rate
+from darts_gdas.search import (
+    ArchParameters,
+    Bilevel,
+    Discretizer,
+    Hypergradient,
+    Relaxation,
+    SGDStep,
+    entropy,
+    skip_share,
+)
+from darts_gdas.search.hypergradient import Weights
+from darts_gdas.space import Genotype, SearchSpace
+from darts_gdas.tasks.batches import (
+    Batch,
+    count_correct,
+    evaluate,
+    full_precision,
+    untouched_statistics,
+)
+
+
+class Order(Enum):
+    """Which of the two steps comes first: DARTS takes arch_first, GDAS weights_first."""
+
+    arch_first = "arch_first"
+    weights_first = "weights_first"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A differentiable search method, as the composition it is.
+
+    Attributes:
+        relaxation: Alphas to mixture.
+        hypergradient: Gradient of the validation loss in the mixture.
+        discretizer: Final mixture to genotype.
+        optimizer: Of the weights.
+        arch_optimizer: Of the alphas.
+        order: Which step comes first.
+    """
+
+    relaxation: Relaxation
+    hypergradient: Hypergradient
+    discretizer: Discretizer
+    optimizer: SGD
+    arch_optimizer: Adam
+    order: Order
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """The two halves of the training set.
+
+    Attributes:
+        weights: Batches for the weight steps; their number makes the epoch.
+        arch: Batches for the arch steps, an endless stream of its own epochs.
+        validation: The arch half without augmentation, to evaluate on.
+        normalize: The normalisation that the streams apply.
+    """
+
+    weights: BatchStream
+    arch: BatchStream
+    validation: ImageSet
+    normalize: Normalize
+
+
+class BatchLoss:
+    """Cross-entropy of a supernet on one batch, as a function of (weights, mixture).
+
+    It remembers the logits of its last call, so that metrics cost no further pass.
+    """
+
+    def __init__(self, supernet: SuperNet, batch: Batch, compute: Compute) -> None:
+        self.supernet = supernet
+        self.images, self.labels = batch
+        self.compute = compute
+        self.logits: Tensor | None = None
+
+    def __call__(self, weights: Weights, mixture: Mixture) -> Tensor:
+        """Mean loss; running statistics of the norms stay as they are."""
+        with untouched_statistics(self.supernet), self.compute.autocast():
+            logits = functional_call(self.supernet, weights, (self.images, mixture))
+        logits = full_precision(logits)
+        self.logits = logits.detach()
+        return F.cross_entropy(logits, self.labels)
+
+    def metrics(self, prefix: str) -> dict[str, tuple[Tensor, int]]:
+        """Loss and accuracy of the last call, as sums over the batch."""
+        assert self.logits is not None
+        return _metrics(prefix, self.logits, self.labels)
+
+
+class SearchTask:
+    """Search for a genotype with a given method.
+
+    Every step draws a fresh mixture for each of its two halves. The weight step trains the
+    supernet under the detached mixture; the arch step asks the hypergradient for a gradient at
+    the mixture, pulls it back to the alphas and steps them.
+
+    Candidates that a sparse mixture leaves out get no gradient in that step and stand still:
+    neither momentum nor weight decay moves them.
+
+    Args:
+        space: The cells to search.
+        layout: The supernet around them.
+        method: What to do.
+        data: The two halves.
+        num_epochs: Epochs over the weights' half.
+        compute: Device, precision, layout in memory.
+        seed: Of the alphas and the noise; torch's global seed makes the weights.
+    """
+
+    selection_metric = "validation/accuracy"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        layout: Layout,
+        method: Method,
+        data: SearchData,
+        *,
+        num_epochs: int,
+        compute: Compute,
+        seed: int,
+    ) -> None:
+        self.method = method
+        self.data = data
+        self.compute = compute
+        self.num_epochs = num_epochs
+        self.steps_per_epoch = data.weights.batches_per_epoch
+        self.supernet = compute.place(SuperNet(space, layout))
+        initial = torch.Generator().manual_seed(derive_seed(seed, "alphas"))
+        self.arch = ArchParameters(space, generator=initial).to(compute.device)
+        self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))
+        self.optimizer = method.optimizer.build(self.supernet.parameters())
+        self.arch_optimizer = method.arch_optimizer.build(self.arch.parameters())
+
+    @property
+    def space(self) -> SearchSpace:
+        """The cells being searched."""
+        return self.supernet.space
+
+    def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
+        """One step of each level, in the method's order."""
+        step = progress.global_step
+        batches = self.data.weights.batch(step), self.data.arch.batch(step)
+        set_learning_rate(self.optimizer, self._learning_rate(progress))
+        self.supernet.train()
+        steps: list[Callable[[Batch, Batch, float], dict[str, tuple[Tensor, int]]]]
+        steps = [self._arch_step, self._weight_step]
+        if self.method.order is Order.weights_first:
+            steps.reverse()
+        metrics = {}
+        for take_step in steps:
+            metrics |= take_step(*batches, progress.annealed)
+        return metrics
+
+    def _arch_step(
+        self, train: Batch, validation: Batch, annealed: float
+    ) -> dict[str, tuple[Tensor, int]]:
+        mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise)
+        validation_loss = BatchLoss(self.supernet, validation, self.compute)
+        problem = Bilevel(
+            train_loss=BatchLoss(self.supernet, train, self.compute),
+            validation_loss=validation_loss,
+            weights=dict(self.supernet.named_parameters()),
+            mixture=mixture.detach(),
+            inner_step=self._inner_step(),
+        )
+        gradient = self.method.hypergradient(problem)
+        self.arch_optimizer.zero_grad()
+        torch.autograd.backward(mixture.leaves(), gradient.leaves())
+        self.arch_optimizer.step()
+        return validation_loss.metrics("arch")
+
+    def _weight_step(
+        self, train: Batch, validation: Batch, annealed: float
+    ) -> dict[str, tuple[Tensor, int]]:
+        mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise).detach()
+        images, labels = train
+        with self.compute.autocast():
+            logits = self.supernet(images, mixture)
+        logits = full_precision(logits)
+        F.cross_entropy(logits, labels).backward()
+        self.method.optimizer.step(self.optimizer)
+        return _metrics("train", logits.detach(), labels)
+
+    def _inner_step(self) -> SGDStep:
+        """The next weight step as a function; unclipped, as in Liu et al."""
+        state = self.optimizer.state
+        buffers = {
+            name: state[weight]["momentum_buffer"]
+            for name, weight in self.supernet.named_parameters()
+            if weight in state and state[weight].get("momentum_buffer") is not None
+        }
+        group = self.optimizer.param_groups[0]
+        return SGDStep(
+            lr=group["lr"],
+            momentum=group["momentum"],
+            nesterov=group["nesterov"],
+            weight_decay=group["weight_decay"],
+            buffers=buffers,
+        )
+
+    def _learning_rate(self, progress: Progress) -> float:
+        optimizer = self.method.optimizer
+        return optimizer.schedule(
+            optimizer.lr, epoch=progress.epoch, num_epochs=progress.num_epochs
+        )
+
+    def evaluate(self, progress: Progress) -> dict[str, float]:
+        """The most likely mixture on the arch half, and the state of the alphas."""
+        self.supernet.eval()
+        relaxation = self.method.relaxation
+        with torch.no_grad():
+            mixture = relaxation(self.arch, progress=progress.annealed, rng=None).detach()
+        validation = evaluate(
+            lambda images: self.supernet(images, mixture),
+            self.data.validation,
+            normalize=self.data.normalize,
+            batch_size=2 * self.data.weights.batch_size,
+            compute=self.compute,
+        )
+        metrics = {f"validation/{name}": value for name, value in validation.items()}
+        for kind, cell in relaxation.expected(self.arch).items():
+            metrics[f"entropy/{kind}"] = entropy(cell.ops)
+        metrics["search/skip_share"] = skip_share(self.genotype())
+        metrics["search/learning_rate"] = self._learning_rate(progress)
+        for name, value in relaxation.settings(progress.annealed).items():
+            metrics[f"search/{name}"] = value
+        return metrics
+
+    def genotype(self) -> Genotype:
+        """What the alphas stand for now."""
+        return self.method.discretizer(self.method.relaxation.expected(self.arch), self.space)
+
+    def view(self) -> SearchView:
+        """What there is to see now."""
+        expected = self.method.relaxation.expected(self.arch)
+        probabilities = {kind: cell.ops.cpu().numpy() for kind, cell in expected.items()}
+        return SearchView(self.space, probabilities, self.genotype())
+
+    def state_dict(self) -> State:
+        """Weights, alphas, both optimisers and the noise; data order follows from the step."""
+        return {
+            "supernet": self.supernet.state_dict(),
+            "arch": self.arch.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "arch_optimizer": self.arch_optimizer.state_dict(),
+            "noise": self.noise.get_state(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Inverse of `state_dict`."""
+        self.supernet.load_state_dict(state["supernet"])
+        self.arch.load_state_dict(state["arch"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.arch_optimizer.load_state_dict(state["arch_optimizer"])
+        self.noise.set_state(state["noise"])
+
+
+def _metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, int]]:
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return {
+        f"{prefix}/loss": (loss, len(labels)),
+        f"{prefix}/accuracy": (count_correct(logits, labels), len(labels)),
+    }

@@ -1,0 +1,206 @@
+"""The search's steps: what moves, what stands still, in which order, and that it comes back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.func import functional_call
+from torch.testing import assert_close
+
+from darts_gdas.nets import Layout
+from darts_gdas.runtime.augment import Augment, Normalize
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.data import BatchStream
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.loop import Progress
+from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
+from darts_gdas.space import SearchSpace
+from darts_gdas.tasks.search import Method, Order, SearchData, SearchTask
+
+SPACE = SearchSpace.darts(
+    num_nodes=2, candidates=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
+)
+DARTS = Method(Softmax(), FirstOrder(), ArgMax(), SGD(), Adam(lr=0.1), Order.arch_first)
+GDAS = replace(DARTS, relaxation=GumbelHard(), order=Order.weights_first)
+METHODS = pytest.mark.parametrize(
+    "method",
+    [DARTS, GDAS, replace(DARTS, hypergradient=Unrolled()),
+     replace(GDAS, hypergradient=UnrolledExact())],
+    ids=["darts", "gdas", "darts_2nd", "gdas_exact"],
+)  # fmt: skip
+
+
+def images(count: int, seed: int) -> ImageSet:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return ImageSet(pixels, torch.arange(count) % 3, ("a", "b", "c"))
+
+
+def task_of(method: Method, seed: int = 0) -> SearchTask:
+    torch.manual_seed(seed)
+    normalize = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
+    halves = images(20, 1), images(14, 2)
+    weights, arch = (
+        BatchStream(
+            half, batch_size=8, augment=Augment(1), normalize=normalize, seed=seed, name=name
+        )
+        for half, name in zip(halves, ("weights", "arch"), strict=True)
+    )
+    return SearchTask(
+        SPACE,
+        Layout(2, 3, 3, 1),
+        method,
+        SearchData(weights, arch, halves[1], normalize),
+        num_epochs=2,
+        compute=Compute(torch.device("cpu")),
+        seed=seed,
+    )
+
+
+def at(task: SearchTask, step: int) -> Progress:
+    epoch, position = divmod(step, task.steps_per_epoch)
+    return Progress(epoch, task.num_epochs, position, task.steps_per_epoch)
+
+
+def flat(tensors) -> torch.Tensor:
+    return torch.cat([t.detach().flatten() for t in tensors])
+
+
+def test_an_epoch_is_one_pass_over_the_weights_half():
+    assert task_of(DARTS).steps_per_epoch == 3  # 20 images in batches of 8
+
+
+@METHODS
+def test_a_step_moves_weights_and_alphas(method: Method):
+    task = task_of(method)
+    before = flat(task.supernet.parameters()).clone(), flat(task.arch.parameters()).clone()
+    metrics = task.train_step(at(task, 0))
+    assert not torch.equal(flat(task.supernet.parameters()), before[0])
+    assert not torch.equal(flat(task.arch.parameters()), before[1])
+    assert set(metrics) == {"train/loss", "train/accuracy", "arch/loss", "arch/accuracy"}
+    assert all(count == 8 for _, count in metrics.values())
+
+
+@METHODS
+def test_the_arch_step_touches_neither_weights_nor_statistics_nor_their_gradients(method: Method):
+    task = task_of(method)
+    before = {name: value.clone() for name, value in task.supernet.state_dict().items()}
+    batches = task.data.weights.batch(0), task.data.arch.batch(0)
+    task.supernet.train()
+    task._arch_step(*batches, 0.0)
+    for name, value in task.supernet.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(weight.grad is None for weight in task.supernet.parameters())
+
+
+def test_the_weight_step_leaves_the_alphas():
+    task = task_of(DARTS)
+    before = flat(task.arch.parameters()).clone()
+    batches = task.data.weights.batch(0), task.data.arch.batch(0)
+    task._weight_step(*batches, 0.0)
+    assert torch.equal(flat(task.arch.parameters()), before)
+    assert all(logits.grad is None for logits in task.arch.parameters())
+
+
+def test_first_order_alphas_get_the_gradient_of_the_validation_loss():
+    """Two routes: the task's pulled-back hypergradient, and plain autograd through everything."""
+    task = task_of(replace(DARTS, arch_optimizer=Adam(lr=1e-12)))
+    task.supernet.double()
+    task.arch.double()
+    train, (x, y) = task.data.weights.batch(0), task.data.arch.batch(0)
+    task.supernet.train()
+    task._arch_step(train, (x.double(), y), 0.0)
+    pulled_back = [logits.grad for logits in task.arch.parameters()]
+    loss = F.cross_entropy(task.supernet(x.double(), Softmax()(task.arch)), y)
+    direct = torch.autograd.grad(loss, list(task.arch.parameters()))
+    for a, b in zip(pulled_back, direct, strict=True):
+        assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_gumbel_gradient_runs_through_the_sampled_operation_alone():
+    """dL/da_j = <G, o_k(x)> p_k (delta_kj - p_j) / tau: rows of one sign pattern, sum zero."""
+    task = task_of(GDAS)
+    task._arch_step(task.data.weights.batch(0), task.data.arch.batch(0), 0.0)
+    for logits in task.arch.parameters():
+        gradient = logits.grad
+        assert gradient is not None
+        assert_close(gradient.sum(1), torch.zeros(len(gradient)), atol=1e-6, rtol=0)
+        decided = gradient[gradient.abs().sum(1) > 0]
+        signs = torch.sign(decided)
+        assert len(decided) and (signs.sum(1).abs() == decided.shape[1] - 2).all()
+
+
+def test_the_inner_step_predicts_the_next_weight_step():
+    """With clipping out of the way the unrolled step is the step the optimiser takes."""
+    task = task_of(replace(DARTS, optimizer=SGD(clip=0.0, nesterov=True)))
+    task.train_step(at(task, 0))  # so that there are momentum buffers
+    x, y = task.data.weights.batch(1)
+    names = [name for name, _ in task.supernet.named_parameters()]
+    weights = {name: w.detach().clone() for name, w in task.supernet.named_parameters()}
+    mixture = Softmax()(task.arch).detach()
+    leaves = {name: w.requires_grad_() for name, w in weights.items()}
+    loss = F.cross_entropy(functional_call(task.supernet, leaves, (x, mixture)), y)
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    predicted = task._inner_step()(leaves, dict(zip(names, gradients, strict=True)))
+    task._weight_step((x, y), (x, y), 0.0)
+    for name, weight in task.supernet.named_parameters():
+        assert_close(weight, predicted[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", list(Order), ids=lambda order: order.name)
+def test_the_order_of_the_steps_is_the_methods(order: Order, monkeypatch: pytest.MonkeyPatch):
+    task = task_of(replace(DARTS, order=order))
+    calls = []
+    for name in ("_arch_step", "_weight_step"):
+        monkeypatch.setattr(task, name, lambda *args, name=name: calls.append(name) or {})
+    task.train_step(at(task, 0))
+    expected = ["_arch_step", "_weight_step"]
+    assert calls == (expected if order is Order.arch_first else expected[::-1])
+
+
+def test_the_two_levels_never_share_an_image():
+    task = task_of(DARTS)
+    seen = []
+    for stream in (task.data.weights, task.data.arch):
+        seen.append({image.numpy().tobytes() for image in stream.images.images})
+    assert not seen[0] & seen[1]
+
+
+@METHODS
+def test_saved_and_loaded_continues_bit_for_bit(method: Method):
+    whole = task_of(method)
+    for step in range(4):
+        whole.train_step(at(whole, step))
+    first = task_of(method)
+    for step in range(2):
+        first.train_step(at(first, step))
+    state = first.state_dict()
+    second = task_of(method, seed=0)
+    second.load_state_dict(state)
+    for step in range(2, 4):
+        second.train_step(at(second, step))
+    for (name, a), b in zip(
+        whole.supernet.state_dict().items(), second.supernet.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    assert torch.equal(flat(whole.arch.parameters()), flat(second.arch.parameters()))
+    assert whole.evaluate(at(whole, 3)) == second.evaluate(at(second, 3))
+
+
+def test_evaluation_reports_the_state_of_the_search():
+    task = task_of(GDAS)
+    metrics = task.evaluate(at(task, 0))
+    assert {"validation/accuracy", "entropy/normal", "search/skip_share"} <= set(metrics)
+    assert metrics["search/tau"] == 10.0
+    assert metrics["search/learning_rate"] == 0.025
+    assert metrics["entropy/normal"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_view_shows_distributions_and_the_present_genotype():
+    task = task_of(GDAS)
+    view = task.view()
+    assert view.probabilities["normal"].shape == (5, 4)
+    assert view.probabilities["reduce"].sum(1) == pytest.approx(1.0)
+    assert view.genotype == task.genotype()
