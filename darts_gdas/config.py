@@ -1,0 +1,353 @@
+"""The typed configuration: what the YAML under `conf/` and the command line may say.
+
+Each strategy is a dataclass and thereby its own schema: a misspelt key or a wrong type is an error
+of composition, a value without meaning one of construction. Defaults stand in the dataclasses;
+YAML composes them and overrides what a paper does differently. The only module with hydra in it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+import torch
+from hydra import compose
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from darts_gdas.nets import DerivedNet, Layout, Stem
+from darts_gdas.nets.operations import check_operations
+from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.compute import Compute, Device, Precision
+from darts_gdas.runtime.data import BatchStream, derive_seed
+from darts_gdas.runtime.datasets import Cifar10, Cifar100, Dataset, Digits, ImageFolder
+from darts_gdas.runtime.images import ImageSet, stratified_split
+from darts_gdas.runtime.optim import SGD, Adam, Cosine, Decay
+from darts_gdas.search import (
+    ArgMax,
+    Discretizer,
+    FirstOrder,
+    GumbelHard,
+    Hypergradient,
+    Relaxation,
+    Softmax,
+    Unrolled,
+    UnrolledExact,
+)
+from darts_gdas.space import DARTS_CANDIDATES, Genotype, SearchSpace
+from darts_gdas.tasks.retrain import Regularization, RetrainTask
+from darts_gdas.tasks.search import Method, Order, SearchData, SearchTask
+
+EXEMPT = ("run_dir", "outputs", "resume", "device", "genotype")
+"""Settings that a resumed run may change: they do not change what is computed."""
+
+
+@dataclass
+class SpaceConfig:
+    """The DARTS cell space and its numbers.
+
+    Attributes:
+        num_nodes: Intermediate nodes of a cell.
+        keep: Incoming edges that derivation keeps per node.
+        candidates: Operations on every edge.
+    """
+
+    num_nodes: int = 4
+    keep: int = 2
+    candidates: list[str] = field(default_factory=lambda: list(DARTS_CANDIDATES))
+
+    def __post_init__(self) -> None:
+        check_operations(set(self.candidates), "space.candidates")
+        self.build()
+
+    def build(self) -> SearchSpace:
+        """The space."""
+        return SearchSpace.darts(
+            num_nodes=self.num_nodes, keep=self.keep, candidates=self.candidates
+        )
+
+
+@dataclass
+class NetConfig:
+    """The outer network; see `Layout`."""
+
+    channels: int = 16
+    layers: int = 8
+    stem: Stem = Stem.cifar
+
+    def __post_init__(self) -> None:
+        self.layout(num_classes=2, in_channels=1)
+
+    def layout(self, *, num_classes: int, in_channels: int) -> Layout:
+        """The layout for a data set."""
+        return Layout(self.channels, self.layers, num_classes, in_channels, self.stem)
+
+
+@dataclass
+class RunConfig:
+    """What every run has.
+
+    Attributes:
+        dataset: What to learn.
+        epochs: Passes over the training data (in a search: over its weights' half).
+        batch_size: Images per step.
+        seed: Of everything random.
+        device: Where to compute.
+        precision: Number format of the forward and backward passes.
+        channels_last: Layout of images in memory; faster for depthwise convolutions.
+        threads: CPU threads; 0 is one per core.
+        outputs: Where new run folders go.
+        run_dir: This run's folder; null makes a new one below `outputs`.
+        resume: "none"; "auto" (go on in `run_dir`, or in the newest unfinished run, if there is
+            one); or a run folder or checkpoint to go on from.
+    """
+
+    dataset: Dataset = MISSING
+    optimizer: SGD = field(default_factory=SGD)
+    epochs: int = 50
+    batch_size: int = 64
+    seed: int = 0
+    device: Device = Device.auto
+    precision: Precision = Precision.fp32
+    channels_last: bool = True
+    threads: int = 0
+    outputs: str = "outputs"
+    run_dir: str | None = None
+    resume: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
+        if self.threads < 0:
+            raise ValueError(f"threads must be 0 (one per core) or more, got {self.threads}")
+
+    def compute(self) -> Compute:
+        """Device, precision, memory layout and threads."""
+        return Compute.select(self.device, self.precision, self.channels_last, self.threads)
+
+    def stream(
+        self, images: ImageSet, normalize: Normalize, *, name: str, batch_size: int
+    ) -> BatchStream:
+        """Augmented training batches of a set."""
+        return BatchStream(
+            images,
+            batch_size=batch_size,
+            augment=self.dataset.augment,
+            normalize=normalize,
+            seed=self.seed,
+            name=name,
+            channels_last=self.channels_last,
+        )
+
+
+@dataclass
+class SearchConfig(RunConfig):
+    """Everything a search depends on.
+
+    Attributes:
+        weights_fraction: Share of the training set for the weight steps; the rest is for the
+            arch steps. The papers use a half.
+    """
+
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    net: NetConfig = field(default_factory=NetConfig)
+    relaxation: Relaxation = MISSING
+    hypergradient: Hypergradient = MISSING
+    discretizer: Discretizer = field(default_factory=ArgMax)
+    optimizer: SGD = field(default_factory=lambda: SGD(schedule=Cosine(end=0.001)))
+    arch_optimizer: Adam = field(default_factory=Adam)
+    order: Order = Order.arch_first
+    weights_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        if not 0 < self.weights_fraction < 1:
+            raise ValueError(
+                f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
+            )
+
+    def build(self) -> SearchTask:
+        """Load the data, check that it fits, build the networks."""
+        compute = self.compute()
+        torch.manual_seed(self.seed)
+        train, _ = self.dataset.load()
+        layout = self.net.layout(num_classes=train.num_classes, in_channels=train.in_channels)
+        layout.check_image_size(*train.image_size)
+        return SearchTask(
+            self.space.build(),
+            layout,
+            self.method(),
+            self._data(train, compute),
+            num_epochs=self.epochs,
+            compute=compute,
+            seed=self.seed,
+        )
+
+    def method(self) -> Method:
+        """The strategies."""
+        return Method(
+            self.relaxation,
+            self.hypergradient,
+            self.discretizer,
+            self.optimizer,
+            self.arch_optimizer,
+            self.order,
+        )
+
+    def _data(self, train: ImageSet, compute: Compute) -> SearchData:
+        normalize = Normalize(*train.statistics())
+        halves = stratified_split(
+            train.labels, self.weights_fraction, derive_seed(self.seed, "split")
+        )
+        weights, arch = (train.select(indices).to(compute.device) for indices in halves)
+        return SearchData(
+            self.stream(weights, normalize, name="weights", batch_size=self.batch_size),
+            self.stream(arch, normalize, name="arch", batch_size=self.batch_size),
+            arch,
+            normalize,
+        )
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """Everything a retraining depends on; the defaults are the DARTS paper's for CIFAR-10.
+
+    Attributes:
+        genotype: A published name, a `genotype.json`, or a search's run folder; null takes the
+            newest finished search below `outputs`.
+    """
+
+    genotype: str | None = None
+    net: NetConfig = field(default_factory=lambda: NetConfig(channels=36, layers=20))
+    regularization: Regularization = field(default_factory=Regularization)
+    epochs: int = 600
+    batch_size: int = 96
+
+    def build(self, genotype: Genotype) -> RetrainTask:
+        """Load the data, check that it fits, build the network."""
+        compute = self.compute()
+        torch.manual_seed(self.seed)
+        check_operations(genotype.operations, "the genotype")
+        train, test = self.dataset.load()
+        layout = self.net.layout(num_classes=train.num_classes, in_channels=train.in_channels)
+        layout.check_image_size(*train.image_size)
+        auxiliary = self.regularization.auxiliary_weight > 0
+        normalize = Normalize(*train.statistics())
+        train, test = train.to(compute.device), test.to(compute.device)
+        return RetrainTask(
+            DerivedNet(genotype, layout, auxiliary=auxiliary),
+            self.stream(train, normalize, name="train", batch_size=self.batch_size),
+            test,
+            normalize,
+            optimizer=self.optimizer,
+            regularization=self.regularization,
+            num_epochs=self.epochs,
+            compute=compute,
+        )
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+GROUPS: dict[str, dict[str, type]] = {
+    "relaxation": {"softmax": Softmax, "gumbel_hard": GumbelHard},
+    "hypergradient": {
+        "first_order": FirstOrder,
+        "unrolled": Unrolled,
+        "unrolled_exact": UnrolledExact,
+    },
+    "discretizer": {"argmax": ArgMax},
+    "optimizer/schedule": {"cosine": Cosine, "decay": Decay},
+    "dataset": {
+        "digits_schema": Digits,
+        "cifar10_schema": Cifar10,
+        "cifar100_schema": Cifar100,
+        "image_folder_schema": ImageFolder,
+    },
+}
+"""Choices that need no YAML, by group: `relaxation=softmax` on the command line."""
+
+
+def register() -> None:
+    """Tell hydra the schemas; call before `hydra.main`."""
+    store = ConfigStore.instance().store
+    store(name="search_schema", node=SearchConfig)
+    store(name="train_schema", node=TrainConfig)
+    for group, nodes in GROUPS.items():
+        for name, node in nodes.items():
+            store(group=group, name=name, node=node)
+
+
+def typed(cfg: DictConfig, kind: type[Config]) -> Config:
+    """The composed configuration as dataclasses, every value checked.
+
+    Raises:
+        ValueError: If a value has no meaning.
+        omegaconf.errors.OmegaConfBaseException: If a value is missing.
+    """
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, kind)
+    return config
+
+
+def task_overrides() -> list[str]:
+    """What the user said on the command line of this process."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def sweep_folder() -> str | None:
+    """The folder of this job in a sweep (`--multirun`); None in a single run."""
+    hydra = HydraConfig.get()
+    return str(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
+
+
+def recompose(overrides: Sequence[str]) -> DictConfig:
+    """Compose this process's root configuration again with other overrides."""
+    name = HydraConfig.get().job.config_name
+    assert name is not None
+    return compose(name, overrides=list(overrides))
+
+
+def to_yaml(cfg: DictConfig) -> str:
+    """The resolved configuration as YAML."""
+    return OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def fingerprint(config: RunConfig, **extra: Any) -> str:
+    """Everything the results depend on, as JSON text.
+
+    Args:
+        config: The typed configuration.
+        extra: What is not in it, for example a genotype's content.
+    """
+    settings = _settings(config) | extra
+    exempt = (*EXEMPT, "dataset.root", "dataset.download")
+    kept = {key: value for key, value in settings.items() if key not in exempt}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _settings(value: Any, name: str = "") -> dict[str, Any]:
+    """Values by dotted name; a strategy's own name stands for which one it is."""
+    if isinstance(value, Enum):
+        return {name: value.name}
+    if not is_dataclass(value):
+        return {name: value}
+    settings: dict[str, Any] = {name: type(value).__name__} if name else {}
+    for part in fields(value):
+        settings |= _settings(
+            getattr(value, part.name), f"{name}.{part.name}" if name else part.name
+        )
+    return settings
+
+
+def known_keys() -> list[str]:
+    """All settings by their dotted names, to suggest one for a misspelt key."""
+    keys = {*_settings(SearchConfig()), *_settings(TrainConfig())}
+    for group, nodes in GROUPS.items():
+        for node in nodes.values():
+            keys |= set(_settings(node(), group.replace("/", ".")))
+    return sorted(keys)

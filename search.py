@@ -1,0 +1,20 @@
+"""Search for a cell: `python search.py method=gdas dataset=digits seed=3`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from darts_gdas.cli import run_search, usage_errors
+from darts_gdas.config import register
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="search")
+def main(cfg: DictConfig) -> None:
+    """Run one search."""
+    run_search(cfg)
+
+
+if __name__ == "__main__":
+    with usage_errors():
+        main()

@@ -1,0 +1,20 @@
+"""Retrain a genotype: `python train.py genotype=DARTS_V2 dataset=cifar10`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from darts_gdas.cli import run_train, usage_errors
+from darts_gdas.config import register
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Run one retraining."""
+    run_train(cfg)
+
+
+if __name__ == "__main__":
+    with usage_errors():
+        main()
