@@ -67,17 +67,16 @@ def one_line(error: Exception) -> str:
             option for option in error.options or [] if not option.endswith("_schema")
         )
         return f"{group}={choice} is not known; choose one of {options}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = f"{error}\n{error.__cause__ or ''}"
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if misspelt:
         key = misspelt[1]
         close = difflib.get_close_matches(key, configuration.known_keys(), n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"there is no setting {key!r}{hint}"
-    told = [
-        line for line in lines if not re.match(r"(full_key|reference_type|object_type)\b", line)
-    ]
-    return "; ".join(told) or type(error).__name__
+    internal = re.compile(r"(full_key|reference_type|object_type)\b")
+    return "; ".join(line for line in lines if not internal.match(line)) or type(error).__name__
 
 
 # ---- where a run goes, and from where it goes on

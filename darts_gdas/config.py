@@ -106,7 +106,7 @@ class RunConfig:
     """
 
     dataset: Dataset = MISSING
-    optimizer: SGD = field(default_factory=SGD)
+    optimizer: SGD = field(default_factory=lambda: SGD(schedule=MISSING))
     epochs: int = 50
     batch_size: int = 64
     seed: int = 0
@@ -158,8 +158,7 @@ class SearchConfig(RunConfig):
     net: NetConfig = field(default_factory=NetConfig)
     relaxation: Relaxation = MISSING
     hypergradient: Hypergradient = MISSING
-    discretizer: Discretizer = field(default_factory=ArgMax)
-    optimizer: SGD = field(default_factory=lambda: SGD(schedule=Cosine(end=0.001)))
+    discretizer: Discretizer = MISSING
     arch_optimizer: Adam = field(default_factory=Adam)
     order: Order = Order.arch_first
     weights_fraction: float = 0.5

@@ -18,12 +18,12 @@ class Console(Callback):
 
     Args:
         columns: Metrics to show, by their short names.
-        stream: Where to; a bar appears only if it is a terminal.
+        stream: Where to, by default stderr; a bar appears only if it is a terminal.
     """
 
-    def __init__(self, columns: Mapping[str, str], stream: TextIO = sys.stderr) -> None:
+    def __init__(self, columns: Mapping[str, str], stream: TextIO | None = None) -> None:
         self.columns = columns
-        self.stream = stream
+        self.stream = sys.stderr if stream is None else stream
         self.bar: tqdm | None = None
         self.began = 0.0
 

@@ -1,0 +1,189 @@
+"""Bad input is one line on stderr, exit status 2, before any work and with no run folder."""
+
+import json
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from darts_gdas.runtime.checkpoint import save
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.search import SearchTask
+
+ROOT = Path(__file__).parents[2]
+TINY = ["epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run an entry point in this process; returns (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    threads = torch.get_num_threads()
+    yield run
+    torch.set_num_threads(threads)
+
+
+def image_tree(root: Path, side: int = 12) -> Path:
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (side, side), (40 * i, 100, 200)).save(folder / f"{i}.png")
+    return root
+
+
+GENOTYPE = json.loads(Genotype.load("DARTS_V2").to_json())
+
+
+def changed_genotype(edge: list) -> str:
+    data = json.loads(json.dumps(GENOTYPE))
+    data["cells"]["normal"]["nodes"][0][0] = edge
+    return json.dumps(data)
+
+
+def case_name(value: list[str] | str) -> str:
+    return " ".join(value) if isinstance(value, list) else ""
+
+
+SEARCH_CASES = [
+    (["method=foo"], "method=foo is not known; choose one of darts, darts_2nd, gdas"),
+    (["dataset=foo"], "dataset=foo is not known; choose one of cifar10, cifar100, digits"),
+    (["relaxation=foo"], "relaxation=foo is not known; choose one of gumbel_hard, softmax"),
+    (["epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
+    (["optimizer.learning_rate=1"], "there is no setting 'optimizer.learning_rate'"),
+    (["epochs=many"], "Value 'many' of type 'str' could not be converted to Integer"),
+    (["epochs=0"], "epochs must be at least 1, got 0"),
+    (["batch_size=1"], "batch_size must be at least 2, got 1"),
+    (["device=tpu"], "Invalid value 'tpu', expected one of [auto, cpu, cuda]"),
+    (["threads=-1"], "threads must be 0 (one per core) or more, got -1"),
+    (["relaxation.tau.end=0"], "relaxation.tau must stay positive, got 10.0 -> 0.0"),
+    (["relaxation.tau.start=-1"], "relaxation.tau must stay positive, got -1.0 -> 0.1"),
+    (["space.keep=3"], "space.keep must lie in 1..2, got 3"),
+    (["space.candidates=[none,sep_conv_4x4]"], "unknown operations ['sep_conv_4x4']"),
+    (["space.candidates=[none]"], "must offer something besides 'none'"),
+    (["net.layers=2"], "net.layers must be at least 3, got 2: two reduction cells"),
+    (["weights_fraction=1.0"], "weights_fraction must lie between 0 and 1, got 1.0"),
+    (["optimizer.lr=-1"], "optimizer.lr must be positive, got -1.0"),
+    (["dataset=image_folder"], "dataset.root"),
+    (["dataset=image_folder", "dataset.root=nowhere"], "nowhere"),
+    (["dataset=image_folder", "dataset.root=empty"], "empty"),
+    (["dataset=image_folder", "dataset.root=images", "dataset.image_size=3",
+      "dataset.augment.crop_padding=0"], "images of 3x3 pixels are too small"),
+    (["dataset=cifar10", "dataset.root=nowhere"], "dataset.download=true"),
+    (["dataset.augment.cutout=16"], "dataset.augment.cutout must be at most the image's 8"),
+    (["resume=nowhere"], "resume=nowhere does not exist"),
+    (["resume=empty"], "resume=empty is a folder without checkpoints"),
+    (["run_dir=file"], "run_dir 'file' cannot be made"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), SEARCH_CASES, ids=case_name)
+def test_a_bad_search_is_one_line(run, tmp_path: Path, arguments: list[str], message: str):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    image_tree(tmp_path / "images")
+    before = set(tmp_path.rglob("*"))
+    status, out, err = run("search.py", *arguments)
+    assert status == 2
+    assert err.count("\n") == 1 and err.startswith("error: ") and message in err
+    assert out == ""
+    assert set(tmp_path.rglob("*")) == before
+
+
+TRAIN_CASES = [
+    (["genotype=DARTS_V3"], "genotype 'DARTS_V3' is neither a file nor a published name"),
+    (["genotype=unknown.json"], "unknown operations ['sep_conv_4x4']"),
+    (["genotype=forward.json"], "node 0 reads state 4, but only states 0..1 exist before it"),
+    (["genotype=broken.json"], "not JSON"),
+    ([], "no finished search under outputs/search; run search.py first"),
+    (["genotype=DARTS_V2", "regularization.drop_path=1.5"], "regularization.drop_path must lie"),
+    (["genotype=DARTS_V2", "net.layers=1"], "net.layers must be at least 3, got 1"),
+    (["genotype=DARTS_V2", "optimizer/schedule=step"], "optimizer/schedule=step is not known"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), TRAIN_CASES, ids=case_name)
+def test_a_bad_retraining_is_one_line(run, tmp_path: Path, arguments: list[str], message: str):
+    (tmp_path / "unknown.json").write_text(changed_genotype(["sep_conv_4x4", 0]))
+    (tmp_path / "forward.json").write_text(changed_genotype(["sep_conv_3x3", 4]))
+    (tmp_path / "broken.json").write_text("{")
+    before = set(tmp_path.rglob("*"))
+    status, out, err = run("train.py", *arguments)
+    assert status == 2
+    assert err.count("\n") == 1 and err.startswith("error: ") and message in err
+    assert out == ""
+    assert set(tmp_path.rglob("*")) == before
+
+
+def interrupted_run(run, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Path:
+    """A search that was stopped after its first step; its folder."""
+    original = SearchTask.train_step
+
+    def train_step(self, progress):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchTask, "train_step", train_step)
+        status, _, err = run("search.py", *TINY, *arguments)
+    assert status == 143 and "go on with: python search.py resume=" in err
+    return Path(err.rsplit("resume=", 1)[1].strip())
+
+
+def test_a_truncated_checkpoint_is_one_line(run, monkeypatch: pytest.MonkeyPatch):
+    folder = interrupted_run(run, monkeypatch)
+    (path,) = (folder / "checkpoints").glob("*.pt")
+    path.write_bytes(path.read_bytes()[:-100])
+    for target in (path, folder):
+        status, out, err = run("search.py", *TINY, f"resume={target}")
+        lines = [line for line in err.splitlines() if line.startswith("error:")]
+        assert status == 2 and out == "" and len(lines) == 1
+        assert "is damaged: its sha256 does not match" in lines[0]
+
+
+def test_a_checkpoint_of_another_space_is_refused(run, monkeypatch: pytest.MonkeyPatch):
+    folder = interrupted_run(run, monkeypatch)
+    status, _, err = run("search.py", "space.num_nodes=3", f"resume={folder}")
+    assert status == 2 and err.count("\n") == 1
+    assert "made with other settings (space.num_nodes: 2 -> 3)" in err
+
+
+def test_a_checkpoint_of_another_method_is_refused(run, monkeypatch: pytest.MonkeyPatch):
+    folder = interrupted_run(run, monkeypatch)
+    status, _, err = run("search.py", "relaxation=softmax", f"resume={folder}")
+    assert status == 2 and "relaxation: GumbelHard -> Softmax" in err
+
+
+def test_a_search_cannot_go_on_as_a_retraining(run, monkeypatch: pytest.MonkeyPatch):
+    folder = interrupted_run(run, monkeypatch)
+    status, _, err = run("train.py", "genotype=DARTS_V2", f"resume={folder}")
+    assert status == 2 and "the checkpoint is of a search, this run is a train" in err
+
+
+def test_a_used_run_folder_is_not_overwritten(run, monkeypatch: pytest.MonkeyPatch):
+    folder = interrupted_run(run, monkeypatch)
+    status, _, err = run("search.py", *TINY, f"run_dir={folder}")
+    assert status == 2 and "holds a run already; pass resume=auto" in err
+
+
+def test_a_foreign_file_is_no_checkpoint(run, tmp_path: Path):
+    save(tmp_path / "model.pt", {"kind": "model"})
+    status, _, err = run("search.py", "resume=model.pt")
+    assert status == 2 and "has schema None" in err

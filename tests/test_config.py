@@ -1,0 +1,133 @@
+"""Every choice composes, carries its paper's numbers, and the fingerprint tells runs apart."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from darts_gdas.config import (
+    SearchConfig,
+    TrainConfig,
+    fingerprint,
+    known_keys,
+    register,
+    typed,
+)
+from darts_gdas.runtime.datasets import Cifar10, Digits
+from darts_gdas.runtime.optim import Cosine, Decay
+from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
+from darts_gdas.tasks.search import Order
+
+CONF = Path(__file__).parents[1] / "conf"
+register()
+
+
+def search_config(*overrides: str) -> SearchConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("search", list(overrides)), SearchConfig)
+
+
+def train_config(*overrides: str) -> TrainConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("train", list(overrides)), TrainConfig)
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("dataset", options("dataset"))
+@pytest.mark.parametrize("method", options("method"))
+def test_every_method_composes_with_every_dataset(method: str, dataset: str):
+    search_config(f"method={method}", f"dataset={dataset}")
+
+
+@pytest.mark.parametrize("dataset", options("dataset"))
+def test_retraining_composes_with_every_dataset(dataset: str):
+    train_config(f"dataset={dataset}")
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes(experiment: str):
+    train_config(f"+experiment={experiment}")
+
+
+def test_darts_has_its_papers_numbers():
+    """Liu et al., section 3.1.1 (FACTS: batch 64, 50 epochs, C=16, 8 cells)."""
+    config = search_config("method=darts", "dataset=cifar10")
+    assert (config.epochs, config.batch_size) == (50, 64)
+    assert (config.net.channels, config.net.layers) == (16, 8)
+    sgd, adam = config.optimizer, config.arch_optimizer
+    assert (sgd.lr, sgd.momentum, sgd.nesterov, sgd.weight_decay, sgd.clip) == (
+        0.025, 0.9, False, 3e-4, 5.0,
+    )  # fmt: skip
+    assert sgd.schedule == Cosine(end=0.001)
+    assert (adam.lr, adam.betas, adam.weight_decay) == (3e-4, (0.5, 0.999), 1e-3)
+    assert config.order is Order.arch_first
+    assert config.relaxation == Softmax() and config.hypergradient == FirstOrder()
+    assert config.weights_fraction == 0.5
+
+
+def test_gdas_has_its_papers_numbers():
+    config = search_config("method=gdas", "dataset=cifar10")
+    assert (config.epochs, config.batch_size, config.optimizer.nesterov) == (250, 64, True)
+    assert config.relaxation == GumbelHard(tau=Linear(10.0, 0.1))
+    assert config.order is Order.weights_first
+
+
+def test_the_second_order_is_darts_with_another_hypergradient():
+    assert search_config("method=darts_2nd").hypergradient == Unrolled(epsilon=0.01)
+    exact = search_config("method=darts_2nd", "hypergradient=unrolled_exact")
+    assert exact.hypergradient == UnrolledExact()
+    first, second = (
+        json.loads(fingerprint(search_config(f"method={name}"))) for name in ("darts", "darts_2nd")
+    )
+    changed = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+    assert changed == {"hypergradient", "hypergradient.epsilon"}
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_the_digits_preset_scales_without_touching_the_method(method: str):
+    paper, digits = (
+        json.loads(fingerprint(search_config(f"method={method}", f"dataset={dataset}")))
+        for dataset in ("image_folder", "digits")
+    )
+    scale = ("epochs", "batch_size", "threads", "net.", "dataset")
+    changed = {key for key in paper if paper[key] != digits.get(key)}
+    assert changed and all(key.startswith(scale) for key in changed)
+
+
+def test_methods_mix_on_the_command_line():
+    config = search_config("method=gdas", "relaxation=softmax", "optimizer/schedule=decay")
+    assert config.relaxation == Softmax() and config.optimizer.schedule == Decay()
+
+
+def test_cifar_retraining_has_the_papers_numbers():
+    config = train_config("dataset=cifar10")
+    assert (config.epochs, config.batch_size) == (600, 96)
+    assert (config.net.channels, config.net.layers) == (36, 20)
+    assert config.optimizer.schedule == Cosine(end=0.0) and config.optimizer.lr == 0.025
+    assert isinstance(config.dataset, Cifar10) and config.dataset.augment.cutout == 16
+    assert (config.regularization.auxiliary_weight, config.regularization.drop_path) == (0.4, 0.2)
+
+
+def test_digits_are_the_default():
+    assert isinstance(search_config().dataset, Digits)
+    assert isinstance(train_config().dataset, Digits)
+
+
+def test_the_fingerprint_tells_apart_what_changes_results_and_nothing_else():
+    base = fingerprint(search_config())
+    for same in ("device=cpu", "run_dir=x", "resume=auto", "outputs=elsewhere"):
+        assert fingerprint(search_config(same)) == base, same
+    for other in ("seed=1", "relaxation=softmax", "dataset=cifar10", "net.stem=imagenet"):
+        assert fingerprint(search_config(other)) != base, other
+    cifar = [fingerprint(search_config(f"dataset=cifar{n}")) for n in (10, 100)]
+    assert cifar[0] != cifar[1]
+
+
+def test_known_keys_name_every_setting():
+    assert {"epochs", "relaxation.tau.end", "optimizer.schedule.gamma", "dataset.root"} <= set(
+        known_keys()
+    )
