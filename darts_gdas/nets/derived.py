@@ -23,10 +23,15 @@ def drop_path(
 ) -> Float[Tensor, "batch channels height width"]:
     """Zero whole samples with the given probability and scale the others to keep the mean.
 
+    Raises:
+        ValueError: If the probability is not in [0, 1).
+
     Reference:
         Larsson et al., ICLR 2017, https://arxiv.org/abs/1605.07648; per sample as in
         Zoph et al., CVPR 2018.
     """
+    if not 0 <= probability < 1:
+        raise ValueError(f"the probability of drop-path must lie in [0, 1), got {probability}")
     keep = 1.0 - probability
     mask = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep)
     return x * (mask / keep)

@@ -85,9 +85,11 @@ class Layout:
                 f"net.layers must be at least 3, got {self.layers}: two reduction cells "
                 "and a normal one need a place"
             )
-        if not set(self.reduction_positions) <= set(range(self.layers)):
+        places = self.reduction_positions
+        if not set(places) <= set(range(self.layers)) or len(set(places)) < len(places):
             raise ValueError(
-                f"net.reductions must lie in 0..{self.layers - 1}, got {self.reductions}"
+                f"net.reductions must be distinct and lie in 0..{self.layers - 1}, "
+                f"got {self.reductions}"
             )
 
     @property

@@ -67,6 +67,9 @@ class Mixture(Mapping[str, CellMixture]):
 
     def with_leaves(self, leaves: Sequence[Tensor]) -> "Mixture":
         """The same structure around other tensors, in the order of `leaves()`."""
+        expected = len(self.leaves())
+        if len(leaves) != expected:
+            raise ValueError(f"this mixture has {expected} leaves, got {len(leaves)}")
         remaining = iter(leaves)
         cells = {
             kind: cell.with_tensors([next(remaining) for _ in cell.tensors])

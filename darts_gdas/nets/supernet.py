@@ -93,6 +93,9 @@ class SuperNet(nn.Module):
             raise ValueError(
                 f"the layout needs cells of kind {sorted(missing)}, the space has none"
             )
+        inputs = {kind: cell.num_inputs for kind, cell in space.cells.items()}
+        if set(inputs.values()) != {2}:
+            raise ValueError(f"this network feeds two states to a cell, the space takes {inputs}")
         for kind, cell in space.cells.items():
             names = {name for edge in cell.candidates for name in edge}
             check_operations(names, f"the {kind} cell's space.candidates")
@@ -141,3 +144,20 @@ class SuperNet(nn.Module):
                     f"the mixture of kind {kind!r} must have shape {expected} "
                     f"(edges, candidates), got {got}"
                 )
+            edges, active = mixture[kind].edges, mixture[kind].active
+            if edges is not None and edges.shape != expected[:1]:
+                raise ValueError(
+                    f"the edge weights of kind {kind!r} must have shape {expected[:1]}, "
+                    f"got {tuple(edges.shape)}"
+                )
+            if active is not None and not _fits(active, cell):
+                raise ValueError(
+                    f"active of kind {kind!r} must name one candidate of each of the "
+                    f"{expected[0]} edges by its index, got {active}"
+                )
+
+
+def _fits(active: tuple[int, ...], cell: CellSpace) -> bool:
+    return len(active) == len(cell.candidates) and all(
+        0 <= i < len(names) for i, names in zip(active, cell.candidates, strict=True)
+    )

@@ -34,7 +34,7 @@ def summary(title: str, facts: Mapping[str, str], body: list[str], next_command:
         next_command: What the user types next.
     """
     width = max(len(name) for name in facts)
-    lines = ["", title, "=" * len(title), *body, ""]
+    lines = ["", title, "=" * len(title), *body, *([""] if body else [])]
     lines += [f"{name:<{width}}  {value}" for name, value in facts.items()]
     lines += ["", "Next:", f"  {next_command}", ""]
     return "\n".join(lines)

@@ -28,11 +28,17 @@ class SearchView:
     genotype: Genotype
 
 
+HEAT_MAPS = 30
+"""About how many heat maps a run draws; each takes as long as some small training steps."""
+
+
 class TensorBoard(Callback):
     """Scalars of every epoch; with a view, also probabilities, heat maps and the drawn cell.
 
     Steps are training steps. Charts "custom scalars" show one chart per edge with one curve per
-    candidate, grouped by kind. A resumed run drops what was written after its checkpoint.
+    candidate, grouped by kind. The genotype is drawn in every epoch in which it changed, the heat
+    maps every few epochs and at the end. A resumed run drops what was written after its
+    checkpoint.
 
     Args:
         folder: Where the events go.
@@ -59,7 +65,12 @@ class TensorBoard(Callback):
             self.writer.add_scalar(name, value, report.step)
         self.writer.add_scalar("time/seconds_per_epoch", report.seconds, report.step)
         if self.view is not None:
-            self._write_view(self.writer, self.view(), report.step)
+            view = self.view()
+            self._write_probabilities(self.writer, view, report.step)
+            if (report.num_epochs - 1 - report.epoch) % -(-report.num_epochs // HEAT_MAPS) == 0:
+                self._draw_probabilities(self.writer, view, report.step)
+            if view.genotype != self.drawn:
+                self._draw_genotype(self.writer, view.genotype, report.step)
         self.writer.flush()
 
     def on_stop(self) -> None:
@@ -67,24 +78,30 @@ class TensorBoard(Callback):
         if self.writer is not None:
             self.writer.close()
 
-    def _write_view(self, writer: SummaryWriter, view: SearchView, step: int) -> None:
+    @staticmethod
+    def _write_probabilities(writer: SummaryWriter, view: SearchView, step: int) -> None:
         for kind, cell in view.space.cells.items():
             probabilities = view.probabilities[kind]
             for edge, names in enumerate(cell.candidates):
                 for name, value in zip(names, probabilities[edge], strict=False):
                     writer.add_scalar(_tag(kind, cell, edge, name), float(value), step)
+
+    @staticmethod
+    def _draw_probabilities(writer: SummaryWriter, view: SearchView, step: int) -> None:
+        for kind, cell in view.space.cells.items():
             figure = draw_probabilities(
-                _blank_absent(probabilities, cell),
+                _blank_absent(view.probabilities[kind], cell),
                 cell.edges,
                 _column_names(cell),
                 num_inputs=cell.num_inputs,
                 title=f"{kind} cell",
             )
             writer.add_figure(f"alphas/{kind}", figure, step, close=False)
-        if view.genotype != self.drawn:
-            writer.add_figure("genotype", draw_genotype(view.genotype), step, close=False)
-            writer.add_text("genotype", f"```\n{view.genotype.to_json()}```", step)
-            self.drawn = view.genotype
+
+    def _draw_genotype(self, writer: SummaryWriter, genotype: Genotype, step: int) -> None:
+        writer.add_figure("genotype", draw_genotype(genotype), step, close=False)
+        writer.add_text("genotype", f"```\n{genotype.to_json()}```", step)
+        self.drawn = genotype
 
 
 def edge_name(cell: CellSpace, edge: int) -> str:

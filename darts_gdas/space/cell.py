@@ -72,6 +72,11 @@ class CellSpace:
             _check_candidates(names)
 
     def _per_edge(self, candidates: Sequence[str] | Sequence[Sequence[str]]):
+        if isinstance(candidates, str) or len({isinstance(c, str) for c in candidates}) > 1:
+            raise ValueError(
+                f"space.candidates must be a list of names, or a list of such lists, one per edge; "
+                f"got {candidates!r}"
+            )
         if all(isinstance(name, str) for name in candidates):
             return (tuple(candidates),) * len(self.edges)
         if len(candidates) != len(self.edges):

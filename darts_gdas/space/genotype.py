@@ -121,7 +121,7 @@ class Genotype:
 
     def to_json(self) -> str:
         """A JSON text with one line per node."""
-        kinds = (f'"{kind}": {_cell_json(cell)}' for kind, cell in self.cells.items())
+        kinds = (f"{json.dumps(kind)}: {_cell_json(cell)}" for kind, cell in self.cells.items())
         return '{"cells": {\n  ' + ",\n  ".join(kinds) + "\n}}\n"
 
     @classmethod
@@ -133,7 +133,7 @@ class Genotype:
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"not JSON: {error}") from None
         _require_keys(data, {"cells"}, "a genotype")
         if not isinstance(data["cells"], dict):
@@ -160,15 +160,19 @@ class Genotype:
         if str(source) in published_names():
             return cls.from_json((PUBLISHED / f"{source}.json").read_text())
         path = Path(source)
-        path = path / "genotype.json" if path.is_dir() else path
-        if not path.is_file():
-            raise ValueError(
-                f"genotype {str(source)!r} is neither a file nor a published name "
-                f"({', '.join(published_names())})"
-            )
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (ValueError, UnicodeDecodeError) as error:
+            path = path / "genotype.json" if path.is_dir() else path
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(
+                f"genotype {str(path)[:200]!r} is neither a published name "
+                f"({', '.join(published_names())}) nor a file that can be read: {error.strerror}"
+            ) from None
+        except UnicodeDecodeError:
+            raise ValueError(f"genotype {str(path)!r} is not a text file") from None
+        try:
+            return cls.from_json(text)
+        except ValueError as error:
             raise ValueError(f"genotype {str(path)!r}: {error}") from None
 
 
@@ -189,7 +193,7 @@ def _cell_json(cell: CellGenotype) -> str:
 
 def _require_keys(data: Any, keys: set[str], what: str) -> None:
     if not isinstance(data, Mapping) or set(data) != keys:
-        got = sorted(data) if isinstance(data, Mapping) else repr(data)
+        got = sorted(map(str, data)) if isinstance(data, Mapping) else repr(data)
         raise ValueError(f"{what} has exactly the keys {sorted(keys)}, got {got}")
 
 

@@ -1,7 +1,7 @@
 """What search and retraining share: losses as sums, and evaluation over a data set."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from darts_gdas.runtime.data import evaluation_batches
 from darts_gdas.runtime.images import ImageSet
 
 Batch = tuple[Tensor, Tensor]
+BatchNorm = nn.modules.batchnorm._BatchNorm  # the base of all of them, synchronised ones too
 
 
 def full_precision(logits: Tensor) -> Tensor:
@@ -59,15 +60,19 @@ def evaluate(
     return {"loss": loss, "accuracy": top1, "accuracy_top5": top5}
 
 
+def batch_norms(module: nn.Module) -> list[BatchNorm]:
+    """All batch norms that keep running statistics."""
+    norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
+    return [norm for norm in norms if norm.track_running_stats]
+
+
 @contextlib.contextmanager
-def untouched_statistics(module: nn.Module) -> Iterator[None]:
+def untouched_statistics(norms: Sequence[BatchNorm]) -> Iterator[None]:
     """Batch norms normalise with the batch and leave their running statistics as they are.
 
     For passes in training mode that are not a weight step: the arch step would otherwise move
     the statistics up to three times per step.
     """
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:

@@ -1,6 +1,6 @@
 """The search: alternating steps on weights and architecture over two halves of the data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -32,6 +32,8 @@ from darts_gdas.search.hypergradient import Weights
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.batches import (
     Batch,
+    BatchNorm,
+    batch_norms,
     count_correct,
     evaluate,
     full_precision,
@@ -90,16 +92,21 @@ class BatchLoss:
     It remembers the logits of its last call, so that metrics cost no further pass.
     """
 
-    def __init__(self, supernet: SuperNet, batch: Batch, compute: Compute) -> None:
+    def __init__(
+        self, supernet: SuperNet, norms: Sequence[BatchNorm], batch: Batch, compute: Compute
+    ) -> None:
         self.supernet = supernet
+        self.norms = norms
         self.images, self.labels = batch
         self.compute = compute
         self.logits: Tensor | None = None
 
     def __call__(self, weights: Weights, mixture: Mixture) -> Tensor:
         """Mean loss; running statistics of the norms stay as they are."""
-        with untouched_statistics(self.supernet), self.compute.autocast():
-            logits = functional_call(self.supernet, weights, (self.images, mixture))
+        with untouched_statistics(self.norms), self.compute.autocast():
+            logits = functional_call(
+                self.supernet, weights, (self.images, mixture), tie_weights=False
+            )
         logits = full_precision(logits)
         self.logits = logits.detach()
         return F.cross_entropy(logits, self.labels)
@@ -152,7 +159,10 @@ class SearchTask:
         initial = torch.Generator().manual_seed(derive_seed(seed, "alphas"))
         self.arch = ArchParameters(space, generator=initial).to(compute.device)
         self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))
-        self.optimizer = method.optimizer.build(self.supernet.parameters())
+        # Kept, because walking all modules in every step is slow.
+        self._weights: Weights = dict(self.supernet.named_parameters())
+        self._norms = batch_norms(self.supernet)
+        self.optimizer = method.optimizer.build(self._weights.values())
         self.arch_optimizer = method.arch_optimizer.build(self.arch.parameters())
 
     @property
@@ -179,11 +189,14 @@ class SearchTask:
         self, train: Batch, validation: Batch, annealed: float
     ) -> dict[str, tuple[Tensor, int]]:
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise)
-        validation_loss = BatchLoss(self.supernet, validation, self.compute)
+        train_loss, validation_loss = (
+            BatchLoss(self.supernet, self._norms, batch, self.compute)
+            for batch in (train, validation)
+        )
         problem = Bilevel(
-            train_loss=BatchLoss(self.supernet, train, self.compute),
+            train_loss=train_loss,
             validation_loss=validation_loss,
-            weights=dict(self.supernet.named_parameters()),
+            weights=self._weights,
             mixture=mixture.detach(),
             inner_step=self._inner_step(),
         )
@@ -210,7 +223,7 @@ class SearchTask:
         state = self.optimizer.state
         buffers = {
             name: state[weight]["momentum_buffer"]
-            for name, weight in self.supernet.named_parameters()
+            for name, weight in self._weights.items()
             if weight in state and state[weight].get("momentum_buffer") is not None
         }
         group = self.optimizer.param_groups[0]

@@ -108,7 +108,7 @@ def test_a_bad_search_is_one_line(run, tmp_path: Path, arguments: list[str], mes
 
 
 TRAIN_CASES = [
-    (["genotype=DARTS_V3"], "genotype 'DARTS_V3' is neither a file nor a published name"),
+    (["genotype=DARTS_V3"], "genotype 'DARTS_V3' is neither a published name"),
     (["genotype=unknown.json"], "unknown operations ['sep_conv_4x4']"),
     (["genotype=forward.json"], "node 0 reads state 4, but only states 0..1 exist before it"),
     (["genotype=broken.json"], "not JSON"),

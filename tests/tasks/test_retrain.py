@@ -15,7 +15,7 @@ from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.batches import evaluate, untouched_statistics
+from darts_gdas.tasks.batches import batch_norms, evaluate, untouched_statistics
 from darts_gdas.tasks.model import load_model, save_model
 from darts_gdas.tasks.retrain import Regularization, RetrainTask, evaluate_net
 
@@ -165,7 +165,7 @@ def test_statistics_stay_untouched_within_and_move_again_after():
     norm = torch.nn.BatchNorm2d(3)
     x = torch.randn(4, 3, 2, 2) + 5
     before = norm.running_mean.clone()
-    with untouched_statistics(norm):
+    with untouched_statistics(batch_norms(norm)):
         inside = norm(x)
     assert torch.equal(norm.running_mean, before) and norm.num_batches_tracked == 0
     assert torch.equal(norm(x), inside)  # normalised by the batch in both

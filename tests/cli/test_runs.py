@@ -1,0 +1,221 @@
+"""Whole runs as a user starts them: search, look, retrain; interrupted and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.model import load_model
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    "epochs=3",
+    "net.channels=2",
+    "net.layers=3",
+    "space.num_nodes=2",
+    "dataset.test_fraction=0.9",
+)
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def start(folder: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == status, err
+    return out, err
+
+
+def newest_state(folder: Path) -> dict:
+    path = max((folder / "checkpoints").glob("*.pt"))
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(a: object, b: object, where: str = "state") -> None:
+    """Bit for bit, through nested containers."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where  # type: ignore[arg-type]
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where  # type: ignore[attr-defined]
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")  # type: ignore[index]
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where  # type: ignore[arg-type]
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):  # type: ignore[call-overload]
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def metrics_of(folder: Path) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A finished search with default method; (working folder, stdout, stderr)."""
+    folder = tmp_path_factory.mktemp("searched")
+    return folder, *finish(start(folder, "search.py", *TINY))
+
+
+def run_folder(working: Path, kind: str = "search") -> Path:
+    (folder,) = (working / "outputs" / kind).iterdir()
+    return folder
+
+
+def test_a_search_leaves_all_that_was_promised(searched: tuple[Path, str, str]):
+    folder = run_folder(searched[0])
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "cells.png", "cells.svg", "checkpoints", "config.yaml", "genotype.json",
+        "genotype_best.json", "metrics.jsonl", "overrides.yaml", "result.json", "tensorboard",
+    }  # fmt: skip
+    genotype = Genotype.load(folder)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["kind"] == "search" and result["genotype"] == json.loads(genotype.to_json())
+    assert [line["epoch"] for line in metrics_of(folder)] == [0, 1, 2]
+
+
+def test_the_genotype_is_that_of_the_last_checkpoints_alphas(searched: tuple[Path, str, str]):
+    """Another route: derived by hand from the saved logits, after the last update."""
+    folder = run_folder(searched[0])
+    state = newest_state(folder)
+    assert state["epoch"] == 3
+    genotype = Genotype.load(folder)
+    for kind, cell in genotype.cells.items():
+        probabilities = state["task"]["arch"][f"logits.{kind}"].softmax(-1)
+        for edges, row in zip(cell.nodes, (range(2), range(2, 5)), strict=True):
+            best = {e: probabilities[e, 1:].max().item() for e in row}
+            kept = sorted(sorted(row, key=lambda e: -best[e])[:2])
+            assert [edge.source for edge in edges] == [e - row.start for e in kept]
+
+
+def test_the_summary_names_result_and_next_command(searched: tuple[Path, str, str]):
+    _, out, err = searched
+    assert "Search finished" in out and "node 0 = " in out and "python train.py genotype=" in out
+    assert "epoch 3/3" in err and "\r" not in err  # plain lines, since this is no terminal
+
+
+def test_tensorboard_shows_the_alphas(searched: tuple[Path, str, str]):
+    events = EventAccumulator(str(run_folder(searched[0]) / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    curves = [tag for tag in tags["scalars"] if tag.startswith("probability_normal/")]
+    assert len(curves) == 5 * 8
+    assert {
+        "train/loss",
+        "arch/loss",
+        "validation/accuracy",
+        "search/tau",
+        "entropy/normal",
+    } <= set(tags["scalars"])
+    assert {"genotype", "alphas/normal", "alphas/reduce"} <= set(tags["images"])
+    sums = sum(
+        events.Scalars(tag)[-1].value for tag in curves if tag.startswith("probability_normal/0->1")
+    )
+    assert sums == pytest.approx(1.0, abs=1e-5)
+
+
+def test_retraining_takes_the_newest_search_and_its_model_loads_back(
+    searched: tuple[Path, str, str],
+):
+    folder = searched[0]
+    out, _ = finish(start(folder, "train.py", "epochs=2", "net.channels=2", "net.layers=3"))
+    run = run_folder(folder, "train")
+    result = json.loads((run / "result.json").read_text())
+    assert result["genotype"] == json.loads(Genotype.load(run_folder(folder)).to_json())
+    assert f"{100 * result['test']['accuracy']:.2f} %" in out
+    assert result["test"]["accuracy"] == pytest.approx(result["metrics"]["test/accuracy"])
+    model = load_model(run)
+    assert model.net.genotype == Genotype.load(run_folder(folder))
+    assert model.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape == (3, 10)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    searched: tuple[Path, str, str], tmp_path: Path, signum: signal.Signals
+):
+    """Stopped by hand in the middle of an epoch, or killed; the end is the same bit for bit."""
+    process = start(tmp_path, "search.py", *TINY)
+    assert process.stderr is not None
+    seen = ""
+    while "epoch 1/3" not in seen:  # the first epoch is over and saved soon after
+        seen += process.stderr.readline()
+        assert process.poll() is None, seen
+    folder = run_folder(tmp_path)
+    deadline = time.monotonic() + 60
+    while not list((folder / "checkpoints").glob("*.sha256")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signum)
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signum]
+    _, err = finish(process, expected)
+    if signum != signal.SIGKILL:
+        assert f"go on with: python search.py resume={folder.relative_to(tmp_path)}" in err
+
+    finish(start(tmp_path, "search.py", "resume=auto"))
+    whole = run_folder(searched[0])
+    a, b = newest_state(folder), newest_state(whole)
+    for state in (a, b):
+        del state["seconds"]
+    assert_same(a, b)
+    assert metrics_of(folder) == metrics_of(whole)
+    assert Genotype.load(folder) == Genotype.load(whole)
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    steps = [scalar.step for scalar in events.Scalars("train/loss")]
+    assert steps == sorted(set(steps)) and len(steps) == 3
+
+
+def test_an_interrupted_retraining_keeps_its_genotype(tmp_path: Path):
+    arguments = ("genotype=DARTS_V1", "epochs=3", "net.channels=2", "net.layers=3")
+    finish(start(tmp_path, "train.py", *arguments, "run_dir=whole"))
+    process = start(tmp_path, "train.py", *arguments, "run_dir=parts")
+    assert process.stderr is not None
+    seen = ""
+    while "epoch 1/3" not in seen:
+        seen += process.stderr.readline()
+        assert process.poll() is None, seen
+    process.send_signal(signal.SIGINT)
+    finish(process, 130)
+    finish(start(tmp_path, "train.py", "resume=parts"))
+    a, b = newest_state(tmp_path / "parts"), newest_state(tmp_path / "whole")
+    for state in (a, b):
+        del state["seconds"]
+    assert_same(a, b)
+    out, _ = finish(start(tmp_path, "train.py", "run_dir=parts", "resume=auto"))
+    assert "has finished already" in out
+
+
+def test_a_sweep_numbers_its_runs_below_one_folder(tmp_path: Path):
+    finish(start(tmp_path, "search.py", "-m", *TINY, "epochs=1", "seed=1,2"))
+    (sweep,) = (tmp_path / "outputs" / "search").iterdir()
+    assert sweep.name.startswith("sweep_")
+    runs = sorted(path.parent.name for path in sweep.glob("*/result.json"))
+    assert runs == ["0", "1"]
+    seeds = [(sweep / run / "config.yaml").read_text().count(f"\nseed: {i}\n")
+             for i, run in enumerate(runs, start=1)]  # fmt: skip
+    assert seeds == [1, 1]

@@ -1,0 +1,126 @@
+"""Slow implementations that walk a definition, to compare the package with.
+
+None of them calls the code it checks: they use loops over pixels, edges and subsets. Networks'
+oracles reuse the leaf modules (convolutions and norms), not the cells' or edges' forward.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations, product
+
+import torch
+from torch import Tensor, nn
+
+from darts_gdas.nets import DerivedNet, Mixture, SuperNet
+from darts_gdas.space import CellGenotype, CellSpace, Edge
+
+
+def wiring(num_nodes: int, num_inputs: int) -> list[tuple[int, int]]:
+    """(node, source) pairs of a cell whose nodes read every earlier state."""
+    pairs = []
+    states = list(range(num_inputs))
+    for node in range(num_nodes):
+        pairs += [(node, source) for source in states]
+        states.append(len(states))
+    return pairs
+
+
+def enumerate_cells(space: CellSpace) -> set[CellGenotype]:
+    """Every cell that derivation can return, by listing subsets of edges and operations."""
+    incoming: list[list[tuple[int, tuple[str, ...]]]] = [[] for _ in range(space.num_nodes)]
+    pairs = wiring(space.num_nodes, space.num_inputs)
+    for (node, source), names in zip(pairs, space.candidates, strict=True):
+        incoming[node].append((source, tuple(name for name in names if name != "none")))
+    per_node = [list(_nodes(edges, space.keep)) for edges in incoming]
+    states = tuple(space.num_inputs + node for node in range(space.num_nodes))
+    return {CellGenotype(nodes, states, space.num_inputs) for nodes in product(*per_node)}
+
+
+def _nodes(
+    edges: list[tuple[int, tuple[str, ...]]], keep: int | None
+) -> Iterator[tuple[Edge, ...]]:
+    for kept in combinations(edges, len(edges) if keep is None else keep):
+        for names in product(*(names for _, names in kept)):
+            yield tuple(Edge(op, source) for op, (source, _) in zip(names, kept, strict=True))
+
+
+def pixel(image: Tensor, row: int, column: int) -> Tensor | None:
+    """All channels of one pixel of [channels, height, width], None beyond the border."""
+    _, height, width = image.shape
+    inside = 0 <= row < height and 0 <= column < width
+    return image[:, row, column] if inside else None
+
+
+def window(image: Tensor, row: int, column: int, size: int, dilation: int = 1) -> list:
+    """The pixels of a square window centred on (row, column), row by row; None beyond."""
+    offsets = [dilation * (i - size // 2) for i in range(size)]
+    return [pixel(image, row + i, column + j) for i in offsets for j in offsets]
+
+
+def per_pixel(images: Tensor, stride: int, value_at) -> Tensor:
+    """An operation from its value at a pixel: `value_at(image, row, column) -> [channels]`."""
+    height, width = images.shape[2:]
+    rows = [
+        torch.stack(
+            [
+                torch.stack([value_at(image, i, j) for j in range(0, width, stride)], dim=1)
+                for i in range(0, height, stride)
+            ],
+            dim=1,
+        )
+        for image in images
+    ]
+    return torch.stack(rows)
+
+
+def batch_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Normalise each channel over batch and pixels, as in training, without scale and shift."""
+    mean = x.mean(dim=(0, 2, 3), keepdim=True)
+    variance = ((x - mean) ** 2).mean(dim=(0, 2, 3), keepdim=True)
+    return (x - mean) / (variance + eps) ** 0.5
+
+
+def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
+    """Eq. (2) of Liu et al. 2019 on every edge, `none` included, one term after the other."""
+    before, last = net.stem(images)
+    for kind, cell in zip(net.layout.kinds, net.cells, strict=True):
+        space, weights = net.space.cells[kind], mixture[kind]
+        states = [cell.inputs[0](before), cell.inputs[1](last)]
+        pairs = wiring(space.num_nodes, space.num_inputs)
+        for node in range(space.num_nodes):
+            total = torch.zeros((), dtype=images.dtype)
+            for edge, (target, source) in enumerate(pairs):
+                if target != node:
+                    continue
+                stride = 2 if kind == "reduce" and source < space.num_inputs else 1
+                scale = 1.0 if weights.edges is None else weights.edges[edge]
+                for i, name in enumerate(space.candidates[edge]):
+                    x = states[source]
+                    y = (
+                        0.0 * x[:, :, ::stride, ::stride]
+                        if name == "none"
+                        else cell.edges[edge].candidates[name](x)
+                    )
+                    total = total + scale * weights.ops[edge, i] * y
+            states.append(total)
+        before, last = last, torch.cat(states[space.num_inputs :], dim=1)
+    return _classify(net.classifier, last)
+
+
+def derived_logits(net: DerivedNet, images: Tensor) -> Tensor:
+    """A derived network without drop-path, edge by edge."""
+    before, last = net.stem(images)
+    for kind, cell in zip(net.layout.kinds, net.cells, strict=True):
+        genotype = net.genotype.cells[kind]
+        states = {0: cell.inputs[0](before), 1: cell.inputs[1](last)}
+        for node, edges in enumerate(genotype.nodes):
+            total = torch.zeros((), dtype=images.dtype)
+            for position, edge in enumerate(edges):
+                total = total + cell.nodes[node][position](states[edge.source])
+            states[2 + node] = total
+        before, last = last, torch.cat([states[i] for i in genotype.output], dim=1)
+    return _classify(net.classifier, last)
+
+
+def _classify(classifier: nn.Linear, state: Tensor) -> Tensor:
+    features = state.sum(dim=(2, 3)) / (state.shape[2] * state.shape[3])
+    return features @ classifier.weight.T + classifier.bias

@@ -1,0 +1,33 @@
+import pytest
+
+from darts_gdas.report.summary import count, duration, genotype_lines, summary
+from darts_gdas.space import Genotype
+
+
+def test_a_genotype_reads_like_its_definition():
+    lines = genotype_lines(Genotype.load("DARTS_V2"))
+    assert lines[0] == "normal cell"
+    assert lines[1] == "  node 0 = sep_conv_3x3(c_k-2) + sep_conv_3x3(c_k-1)"
+    assert lines[4] == "  node 3 = skip_connect(c_k-2) + dil_conv_3x3(node 0)"
+    assert lines[5] == "  output = concat(node 0, node 1, node 2, node 3)"
+    assert len(lines) == 12
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(41.6, "42 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_durations_are_for_people(seconds: float, text: str):
+    assert duration(seconds) == text
+
+
+def test_counts_are_for_people():
+    assert count(1_930_618) == "1,930,618"
+    assert count(528_359_040) == "528.4 M"
+
+
+def test_the_summary_aligns_its_facts_and_ends_with_the_next_command():
+    text = summary("Done", {"a": "1", "long": "2"}, ["body"], "python train.py")
+    assert text.splitlines() == [
+        "", "Done", "====", "body", "", "a     1", "long  2", "", "Next:", "  python train.py",
+    ]  # fmt: skip

@@ -1,0 +1,111 @@
+"""What TensorBoard will show, read back from the events."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+
+from darts_gdas.report.tensorboard import SearchView, TensorBoard
+from darts_gdas.runtime.loop import EpochReport, Progress
+from darts_gdas.space import CellSpace, SearchSpace
+
+SPACE = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))
+STEPS = 10
+
+
+def view_at(seed: int, space: SearchSpace = SPACE) -> SearchView:
+    generator = np.random.default_rng(seed)
+    probabilities = {
+        kind: generator.dirichlet(np.ones(cell.num_candidates), len(cell.edges))
+        for kind, cell in space.cells.items()
+    }
+    return SearchView(space, probabilities, space.sample(random.Random(seed // 2)))
+
+
+def run_epochs(folder: Path, epochs: range, *, start: Progress | None = None) -> None:
+    seed = [0]
+    board = TensorBoard(folder, view=lambda: view_at(seed[0]))
+    board.on_start(start or Progress(epochs[0], 4, 0, STEPS))
+    for epoch in epochs:
+        seed[0] = epoch
+        metrics = {"train/loss": 1.0 / (epoch + 1)}
+        board.on_epoch_end(EpochReport(epoch, 4, STEPS * (epoch + 1), metrics, False, 0.5))
+    board.on_stop()
+
+
+def read(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0})
+    events.Reload()
+    return events
+
+
+def test_every_candidate_of_every_edge_has_a_curve(tmp_path: Path):
+    run_epochs(tmp_path, range(4))
+    events = read(tmp_path)
+    curves = [tag for tag in events.Tags()["scalars"] if tag.startswith("probability_")]
+    assert len(curves) == 2 * 5 * 3
+    scalars = events.Scalars("probability_reduce/c_k-1->1/sep_conv_3x3")
+    assert [scalar.step for scalar in scalars] == [10, 20, 30, 40]
+    expected = [view_at(epoch).probabilities["reduce"][3, 2] for epoch in range(4)]
+    assert [scalar.value for scalar in scalars] == pytest.approx(expected, rel=1e-6)
+    assert [s.value for s in events.Scalars("train/loss")] == pytest.approx(
+        [1, 1 / 2, 1 / 3, 1 / 4]
+    )
+
+
+def test_one_chart_per_edge_matches_the_curves_exactly(tmp_path: Path):
+    run_epochs(tmp_path, range(1))
+    events = read(tmp_path)
+    (event,) = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == ["normal cell", "reduce cell"]
+    tags = set(events.Tags()["scalars"])
+    for category in layout.category:
+        assert len(category.chart) == 5
+        for chart in category.chart:
+            names = [pattern.strip("^$") for pattern in chart.multiline.tag]
+            assert len(names) == 3 and set(names) <= tags
+
+
+def test_pictures_are_drawn_when_there_is_something_new(tmp_path: Path):
+    """The genotypes of epochs 0 and 1, and of 2 and 3, are equal: two drawings."""
+    run_epochs(tmp_path, range(4))
+    events = read(tmp_path)
+    assert [image.step for image in events.Images("genotype")] == [10, 30]
+    assert [image.step for image in events.Images("alphas/normal")] == [10, 20, 30, 40]
+    assert events.Images("genotype")[0].width > 300
+
+
+def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path):
+    run_epochs(tmp_path, range(3))
+    run_epochs(tmp_path, range(2, 4), start=Progress(2, 4, 3, STEPS))
+    steps = [scalar.step for scalar in read(tmp_path).Scalars("train/loss")]
+    assert steps == [10, 20, 30, 40]
+
+
+def test_without_a_view_there_are_only_scalars(tmp_path: Path):
+    board = TensorBoard(tmp_path)
+    board.on_start(Progress(0, 1, 0, STEPS))
+    board.on_epoch_end(EpochReport(0, 1, STEPS, {"test/accuracy": 0.5}, True, 0.5))
+    board.on_stop()
+    tags = read(tmp_path).Tags()
+    assert tags["scalars"] == ["test/accuracy", "time/seconds_per_epoch"]
+    assert tags["images"] == []
+
+
+def test_edges_with_different_candidates_have_their_own_curves(tmp_path: Path):
+    rows = (("none", "skip_connect"), ("sep_conv_3x3",))
+    space = SearchSpace({"normal": CellSpace(rows, num_nodes=1)})
+    board = TensorBoard(tmp_path, view=lambda: view_at(0, space))
+    board.on_start(Progress(0, 1, 0, STEPS))
+    board.on_epoch_end(EpochReport(0, 1, STEPS, {}, True, 0.5))
+    board.on_stop()
+    curves = [tag for tag in read(tmp_path).Tags()["scalars"] if tag.startswith("prob")]
+    assert sorted(curves) == [
+        "probability_normal/c_k-1->0/sep_conv_3x3",
+        "probability_normal/c_k-2->0/none",
+        "probability_normal/c_k-2->0/skip_connect",
+    ]
