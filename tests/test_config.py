@@ -17,7 +17,7 @@ from darts_gdas.config import (
 from darts_gdas.runtime.datasets import Cifar10, Digits
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
-from darts_gdas.tasks.search import Order
+from darts_gdas.tasks.method import Order
 
 CONF = Path(__file__).parents[1] / "conf"
 register()

@@ -175,7 +175,8 @@ class GumbelHard(Relaxation):
         """A one-hot row per edge; one transfer to the host tells which."""
         noisy = logits.log_softmax(-1)
         if rng is not None:
-            noisy = noisy + gumbel_noise(logits.shape, rng).to(logits)
+            noise = gumbel_noise(logits.shape, rng).to(logits.dtype)
+            noisy = noisy + noise.to(logits.device, non_blocking=True)
         soft = (noisy / self.tau(progress)).softmax(-1)
         chosen = noisy.argmax(-1)
         hard = F.one_hot(chosen, logits.shape[-1]).to(soft)

@@ -1,8 +1,6 @@
 """The search: alternating steps on weights and architecture over two halves of the data."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 
 import torch
 import torch.nn.functional as F
@@ -11,19 +9,14 @@ from torch.func import functional_call
 
 from darts_gdas.nets import Layout, Mixture, SuperNet
 from darts_gdas.report.tensorboard import SearchView
-from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
-from darts_gdas.runtime.data import BatchStream, derive_seed
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.loop import Progress
-from darts_gdas.runtime.optim import SGD, Adam, set_learning_rate
+from darts_gdas.runtime.optim import set_learning_rate
 from darts_gdas.search import (
     ArchParameters,
     Bilevel,
-    Discretizer,
-    Hypergradient,
-    Relaxation,
     SGDStep,
     entropy,
     skip_share,
@@ -39,51 +32,7 @@ from darts_gdas.tasks.batches import (
     full_precision,
     untouched_statistics,
 )
-
-
-class Order(Enum):
-    """Which of the two steps comes first: DARTS takes arch_first, GDAS weights_first."""
-
-    arch_first = "arch_first"
-    weights_first = "weights_first"
-
-
-@dataclass(frozen=True)
-class Method:
-    """A differentiable search method, as the composition it is.
-
-    Attributes:
-        relaxation: Alphas to mixture.
-        hypergradient: Gradient of the validation loss in the mixture.
-        discretizer: Final mixture to genotype.
-        optimizer: Of the weights.
-        arch_optimizer: Of the alphas.
-        order: Which step comes first.
-    """
-
-    relaxation: Relaxation
-    hypergradient: Hypergradient
-    discretizer: Discretizer
-    optimizer: SGD
-    arch_optimizer: Adam
-    order: Order
-
-
-@dataclass(frozen=True)
-class SearchData:
-    """The two halves of the training set.
-
-    Attributes:
-        weights: Batches for the weight steps; their number makes the epoch.
-        arch: Batches for the arch steps, an endless stream of its own epochs.
-        validation: The arch half without augmentation, to evaluate on.
-        normalize: The normalisation that the streams apply.
-    """
-
-    weights: BatchStream
-    arch: BatchStream
-    validation: ImageSet
-    normalize: Normalize
+from darts_gdas.tasks.method import Method, Order, SearchData
 
 
 class BatchLoss:
@@ -177,7 +126,7 @@ class SearchTask:
         set_learning_rate(self.optimizer, self._learning_rate(progress))
         self.supernet.train()
         steps: list[Callable[[Batch, Batch, float], dict[str, tuple[Tensor, int]]]]
-        steps = [self._arch_step, self._weight_step]
+        steps = [self.arch_step, self.weight_step]
         if self.method.order is Order.weights_first:
             steps.reverse()
         metrics = {}
@@ -185,9 +134,19 @@ class SearchTask:
             metrics |= take_step(*batches, progress.annealed)
         return metrics
 
-    def _arch_step(
+    def arch_step(
         self, train: Batch, validation: Batch, annealed: float
     ) -> dict[str, tuple[Tensor, int]]:
+        """Step the alphas; weights and running statistics stay as they are.
+
+        Args:
+            train: For the hypergradients in which the weights answer.
+            validation: What the alphas are to do well on.
+            annealed: Progress of annealing, in [0, 1].
+
+        Returns:
+            Loss and accuracy on the validation batch, as sums.
+        """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise)
         train_loss, validation_loss = (
             BatchLoss(self.supernet, self._norms, batch, self.compute)
@@ -206,9 +165,19 @@ class SearchTask:
         self.arch_optimizer.step()
         return validation_loss.metrics("arch")
 
-    def _weight_step(
+    def weight_step(
         self, train: Batch, validation: Batch, annealed: float
     ) -> dict[str, tuple[Tensor, int]]:
+        """Step the weights under a fresh mixture; the alphas stay as they are.
+
+        Args:
+            train: The batch to learn.
+            validation: Unused; both steps take both batches.
+            annealed: Progress of annealing, in [0, 1].
+
+        Returns:
+            Loss and accuracy on the training batch, as sums.
+        """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise).detach()
         images, labels = train
         with self.compute.autocast():

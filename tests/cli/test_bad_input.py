@@ -184,6 +184,19 @@ def test_a_used_run_folder_is_not_overwritten(run, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_foreign_file_is_no_checkpoint(run, tmp_path: Path):
-    save(tmp_path / "model.pt", {"kind": "model"})
-    status, _, err = run("search.py", "resume=model.pt")
+    (tmp_path / "checkpoints").mkdir()
+    save(tmp_path / "checkpoints" / "model.pt", {"kind": "model"})
+    status, _, err = run("search.py", "resume=checkpoints/model.pt")
     assert status == 2 and "has schema None" in err
+
+
+def test_a_checkpoint_outside_a_run_folder_is_refused(run, tmp_path: Path):
+    save(tmp_path / "step.pt", {"kind": "search"})
+    status, _, err = run("search.py", "resume=step.pt")
+    assert status == 2 and "lies in no run folder" in err
+
+
+def test_a_run_goes_on_in_its_own_folder(run, monkeypatch: pytest.MonkeyPatch):
+    folder = interrupted_run(run, monkeypatch)
+    status, _, err = run("search.py", f"resume={folder}", "run_dir=elsewhere")
+    assert status == 2 and "drop run_dir=elsewhere" in err

@@ -1,5 +1,4 @@
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -8,16 +7,13 @@ from torch.testing import assert_close
 
 from darts_gdas.nets import DerivedNet, Layout
 from darts_gdas.runtime.augment import Augment, Normalize
-from darts_gdas.runtime.checkpoint import CheckpointError, save
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.batches import batch_norms, evaluate, untouched_statistics
-from darts_gdas.tasks.model import load_model, save_model
-from darts_gdas.tasks.retrain import Regularization, RetrainTask, evaluate_net
+from darts_gdas.tasks.retrain import Regularization, RetrainTask
 
 CPU = Compute(torch.device("cpu"))
 NORMALIZE = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
@@ -106,24 +102,6 @@ def test_saved_and_loaded_continues_bit_for_bit():
         assert torch.equal(a, b)
 
 
-def test_evaluation_equals_counting_by_hand():
-    task = task_of(Regularization())
-    task.net.eval()
-    data = task.test
-    losses, top1, top5 = [], 0, 0
-    with torch.no_grad():
-        for image, label in zip(data.images, data.labels, strict=True):
-            logits = task.net(NORMALIZE(image[None]))
-            losses.append(F.cross_entropy(logits, label[None]).item())
-            order = logits[0].argsort(descending=True).tolist()
-            top1 += order[0] == label
-            top5 += label in order[:5]
-    found = evaluate(task.net, data, normalize=NORMALIZE, batch_size=7, compute=CPU)
-    assert found["loss"] == pytest.approx(sum(losses) / len(data), rel=1e-5)
-    assert found["accuracy"] == pytest.approx(int(top1) / len(data))
-    assert found["accuracy_top5"] == pytest.approx(int(top5) / len(data))
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -135,38 +113,3 @@ def test_evaluation_equals_counting_by_hand():
 def test_numbers_without_meaning_are_refused(settings: dict, message: str):
     with pytest.raises(ValueError, match=message):
         Regularization(**settings)
-
-
-def test_a_saved_model_loads_back_with_the_same_accuracy_and_logits(tmp_path: Path):
-    task = task_of(Regularization())
-    for step in range(3):
-        task.train_step(at(0, step))
-    save_model(tmp_path / "model.pt", task.model())
-    model = load_model(tmp_path)
-    assert not model.net.training
-    x = NORMALIZE(task.test.images)
-    with torch.no_grad():
-        assert torch.equal(model.net(x), task.net.eval()(x))
-    assert model.classes == tuple("abcdefg") and model.image_size == (8, 8)
-    assert evaluate_net(model.net, task.test, model.normalize, CPU) == evaluate_net(
-        task.net, task.test, NORMALIZE, CPU
-    )
-    probabilities = model.predict(task.test.images[:4])
-    assert_close(probabilities.sum(1), torch.ones(4))
-
-
-def test_a_checkpoint_is_not_a_model(tmp_path: Path):
-    save(tmp_path / "model.pt", {"kind": "search"})
-    with pytest.raises(CheckpointError, match="is not a trained model"):
-        load_model(tmp_path / "model.pt")
-
-
-def test_statistics_stay_untouched_within_and_move_again_after():
-    norm = torch.nn.BatchNorm2d(3)
-    x = torch.randn(4, 3, 2, 2) + 5
-    before = norm.running_mean.clone()
-    with untouched_statistics(batch_norms(norm)):
-        inside = norm(x)
-    assert torch.equal(norm.running_mean, before) and norm.num_batches_tracked == 0
-    assert torch.equal(norm(x), inside)  # normalised by the batch in both
-    assert norm.num_batches_tracked == 1

@@ -17,7 +17,8 @@ from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
 from darts_gdas.space import SearchSpace
-from darts_gdas.tasks.search import Method, Order, SearchData, SearchTask
+from darts_gdas.tasks.method import Method, Order, SearchData
+from darts_gdas.tasks.search import SearchTask
 
 SPACE = SearchSpace.darts(
     num_nodes=2, candidates=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
@@ -84,22 +85,22 @@ def test_a_step_moves_weights_and_alphas(method: Method):
 
 
 @METHODS
-def test_the_arch_step_touches_neither_weights_nor_statistics_nor_their_gradients(method: Method):
+def test_thearch_step_touches_neither_weights_nor_statistics_nor_their_gradients(method: Method):
     task = task_of(method)
     before = {name: value.clone() for name, value in task.supernet.state_dict().items()}
     batches = task.data.weights.batch(0), task.data.arch.batch(0)
     task.supernet.train()
-    task._arch_step(*batches, 0.0)
+    task.arch_step(*batches, 0.0)
     for name, value in task.supernet.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(weight.grad is None for weight in task.supernet.parameters())
 
 
-def test_the_weight_step_leaves_the_alphas():
+def test_theweight_step_leaves_the_alphas():
     task = task_of(DARTS)
     before = flat(task.arch.parameters()).clone()
     batches = task.data.weights.batch(0), task.data.arch.batch(0)
-    task._weight_step(*batches, 0.0)
+    task.weight_step(*batches, 0.0)
     assert torch.equal(flat(task.arch.parameters()), before)
     assert all(logits.grad is None for logits in task.arch.parameters())
 
@@ -111,7 +112,7 @@ def test_first_order_alphas_get_the_gradient_of_the_validation_loss():
     task.arch.double()
     train, (x, y) = task.data.weights.batch(0), task.data.arch.batch(0)
     task.supernet.train()
-    task._arch_step(train, (x.double(), y), 0.0)
+    task.arch_step(train, (x.double(), y), 0.0)
     pulled_back = [logits.grad for logits in task.arch.parameters()]
     loss = F.cross_entropy(task.supernet(x.double(), Softmax()(task.arch)), y)
     direct = torch.autograd.grad(loss, list(task.arch.parameters()))
@@ -122,7 +123,7 @@ def test_first_order_alphas_get_the_gradient_of_the_validation_loss():
 def test_gumbel_gradient_runs_through_the_sampled_operation_alone():
     """dL/da_j = <G, o_k(x)> p_k (delta_kj - p_j) / tau: rows of one sign pattern, sum zero."""
     task = task_of(GDAS)
-    task._arch_step(task.data.weights.batch(0), task.data.arch.batch(0), 0.0)
+    task.arch_step(task.data.weights.batch(0), task.data.arch.batch(0), 0.0)
     for logits in task.arch.parameters():
         gradient = logits.grad
         assert gradient is not None
@@ -132,7 +133,7 @@ def test_gumbel_gradient_runs_through_the_sampled_operation_alone():
         assert len(decided) and (signs.sum(1).abs() == decided.shape[1] - 2).all()
 
 
-def test_the_inner_step_predicts_the_next_weight_step():
+def test_the_inner_step_predicts_the_nextweight_step():
     """With clipping out of the way the unrolled step is the step the optimiser takes."""
     task = task_of(replace(DARTS, optimizer=SGD(clip=0.0, nesterov=True)))
     task.train_step(at(task, 0))  # so that there are momentum buffers
@@ -144,7 +145,7 @@ def test_the_inner_step_predicts_the_next_weight_step():
     loss = F.cross_entropy(functional_call(task.supernet, leaves, (x, mixture)), y)
     gradients = torch.autograd.grad(loss, list(leaves.values()))
     predicted = task._inner_step()(leaves, dict(zip(names, gradients, strict=True)))
-    task._weight_step((x, y), (x, y), 0.0)
+    task.weight_step((x, y), (x, y), 0.0)
     for name, weight in task.supernet.named_parameters():
         assert_close(weight, predicted[name], rtol=1e-5, atol=1e-6)
 
@@ -153,10 +154,10 @@ def test_the_inner_step_predicts_the_next_weight_step():
 def test_the_order_of_the_steps_is_the_methods(order: Order, monkeypatch: pytest.MonkeyPatch):
     task = task_of(replace(DARTS, order=order))
     calls = []
-    for name in ("_arch_step", "_weight_step"):
+    for name in ("arch_step", "weight_step"):
         monkeypatch.setattr(task, name, lambda *args, name=name: calls.append(name) or {})
     task.train_step(at(task, 0))
-    expected = ["_arch_step", "_weight_step"]
+    expected = ["arch_step", "weight_step"]
     assert calls == (expected if order is Order.arch_first else expected[::-1])
 
 

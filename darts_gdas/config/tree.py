@@ -5,44 +5,28 @@ of composition, a value without meaning one of construction. Defaults stand in t
 YAML composes them and overrides what a paper does differently. The only module with hydra in it.
 """
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from enum import Enum
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
 
 import torch
-from hydra import compose
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING
 
 from darts_gdas.nets import DerivedNet, Layout, Stem
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import BatchStream, derive_seed
-from darts_gdas.runtime.datasets import Cifar10, Cifar100, Dataset, Digits, ImageFolder
+from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.images import ImageSet, stratified_split
-from darts_gdas.runtime.optim import SGD, Adam, Cosine, Decay
+from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import (
-    ArgMax,
     Discretizer,
-    FirstOrder,
-    GumbelHard,
     Hypergradient,
     Relaxation,
-    Softmax,
-    Unrolled,
-    UnrolledExact,
 )
 from darts_gdas.space import DARTS_CANDIDATES, Genotype, SearchSpace
+from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
-from darts_gdas.tasks.search import Method, Order, SearchData, SearchTask
-
-EXEMPT = ("run_dir", "outputs", "resume", "device", "genotype")
-"""Settings that a resumed run may change: they do not change what is computed."""
+from darts_gdas.tasks.search import SearchTask
 
 
 @dataclass
@@ -248,105 +232,3 @@ class TrainConfig(RunConfig):
             num_epochs=self.epochs,
             compute=compute,
         )
-
-
-Config = TypeVar("Config", bound=RunConfig)
-
-GROUPS: dict[str, dict[str, type]] = {
-    "relaxation": {"softmax": Softmax, "gumbel_hard": GumbelHard},
-    "hypergradient": {
-        "first_order": FirstOrder,
-        "unrolled": Unrolled,
-        "unrolled_exact": UnrolledExact,
-    },
-    "discretizer": {"argmax": ArgMax},
-    "optimizer/schedule": {"cosine": Cosine, "decay": Decay},
-    "dataset": {
-        "digits_schema": Digits,
-        "cifar10_schema": Cifar10,
-        "cifar100_schema": Cifar100,
-        "image_folder_schema": ImageFolder,
-    },
-}
-"""Choices that need no YAML, by group: `relaxation=softmax` on the command line."""
-
-
-def register() -> None:
-    """Tell hydra the schemas; call before `hydra.main`."""
-    store = ConfigStore.instance().store
-    store(name="search_schema", node=SearchConfig)
-    store(name="train_schema", node=TrainConfig)
-    for group, nodes in GROUPS.items():
-        for name, node in nodes.items():
-            store(group=group, name=name, node=node)
-
-
-def typed(cfg: DictConfig, kind: type[Config]) -> Config:
-    """The composed configuration as dataclasses, every value checked.
-
-    Raises:
-        ValueError: If a value has no meaning.
-        omegaconf.errors.OmegaConfBaseException: If a value is missing.
-    """
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, kind)
-    return config
-
-
-def task_overrides() -> list[str]:
-    """What the user said on the command line of this process."""
-    return list(HydraConfig.get().overrides.task)
-
-
-def sweep_folder() -> str | None:
-    """The folder of this job in a sweep (`--multirun`); None in a single run."""
-    hydra = HydraConfig.get()
-    return str(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
-
-
-def recompose(overrides: Sequence[str]) -> DictConfig:
-    """Compose this process's root configuration again with other overrides."""
-    name = HydraConfig.get().job.config_name
-    assert name is not None
-    return compose(name, overrides=list(overrides))
-
-
-def to_yaml(cfg: DictConfig) -> str:
-    """The resolved configuration as YAML."""
-    return OmegaConf.to_yaml(cfg, resolve=True)
-
-
-def fingerprint(config: RunConfig, **extra: Any) -> str:
-    """Everything the results depend on, as JSON text.
-
-    Args:
-        config: The typed configuration.
-        extra: What is not in it, for example a genotype's content.
-    """
-    settings = _settings(config) | extra
-    exempt = (*EXEMPT, "dataset.root", "dataset.download")
-    kept = {key: value for key, value in settings.items() if key not in exempt}
-    return json.dumps(kept, sort_keys=True)
-
-
-def _settings(value: Any, name: str = "") -> dict[str, Any]:
-    """Values by dotted name; a strategy's own name stands for which one it is."""
-    if isinstance(value, Enum):
-        return {name: value.name}
-    if not is_dataclass(value):
-        return {name: value}
-    settings: dict[str, Any] = {name: type(value).__name__} if name else {}
-    for part in fields(value):
-        settings |= _settings(
-            getattr(value, part.name), f"{name}.{part.name}" if name else part.name
-        )
-    return settings
-
-
-def known_keys() -> list[str]:
-    """All settings by their dotted names, to suggest one for a misspelt key."""
-    keys = {*_settings(SearchConfig()), *_settings(TrainConfig())}
-    for group, nodes in GROUPS.items():
-        for node in nodes.values():
-            keys |= set(_settings(node(), group.replace("/", ".")))
-    return sorted(keys)

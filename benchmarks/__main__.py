@@ -1,0 +1,23 @@
+"""`python -m benchmarks steps` (a minute), `python -m benchmarks digits` (a quarter of an hour)."""
+
+import argparse
+
+from benchmarks import digits, steps
+
+PROGRAMS = {"steps": steps, "digits": digits}
+
+
+def main() -> None:
+    """Run one measurement and print its table as Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    commands = parser.add_subparsers(dest="program")
+    for name, module in PROGRAMS.items():
+        module.add_arguments(commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0]))
+    arguments = parser.parse_args()
+    if arguments.program is None:
+        arguments = parser.parse_args(["steps"])
+    PROGRAMS[arguments.program].run(arguments)
+
+
+if __name__ == "__main__":
+    main()

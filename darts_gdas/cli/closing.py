@@ -1,0 +1,124 @@
+"""The end of a run: its result as files, and its summary for the terminal."""
+
+import json
+import platform
+from typing import Any
+
+import torch
+from torch import nn
+
+import darts_gdas
+from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
+from darts_gdas.report.artifacts import write_genotype
+from darts_gdas.report.summary import count, duration, genotype_lines, summary
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.loop import Loop
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.model import load_model, save_model
+from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
+from darts_gdas.tasks.search import SearchTask
+
+
+def finish_search(
+    task: SearchTask, folder: RunFolder, metrics: dict[str, float], loop: Loop
+) -> str:
+    """Write genotype, drawings and `result.json`; return the summary.
+
+    Parameters and multiply-adds are those of the genotype as a network of the search's size.
+    """
+    genotype, layout = task.genotype(), task.supernet.layout
+    shape = (task.data.validation.in_channels, *task.data.validation.image_size)
+    cost = _cost(DerivedNet(genotype, layout), shape)
+    write_genotype(folder.path, genotype, title=f"searched in {folder.path.name}")
+    _write_result(folder, loop, genotype, task.compute, metrics=metrics, **cost)
+    facts = {
+        "validation": f"{100 * metrics['validation/accuracy']:.2f} % under shared weights",
+        **_cost_facts(cost, layout),
+        "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
+        "genotype": str(folder.path / "genotype.json"),
+        "picture": str(folder.path / "cells.svg"),
+        "curves": f"tensorboard --logdir {folder.tensorboard}",
+    }
+    return summary(
+        "Search finished",
+        facts,
+        genotype_lines(genotype),
+        f"python train.py genotype={folder.path}",
+    )
+
+
+def finish_train(
+    task: RetrainTask, folder: RunFolder, metrics: dict[str, float], loop: Loop, source: str
+) -> str:
+    """Write the model and `result.json`; return the summary.
+
+    The test figures are those of the saved file, loaded back.
+
+    Args:
+        task: The trained task.
+        folder: Where to write.
+        metrics: Of the last epoch.
+        loop: For times and the best epoch.
+        source: Where the genotype came from.
+    """
+    path = folder.path / "model.pt"
+    save_model(path, task.model())
+    saved = task.compute.place(load_model(path).net)
+    test = evaluate_net(saved, task.test, task.normalize, task.compute)
+    layout, genotype = task.net.layout, task.net.genotype
+    cost = _cost(task.net, (layout.in_channels, *task.test.image_size))
+    _write_result(
+        folder,
+        loop,
+        genotype,
+        task.compute,
+        genotype_source=source,
+        test=test,
+        metrics=metrics,
+        **cost,
+    )
+    facts = {
+        "test accuracy": f"{100 * test['accuracy']:.2f} % (top 5: "
+        f"{100 * test['accuracy_top5']:.2f} %) on {len(task.test)} held-out images",
+        "genotype": source,
+        **_cost_facts(cost, layout),
+        "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
+        "model": str(path),
+        "result": str(folder.result),
+    }
+    return summary("Retraining finished", facts, [], f"tensorboard --logdir {folder.tensorboard}")
+
+
+def _cost(net: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:
+    return {
+        "parameters": count_parameters(net),
+        "multiply_adds": count_multiply_adds(net, shape),
+    }
+
+
+def _cost_facts(cost: dict[str, int], layout: Layout) -> dict[str, str]:
+    return {
+        "parameters": f"{count(cost['parameters'])} (C={layout.channels}, L={layout.layers})",
+        "multiply-adds": count(cost["multiply_adds"]),
+    }
+
+
+def _write_result(
+    folder: RunFolder, loop: Loop, genotype: Genotype, compute: Compute, **figures: Any
+) -> None:
+    """The run counts as finished from here on, so this comes last."""
+    folder.write_json(
+        folder.result.name,
+        {
+            "kind": loop.kind,
+            "genotype": json.loads(genotype.to_json()),
+            **figures,
+            "best": {key: loop.best[key] for key in ("epoch", "value")},
+            "seconds": loop.seconds,
+            "device": compute.describe(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "darts_gdas": darts_gdas.__version__,
+        },
+    )

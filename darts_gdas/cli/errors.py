@@ -1,0 +1,46 @@
+"""Wrong input in one line: what was given, and what is allowed."""
+
+import contextlib
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from darts_gdas import config as configuration
+
+USAGE_ERROR = 2
+
+
+@contextlib.contextmanager
+def usage_errors(*more: type[Exception]) -> Iterator[None]:
+    """Turn an error of composition (and of `more` types) into one line and exit status 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let hydra raise instead of printing
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, *more) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR) from None
+
+
+def one_line(error: Exception) -> str:
+    """An error in one line, with what is allowed in place of what was given."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        options = ", ".join(
+            option for option in error.options or [] if not option.endswith("_schema")
+        )
+        return f"{group}={choice} is not known; choose one of {options}"
+    told = f"{error}\n{error.__cause__ or ''}"
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
+    if misspelt:
+        key = misspelt[1]
+        close = difflib.get_close_matches(key, configuration.known_keys(), n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"there is no setting {key!r}{hint}"
+    internal = re.compile(r"(full_key|reference_type|object_type)\b")
+    return "; ".join(line for line in lines if not internal.match(line)) or type(error).__name__

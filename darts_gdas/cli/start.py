@@ -1,0 +1,146 @@
+"""Where a run goes, and from where it goes on."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import yaml
+from omegaconf import DictConfig
+
+from darts_gdas import config as configuration
+from darts_gdas.config import RunConfig
+from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State, load
+from darts_gdas.runtime.files import RunFolder, write_text
+from darts_gdas.runtime.loop import check_state
+
+Config = TypeVar("Config", bound=RunConfig)
+
+OVERRIDES = "overrides.yaml"
+
+
+@dataclass(frozen=True)
+class Start(Generic[Config]):
+    """Where a run begins.
+
+    Attributes:
+        config: Typed and checked.
+        cfg: The same as composed, to be written down.
+        folder: The run's folder; not made yet in a new run.
+        overrides: What the user asked for, now and when the run was first started.
+        state: The checkpoint to go on from, or None.
+    """
+
+    config: Config
+    cfg: DictConfig
+    folder: RunFolder
+    overrides: list[str]
+    state: State | None
+
+
+def prepare(cfg: DictConfig, kind: type[Config], name: str) -> Start[Config] | None:
+    """Find the run folder and the checkpoint; None if `resume=auto` meets a finished run.
+
+    A resumed run repeats the overrides it was started with, then this command's.
+
+    Args:
+        cfg: As composed from this command.
+        kind: The typed configuration.
+        name: Name of the kind of run.
+
+    Raises:
+        ValueError: If a value has no meaning, or there is nothing (valid) to resume.
+    """
+    overrides = configuration.task_overrides()
+    config = configuration.typed(cfg, kind)
+    folder = _folder(config, name)
+    state = None if config.resume == "none" else _state(config.resume, folder)
+    if state is not None:
+        check_state(state, name)
+    elif folder.result.exists():
+        print(f"{folder.path} has finished already; nothing to resume")
+        return None
+    recorded = folder.path / OVERRIDES
+    if recorded.exists():
+        overrides = [*yaml.safe_load(recorded.read_text()), *overrides]
+        cfg = configuration.recompose(overrides)
+        config = configuration.typed(cfg, kind)
+    return Start(config, cfg, folder, overrides, state)
+
+
+def record(start: Start[Config]) -> None:
+    """Make the run folder and write down what is run."""
+    start.folder.create()
+    write_text(start.folder.path / "config.yaml", configuration.to_yaml(start.cfg))
+    kept = [item for item in start.overrides if not item.startswith(("resume=", "run_dir="))]
+    write_text(start.folder.path / OVERRIDES, yaml.safe_dump(kept))
+
+
+def _folder(config: RunConfig, name: str) -> RunFolder:
+    """The folder to run in, new or old."""
+    given = config.run_dir or configuration.sweep_folder()
+    root = Path(config.outputs) / name
+    if config.resume == "auto":
+        found = RunFolder(Path(given)) if given else RunFolder.newest(root, finished=False)
+        return found or RunFolder.new(root)
+    if config.resume == "none":
+        folder = RunFolder(Path(given)) if given else RunFolder.new(root)
+        if folder.result.exists() or any(folder.checkpoints.glob("*.pt")):
+            raise ValueError(
+                f"run_dir {str(folder.path)!r} holds a run already; pass resume=auto to go on "
+                "with it, or another run_dir"
+            )
+        return folder
+    folder = _folder_of(Path(config.resume))
+    if config.run_dir and Path(config.run_dir).resolve() != folder.path.resolve():
+        raise ValueError(
+            f"resume={config.resume} goes on in its own folder; drop run_dir={config.run_dir}"
+        )
+    return folder
+
+
+def _folder_of(path: Path) -> RunFolder:
+    """The run folder that a path names, or that a checkpoint lies in."""
+    if path.is_dir():
+        folder = RunFolder(path)
+        if not any(folder.checkpoints.glob("*.pt")):
+            raise ValueError(f"resume={path} is a folder without checkpoints")
+    elif path.is_file():
+        folder = RunFolder(path.parent.parent)
+        if path.parent.name != folder.checkpoints.name:
+            raise ValueError(
+                f"resume={path} lies in no run folder; a checkpoint is RUN/checkpoints/NAME.pt"
+            )
+    else:
+        raise ValueError(
+            f"resume={path} does not exist; pass none, auto, a run folder or a checkpoint"
+        )
+    if folder.result.exists():
+        raise ValueError(f"resume={path}: this run has finished already")
+    return folder
+
+
+def _state(resume: str, folder: RunFolder) -> State | None:
+    """The state to go on from: that of the named checkpoint, or the newest of the folder."""
+    if Path(resume).is_file():
+        return load(Path(resume))
+    if folder.result.exists():
+        return None
+    found = CheckpointFolder(folder.checkpoints).newest()
+    return found and found[1]
+
+
+def check_fingerprint(state: State, fingerprint: str) -> None:
+    """Raise a `CheckpointError` that names the settings in which a resumed run differs."""
+    was, now = json.loads(state["fingerprint"]), json.loads(fingerprint)
+    if was == now:
+        return
+    changes = [
+        f"{key}: {was.get(key)} -> {now.get(key)}"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key)
+    ]
+    raise CheckpointError(
+        f"the checkpoint was made with other settings ({'; '.join(changes[:5])}); "
+        "resume with the same, or start a new run"
+    )

@@ -1,0 +1,27 @@
+"""The typed configuration: what the YAML under `conf/` and the command line may say."""
+
+from darts_gdas.config.composition import (
+    fingerprint,
+    known_keys,
+    recompose,
+    register,
+    sweep_folder,
+    task_overrides,
+    to_yaml,
+    typed,
+)
+from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
+
+__all__ = [
+    "RunConfig",
+    "SearchConfig",
+    "TrainConfig",
+    "fingerprint",
+    "known_keys",
+    "recompose",
+    "register",
+    "sweep_folder",
+    "task_overrides",
+    "to_yaml",
+    "typed",
+]

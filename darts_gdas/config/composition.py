@@ -1,0 +1,123 @@
+"""From YAML and the command line to the typed tree, and what tells two configurations apart."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from hydra import compose
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
+from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
+from darts_gdas.runtime.optim import Cosine, Decay
+from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
+
+EXEMPT = ("run_dir", "outputs", "resume", "device", "genotype")
+"""Settings that a resumed run may change: they do not change what is computed."""
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+GROUPS: dict[str, dict[str, type]] = {
+    "relaxation": {"softmax": Softmax, "gumbel_hard": GumbelHard},
+    "hypergradient": {
+        "first_order": FirstOrder,
+        "unrolled": Unrolled,
+        "unrolled_exact": UnrolledExact,
+    },
+    "discretizer": {"argmax": ArgMax},
+    "optimizer/schedule": {"cosine": Cosine, "decay": Decay},
+    "dataset": {
+        "digits_schema": Digits,
+        "cifar10_schema": Cifar10,
+        "cifar100_schema": Cifar100,
+        "image_folder_schema": ImageFolder,
+    },
+}
+"""Choices that need no YAML, by group: `relaxation=softmax` on the command line."""
+
+
+def register() -> None:
+    """Tell hydra the schemas; call before `hydra.main`."""
+    store = ConfigStore.instance().store
+    store(name="search_schema", node=SearchConfig)
+    store(name="train_schema", node=TrainConfig)
+    for group, nodes in GROUPS.items():
+        for name, node in nodes.items():
+            store(group=group, name=name, node=node)
+
+
+def typed(cfg: DictConfig, kind: type[Config]) -> Config:
+    """The composed configuration as dataclasses, every value checked.
+
+    Raises:
+        ValueError: If a value has no meaning.
+        omegaconf.errors.OmegaConfBaseException: If a value is missing.
+    """
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, kind)
+    return config
+
+
+def task_overrides() -> list[str]:
+    """What the user said on the command line of this process."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def sweep_folder() -> str | None:
+    """The folder of this job in a sweep (`--multirun`); None in a single run."""
+    hydra = HydraConfig.get()
+    return str(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
+
+
+def recompose(overrides: Sequence[str]) -> DictConfig:
+    """Compose this process's root configuration again with other overrides."""
+    name = HydraConfig.get().job.config_name
+    assert name is not None
+    return compose(name, overrides=list(overrides))
+
+
+def to_yaml(cfg: DictConfig) -> str:
+    """The resolved configuration as YAML."""
+    return OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def fingerprint(config: RunConfig, **extra: Any) -> str:
+    """Everything the results depend on, as JSON text.
+
+    Args:
+        config: The typed configuration.
+        extra: What is not in it, for example a genotype's content.
+    """
+    settings = _settings(config) | extra
+    exempt = (*EXEMPT, "dataset.root", "dataset.download")
+    kept = {key: value for key, value in settings.items() if key not in exempt}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _settings(value: Any, name: str = "") -> dict[str, Any]:
+    """Values by dotted name; a strategy's own name stands for which one it is."""
+    if isinstance(value, Enum):
+        return {name: value.name}
+    if not is_dataclass(value):
+        return {name: value}
+    settings: dict[str, Any] = {name: type(value).__name__} if name else {}
+    for part in fields(value):
+        settings |= _settings(
+            getattr(value, part.name), f"{name}.{part.name}" if name else part.name
+        )
+    return settings
+
+
+def known_keys() -> list[str]:
+    """All settings by their dotted names, to suggest one for a misspelt key."""
+    keys = {*_settings(SearchConfig()), *_settings(TrainConfig())}
+    for group, nodes in GROUPS.items():
+        for node in nodes.values():
+            keys |= set(_settings(node(), group.replace("/", ".")))
+    return sorted(keys)

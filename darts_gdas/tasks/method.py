@@ -1,0 +1,55 @@
+"""What a search consists of, beside its networks: the method and the two halves of the data."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.data import BatchStream
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.search import Discretizer, Hypergradient, Relaxation
+
+
+class Order(Enum):
+    """Which of the two steps comes first: DARTS takes arch_first, GDAS weights_first."""
+
+    arch_first = "arch_first"
+    weights_first = "weights_first"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A differentiable search method, as the composition it is.
+
+    Attributes:
+        relaxation: Alphas to mixture.
+        hypergradient: Gradient of the validation loss in the mixture.
+        discretizer: Final mixture to genotype.
+        optimizer: Of the weights.
+        arch_optimizer: Of the alphas.
+        order: Which step comes first.
+    """
+
+    relaxation: Relaxation
+    hypergradient: Hypergradient
+    discretizer: Discretizer
+    optimizer: SGD
+    arch_optimizer: Adam
+    order: Order
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """The two halves of the training set.
+
+    Attributes:
+        weights: Batches for the weight steps; their number makes the epoch.
+        arch: Batches for the arch steps, an endless stream of its own epochs.
+        validation: The arch half without augmentation, to evaluate on.
+        normalize: The normalisation that the streams apply.
+    """
+
+    weights: BatchStream
+    arch: BatchStream
+    validation: ImageSet
+    normalize: Normalize

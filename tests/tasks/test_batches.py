@@ -1,0 +1,99 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.compute import Compute, Precision
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.tasks.batches import (
+    batch_norms,
+    count_correct,
+    evaluate,
+    full_precision,
+    untouched_statistics,
+)
+
+NORMALIZE = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
+
+
+def images(count: int = 30) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return ImageSet(pixels, torch.arange(count) % 7, tuple("abcdefg"))
+
+
+def linear_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 100])
+def test_evaluation_equals_counting_by_hand(batch_size: int):
+    net, data = linear_net(), images()
+    losses, top1, top5 = [], 0, 0
+    with torch.no_grad():
+        for image, label in zip(data.images, data.labels.tolist(), strict=True):
+            logits = net(NORMALIZE(image[None]))
+            losses.append(F.cross_entropy(logits, torch.tensor([label])).item())
+            order = logits[0].argsort(descending=True).tolist()
+            top1 += order[0] == label
+            top5 += label in order[:5]
+    compute = Compute(torch.device("cpu"))
+    found = evaluate(net, data, normalize=NORMALIZE, batch_size=batch_size, compute=compute)
+    assert found["loss"] == pytest.approx(sum(losses) / len(data), rel=1e-5)
+    assert found["accuracy"] == pytest.approx(top1 / len(data))
+    assert found["accuracy_top5"] == pytest.approx(top5 / len(data))
+
+
+def test_bfloat16_changes_the_loss_a_little_and_only_a_little():
+    exact, rough = (
+        evaluate(
+            linear_net(),
+            images(),
+            normalize=NORMALIZE,
+            batch_size=10,
+            compute=Compute(torch.device("cpu"), precision),
+        )["loss"]
+        for precision in (Precision.fp32, Precision.bf16)
+    )
+    assert exact != rough and rough == pytest.approx(exact, rel=0.02)  # bf16 has 8 bits
+
+
+def test_with_fewer_classes_than_five_the_top_five_are_all():
+    logits, labels = torch.randn(9, 3), torch.arange(9) % 3
+    assert count_correct(logits, labels, top=5) == 9
+
+
+def test_full_precision_raises_halves_and_leaves_the_rest():
+    for dtype, expected in (
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ):
+        assert full_precision(torch.zeros(1, dtype=dtype)).dtype == expected
+
+
+def test_statistics_stay_untouched_within_and_move_again_after():
+    norm = nn.BatchNorm2d(3)
+    x = torch.randn(4, 3, 2, 2) + 5
+    before = norm.running_mean.clone()
+    with untouched_statistics(batch_norms(norm)):
+        inside = norm(x)
+    assert torch.equal(norm.running_mean, before) and norm.num_batches_tracked == 0
+    assert torch.equal(norm(x), inside)  # normalised by the batch in both
+    assert norm.num_batches_tracked == 1
+
+
+def test_statistics_move_again_after_an_error():
+    norm = nn.BatchNorm2d(3)
+    with pytest.raises(ZeroDivisionError), untouched_statistics(batch_norms(norm)):
+        _ = 1 / 0
+    assert norm.track_running_stats
+
+
+def test_norms_without_statistics_stay_without():
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
+    with untouched_statistics(batch_norms(net)):
+        pass
+    assert [norm.track_running_stats for norm in net] == [True, False]

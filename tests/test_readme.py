@@ -1,0 +1,88 @@
+"""Every example command of the README runs: on digits, with tiny settings."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TINY = ["dataset=digits", "dataset.test_fraction=0.9", "epochs=1", "net.channels=2", "net.layers=3"]
+REPLACED = ("dataset=", "dataset.", "epochs=", "net.channels=", "net.layers=", "device=")
+
+
+def commands() -> list[str]:
+    """The lines `python search.py ...` and `python train.py ...`, in blocks and in the text."""
+    found = re.findall(r"python (?:search|train)\.py[^`\n#]*", README)
+    return list(dict.fromkeys(command.strip() for command in found))
+
+
+def test_there_are_examples_of_both_programs():
+    assert sum("search.py" in command for command in commands()) >= 6
+    assert sum("train.py" in command for command in commands()) >= 4
+
+
+@pytest.fixture(scope="module")
+def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """All commands run in one folder, in the README's order, as a reader would."""
+    threads = torch.get_num_threads()
+    yield tmp_path_factory.mktemp("readme")
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_command_runs(command: str, working_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    _, script, *arguments = shlex.split(command)
+    if "--cfg" not in arguments:
+        kept = [argument for argument in arguments if not argument.startswith(REPLACED)]
+        arguments = kept + TINY
+    monkeypatch.chdir(working_folder)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    runpy.run_path(str(ROOT / script), run_name="__main__")
+
+
+def test_the_searches_left_their_alphas_in_tensorboard(working_folder: Path):
+    folders = [
+        p.parent / "tensorboard" for p in working_folder.glob("outputs/search/**/result.json")
+    ]
+    assert folders
+    for folder in folders:
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        curves = [tag for tag in events.Tags()["scalars"] if tag.startswith("probability_")]
+        assert len(curves) == 2 * 14 * 8
+
+
+@pytest.mark.parametrize("target", ["search", "train", "test", "bench", "tensorboard"])
+def test_make_has_the_target_and_passes_arguments_on(target: str):
+    shown = subprocess.run(
+        ["make", "-n", target, "ARGS=key=value"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "key=value" in shown.stdout.splitlines()[-1]
+
+
+def test_the_library_example_runs_and_says_the_truth():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["logits"].shape == (2, 10)
+    parameters = sum(
+        p.numel() for n, p in names["net"].named_parameters() if not n.startswith("auxiliary")
+    )
+    assert f"# {parameters:,} parameters" in example
+
+
+def test_links_to_files_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

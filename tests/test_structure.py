@@ -1,0 +1,61 @@
+"""Every module has its tests, every example in a docstring runs, every public name is described."""
+
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import darts_gdas
+import darts_gdas.search
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    path.relative_to(ROOT)
+    for path in (ROOT / "darts_gdas").rglob("*.py")
+    if path.name != "__init__.py"
+)
+TESTED_TOGETHER = {
+    "cli/errors.py": "cli/test_bad_input.py",
+    "cli/start.py": "cli/test_bad_input.py",
+    "cli/programs.py": "cli/test_runs.py",
+    "cli/closing.py": "cli/test_runs.py",
+    "config/tree.py": "test_config.py",
+    "config/composition.py": "test_config.py",
+    "tasks/method.py": "tasks/test_search.py",
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_every_module_has_its_mirrored_test(path: Path):
+    inside = Path(*path.parts[1:])
+    mirrored = inside.with_name(f"test_{path.name}")
+    assert (ROOT / "tests" / TESTED_TOGETHER.get(str(inside), mirrored)).exists()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_the_examples_in_docstrings_are_true(path: Path):
+    module = importlib.import_module(".".join(path.with_suffix("").parts))
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_files_are_short_enough_to_have_one_reason(path: Path):
+    assert len((ROOT / path).read_text().splitlines()) <= 300
+
+
+def test_the_promised_names_are_there():
+    """The contract of docs/design.md: others script against these."""
+    for name in ("Genotype", "SearchSpace", "SuperNet", "DerivedNet", "Mixture"):
+        assert inspect.getdoc(getattr(darts_gdas, name))
+    for name in (
+        "ArchParameters",
+        "Softmax",
+        "GumbelHard",
+        "FirstOrder",
+        "Unrolled",
+        "UnrolledExact",
+        "ArgMax",
+    ):
+        assert inspect.getdoc(getattr(darts_gdas.search, name))
