@@ -30,7 +30,7 @@ def finish_search(
     genotype, layout = task.genotype(), task.supernet.layout
     shape = (task.data.validation.in_channels, *task.data.validation.image_size)
     cost = _cost(DerivedNet(genotype, layout), shape)
-    write_genotype(folder.path, genotype, title=f"searched in {folder.path.name}")
+    write_genotype(folder.path, genotype, title=str(folder.path))
     _write_result(folder, loop, genotype, task.compute, metrics=metrics, **cost)
     facts = {
         "validation": f"{100 * metrics['validation/accuracy']:.2f} % under shared weights",

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from darts_gdas.nets import Layout
 from darts_gdas.runtime.augment import Augment, Normalize
-from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.compute import Compute, Precision
 from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.loop import Progress
@@ -39,13 +39,22 @@ def images(count: int, seed: int) -> ImageSet:
     return ImageSet(pixels, torch.arange(count) % 3, ("a", "b", "c"))
 
 
-def task_of(method: Method, seed: int = 0) -> SearchTask:
+CPU = Compute(torch.device("cpu"))
+
+
+def task_of(method: Method, seed: int = 0, compute: Compute = CPU) -> SearchTask:
     torch.manual_seed(seed)
     normalize = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
-    halves = images(20, 1), images(14, 2)
+    halves = [images(count, i).to(compute.device) for i, count in enumerate((20, 14))]
     weights, arch = (
         BatchStream(
-            half, batch_size=8, augment=Augment(1), normalize=normalize, seed=seed, name=name
+            half,
+            batch_size=8,
+            augment=Augment(1),
+            normalize=normalize,
+            seed=seed,
+            name=name,
+            channels_last=compute.channels_last,
         )
         for half, name in zip(halves, ("weights", "arch"), strict=True)
     )
@@ -55,7 +64,7 @@ def task_of(method: Method, seed: int = 0) -> SearchTask:
         method,
         SearchData(weights, arch, halves[1], normalize),
         num_epochs=2,
-        compute=Compute(torch.device("cpu")),
+        compute=compute,
         seed=seed,
     )
 
@@ -205,3 +214,44 @@ def test_the_view_shows_distributions_and_the_present_genotype():
     assert view.probabilities["normal"].shape == (5, 4)
     assert view.probabilities["reduce"].sum(1) == pytest.approx(1.0)
     assert view.genotype == task.genotype()
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.gpu
+@gpu
+@METHODS
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_gpu_takes_the_same_steps_as_a_cpu(method: Method, channels_last: bool):
+    """Same data, same noise, same weights: the losses of three steps agree in float32."""
+    torch.backends.cudnn.allow_tf32 = False
+    cuda = Compute(torch.device("cuda"), channels_last=channels_last)
+    tasks = [task_of(method, compute=compute) for compute in (CPU, cuda)]
+    for step in range(3):
+        a, b = (task.train_step(at(task, step)) for task in tasks)
+        for name, (value, count) in a.items():
+            if name.endswith("loss"):
+                assert_close(value / count, b[name][0].cpu() / count, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.gpu
+@gpu
+@METHODS
+def test_a_gpu_trains_in_bfloat16(method: Method):
+    task = task_of(method, compute=Compute(torch.device("cuda"), Precision.bf16, True))
+    losses = []
+    for step in range(task.num_epochs * task.steps_per_epoch):
+        value, count = task.train_step(at(task, step))["train/loss"]
+        losses.append(value.item() / count)
+    assert all(torch.isfinite(torch.tensor(losses)))
+    assert task.evaluate(at(task, 0))["validation/loss"] > 0
+
+
+@METHODS
+def test_bfloat16_takes_nearly_the_same_step(method: Method):
+    rough = task_of(method, compute=Compute(torch.device("cpu"), Precision.bf16))
+    exact = task_of(method)
+    (a, count), (b, _) = (task.train_step(at(task, 0))["train/loss"] for task in (rough, exact))
+    assert a != b
+    assert_close(a / count, b / count, rtol=0.1, atol=0.0)  # bf16 keeps 8 bits

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Everything that wants a GPU, in one go: the marked tests, a whole search and a retraining, and the
+# step times. Needs a Python with this package's dependencies: benchmarks/gpu.sh [FOLDER] (default:
+# outputs/gpu), with PYTHON=... to choose one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-outputs/gpu}
+python=${PYTHON:-python3}
+mkdir -p "$out"
+{
+  "$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())'
+  "$python" -m pytest -m gpu
+  for precision in fp32 bf16; do
+    "$python" -m benchmarks steps --device cuda --precision "$precision" \
+      --channels 16 --layers 8 --batch 64 --repeats 10
+  done
+  "$python" search.py device=cuda "run_dir=$out/search" resume=auto
+  "$python" train.py device=cuda "genotype=$out/search" "run_dir=$out/train" resume=auto
+} 2>&1 | tee "$out/log.txt"
