@@ -32,11 +32,12 @@ format: .venv/installed
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit("darts_gdas needs Python 3.10 to 3.13, this is %d.%d; choose one with: make PYTHON=python3.12 ..." % sys.version_info[:2])'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit("darts_gdas needs Python 3.10 to 3.13, this is %d.%d; choose one with: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@echo "installing into .venv, once; PyTorch is large, so this can take some minutes"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
 
 clean:
 	rm -rf .venv

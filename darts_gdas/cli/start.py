@@ -1,6 +1,7 @@
 """Where a run goes, and from where it goes on."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -51,6 +52,12 @@ def prepare(cfg: DictConfig, kind: type[Config], name: str) -> Start[Config] | N
     Raises:
         ValueError: If a value has no meaning, or there is nothing (valid) to resume.
     """
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise ValueError(
+            f"started as one of {processes} processes (WORLD_SIZE), but runs are not data-parallel "
+            "yet: each would train alone. Start a single process"
+        )
     overrides = configuration.task_overrides()
     config = configuration.typed(cfg, kind)
     folder = _folder(config, name)

@@ -97,14 +97,16 @@ class CheckpointFolder:
         Raises:
             CheckpointError: If there are checkpoints and none of them loads.
         """
-        paths = self._paths()[::-1]
         errors = []
-        for path in paths:
+        for path in self._paths()[::-1]:
             try:
-                return path, load(path)
+                state = load(path)
             except CheckpointError as error:
                 errors.append(str(error))
-                logger.warning("%s; trying the one before it", error)
+                continue
+            for message in errors:
+                logger.warning("%s; going on from %s", message, path.name)
+            return path, state
         if errors:
             raise CheckpointError(f"no checkpoint in {str(self.folder)!r} loads: {errors[0]}")
         return None

@@ -117,7 +117,7 @@ def test_a_damaged_newest_falls_back_with_a_warning(
     newest.write_bytes(newest.read_bytes()[:100])
     found = folder.newest()
     assert found is not None and found[1]["step"] == 2
-    assert "step-000000003.pt" in caplog.text and "trying the one before" in caplog.text
+    assert "step-000000003.pt" in caplog.text and "going on from step-000000002.pt" in caplog.text
 
 
 def test_if_none_loads_it_is_an_error_and_an_empty_folder_is_none(tmp_path: Path):
