@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.summary.writer import event_file_writer
 
 from darts_gdas.report.tensorboard import SearchView, TensorBoard
 from darts_gdas.runtime.loop import EpochReport, Progress
@@ -79,7 +80,12 @@ def test_pictures_are_drawn_when_there_is_something_new(tmp_path: Path):
     assert events.Images("genotype")[0].width > 300
 
 
-def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path):
+def test_a_resumed_run_replaces_what_came_after_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Files are read in the order of their names: second, process, number within the process. A
+    # resumed run has a later second; here both have one, so the numbers must sort (not 9, 10).
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     run_epochs(tmp_path, range(3))
     run_epochs(tmp_path, range(2, 4), start=Progress(2, 4, 3, STEPS))
     steps = [scalar.step for scalar in read(tmp_path).Scalars("train/loss")]
