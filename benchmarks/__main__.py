@@ -1,4 +1,4 @@
-"""`python -m benchmarks steps` (a minute), `python -m benchmarks digits` (a quarter of an hour)."""
+"""`python -m benchmarks steps` (a minute), `python -m benchmarks digits` (ten minutes)."""
 
 import argparse
 

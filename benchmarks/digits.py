@@ -6,6 +6,7 @@ import random
 import statistics
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from sklearn.svm import SVC
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    out: Path = arguments.out
+    out: Path = arguments.out / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     rows = [("support vector machine (RBF)", f"{100 * svm_accuracy():.2f} %", "-", "-")]
     search = _run("search.py", out / "search")
     searched = _run("train.py", out / "searched", f"genotype={out / 'search'}")
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     accuracies = []
     for seed in range(arguments.random_cells):
         path = out / f"random_{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, SearchSpace.named("darts").sample(random.Random(seed)).to_json())
         result = _run("train.py", out / f"random_{seed}", f"genotype={path}")
         accuracies.append(result["test"]["accuracy"])
@@ -52,8 +54,8 @@ def svm_accuracy() -> float:
 
 
 def _run(script: str, folder: Path, *arguments: str) -> dict:
-    """Run a program with the default settings (a finished run is taken as it is)."""
-    command = [sys.executable, str(ROOT / script), f"run_dir={folder}", "resume=auto", *arguments]
+    """Run a program with the default settings, in a folder that must not be there yet."""
+    command = [sys.executable, str(ROOT / script), f"run_dir={folder}", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads((folder / "result.json").read_text())
 

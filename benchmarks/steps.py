@@ -1,4 +1,4 @@
-"""Time and memory of one search step, per method, on random images of CIFAR's size."""
+"""Time of one search step, per method, on random images of CIFAR's size."""
 
 import argparse
 import statistics

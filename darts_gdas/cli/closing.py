@@ -78,9 +78,9 @@ def finish_train(
         metrics=metrics,
         **cost,
     )
+    top5 = f" (top 5: {100 * test['accuracy_top5']:.2f} %)" if "accuracy_top5" in test else ""
     facts = {
-        "test accuracy": f"{100 * test['accuracy']:.2f} % (top 5: "
-        f"{100 * test['accuracy_top5']:.2f} %) on {len(task.test)} held-out images",
+        "test accuracy": f"{100 * test['accuracy']:.2f} %{top5} on {len(task.test)} images",
         "genotype": source,
         **_cost_facts(cost, layout),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",

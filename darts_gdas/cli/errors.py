@@ -17,13 +17,19 @@ USAGE_ERROR = 2
 
 @contextlib.contextmanager
 def usage_errors(*more: type[Exception]) -> Iterator[None]:
-    """Turn an error of composition (and of `more` types) into one line and exit status 2."""
+    """Turn an error of composition (and of `more` types) into one line and exit status 2.
+
+    A diverged training is one line too, with exit status 1.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let hydra raise instead of printing
     try:
         yield
     except (HydraException, OmegaConfBaseException, *more) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def one_line(error: Exception) -> str:
@@ -38,8 +44,10 @@ def one_line(error: Exception) -> str:
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if misspelt:
-        key = misspelt[1]
-        close = difflib.get_close_matches(key, configuration.known_keys(), n=1, cutoff=0.5)
+        key, known = misspelt[1], configuration.known_keys()
+        if key in known:
+            return f"{key!r} is a setting of another choice of {key.split('.')[0]!r}"
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"there is no setting {key!r}{hint}"
     internal = re.compile(r"(full_key|reference_type|object_type)\b")

@@ -1,7 +1,9 @@
 """Where a run goes, and from where it goes on."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -27,14 +29,16 @@ class Start(Generic[Config]):
     Attributes:
         config: Typed and checked.
         cfg: The same as composed, to be written down.
-        folder: The run's folder; not made yet in a new run.
+        root: Where a new run's folder is made.
+        folder: The run's folder if it is determined already; None in a new run.
         overrides: What the user asked for, now and when the run was first started.
         state: The checkpoint to go on from, or None.
     """
 
     config: Config
     cfg: DictConfig
-    folder: RunFolder
+    root: Path
+    folder: RunFolder | None
     overrides: list[str]
     state: State | None
 
@@ -60,39 +64,48 @@ def prepare(cfg: DictConfig, kind: type[Config], name: str) -> Start[Config] | N
         )
     overrides = configuration.task_overrides()
     config = configuration.typed(cfg, kind)
-    folder = _folder(config, name)
-    state = None if config.resume == "none" else _state(config.resume, folder)
-    if state is not None:
-        check_state(state, name)
-    elif folder.result.exists():
-        print(f"{folder.path} has finished already; nothing to resume")
-        return None
-    recorded = folder.path / OVERRIDES
-    if recorded.exists():
-        overrides = [*yaml.safe_load(recorded.read_text()), *overrides]
-        cfg = configuration.recompose(overrides)
-        config = configuration.typed(cfg, kind)
-    return Start(config, cfg, folder, overrides, state)
-
-
-def record(start: Start[Config]) -> None:
-    """Make the run folder and write down what is run."""
-    start.folder.create()
-    write_text(start.folder.path / "config.yaml", configuration.to_yaml(start.cfg))
-    kept = [item for item in start.overrides if not item.startswith(("resume=", "run_dir="))]
-    write_text(start.folder.path / OVERRIDES, yaml.safe_dump(kept))
-
-
-def _folder(config: RunConfig, name: str) -> RunFolder:
-    """The folder to run in, new or old."""
-    given = config.run_dir or configuration.sweep_folder()
     root = Path(config.outputs) / name
+    folder, state = _folder(config, root), None
+    if config.resume != "none" and folder is not None:
+        state = _state(config.resume, folder)
+        if state is not None:
+            check_state(state, name)
+        elif folder.result.exists():
+            print(f"{folder.path} has finished already; nothing to resume")
+            return None
+        recorded = folder.path / OVERRIDES
+        if recorded.exists():
+            everything = [*yaml.safe_load(recorded.read_text()), *overrides]
+            overrides = list(dict.fromkeys(everything[::-1]))[::-1]  # each once, where said last
+            cfg = configuration.recompose(overrides)
+            config = configuration.typed(cfg, kind)
+    return Start(config, cfg, root, folder, overrides, state)
+
+
+@contextlib.contextmanager
+def open_folder(start: Start[Config]) -> Iterator[RunFolder]:
+    """Make the run folder, lock it for the time of the run, write down what is run.
+
+    Raises:
+        ValueError: If the folder cannot be made or another process runs in it.
+    """
+    folder = RunFolder.new(start.root) if start.folder is None else start.folder
+    folder.create()
+    with folder.lock():
+        write_text(folder.path / "config.yaml", configuration.to_yaml(start.cfg))
+        kept = [item for item in start.overrides if not item.startswith(("resume=", "run_dir="))]
+        write_text(folder.path / OVERRIDES, yaml.safe_dump(kept))
+        yield folder
+
+
+def _folder(config: RunConfig, root: Path) -> RunFolder | None:
+    """The folder to run in; None for one that is still to be made."""
+    given = config.run_dir or configuration.sweep_folder()
     if config.resume == "auto":
-        found = RunFolder(Path(given)) if given else RunFolder.newest(root, finished=False)
-        return found or RunFolder.new(root)
+        return RunFolder(Path(given)) if given else RunFolder.newest(root, finished=False)
     if config.resume == "none":
-        folder = RunFolder(Path(given)) if given else RunFolder.new(root)
-        if folder.result.exists() or any(folder.checkpoints.glob("*.pt")):
+        folder = RunFolder(Path(given)) if given else None
+        if folder and (folder.result.exists() or any(folder.checkpoints.glob("*.pt"))):
             raise ValueError(
                 f"run_dir {str(folder.path)!r} holds a run already; pass resume=auto to go on "
                 "with it, or another run_dir"

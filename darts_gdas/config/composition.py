@@ -92,7 +92,7 @@ def fingerprint(config: RunConfig, **extra: Any) -> str:
 
     Args:
         config: The typed configuration.
-        extra: What is not in it, for example a genotype's content.
+        extra: What is not in it: the data's digest, a genotype's content.
     """
     settings = _settings(config) | extra
     exempt = (*EXEMPT, "dataset.root", "dataset.download")

@@ -1,8 +1,8 @@
-"""The typed configuration: what the YAML under `conf/` and the command line may say.
+"""The configuration tree: what a user can set, with types, defaults and checks.
 
 Each strategy is a dataclass and thereby its own schema: a misspelt key or a wrong type is an error
 of composition, a value without meaning one of construction. Defaults stand in the dataclasses;
-YAML composes them and overrides what a paper does differently. The only module with hydra in it.
+YAML composes them and states what a paper does.
 """
 
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from darts_gdas.search import (
     Discretizer,
     Hypergradient,
     Relaxation,
+    Unrolled,
 )
 from darts_gdas.space import DARTS_CANDIDATES, Genotype, SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
@@ -67,6 +68,8 @@ class NetConfig:
 
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The layout for a data set."""
+        if num_classes < 2:
+            raise ValueError(f"the dataset must have at least 2 classes, got {num_classes}")
         return Layout(self.channels, self.layers, num_classes, in_channels, self.stem)
 
 
@@ -107,6 +110,8 @@ class RunConfig:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
         if self.threads < 0:
             raise ValueError(f"threads must be 0 (one per core) or more, got {self.threads}")
 
@@ -149,6 +154,11 @@ class SearchConfig(RunConfig):
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
+        if isinstance(self.hypergradient, Unrolled) and self.precision is not Precision.fp32:
+            raise ValueError(
+                f"hypergradient=unrolled needs precision=fp32, got {self.precision.name}: its "
+                "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
+            )
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
                 f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
@@ -202,7 +212,7 @@ class TrainConfig(RunConfig):
 
     Attributes:
         genotype: A published name, a `genotype.json`, or a search's run folder; null takes the
-            newest finished search below `outputs`.
+            newest finished search below `outputs`/search.
     """
 
     genotype: str | None = None

@@ -36,9 +36,8 @@ class TensorBoard(Callback):
     """Scalars of every epoch; with a view, also probabilities, heat maps and the drawn cell.
 
     Steps are training steps. Charts "custom scalars" show one chart per edge with one curve per
-    candidate, grouped by kind. The genotype is drawn in every epoch in which it changed, the heat
-    maps every few epochs and at the end. A resumed run drops what was written after its
-    checkpoint.
+    candidate, grouped by kind. The genotype is drawn after every epoch, the heat maps every few
+    epochs and at the end. A resumed run drops what was written after its checkpoint.
 
     Args:
         folder: Where the events go.
@@ -48,7 +47,6 @@ class TensorBoard(Callback):
     def __init__(self, folder: Path, *, view: Callable[[], SearchView] | None = None) -> None:
         self.folder = folder
         self.view = view
-        self.drawn: Genotype | None = None
         self.writer: SummaryWriter | None = None
 
     def on_start(self, progress: Progress) -> None:
@@ -69,8 +67,10 @@ class TensorBoard(Callback):
             self._write_probabilities(self.writer, view, report.step)
             if (report.num_epochs - 1 - report.epoch) % -(-report.num_epochs // HEAT_MAPS) == 0:
                 self._draw_probabilities(self.writer, view, report.step)
-            if view.genotype != self.drawn:
-                self._draw_genotype(self.writer, view.genotype, report.step)
+            self.writer.add_figure(
+                "genotype", draw_genotype(view.genotype), report.step, close=False
+            )
+            self.writer.add_text("genotype", f"```\n{view.genotype.to_json()}```", report.step)
         self.writer.flush()
 
     def on_stop(self) -> None:
@@ -97,11 +97,6 @@ class TensorBoard(Callback):
                 title=f"{kind} cell",
             )
             writer.add_figure(f"alphas/{kind}", figure, step, close=False)
-
-    def _draw_genotype(self, writer: SummaryWriter, genotype: Genotype, step: int) -> None:
-        writer.add_figure("genotype", draw_genotype(genotype), step, close=False)
-        writer.add_text("genotype", f"```\n{genotype.to_json()}```", step)
-        self.drawn = genotype
 
 
 def edge_name(cell: CellSpace, edge: int) -> str:

@@ -49,9 +49,9 @@ class Augment:
                 f"dataset.augment.crop_padding must be less than the image's {side} pixels, "
                 f"got {self.crop_padding}"
             )
-        if self.cutout > side:
+        if self.cutout >= side:
             raise ValueError(
-                f"dataset.augment.cutout must be at most the image's {side} pixels, "
+                f"dataset.augment.cutout must be less than the image's {side} pixels, "
                 f"got {self.cutout}"
             )
 
@@ -76,7 +76,7 @@ class Augment:
         if padding:
             offsets = torch.randint(2 * padding + 1, (2, batch, 1), generator=rng)
             rows, columns = rows + offsets[0], columns + offsets[1]
-        rows, columns = rows.to(images.device), columns.to(images.device)
+        rows, columns = _send(rows, images), _send(columns, images)
         positions = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]  # [B, H, W]
         return (
             F.pad(images, (padding,) * 4)
@@ -99,8 +99,8 @@ class Augment:
         if not self.cutout:
             return images
         batch, _, height, width = images.shape
-        inside_rows = self._interval(batch, height, rng).to(images.device)
-        inside_columns = self._interval(batch, width, rng).to(images.device)
+        inside_rows = _send(self._interval(batch, height, rng), images)
+        inside_columns = _send(self._interval(batch, width, rng), images)
         mask = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]  # [B, 1, H, W]
         return torch.where(mask, 0.0, images)  # keeps the memory format, as masked_fill does not
 
@@ -150,3 +150,8 @@ class Normalize:
             )
         mean, std = (x.to(images.device)[:, None, None] for x in (self.mean, self.std))
         return images.float().sub_(255 * mean).div_(255 * std)
+
+
+def _send(numbers: Tensor, images: Tensor) -> Tensor:
+    """From the CPU to where the images are, without waiting for the device."""
+    return numbers.to(images.device, non_blocking=True)

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import logging
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def load(path: Path) -> State:
         raise CheckpointError(f"checkpoint {str(path)!r} is damaged: its sha256 does not match")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes make torch raise almost anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"checkpoint {str(path)!r} cannot be loaded: {reason}") from None
     if not isinstance(state, dict):
@@ -71,12 +70,17 @@ class CheckpointFolder:
         self.keep = keep
 
     def save(self, step: int, state: State, *, is_best: bool) -> Path:
-        """Add the state after `step` training steps; drop what is no longer kept."""
+        """Add the state after `step` training steps; drop what is no longer kept.
+
+        Checkpoints of later steps go too: they belong to a course that the run has left by going
+        on from an earlier one.
+        """
         path = self.folder / f"step-{step:09d}.pt"
         save(path, state)
         if is_best:
             write_text(self.folder / "best", path.name + "\n")
-        keep = {*self._paths()[-self.keep :], self.best()}
+        past = [other for other in self._paths() if other.name <= path.name]
+        keep = {*past[-self.keep :], self.best() if self.best() in past else None}
         for old in self._paths():
             if old not in keep:
                 old.unlink()

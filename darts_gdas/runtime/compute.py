@@ -10,6 +10,9 @@ from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
 
+ALL_THREADS = torch.get_num_threads()
+"""PyTorch's own choice in this process, before any run changed it."""
+
 
 class Device(Enum):
     """`auto` is CUDA where there is one, else the CPU."""
@@ -44,7 +47,7 @@ class Compute:
             device: What the user asked for.
             precision: Number format of the passes.
             channels_last: Memory layout of images and convolutions.
-            threads: CPU threads within an operation; 0 leaves PyTorch's choice, all cores. On
+            threads: CPU threads within an operation; 0 is PyTorch's choice, all cores. On
                 tensors of a few kilobytes one thread is as fast, and threads that wait for each
                 other on a busy machine are an order of magnitude slower.
 
@@ -57,8 +60,9 @@ class Compute:
         use_cuda = cuda and device is not Device.cpu
         if use_cuda and precision is Precision.bf16 and not torch.cuda.is_bf16_supported():
             raise ValueError("precision=bf16, but this GPU has no bfloat16; use precision=fp32")
-        if threads > 0:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads or ALL_THREADS)
+        if use_cuda:  # float32 means float32: PyTorch's default rounds convolutions to 10 bits
+            torch.backends.cudnn.allow_tf32 = False
         return cls(torch.device("cuda" if use_cuda else "cpu"), precision, channels_last)
 
     def place(self, module: Module) -> Module:

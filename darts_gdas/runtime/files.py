@@ -1,8 +1,10 @@
 """Files that are whole or not there, and the folder of one run."""
 
+import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,21 +51,31 @@ class RunFolder:
 
     @classmethod
     def new(cls, root: Path) -> "RunFolder":
-        """A folder named by the time of day below `root`, not created yet."""
+        """Make a folder named by the time of day below `root`, never one that is there already.
+
+        Raises:
+            ValueError: If it cannot be made.
+        """
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         path, number = root / stamp, 1
-        while path.exists():
-            number += 1
-            path = root / f"{stamp}_{number}"
-        return cls(path)
+        while True:
+            try:
+                path.mkdir(parents=True)
+                return cls(path)
+            except FileExistsError:  # another run of the same second
+                number += 1
+                path = root / f"{stamp}_{number}"
+            except OSError as error:
+                raise ValueError(f"run folder {str(path)!r} cannot be made: {error}") from None
 
     @classmethod
     def newest(cls, root: Path, *, finished: bool) -> "RunFolder | None":
-        """The run below `root` that last finished (or is unfinished and was last saved)."""
+        """The run below `root` that finished last, or that was left unfinished last."""
         pattern = "result.json" if finished else "checkpoints"
         marks = [mark for mark in root.glob(f"**/{pattern}") if mark.parent != root]
         if not finished:
-            marks = [mark for mark in marks if not (mark.parent / "result.json").exists()]
+            folders = {mark: cls(mark.parent) for mark in marks}
+            marks = [m for m, f in folders.items() if not f.result.exists() and not f.in_use]
         marks.sort(key=lambda mark: (mark.stat().st_mtime_ns, str(mark)))
         return cls(marks[-1].parent) if marks else None
 
@@ -87,6 +99,31 @@ class RunFolder:
         """One JSON object per epoch and line."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a living process holds the lock."""
+        try:
+            with self.lock():
+                return False
+        except ValueError:
+            return True
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out; the system releases it however the process ends.
+
+        Raises:
+            ValueError: If another process holds it.
+        """
+        with open(self.path / "lock", "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(
+                    f"run_dir {str(self.path)!r} is in use by another process"
+                ) from None
+            yield
+
     def create(self) -> None:
         """Make the folder and its subfolders.
 
@@ -101,4 +138,4 @@ class RunFolder:
 
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write a JSON file of the run, atomically."""
-        write_text(self.path / name, json.dumps(data, indent=2) + "\n")
+        write_text(self.path / name, json.dumps(data, indent=2, allow_nan=False) + "\n")

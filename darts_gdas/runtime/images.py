@@ -1,5 +1,6 @@
 """A set of labelled images held as one tensor, and its stratified split."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,13 @@ class ImageSet:
         """The images at these positions, in this order."""
         indices = indices.to(self.images.device)
         return ImageSet(self.images[indices], self.labels[indices], self.classes)
+
+    def digest(self) -> str:
+        """A sha256 of pixels, labels and classes: the same data, the same text."""
+        hasher = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
+        for tensor in (self.labels, *self.images.split(_CHUNK)):
+            hasher.update(tensor.cpu().numpy().tobytes())
+        return hasher.hexdigest()
 
     def statistics(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
         """Mean and standard deviation of each channel, in units where white is 1.

@@ -20,6 +20,13 @@ logger = logging.getLogger(__name__)
 SCHEMA = 1
 """Version of the checkpoints' layout."""
 
+STATE_KEYS = {"schema", "kind", "fingerprint", "epoch", "step", "seconds", "best", "last"} | {
+    "meter",
+    "random",
+    "task",
+}
+"""What a checkpoint holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -174,6 +181,7 @@ class Loop:
         self.meter = Meter()
         self.epoch, self.step = 0, 0
         self.best: dict[str, Any] = {}
+        self.last: dict[str, float] = {}
         self.seconds = 0.0
 
     def run(self, task: Task) -> dict[str, float]:
@@ -181,10 +189,9 @@ class Loop:
 
         Raises:
             Interrupted: After a request to stop, when the state is saved.
-            FloatingPointError: When a training metric is no longer finite; nothing of that
-                epoch is saved.
+            FloatingPointError: When a metric is no longer finite; nothing of that epoch is saved.
         """
-        metrics: dict[str, float] = self.best.get("last", {})
+        metrics = self.last
         try:
             with StopRequest() as request:
                 for callback in self.callbacks:
@@ -209,8 +216,8 @@ class Loop:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from None
         self.meter.load_state_dict(state["meter"], self.device)
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.best, self.seconds = dict(state["best"]), state["seconds"]
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.best, self.last = dict(state["best"]), dict(state["last"])
         set_random_state(state["random"])
 
     def _run_epoch(self, task: Task, request: StopRequest) -> dict[str, float]:
@@ -221,6 +228,7 @@ class Loop:
             for callback in self.callbacks:
                 callback.on_step(self._progress(task), self.meter)
             if request.signum is not None:
+                self._finite(self.meter.means())
                 self.seconds += time.monotonic() - start
                 self._save(task, is_best=False)
                 raise Interrupted(
@@ -228,14 +236,14 @@ class Loop:
                     f"stopped in epoch {self.epoch + 1} after step {self.step} "
                     f"of {task.steps_per_epoch}; the state is saved",
                 )
-        metrics = self._finite(self.meter.means()) | task.evaluate(self._progress(task))
+        metrics = self._finite(self.meter.means() | task.evaluate(self._progress(task)))
         seconds = time.monotonic() - start
         self.seconds += seconds
         value = metrics[task.selection_metric]
         is_best = value > self.best.get("value", -math.inf)
         if is_best:
             self.best |= {"value": value, "epoch": self.epoch}
-        self.best["last"] = metrics
+        self.last = metrics
         step = self._progress(task).global_step
         report = EpochReport(self.epoch, task.num_epochs, step, metrics, is_best, seconds)
         for callback in self.callbacks:
@@ -265,6 +273,7 @@ class Loop:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "last": self.last,
             "meter": self.meter.state_dict(),
             "random": random_state(),
             "task": task.state_dict(),
@@ -278,5 +287,8 @@ def check_state(state: State, kind: str) -> None:
         raise CheckpointError(
             f"the checkpoint has schema {state.get('schema')!r}, this version reads {SCHEMA}"
         )
-    if state["kind"] != kind:
-        raise CheckpointError(f"the checkpoint is of a {state['kind']}, this run is a {kind}")
+    if state.get("kind") != kind:
+        raise CheckpointError(f"the checkpoint is of a {state.get('kind')}, this run is a {kind}")
+    missing = STATE_KEYS - set(state)
+    if missing:
+        raise CheckpointError(f"the checkpoint lacks {sorted(missing)}")

@@ -31,6 +31,10 @@ class Cosine(Schedule):
 
     end: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.end < math.inf:
+            raise ValueError(f"optimizer.schedule.end must not be negative, got {self.end}")
+
     def __call__(self, lr: float, *, epoch: int, num_epochs: int) -> float:
         """Eq. (5) without restarts."""
         return self.end + 0.5 * (lr - self.end) * (1 + math.cos(math.pi * epoch / num_epochs))
@@ -76,10 +80,10 @@ class SGD:
     schedule: Schedule = field(default_factory=Cosine)
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"optimizer.lr must be positive, got {self.lr}")
         for name in ("momentum", "weight_decay", "clip"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
                     f"optimizer.{name} must not be negative, got {getattr(self, name)}"
                 )
@@ -120,12 +124,14 @@ class Adam:
     weight_decay: float = 1e-3
 
     def __post_init__(self) -> None:
+        if len(self.betas) != 2:
+            raise ValueError(f"arch_optimizer.betas are two numbers, got {list(self.betas)}")
         self.betas = (float(self.betas[0]), float(self.betas[1]))
-        if self.lr <= 0:
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"arch_optimizer.lr must be positive, got {self.lr}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"arch_optimizer.betas must lie in [0, 1), got {list(self.betas)}")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"arch_optimizer.weight_decay must not be negative, got {self.weight_decay}"
             )

@@ -23,8 +23,9 @@ class Regularization:
 
     Attributes:
         auxiliary_weight: Weight of the auxiliary head's loss; 0 builds no head. Paper: 0.4.
-        drop_path: Probability of dropping a path in the last epoch, rising linearly from 0.
-            Paper: 0.2 on CIFAR-10, 0 on ImageNet.
+        drop_path: Probability of dropping a path, rising linearly from 0 in the first epoch
+            towards this value, which it would reach after the last. Paper: 0.2 on CIFAR-10, 0 on
+            ImageNet.
         label_smoothing: Share of the target spread over all classes. Paper: 0 on CIFAR-10, 0.1
             on ImageNet.
 
@@ -95,9 +96,7 @@ class RetrainTask:
         images, labels = self.stream.batch(progress.global_step)
         set_learning_rate(self.optimizer, self._learning_rate(progress))
         self.net.train()
-        self.net.drop_path_probability = (
-            self.regularization.drop_path * progress.epoch / progress.num_epochs
-        )
+        self.net.drop_path_probability = self._drop_path(progress)
         with self.compute.autocast():
             outputs = self.net(images)
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
@@ -117,6 +116,9 @@ class RetrainTask:
         smoothing = self.regularization.label_smoothing
         return F.cross_entropy(full_precision(logits), labels, label_smoothing=smoothing)
 
+    def _drop_path(self, progress: Progress) -> float:
+        return self.regularization.drop_path * progress.epoch / progress.num_epochs
+
     def _learning_rate(self, progress: Progress) -> float:
         return self.sgd.schedule(self.sgd.lr, epoch=progress.epoch, num_epochs=progress.num_epochs)
 
@@ -126,8 +128,13 @@ class RetrainTask:
         return {
             **{f"test/{name}": value for name, value in metrics.items()},
             "train/learning_rate": self._learning_rate(progress),
-            "train/drop_path": self.net.drop_path_probability,
+            "train/drop_path": self._drop_path(progress),
         }
+
+    @property
+    def data_digest(self) -> str:
+        """Tells one data set from another."""
+        return f"{self.stream.images.digest()} {self.test.digest()}"
 
     def model(self) -> TrainedModel:
         """The network as it is now, with what is needed to use it."""

@@ -124,7 +124,8 @@ class SearchTask:
         step = progress.global_step
         batches = self.data.weights.batch(step), self.data.arch.batch(step)
         set_learning_rate(self.optimizer, self._learning_rate(progress))
-        self.supernet.train()
+        if not self.supernet.training:  # walks thousands of modules
+            self.supernet.train()
         steps: list[Callable[[Batch, Batch, float], dict[str, tuple[Tensor, int]]]]
         steps = [self.arch_step, self.weight_step]
         if self.method.order is Order.weights_first:
@@ -231,6 +232,11 @@ class SearchTask:
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value
         return metrics
+
+    @property
+    def data_digest(self) -> str:
+        """Tells one data set from another."""
+        return f"{self.data.weights.images.digest()} {self.data.arch.images.digest()}"
 
     def genotype(self) -> Genotype:
         """What the alphas stand for now."""

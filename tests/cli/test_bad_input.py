@@ -68,6 +68,7 @@ SEARCH_CASES = [
     (["relaxation=foo"], "relaxation=foo is not known; choose one of gumbel_hard, softmax"),
     (["epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
     (["optimizer.learning_rate=1"], "there is no setting 'optimizer.learning_rate'"),
+    (["dataset.root=x"], "'dataset.root' is a setting of another choice of 'dataset'"),
     (["epochs=many"], "Value 'many' of type 'str' could not be converted to Integer"),
     (["epochs=0"], "epochs must be at least 1, got 0"),
     (["batch_size=1"], "batch_size must be at least 2, got 1"),
@@ -79,6 +80,11 @@ SEARCH_CASES = [
     (["space.candidates=[none,sep_conv_4x4]"], "unknown operations ['sep_conv_4x4']"),
     (["space.candidates=[none]"], "must offer something besides 'none'"),
     (["net.layers=2"], "net.layers must be at least 3, got 2: two reduction cells"),
+    (["optimizer.lr=nan"], "optimizer.lr must be positive, got nan"),
+    (["arch_optimizer.betas=[0.5]"], "arch_optimizer.betas are two numbers, got [0.5]"),
+    (["optimizer.schedule.end=-1"], "optimizer.schedule.end must not be negative, got -1.0"),
+    (["seed=-1"], "seed must lie in 0..2^63 - 1, got -1"),
+    (["method=darts_2nd", "precision=bf16"], "hypergradient=unrolled needs precision=fp32"),
     (["weights_fraction=1.0"], "weights_fraction must lie between 0 and 1, got 1.0"),
     (["optimizer.lr=-1"], "optimizer.lr must be positive, got -1.0"),
     (["dataset=image_folder"], "dataset.root"),
@@ -87,7 +93,7 @@ SEARCH_CASES = [
     (["dataset=image_folder", "dataset.root=images", "dataset.image_size=3",
       "dataset.augment.crop_padding=0"], "images of 3x3 pixels are too small"),
     (["dataset=cifar10", "dataset.root=nowhere"], "dataset.download=true"),
-    (["dataset.augment.cutout=16"], "dataset.augment.cutout must be at most the image's 8"),
+    (["dataset.augment.cutout=16"], "dataset.augment.cutout must be less than the image's 8"),
     (["resume=nowhere"], "resume=nowhere does not exist"),
     (["resume=empty"], "resume=empty is a folder without checkpoints"),
     (["run_dir=file"], "run_dir 'file' cannot be made"),
@@ -180,6 +186,48 @@ def test_a_used_run_folder_is_not_overwritten(run, monkeypatch: pytest.MonkeyPat
     folder = interrupted_run(run, monkeypatch)
     status, _, err = run("search.py", *TINY, f"run_dir={folder}")
     assert status == 2 and "holds a run already; pass resume=auto" in err
+
+
+def test_a_new_run_takes_nothing_from_a_dead_one_in_its_folder(run, tmp_path: Path):
+    """Killed before its first checkpoint; the folder is used again without resume."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "overrides.yaml").write_text("[seed=5, method=darts]\n")
+    status, _, _ = run("search.py", *TINY, "dataset.test_fraction=0.9", "run_dir=run")
+    assert status == 0
+    assert "seed: 0" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_changed_data_is_refused_on_resume(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = image_tree(tmp_path / "images")
+    data = ("dataset=image_folder", f"dataset.root={root}", "dataset.augment.crop_padding=0")
+    folder = interrupted_run(run, monkeypatch, *data)
+    status, _, err = run(
+        "search.py", f"resume={folder}", "dataset=image_folder", f"dataset.root={root}"
+    )
+    assert status == 0, err
+    folder = interrupted_run(run, monkeypatch, *data)
+    Image.new("RGB", (12, 12), (1, 2, 3)).save(root / "train" / "cat" / "0.png")
+    status, _, err = run("search.py", f"resume={folder}")
+    assert status == 2 and "made with other settings (data: " in err
+
+
+def test_the_same_command_resumes_an_experiment(run, tmp_path: Path):
+    arguments = ("+experiment=darts_v1_cifar10", "dataset=digits", "dataset.test_fraction=0.9",
+                 "epochs=1", "net.channels=2", "net.layers=3", "run_dir=run")  # fmt: skip
+    assert run("train.py", *arguments)[0] == 0
+    (tmp_path / "run" / "result.json").unlink()  # as if it had been killed before the end
+    status, out, err = run("train.py", *arguments, "resume=auto")
+    assert status == 0, err
+    assert "Retraining finished" in out
+
+
+def test_divergence_is_one_line_and_no_result(run, tmp_path: Path):
+    status, out, err = run(
+        "search.py", *TINY, "optimizer.lr=1e38", "optimizer.clip=0", "batch_size=800", "run_dir=run"
+    )
+    assert status == 1 and out == ""
+    assert "error: training diverged in epoch 1" in err.splitlines()[-1]
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_several_processes_are_refused_as_long_as_they_would_not_cooperate(

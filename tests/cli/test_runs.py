@@ -92,7 +92,8 @@ def test_a_search_leaves_all_that_was_promised(searched: tuple[Path, str, str]):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "cells.png", "cells.svg", "checkpoints", "config.yaml", "genotype.json",
-        "genotype_best.json", "metrics.jsonl", "overrides.yaml", "result.json", "tensorboard",
+        "genotype_best.json", "lock", "metrics.jsonl", "overrides.yaml", "result.json",
+        "tensorboard",
     }  # fmt: skip
     genotype = Genotype.load(folder)
     result = json.loads((folder / "result.json").read_text())

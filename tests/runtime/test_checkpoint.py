@@ -1,5 +1,7 @@
 import hashlib
 import os
+import random
+import warnings
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,38 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path):
     assert best is not None and load(best)["step"] == 2
     digests = [name for name in os.listdir(tmp_path) if name.endswith(".sha256")]
     assert len(digests) == 3
+
+
+def test_going_on_from_an_earlier_step_drops_the_later_ones(tmp_path: Path):
+    folder = CheckpointFolder(tmp_path, keep=2)
+    for step in (100, 200, 300):
+        folder.save(step, STATE | {"step": step}, is_best=step == 300)
+    folder.save(110, STATE | {"step": 110}, is_best=False)
+    assert names(tmp_path) == ["step-000000110.pt"]
+    folder.save(120, STATE | {"step": 120}, is_best=False)
+    found = folder.newest()
+    assert found is not None and found[1]["step"] == 120 and folder.best() is None
+
+
+def test_damaged_bytes_of_any_kind_are_a_checkpoint_error(tmp_path: Path):
+    """Without a digest to tell: torch raises almost anything, a user gets one type."""
+    path = tmp_path / "state.pt"
+    save(path, {"x": torch.zeros(2), "y": 1})
+    path.with_name("state.pt.sha256").unlink()
+    original, generator = path.read_bytes(), random.Random(0)
+    failures = 0
+    for _ in range(200):
+        content = bytearray(original)
+        for _ in range(3):
+            content[generator.randrange(len(content))] = generator.randrange(256)
+        path.write_bytes(content)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                load(path)
+        except CheckpointError:
+            failures += 1
+    assert failures > 50
 
 
 def test_a_damaged_newest_falls_back_with_a_warning(

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from darts_gdas.runtime.compute import (
+    ALL_THREADS,
     Compute,
     Device,
     Precision,
@@ -39,7 +40,7 @@ def test_threads_are_set_where_asked():
         Compute.select(Device.cpu, Precision.fp32, False, threads=1)
         assert torch.get_num_threads() == 1
         Compute.select(Device.cpu, Precision.fp32, False, threads=0)
-        assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == ALL_THREADS
     finally:
         torch.set_num_threads(before)
 

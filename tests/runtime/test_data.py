@@ -166,7 +166,9 @@ def test_training_on_nothing_is_refused(num_images: int):
 
 
 def test_augmentation_that_does_not_fit_the_images_is_refused():
-    with pytest.raises(ValueError, match=r"dataset\.augment\.cutout must be at most the image's 8"):
+    with pytest.raises(
+        ValueError, match=r"dataset\.augment\.cutout must be less than the image's 8"
+    ):
         stream(augment=Augment(cutout=16))
 
 

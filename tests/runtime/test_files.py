@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,41 @@ def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypat
 
 
 def test_new_folders_are_never_the_same(tmp_path: Path):
-    first = RunFolder.new(tmp_path)
-    first.create()
-    second = RunFolder.new(tmp_path)
-    assert second.path != first.path and not second.path.exists()
+    paths = {RunFolder.new(tmp_path / "runs").path for _ in range(5)}
+    assert len(paths) == 5 and all(path.is_dir() for path in paths)
+
+
+def test_a_new_folder_that_cannot_be_made_is_an_error(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be made"):
+        RunFolder.new(tmp_path / "file")
+
+
+def test_a_locked_folder_is_in_use_and_a_dead_process_releases_it(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.create()
+    program = (
+        "import sys; from pathlib import Path; from darts_gdas.runtime.files import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).lock(): print('locked', flush=True); input()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "locked\n"
+        assert folder.in_use
+        with pytest.raises(ValueError, match="is in use by another process"), folder.lock():
+            pass
+        assert RunFolder.newest(tmp_path.parent, finished=False) != folder
+    finally:
+        process.kill()
+        process.communicate()
+    assert not folder.in_use
+    with folder.lock():
+        pass
 
 
 def finish(folder: RunFolder, time: int) -> None:
@@ -65,6 +98,12 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"run_dir '.*file' cannot be made"):
         RunFolder(tmp_path / "file").create()
+
+
+def test_what_is_not_json_is_not_written(tmp_path: Path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        RunFolder(tmp_path).write_json("x.json", {"a": float("nan")})
+    assert os.listdir(tmp_path) == []
 
 
 def test_write_json_is_json(tmp_path: Path):

@@ -119,3 +119,19 @@ def test_every_image_is_equally_likely_to_be_in_the_first_part():
 def test_fraction_must_leave_two_parts(fraction: float):
     with pytest.raises(ValueError, match=f"between 0 and 1, got {fraction}"):
         stratified_split(torch.tensor([0, 1]), fraction, seed=0)
+
+
+def test_the_digest_tells_pixels_labels_and_classes_apart():
+    images = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
+    labels = torch.tensor([0, 1])
+    base = ImageSet(images, labels, ("a", "b"))
+    assert ImageSet(images.clone(), labels.clone(), ("a", "b")).digest() == base.digest()
+    changed = images.clone()
+    changed[1, 2, 3, 3] += 1
+    others = [
+        ImageSet(changed, labels, ("a", "b")),
+        ImageSet(images, labels.flip(0), ("a", "b")),
+        ImageSet(images, labels, ("a", "c")),
+        ImageSet(images.view(2, 1, 12, 4), labels, ("a", "b")),
+    ]
+    assert len({s.digest() for s in (base, *others)}) == 5

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.loop import Callback, EpochReport, Loop, Meter, Progress
+from darts_gdas.runtime.loop import Callback, EpochReport, Loop, Meter, Progress, check_state
 from darts_gdas.runtime.signals import Interrupted
 
 
@@ -121,6 +121,36 @@ def test_a_metric_that_is_not_finite_stops_before_anything_is_saved(tmp_path: Pa
     assert recorder.stopped == 1
 
 
+def test_an_evaluation_that_is_not_finite_is_no_success(tmp_path: Path):
+    loop, _ = loop_in(tmp_path)
+    task = Walk()
+    task.scores = [0.1, 0.2, 0.3, float("inf")]
+    with pytest.raises(FloatingPointError, match="'score': inf"):
+        loop.run(task)
+    found = loop.checkpoints.newest()
+    assert found is not None and found[1]["epoch"] == 3
+
+
+def test_a_diverged_state_is_not_saved_on_request_either(tmp_path: Path):
+    loop, _ = loop_in(tmp_path)
+    task = Walk()
+    task.fail_at = task.stop_at = 1
+    with pytest.raises(FloatingPointError, match="diverged in epoch 1"):
+        loop.run(task)
+    assert loop.checkpoints.newest() is None
+
+
+def test_a_run_resumed_at_its_end_returns_its_last_metrics(tmp_path: Path):
+    loop, _ = loop_in(tmp_path)
+    metrics = loop.run(Walk())
+    again, _ = loop_in(tmp_path)
+    found = again.checkpoints.newest()
+    assert found is not None
+    task = Walk()
+    again.load(task, found[1])
+    assert again.run(task) == metrics and task.seen == []
+
+
 def test_foreign_checkpoints_are_refused(tmp_path: Path):
     loop, _ = loop_in(tmp_path)
     loop.run(Walk())
@@ -131,9 +161,15 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path):
         ({"kind": "run"}, "the checkpoint is of a run, this run is a walk"),
         ({"schema": 0}, "schema 0, this version reads 1"),
         ({"task": {}}, "does not fit this run: 'position'"),
+        ({"kind": None}, "the checkpoint is of a None"),
     ):
         with pytest.raises(CheckpointError, match=message):
             loop.load(Walk(), state | change)
+
+
+def test_a_checkpoint_with_missing_parts_is_refused():
+    with pytest.raises(CheckpointError, match=r"lacks \['best', 'epoch', "):
+        check_state({"schema": 1, "kind": "walk"}, "walk")
 
 
 def test_progress_anneals_from_zero_to_one_over_the_epochs():

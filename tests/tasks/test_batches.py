@@ -65,6 +65,17 @@ def test_with_fewer_classes_than_five_the_top_five_are_all():
     assert count_correct(logits, labels, top=5) == 9
 
 
+def test_the_top_five_of_five_classes_are_no_figure():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    data = images()
+    data = ImageSet(data.images, data.labels % 5, tuple("abcde"))
+    compute = Compute(torch.device("cpu"))
+    assert set(evaluate(net, data, normalize=NORMALIZE, batch_size=9, compute=compute)) == {
+        "loss",
+        "accuracy",
+    }
+
+
 def test_full_precision_raises_halves_and_leaves_the_rest():
     for dtype, expected in (
         (torch.bfloat16, torch.float32),

@@ -83,6 +83,7 @@ def test_drop_path_rises_linearly_from_zero():
         task.train_step(at(epoch))
         seen.append(task.net.drop_path_probability)
     assert seen == pytest.approx([0.0, 0.05, 0.1, 0.15])
+    assert task.evaluate(at(2))["train/drop_path"] == pytest.approx(0.1)
 
 
 def test_saved_and_loaded_continues_bit_for_bit():

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from darts_gdas.nets import Layout
 from darts_gdas.runtime.augment import Augment, Normalize
-from darts_gdas.runtime.compute import Compute, Precision
+from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.loop import Progress
@@ -94,7 +94,7 @@ def test_a_step_moves_weights_and_alphas(method: Method):
 
 
 @METHODS
-def test_thearch_step_touches_neither_weights_nor_statistics_nor_their_gradients(method: Method):
+def test_the_arch_step_touches_neither_weights_nor_statistics_nor_their_gradients(method: Method):
     task = task_of(method)
     before = {name: value.clone() for name, value in task.supernet.state_dict().items()}
     batches = task.data.weights.batch(0), task.data.arch.batch(0)
@@ -105,7 +105,7 @@ def test_thearch_step_touches_neither_weights_nor_statistics_nor_their_gradients
     assert all(weight.grad is None for weight in task.supernet.parameters())
 
 
-def test_theweight_step_leaves_the_alphas():
+def test_the_weight_step_leaves_the_alphas():
     task = task_of(DARTS)
     before = flat(task.arch.parameters()).clone()
     batches = task.data.weights.batch(0), task.data.arch.batch(0)
@@ -142,7 +142,7 @@ def test_gumbel_gradient_runs_through_the_sampled_operation_alone():
         assert len(decided) and (signs.sum(1).abs() == decided.shape[1] - 2).all()
 
 
-def test_the_inner_step_predicts_the_nextweight_step():
+def test_the_inner_step_predicts_the_next_weight_step():
     """With clipping out of the way the unrolled step is the step the optimiser takes."""
     task = task_of(replace(DARTS, optimizer=SGD(clip=0.0, nesterov=True)))
     task.train_step(at(task, 0))  # so that there are momentum buffers
@@ -225,8 +225,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA dev
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_gpu_takes_the_same_steps_as_a_cpu(method: Method, channels_last: bool):
     """Same data, same noise, same weights: the losses of three steps agree in float32."""
-    torch.backends.cudnn.allow_tf32 = False
-    cuda = Compute(torch.device("cuda"), channels_last=channels_last)
+    cuda = Compute.select(Device.cuda, Precision.fp32, channels_last)
     tasks = [task_of(method, compute=compute) for compute in (CPU, cuda)]
     for step in range(3):
         a, b = (task.train_step(at(task, step)) for task in tasks)
