@@ -119,7 +119,7 @@ def test_digits_are_the_default():
 
 def test_the_fingerprint_tells_apart_what_changes_results_and_nothing_else():
     base = fingerprint(search_config())
-    for same in ("device=cpu", "run_dir=x", "resume=auto", "outputs=elsewhere"):
+    for same in ("device=cpu", "threads=2", "run_dir=x", "resume=auto", "outputs=elsewhere"):
         assert fingerprint(search_config(same)) == base, same
     for other in ("seed=1", "relaxation=softmax", "dataset=cifar10", "net.stem=imagenet"):
         assert fingerprint(search_config(other)) != base, other

@@ -5,6 +5,7 @@ import difflib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 
 from hydra.errors import HydraException, MissingConfigException
@@ -13,23 +14,39 @@ from omegaconf.errors import OmegaConfBaseException
 from darts_gdas import config as configuration
 
 USAGE_ERROR = 2
+PROGRAMS = "darts_gdas.cli.programs"
+LONGEST = 600
+"""Characters of a message; a value that is a whole file is cut."""
 
 
 @contextlib.contextmanager
 def usage_errors(*more: type[Exception]) -> Iterator[None]:
     """Turn an error of composition (and of `more` types) into one line and exit status 2.
 
-    A diverged training is one line too, with exit status 1.
+    Whatever is raised before a program has begun is an error of composition. A diverged training
+    is one line too, with exit status 1; anything else keeps its traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let hydra raise instead of printing
     try:
         yield
-    except (HydraException, OmegaConfBaseException, *more) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(USAGE_ERROR) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except Exception as error:
+        known = isinstance(error, (HydraException, OmegaConfBaseException, *more))
+        if not known and _has_begun(error):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR) from None
+
+
+def _has_begun(error: Exception) -> bool:
+    """Whether the error comes from inside a program, seen by the frames it passed."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == PROGRAMS for frame in frames)
 
 
 def one_line(error: Exception) -> str:
@@ -46,9 +63,10 @@ def one_line(error: Exception) -> str:
     if misspelt:
         key, known = misspelt[1], configuration.known_keys()
         if key in known:
-            return f"{key!r} is a setting of another choice of {key.split('.')[0]!r}"
+            return f"{key!r} is a setting of another program, or of another choice of a group"
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"there is no setting {key!r}{hint}"
     internal = re.compile(r"(full_key|reference_type|object_type)\b")
-    return "; ".join(line for line in lines if not internal.match(line)) or type(error).__name__
+    text = "; ".join(line for line in lines if not internal.match(line)) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

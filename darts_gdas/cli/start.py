@@ -75,11 +75,21 @@ def prepare(cfg: DictConfig, kind: type[Config], name: str) -> Start[Config] | N
             return None
         recorded = folder.path / OVERRIDES
         if recorded.exists():
-            everything = [*yaml.safe_load(recorded.read_text()), *overrides]
+            everything = [*_read_overrides(recorded), *overrides]
             overrides = list(dict.fromkeys(everything[::-1]))[::-1]  # each once, where said last
             cfg = configuration.recompose(overrides)
             config = configuration.typed(cfg, kind)
     return Start(config, cfg, root, folder, overrides, state)
+
+
+def _read_overrides(path: Path) -> list[str]:
+    try:
+        overrides = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        overrides = None
+    if not isinstance(overrides, list) or not all(isinstance(item, str) for item in overrides):
+        raise ValueError(f"{str(path)!r} is damaged: it must list the run's overrides")
+    return overrides
 
 
 @contextlib.contextmanager

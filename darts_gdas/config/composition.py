@@ -17,7 +17,7 @@ from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
 
-EXEMPT = ("run_dir", "outputs", "resume", "device", "genotype")
+EXEMPT = ("run_dir", "outputs", "resume", "device", "threads", "genotype")
 """Settings that a resumed run may change: they do not change what is computed."""
 
 
@@ -40,6 +40,10 @@ GROUPS: dict[str, dict[str, type]] = {
     },
 }
 """Choices that need no YAML, by group: `relaxation=softmax` on the command line."""
+
+
+ADDABLE = ("experiment",)
+"""Groups that `+GROUP=NAME` may add."""
 
 
 def register() -> None:
@@ -65,8 +69,19 @@ def typed(cfg: DictConfig, kind: type[Config]) -> Config:
 
 
 def task_overrides() -> list[str]:
-    """What the user said on the command line of this process."""
-    return list(HydraConfig.get().overrides.task)
+    """What the user said on the command line of this process.
+
+    Raises:
+        ValueError: If it adds or removes a setting, which composition itself would allow.
+    """
+    overrides = list(HydraConfig.get().overrides.task)
+    for override in overrides:
+        key = override.split("=")[0]
+        if key.startswith("~"):
+            raise ValueError(f"{override!r}: a setting cannot be removed; set another value")
+        if key.startswith("+") and key.lstrip("+") not in ADDABLE:
+            raise ValueError(f"Could not override {key.lstrip('+')!r}")
+    return overrides
 
 
 def sweep_folder() -> str | None:

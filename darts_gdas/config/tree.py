@@ -29,6 +29,8 @@ from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 from darts_gdas.tasks.search import SearchTask
 
+MAX_THREADS = 1024
+
 
 @dataclass
 class SpaceConfig:
@@ -112,8 +114,12 @@ class RunConfig:
             raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
-        if self.threads < 0:
-            raise ValueError(f"threads must be 0 (one per core) or more, got {self.threads}")
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise ValueError(
+                f"threads must lie in 0..{MAX_THREADS} (0 is one per core), got {self.threads}"
+            )
+        if not self.resume.strip() or (self.run_dir is not None and not self.run_dir.strip()):
+            raise ValueError("resume and run_dir must not be blank; leave them out instead")
 
     def compute(self) -> Compute:
         """Device, precision, memory layout and threads."""

@@ -7,7 +7,6 @@ everything there. Wires bend only between columns, so none runs through a foreig
 """
 
 import random
-import re
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,17 +17,17 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
-from matplotlib.textpath import text_to_path
 
+from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_width
 from darts_gdas.space import CellGenotype, Genotype
 
-FONT, FONT_SIZE, WIRE_WIDTH = "DejaVu Sans", 9.0, 1.3  # points
+WIRE_WIDTH = 1.3  # points
 BOX, PILL, INPUT, OUTPUT = 0.34, 0.27, 0.58, 0.44  # inches, as all lengths here
+EFFORT = 80_000  # spent on untangling the wires
 PITCH, PORT, LANE, SPACE, MERGE, MARGIN, HEADING = 0.36, 0.2, 0.1, 0.14, 0.4, 0.1, 0.3
-INK, WIRE = "#14202C", "#75808C"
+WIRE = "#75808C"
 OUTSIDE, NODE = ("#FFFFFF", "#2B3A4B", INK), ("#2B3A4B", "#2B3A4B", "#FFFFFF")
 FAMILIES = {  # of the part that occurs in an operation's name: fill, outline, text
     "dil": ("#FAC9A8", "#C8622B", INK),
@@ -65,12 +64,6 @@ class Item(NamedTuple):
         order = sorted(range(len(self.sources)), key=lambda i: (left[self.sources[i]], i))
         top = y - (len(order) - 1) / 2 * self.pitch
         return [(port, top + rank * self.pitch) for rank, port in enumerate(order)]
-
-
-def operation_label(name: str) -> str:
-    """A short readable label: "sep_conv_3x3" becomes "sep conv 3x3", with a times sign."""
-    words = name.replace("skip_connect", "skip").removeprefix("nor_").replace("_", " ")
-    return re.sub(r"(\d)x(?=\d)", "\\1\N{MULTIPLICATION SIGN}", words)
 
 
 def draw_genotype(genotype: Genotype, *, title: str = "") -> Figure:
@@ -129,12 +122,6 @@ def save_drawing(figure: Figure, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def text_width(text: str, size: float) -> float:
-    """Width in inches of a text without mathematics, in points `size`."""
-    font = FontProperties(family=FONT, size=size)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
-
-
 def _columns(cell: CellGenotype) -> list[list[Item]]:
     """The items of each column, in order of their states."""
     reads = [()] * cell.num_inputs + [tuple(edge.source for edge in edges) for edges in cell.nodes]
@@ -184,10 +171,19 @@ def _tangle(left: Sequence[Item], right: Sequence[Item]) -> float:
 
 
 def _untangle(columns: list[list[Item]]) -> list[list[Item]]:
-    """Reorder all columns but the inputs: the best of several descents from random orders."""
+    """Reorder all columns but the inputs: the best of several descents from random orders.
+
+    A large cell gets fewer descents, a very large one none: drawing takes a second at most.
+    """
+    ports = (sum(len(item.sources) for item in column) for column in columns)
+    work = sum((len(c) * p) ** 2 for c, p in zip(columns, ports, strict=True))
+    descents = min(EFFORT // max(work, 1), 16)
+    if descents == 0:
+        return columns
     rng = random.Random(0)
     trials = [columns]
-    trials += [[columns[0], *(rng.sample(c, len(c)) for c in columns[1:])] for _ in range(15)]
+    for _ in range(descents - 1):
+        trials.append([columns[0], *(rng.sample(c, len(c)) for c in columns[1:])])
     for trial in trials:
         _descend(trial)
     return min(trials, key=lambda trial: sum(_tangle(*pair) for pair in pairwise(trial)))

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from darts_gdas.report.cells import FONT, FONT_SIZE, INK, operation_label, text_width
+from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_width
 
 COLUMN, ROW, NAME, BAR, MARGIN, HEADING = 0.52, 0.27, 0.9, 0.12, 0.12, 0.32  # inches
 SLANT = 40.0  # degrees, of the candidates' names

@@ -84,9 +84,9 @@ class MetricsFile(Callback):
     def on_start(self, progress: Progress) -> None:
         """Drop the lines of epochs that will be run again."""
         if self.path.exists():
-            lines = self.path.read_text().splitlines(keepends=True)
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [line for line in lines if _epoch_of(line) in range(progress.epoch)]
-            write_text(self.path, "".join(kept))
+            write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def on_epoch_end(self, report: EpochReport) -> None:
         """Append a line and hand it to the operating system."""
@@ -102,8 +102,8 @@ class MetricsFile(Callback):
 
 
 def _epoch_of(line: str) -> int:
-    """Epoch of a line; -1 for one that was cut off by a crash."""
+    """Epoch of a line; -1 for one that a crash cut off or that is none of ours."""
     try:
         return json.loads(line)["epoch"]
-    except (json.JSONDecodeError, KeyError):
+    except (json.JSONDecodeError, KeyError, TypeError):
         return -1

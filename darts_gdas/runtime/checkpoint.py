@@ -45,7 +45,8 @@ def load(path: Path) -> State:
     except OSError as error:
         raise CheckpointError(f"checkpoint {str(path)!r} cannot be read: {error}") from None
     digest = _digest_path(path)
-    if digest.is_file() and digest.read_text().split()[:1] != [hashlib.sha256(content).hexdigest()]:
+    expected = hashlib.sha256(content).hexdigest().encode()
+    if digest.is_file() and digest.read_bytes().split()[:1] != [expected]:
         raise CheckpointError(f"checkpoint {str(path)!r} is damaged: its sha256 does not match")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -90,7 +91,7 @@ class CheckpointFolder:
     def best(self) -> Path | None:
         """The checkpoint with the best evaluation so far."""
         pointer = self.folder / "best"
-        name = pointer.read_text().strip() if pointer.is_file() else ""
+        name = pointer.read_text(errors="replace").strip() if pointer.is_file() else ""
         return next((path for path in self._paths() if path.name == name), None)
 
     def newest(self) -> tuple[Path, State] | None:

@@ -274,7 +274,7 @@ def _find_images(folder: Path) -> list[Path]:
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         shown = [Path(parent, name) for name in names if not name.startswith(".")]
-        found += [path for path in shown if path.suffix.lower() in SUFFIXES]
+        found += [p for p in shown if p.suffix.lower() in SUFFIXES and p.is_file()]  # no pipes
     return sorted(found, key=lambda path: path.parts)
 
 

@@ -257,7 +257,7 @@ class Loop:
         if bad:
             raise FloatingPointError(
                 f"training diverged in epoch {self.epoch + 1}: {bad}; lower optimizer.lr or "
-                "check the data. The checkpoints of earlier epochs are intact"
+                "check the data. Nothing of this epoch was saved; earlier checkpoints stand"
             )
         return metrics
 

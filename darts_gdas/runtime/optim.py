@@ -82,7 +82,9 @@ class SGD:
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
             raise ValueError(f"optimizer.lr must be positive, got {self.lr}")
-        for name in ("momentum", "weight_decay", "clip"):
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optimizer.momentum must lie in [0, 1), got {self.momentum}")
+        for name in ("weight_decay", "clip"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
                     f"optimizer.{name} must not be negative, got {getattr(self, name)}"

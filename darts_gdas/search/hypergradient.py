@@ -1,5 +1,6 @@
 """Hypergradients: the validation loss's derivative in the mixture, weights answering or not."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class Unrolled(Hypergradient):
     epsilon: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.epsilon <= 0:
+        if not 0 < self.epsilon < math.inf:
             raise ValueError(f"hypergradient.epsilon must be positive, got {self.epsilon}")
 
     def __call__(self, problem: Bilevel) -> Mixture:

@@ -1,5 +1,6 @@
 """Relaxations: from architecture parameters to the mixture that a supernet runs with."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
@@ -163,7 +164,7 @@ class GumbelHard(Relaxation):
     tau: Linear = field(default_factory=lambda: Linear(10.0, 0.1))
 
     def __post_init__(self) -> None:
-        if min(self.tau.start, self.tau.end) <= 0:
+        if not all(0 < tau < math.inf for tau in (self.tau.start, self.tau.end)):
             raise ValueError(
                 f"relaxation.tau must stay positive, got {self.tau.start} -> {self.tau.end}; "
                 "at zero the softmax has no gradient. Use a small value such as 0.1"

@@ -1,5 +1,6 @@
 """Retraining: a genotype's stand-alone network, from scratch on the whole training set."""
 
+import math
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ class Regularization:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.auxiliary_weight < 0:
+        if not 0 <= self.auxiliary_weight < math.inf:
             raise ValueError(
                 f"regularization.auxiliary_weight must not be negative, got {self.auxiliary_weight}"
             )

@@ -59,7 +59,7 @@ def changed_genotype(edge: list) -> str:
 
 
 def case_name(value: list[str] | str) -> str:
-    return " ".join(value) if isinstance(value, list) else ""
+    return " ".join(value)[:60] if isinstance(value, list) else ""
 
 
 SEARCH_CASES = [
@@ -68,12 +68,12 @@ SEARCH_CASES = [
     (["relaxation=foo"], "relaxation=foo is not known; choose one of gumbel_hard, softmax"),
     (["epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
     (["optimizer.learning_rate=1"], "there is no setting 'optimizer.learning_rate'"),
-    (["dataset.root=x"], "'dataset.root' is a setting of another choice of 'dataset'"),
+    (["dataset.root=x"], "'dataset.root' is a setting of another program, or of another choice"),
     (["epochs=many"], "Value 'many' of type 'str' could not be converted to Integer"),
     (["epochs=0"], "epochs must be at least 1, got 0"),
     (["batch_size=1"], "batch_size must be at least 2, got 1"),
     (["device=tpu"], "Invalid value 'tpu', expected one of [auto, cpu, cuda]"),
-    (["threads=-1"], "threads must be 0 (one per core) or more, got -1"),
+    (["threads=-1"], "threads must lie in 0..1024 (0 is one per core), got -1"),
     (["relaxation.tau.end=0"], "relaxation.tau must stay positive, got 10.0 -> 0.0"),
     (["relaxation.tau.start=-1"], "relaxation.tau must stay positive, got -1.0 -> 0.1"),
     (["space.keep=3"], "space.keep must lie in 1..2, got 3"),
@@ -83,6 +83,14 @@ SEARCH_CASES = [
     (["optimizer.lr=nan"], "optimizer.lr must be positive, got nan"),
     (["arch_optimizer.betas=[0.5]"], "arch_optimizer.betas are two numbers, got [0.5]"),
     (["optimizer.schedule.end=-1"], "optimizer.schedule.end must not be negative, got -1.0"),
+    (["threads=100000"], "threads must lie in 0..1024"),
+    (["resume="], "resume and run_dir must not be blank"),
+    (["+foo=1"], "there is no setting 'foo'"),
+    (["++optimzer.lr=5"], "there is no setting 'optimzer.lr'; did you mean optimizer.lr?"),
+    (["~epochs"], "'~epochs': a setting cannot be removed"),
+    (["method=null"], "Config group override must be a string"),
+    (["optimizer.lr=" + "9" * 5000], "integer string conversion"),
+    (["method=" + "x" * 5000], "File name too long"),
     (["seed=-1"], "seed must lie in 0..2^63 - 1, got -1"),
     (["method=darts_2nd", "precision=bf16"], "hypergradient=unrolled needs precision=fp32"),
     (["weights_fraction=1.0"], "weights_fraction must lie between 0 and 1, got 1.0"),
@@ -230,12 +238,26 @@ def test_divergence_is_one_line_and_no_result(run, tmp_path: Path):
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+def test_an_error_of_ours_in_a_run_keeps_its_traceback(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(SearchTask, "train_step", lambda *_: {}["a bug"])
+    with pytest.raises(KeyError, match="a bug"):
+        run("search.py", *TINY)
+
+
 def test_several_processes_are_refused_as_long_as_they_would_not_cooperate(
     run, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("WORLD_SIZE", "2")
     status, _, err = run("search.py", *TINY)
     assert status == 2 and "started as one of 2 processes" in err
+
+
+@pytest.mark.parametrize("content", ["", "{: [", "a: 1", "[1, 2]"])
+def test_damaged_overrides_are_one_line(run, monkeypatch: pytest.MonkeyPatch, content: str):
+    folder = interrupted_run(run, monkeypatch)
+    (folder / "overrides.yaml").write_text(content)
+    status, _, err = run("search.py", f"resume={folder}")
+    assert status == 2 and err.count("\n") == 1 and "overrides.yaml" in err
 
 
 def test_a_foreign_file_is_no_checkpoint(run, tmp_path: Path):

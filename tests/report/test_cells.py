@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.transforms import Bbox
 
-from darts_gdas.report.cells import draw_cell, draw_genotype, operation_label, save_drawing
+from darts_gdas.report.cells import draw_cell, draw_genotype, save_drawing
+from darts_gdas.report.text import operation_label
 from darts_gdas.space import DARTS_CANDIDATES, CellGenotype, Edge, Genotype, published_names
 
 OPERATIONS = (*DARTS_CANDIDATES[1:], "conv_7x1_1x7", "an_operation_with_a_long_name")
@@ -158,21 +159,6 @@ def test_states_are_labelled_as_in_the_papers():
     axes = draw_genotype(Genotype({"normal": CellGenotype((edges,), (3,), 3)})).axes[0]
     labels = [texts(axes)[f"state {state}"] for state in range(5)]
     assert labels == ["$c_{k{-}3}$", "$c_{k{-}2}$", "$c_{k{-}1}$", "0", "$c_k$"]
-
-
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [
-        ("sep_conv_3x3", "sep conv 3\u00d73"),
-        ("max_pool_3x3", "max pool 3\u00d73"),
-        ("nor_conv_1x1", "conv 1\u00d71"),
-        ("conv_7x1_1x7", "conv 7\u00d71 1\u00d77"),
-        ("skip_connect", "skip"),
-        ("mixer", "mixer"),
-    ],
-)
-def test_operations_have_readable_labels(name: str, label: str):
-    assert operation_label(name) == label
 
 
 def test_text_keeps_its_size_while_the_figure_grows():

@@ -59,7 +59,7 @@ def test_a_resumed_run_drops_the_lines_it_will_write_again(tmp_path: Path):
     metrics = MetricsFile(path)
     for epoch in range(3):
         metrics.on_epoch_end(report(epoch))
-    path.write_text(path.read_text() + '{"epoch": 3, "st')  # cut off by a crash
+    path.write_bytes(path.read_bytes() + b'null\n\xff\n{"epoch": 3, "st')  # cut off by a crash
     metrics.on_start(Progress(2, 4, 1, 5))
     metrics.on_epoch_end(report(2))
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [0, 1, 2]

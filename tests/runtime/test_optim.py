@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -75,7 +77,13 @@ def test_set_learning_rate_reaches_every_group():
     ("make", "message"),
     [
         (lambda: SGD(lr=0.0), r"optimizer\.lr must be positive, got 0"),
-        (lambda: SGD(momentum=-0.1), r"optimizer\.momentum must not be negative, got -0\.1"),
+        (lambda: SGD(momentum=-0.1), r"optimizer\.momentum must lie in \[0, 1\), got -0\.1"),
+        (lambda: SGD(lr=math.nan), r"optimizer\.lr must be positive, got nan"),
+        (lambda: SGD(momentum=math.nan), r"optimizer\.momentum must lie in \[0, 1\), got nan"),
+        (lambda: SGD(weight_decay=math.inf), r"optimizer\.weight_decay must not be negative"),
+        (lambda: SGD(clip=math.nan), r"optimizer\.clip must not be negative, got nan"),
+        (lambda: Cosine(end=math.nan), r"schedule\.end must not be negative, got nan"),
+        (lambda: Adam(lr=math.inf), r"arch_optimizer\.lr must be positive, got inf"),
         (lambda: SGD(clip=-1.0), r"optimizer\.clip must not be negative"),
         (lambda: SGD(momentum=0.0, nesterov=True), r"optimizer\.nesterov needs a positive"),
         (lambda: Adam(lr=-1.0), r"arch_optimizer\.lr must be positive, got -1"),

@@ -202,6 +202,7 @@ def test_a_vanishing_validation_gradient_does_not_divide_by_zero():
     assert gradient.isfinite().all()
 
 
-def test_epsilon_must_be_positive():
-    with pytest.raises(ValueError, match=r"hypergradient\.epsilon must be positive, got 0"):
-        Unrolled(epsilon=0.0)
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), float("inf")])
+def test_epsilon_must_be_positive(epsilon: float):
+    with pytest.raises(ValueError, match=r"hypergradient\.epsilon must be positive, got"):
+        Unrolled(epsilon=epsilon)

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -104,9 +106,12 @@ def test_gumbel_noise_is_finite_at_the_ends_of_the_uniform(monkeypatch: pytest.M
     assert noise[0] < -3 and noise[1] > 36
 
 
-def test_gumbel_hard_rejects_zero_temperature():
-    with pytest.raises(ValueError, match=r"relaxation\.tau must stay positive, got 10\.0 -> 0"):
-        GumbelHard(Linear(10.0, 0.0))
+@pytest.mark.parametrize("end", [0.0, -1.0, math.nan, math.inf])
+def test_gumbel_hard_rejects_a_temperature_that_is_none(end: float):
+    with pytest.raises(
+        ValueError, match=rf"relaxation\.tau must stay positive, got 10\.0 -> {end}"
+    ):
+        GumbelHard(Linear(10.0, end))
 
 
 @RELAXATIONS
