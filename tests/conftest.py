@@ -1,5 +1,9 @@
 """Check every annotated shape and dtype of the mathematics while the tests run."""
 
+import torch
 from jaxtyping import install_import_hook
 
 install_import_hook(["darts_gdas.nets", "darts_gdas.search"], "beartype.beartype")
+
+# Tensors are small here: a second thread gains nothing and waits long where the machine is busy.
+torch.set_num_threads(1)
