@@ -12,7 +12,6 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import evaluation_batches
 from darts_gdas.runtime.images import ImageSet
 
-Batch = tuple[Tensor, Tensor]
 BatchNorm = nn.modules.batchnorm._BatchNorm  # the base of all of them, synchronised ones too
 
 

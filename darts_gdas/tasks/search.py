@@ -11,7 +11,7 @@ from darts_gdas.nets import Layout, Mixture, SuperNet
 from darts_gdas.report.tensorboard import SearchView
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
-from darts_gdas.runtime.data import derive_seed
+from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import set_learning_rate
 from darts_gdas.search import (
@@ -24,7 +24,6 @@ from darts_gdas.search import (
 from darts_gdas.search.hypergradient import Weights
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.batches import (
-    Batch,
     BatchNorm,
     batch_norms,
     count_correct,
