@@ -17,7 +17,16 @@ from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
 
-EXEMPT = ("run_dir", "outputs", "resume", "device", "threads", "genotype")
+EXEMPT = (
+    "run_dir",
+    "outputs",
+    "resume",
+    "device",
+    "threads",
+    "genotype",
+    "dataset.root",
+    "dataset.download",
+)
 """Settings that a resumed run may change: they do not change what is computed."""
 
 
@@ -110,8 +119,7 @@ def fingerprint(config: RunConfig, **extra: Any) -> str:
         extra: What is not in it: the data's digest, a genotype's content.
     """
     settings = _settings(config) | extra
-    exempt = (*EXEMPT, "dataset.root", "dataset.download")
-    kept = {key: value for key, value in settings.items() if key not in exempt}
+    kept = {key: value for key, value in settings.items() if key not in EXEMPT}
     return json.dumps(kept, sort_keys=True)
 
 

@@ -125,13 +125,11 @@ class RunConfig:
         """Device, precision, memory layout and threads."""
         return Compute.select(self.device, self.precision, self.channels_last, self.threads)
 
-    def stream(
-        self, images: ImageSet, normalize: Normalize, *, name: str, batch_size: int
-    ) -> BatchStream:
+    def stream(self, images: ImageSet, normalize: Normalize, *, name: str) -> BatchStream:
         """Augmented training batches of a set."""
         return BatchStream(
             images,
-            batch_size=batch_size,
+            batch_size=self.batch_size,
             augment=self.dataset.augment,
             normalize=normalize,
             seed=self.seed,
@@ -205,8 +203,8 @@ class SearchConfig(RunConfig):
         )
         weights, arch = (train.select(indices).to(compute.device) for indices in halves)
         return SearchData(
-            self.stream(weights, normalize, name="weights", batch_size=self.batch_size),
-            self.stream(arch, normalize, name="arch", batch_size=self.batch_size),
+            self.stream(weights, normalize, name="weights"),
+            self.stream(arch, normalize, name="arch"),
             arch,
             normalize,
         )
@@ -240,7 +238,7 @@ class TrainConfig(RunConfig):
         train, test = train.to(compute.device), test.to(compute.device)
         return RetrainTask(
             DerivedNet(genotype, layout, auxiliary=auxiliary),
-            self.stream(train, normalize, name="train", batch_size=self.batch_size),
+            self.stream(train, normalize, name="train"),
             test,
             normalize,
             optimizer=self.optimizer,

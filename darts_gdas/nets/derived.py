@@ -8,12 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from darts_gdas.nets.layout import CellPlan, Layout, Stem, build_stem
+from darts_gdas.nets.layout import CellPlan, Layout, Stem, build_inputs, build_stem
 from darts_gdas.nets.operations import (
     OPERATIONS,
-    FactorizedReduce,
     check_operations,
-    relu_conv_norm,
 )
 from darts_gdas.space import CellGenotype, Genotype
 
@@ -43,11 +41,7 @@ class DerivedCell(nn.Module):
     def __init__(self, genotype: CellGenotype, plan: CellPlan) -> None:
         super().__init__()
         self.genotype = genotype
-        first, second = plan.in_channels
-        shrink = FactorizedReduce if plan.halves_first_input else relu_conv_norm
-        self.inputs = nn.ModuleList(
-            [shrink(first, plan.channels, True), relu_conv_norm(second, plan.channels, True)]
-        )
+        self.inputs = build_inputs(plan, affine=True)
         self.nodes = nn.ModuleList(
             nn.ModuleList(
                 OPERATIONS[edge.op](

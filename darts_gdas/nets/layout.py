@@ -6,6 +6,8 @@ from enum import Enum
 
 from torch import Tensor, nn
 
+from darts_gdas.nets.operations import FactorizedReduce, relu_conv_norm
+
 NORMAL, REDUCE = "normal", "reduce"
 
 
@@ -45,6 +47,15 @@ class CellPlan:
     def stride(self) -> int:
         """Stride of the edges that leave the cell's inputs."""
         return 2 if self.kind == REDUCE else 1
+
+
+def build_inputs(plan: CellPlan, affine: bool) -> nn.ModuleList:
+    """What brings a cell's two input states to its channels and to one resolution."""
+    first, second = plan.in_channels
+    shrink = FactorizedReduce if plan.halves_first_input else relu_conv_norm
+    return nn.ModuleList(
+        [shrink(first, plan.channels, affine), relu_conv_norm(second, plan.channels, affine)]
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from darts_gdas.nets.layout import CellPlan, Layout, build_stem
+from darts_gdas.nets.layout import CellPlan, Layout, build_inputs, build_stem
 from darts_gdas.nets.mixture import CellMixture, Mixture
 from darts_gdas.nets.operations import (
-    FactorizedReduce,
     Zero,
     candidate,
     check_operations,
-    relu_conv_norm,
 )
 from darts_gdas.space import CellSpace, SearchSpace
 
@@ -47,11 +45,7 @@ class SearchCell(nn.Module):
     def __init__(self, space: CellSpace, plan: CellPlan) -> None:
         super().__init__()
         self.space = space
-        first, second = plan.in_channels
-        shrink = FactorizedReduce if plan.halves_first_input else relu_conv_norm
-        self.inputs = nn.ModuleList(
-            [shrink(first, plan.channels, False), relu_conv_norm(second, plan.channels, False)]
-        )
+        self.inputs = build_inputs(plan, affine=False)
         self.edges = nn.ModuleList(
             MixedEdge(names, plan.channels, plan.stride if source < space.num_inputs else 1)
             for names, (_, source) in zip(space.candidates, space.edges, strict=True)

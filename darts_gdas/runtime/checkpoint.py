@@ -80,9 +80,10 @@ class CheckpointFolder:
         save(path, state)
         if is_best:
             write_text(self.folder / "best", path.name + "\n")
-        past = [other for other in self._paths() if other.name <= path.name]
-        keep = {*past[-self.keep :], self.best() if self.best() in past else None}
-        for old in self._paths():
+        paths = self._paths()
+        past = [other for other in paths if other.name <= path.name]
+        keep = {*past[-self.keep :]} | ({self.best()} & {*past})
+        for old in paths:
             if old not in keep:
                 old.unlink()
                 _digest_path(old).unlink(missing_ok=True)

@@ -20,7 +20,15 @@ logger = logging.getLogger(__name__)
 SCHEMA = 1
 """Version of the checkpoints' layout."""
 
-STATE_KEYS = {"schema", "kind", "fingerprint", "epoch", "step", "seconds", "best", "last"} | {
+STATE_KEYS = {
+    "schema",
+    "kind",
+    "fingerprint",
+    "epoch",
+    "step",
+    "seconds",
+    "best",
+    "last",
     "meter",
     "random",
     "task",
@@ -191,17 +199,16 @@ class Loop:
             Interrupted: After a request to stop, when the state is saved.
             FloatingPointError: When a metric is no longer finite; nothing of that epoch is saved.
         """
-        metrics = self.last
         try:
             with StopRequest() as request:
                 for callback in self.callbacks:
                     callback.on_start(self._progress(task))
                 while self.epoch < task.num_epochs:
-                    metrics = self._run_epoch(task, request)
+                    self._run_epoch(task, request)
         finally:
             for callback in self.callbacks:
                 callback.on_stop()
-        return metrics
+        return self.last
 
     def load(self, task: Task, state: State) -> None:
         """Continue from a checkpoint's state.
@@ -220,7 +227,7 @@ class Loop:
         self.best, self.last = dict(state["best"]), dict(state["last"])
         set_random_state(state["random"])
 
-    def _run_epoch(self, task: Task, request: StopRequest) -> dict[str, float]:
+    def _run_epoch(self, task: Task, request: StopRequest) -> None:
         start = time.monotonic()
         while self.step < task.steps_per_epoch:
             self.meter.add(task.train_step(self._progress(task)))
@@ -250,7 +257,6 @@ class Loop:
             callback.on_epoch_end(report)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
         self._save(task, is_best=is_best)
-        return metrics
 
     def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
