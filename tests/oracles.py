@@ -80,7 +80,10 @@ def batch_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
-    """Eq. (2) of Liu et al. 2019 on every edge, `none` included, one term after the other."""
+    """Eq. (2) of Liu et al. 2019 on every edge, `none` included, one term after the other.
+
+    Where the mixture has `active` candidates, they alone run (Dong and Yang 2019).
+    """
     before, last = net.stem(images)
     for kind, cell in zip(net.layout.kinds, net.cells, strict=True):
         space, weights = net.space.cells[kind], mixture[kind]
@@ -94,6 +97,8 @@ def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
                 stride = 2 if kind == "reduce" and source < space.num_inputs else 1
                 scale = 1.0 if weights.edges is None else weights.edges[edge]
                 for i, name in enumerate(space.candidates[edge]):
+                    if weights.active is not None and i != weights.active[edge]:
+                        continue
                     x = states[source]
                     y = (
                         0.0 * x[:, :, ::stride, ::stride]

@@ -6,7 +6,7 @@ from enum import Enum
 
 from torch import Tensor, nn
 
-from darts_gdas.nets.operations import FactorizedReduce, relu_conv_norm
+from darts_gdas.nets.operations import FactorizedReduce, ReluConvNorm
 
 NORMAL, REDUCE = "normal", "reduce"
 
@@ -50,11 +50,14 @@ class CellPlan:
 
 
 def build_inputs(plan: CellPlan, affine: bool) -> nn.ModuleList:
-    """What brings a cell's two input states to its channels and to one resolution."""
+    """What brings a cell's two input states to its channels and to one resolution.
+
+    Both modules begin with a ReLU; `after_relu` runs them on states that have passed one.
+    """
     first, second = plan.in_channels
-    shrink = FactorizedReduce if plan.halves_first_input else relu_conv_norm
+    shrink = FactorizedReduce if plan.halves_first_input else ReluConvNorm
     return nn.ModuleList(
-        [shrink(first, plan.channels, affine), relu_conv_norm(second, plan.channels, affine)]
+        [shrink(first, plan.channels, affine), ReluConvNorm(second, plan.channels, affine)]
     )
 
 

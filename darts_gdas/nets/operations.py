@@ -1,12 +1,14 @@
 """The candidate operations: name -> factory(channels, stride, affine)."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from darts_gdas.nets.depthwise import Depthwise
 from darts_gdas.space import NONE
 
 OperationFactory = Callable[[int, int, bool], nn.Module]
@@ -26,8 +28,25 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
+class ReluConvNorm(nn.Module):
+    """ReLU, 1x1 convolution, norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, affine: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
+
+    def forward(self, x: Images) -> Float[Tensor, "batch out_channels height width"]:
+        """The block in pre-activation order."""
+        return self.after_relu(F.relu(x))
+
+    def after_relu(self, x: Images) -> Float[Tensor, "batch out_channels height width"]:
+        """The rest, where the ReLU has been taken."""
+        return self.norm(self.conv(x))
+
+
 class FactorizedReduce(nn.Module):
-    """Halve height and width without losing three of four pixels.
+    """Halve height and width without losing three of four pixels: ReLU, convolutions, norm.
 
     Two 1x1 convolutions with stride 2, the second one shifted by a pixel, side by side. An odd
     size is rounded up, as strided convolutions with padding round it.
@@ -36,61 +55,71 @@ class FactorizedReduce(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, affine: bool) -> None:
         super().__init__()
         half = out_channels // 2
-        self.relu = nn.ReLU()
         self.even = nn.Conv2d(in_channels, half, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(in_channels, out_channels - half, 1, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Images) -> Reduced:
         """Half the size, rounded up."""
-        x = self.relu(x)
+        return self.after_relu(F.relu(x))
+
+    def after_relu(self, x: Images) -> Reduced:
+        """The rest, where the ReLU has been taken."""
         height, width = x.shape[2:]
-        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
+        even_sided = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
+        shifted = even_sided[:, :, 1:, 1:]
         return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
 
 
-def relu_conv_norm(in_channels: int, out_channels: int, affine: bool) -> nn.Module:
-    """A 1x1 convolution in pre-activation order."""
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
-        nn.BatchNorm2d(out_channels, affine=affine),
-    )
+class SeparableConv(nn.Module):
+    """ReLU, one k x k kernel per channel, a pointwise mix of the channels, norm."""
+
+    def __init__(
+        self, channels: int, kernel: int, stride: int, affine: bool, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        self.depthwise = Depthwise(channels, kernel, stride=stride, dilation=dilation)
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels, affine=affine)
+
+    def forward(self, x: Images) -> Reduced:
+        """The block in pre-activation order."""
+        return self.norm(self.pointwise(self.depthwise(F.relu(x))))
 
 
-def _depthwise(
-    channels: int, kernel: int, stride: int, affine: bool, dilation: int = 1
-) -> list[nn.Module]:
-    """ReLU, depthwise k x k, pointwise, norm."""
-    padding = dilation * (kernel // 2)
-    return [
-        nn.ReLU(),
-        nn.Conv2d(
-            channels,
-            channels,
-            kernel,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=channels,
-            bias=False,
-        ),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        nn.BatchNorm2d(channels, affine=affine),
-    ]
+class SeparableConvs(nn.Sequential):
+    """One or more `SeparableConv` after each other."""
+
+    @property
+    def blocks(self) -> list[SeparableConv]:
+        """The blocks in order."""
+        return cast(list[SeparableConv], list(self))
+
+
+class NormalizedPool(nn.Module):
+    """Pooling as a supernet holds it: normalised, so that candidates compete at equal scales."""
+
+    def __init__(self, pool: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.pool = pool
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+
+    def forward(self, x: Images) -> Reduced:
+        """Pool, then normalise."""
+        return self.norm(self.pool(x))
 
 
 def _separable(kernel: int) -> OperationFactory:
     """Two depthwise-separable convolutions, the first one strided."""
-    return lambda channels, stride, affine: nn.Sequential(
-        *_depthwise(channels, kernel, stride, affine), *_depthwise(channels, kernel, 1, affine)
+    return lambda channels, stride, affine: SeparableConvs(
+        SeparableConv(channels, kernel, stride, affine), SeparableConv(channels, kernel, 1, affine)
     )
 
 
 def _dilated(kernel: int) -> OperationFactory:
     """One depthwise-separable convolution with dilation 2."""
-    return lambda channels, stride, affine: nn.Sequential(
-        *_depthwise(channels, kernel, stride, affine, dilation=2)
+    return lambda channels, stride, affine: SeparableConvs(
+        SeparableConv(channels, kernel, stride, affine, dilation=2)
     )
 
 
@@ -147,6 +176,4 @@ def candidate(name: str, channels: int, stride: int) -> nn.Module:
     A learnable scale after each candidate could undo the mixture's weights, hence affine=False.
     """
     operation = OPERATIONS[name](channels, stride, False)
-    if name not in POOLINGS:
-        return operation
-    return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False))
+    return NormalizedPool(operation, channels) if name in POOLINGS else operation

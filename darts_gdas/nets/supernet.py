@@ -1,24 +1,27 @@
 """The weight-sharing network: every candidate on every edge, run with a given mixture."""
 
+import contextlib
 from collections.abc import Sequence
-from functools import reduce
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
+from darts_gdas.nets.formats import channels_last
+from darts_gdas.nets.fused import Group, State, group_edges, leave
 from darts_gdas.nets.layout import CellPlan, Layout, build_inputs, build_stem
-from darts_gdas.nets.mixture import CellMixture, Mixture
-from darts_gdas.nets.operations import (
-    Zero,
-    candidate,
-    check_operations,
-)
+from darts_gdas.nets.mixture import Mixture
+from darts_gdas.nets.operations import ReluConvNorm, candidate, check_operations
+from darts_gdas.nets.statistics import Replay, StatisticsUpdate
 from darts_gdas.space import CellSpace, SearchSpace
 
 
 class MixedEdge(nn.Module):
-    """All candidates of one edge.
+    """All candidates of one edge: what it holds, not how it is computed.
 
     Attributes:
         candidates: The modules by operation name, in the order of the space's candidates.
@@ -27,43 +30,69 @@ class MixedEdge(nn.Module):
     def __init__(self, names: Sequence[str], channels: int, stride: int) -> None:
         super().__init__()
         self.candidates = nn.ModuleDict({name: candidate(name, channels, stride) for name in names})
-        self.zero = Zero(stride)
-
-    def forward(self, x: Tensor, weights: Sequence[Tensor], active: int | None) -> Tensor:
-        """Weighted sum of the candidates that run; `none` never costs anything."""
-        terms = [
-            weights[i] * operation(x)
-            for i, operation in enumerate(self.candidates.values())
-            if active in (None, i) and not isinstance(operation, Zero)
-        ]
-        return reduce(torch.add, terms) if terms else self.zero(x)
 
 
 class SearchCell(nn.Module):
-    """A cell whose edges are mixtures."""
+    """A cell whose edges are mixtures.
+
+    Every node is the sum of its incoming edges, every edge the weighted sum of its candidates;
+    `nets.fused` computes them in an order of its own.
+    """
 
     def __init__(self, space: CellSpace, plan: CellPlan) -> None:
         super().__init__()
         self.space = space
+        self.stride = plan.stride
+        self.nodes = [node for node, _ in space.edges]
         self.inputs = build_inputs(plan, affine=False)
         self.edges = nn.ModuleList(
             MixedEdge(names, plan.channels, plan.stride if source < space.num_inputs else 1)
             for names, (_, source) in zip(space.candidates, space.edges, strict=True)
         )
 
-    def forward(self, inputs: Sequence[Tensor], mixture: CellMixture) -> Tensor:
-        """The concatenated output of one cell, from (c_{k-2}, c_{k-1})."""
-        weights = [row.unbind() for row in mixture.ops.unbind()]
-        states = [module(x) for module, x in zip(self.inputs, inputs, strict=True)]
-        for node in range(self.space.num_nodes):
-            incoming = []
-            for edge in self.space.edges_into(node):
-                _, source = self.space.edges[edge]
-                active = None if mixture.active is None else mixture.active[edge]
-                y = self.edges[edge](states[source], weights[edge], active)
-                incoming.append(y if mixture.edges is None else mixture.edges[edge] * y)
-            states.append(reduce(torch.add, incoming))
-        return torch.cat([states[i] for i in self.space.output], dim=1)
+    def forward(
+        self, inputs: Sequence[Tensor], groups: Sequence[Sequence[Group]], *, rectify: bool
+    ) -> Tensor:
+        """The concatenated output of one cell, from (c_{k-2}, c_{k-1}) after a ReLU.
+
+        Args:
+            inputs: The two states. All that reads a cell's output begins with a ReLU, so it is
+                taken once, where the state is made.
+            groups: The mixture, as `group_edges` arranges it by source.
+            rectify: Return the output after a ReLU.
+        """
+        modules = cast(Sequence[ReluConvNorm], self.inputs)
+        before = [module.after_relu(x) for module, x in zip(modules, inputs, strict=True)]
+        states = [State(x) for x in before]
+        first_node = len(states)
+        edges = [cast(MixedEdge, edge).candidates for edge in self.edges]
+        sums: dict[int, list[Tensor]] = {}
+        update = StatisticsUpdate()
+        for source in range(first_node + self.space.num_nodes):
+            if source >= first_node:  # all edges into this node have been computed
+                silent = before[0][:, :, :: self.stride, :: self.stride]
+                states.append(
+                    State(_total(sums[source]) if source in sums else torch.zeros_like(silent))
+                )
+            for group in groups[source]:
+                outputs = leave(states[source], group, edges, update)
+                for edge, y in zip(group.edges, outputs, strict=True):
+                    node = first_node + self.nodes[edge]
+                    sums.setdefault(node, []).append(y)
+        update.apply()
+        outgoing = [states[i] for i in self.space.output]
+        return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
+
+
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    """The sum, in place from the second addition on."""
+    first, *others = terms
+    if not others:
+        return first
+    total = first + others[0]
+    for term in others[1:]:
+        total += term
+    return total
 
 
 class SuperNet(nn.Module):
@@ -75,12 +104,16 @@ class SuperNet(nn.Module):
     Args:
         space: The cells to search, kinds "normal" and "reduce".
         layout: The outer network.
+        checkpoint_cells: Keep only the cells' outputs for the backward pass, which computes each
+            cell a second time: memory of one cell in place of all, for a third more time.
 
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 2.2, eq. (2).
     """
 
-    def __init__(self, space: SearchSpace, layout: Layout) -> None:
+    def __init__(
+        self, space: SearchSpace, layout: Layout, *, checkpoint_cells: bool = False
+    ) -> None:
         super().__init__()
         missing = set(layout.kinds) - set(space.cells)
         if missing:
@@ -95,6 +128,7 @@ class SuperNet(nn.Module):
             check_operations(names, f"the {kind} cell's space.candidates")
         self.space = space
         self.layout = layout
+        self.checkpoint_cells = checkpoint_cells
         outputs = {kind: len(cell.output) for kind, cell in space.cells.items()}
         plans = layout.plan(outputs)
         self.stem = build_stem(layout)
@@ -124,9 +158,14 @@ class SuperNet(nn.Module):
             ValueError: If the mixture does not fit the space.
         """
         self._check(mixture)
-        states = self.stem(images)
-        for kind, cell in zip(self.layout.kinds, self.cells, strict=True):
-            states = (states[1], cell(states, mixture[kind]))
+        before, last = self.stem(channels_last(images))
+        groups = {kind: group_edges(cell, mixture[kind]) for kind, cell in self.space.cells.items()}
+        first = F.relu(before)
+        states = first, first if last is before else F.relu(last)
+        for i, (kind, cell) in enumerate(zip(self.layout.kinds, self.cells, strict=True)):
+            rectify = i + 1 < len(self.cells)
+            run = _checkpointed if self.checkpoint_cells and torch.is_grad_enabled() else _run
+            states = states[1], run(cell, states, groups[kind], rectify)
         return self.classifier(states[1].mean(dim=(2, 3)))
 
     def _check(self, mixture: Mixture) -> None:
@@ -149,6 +188,32 @@ class SuperNet(nn.Module):
                     f"active of kind {kind!r} must name one candidate of each of the "
                     f"{expected[0]} edges by its index, got {active}"
                 )
+
+
+def _run(
+    cell: nn.Module, states: tuple[Tensor, Tensor], groups: Sequence[Sequence[Group]], rectify: bool
+) -> Tensor:
+    return cell(states, groups, rectify=rectify)
+
+
+def _checkpointed(
+    cell: nn.Module, states: tuple[Tensor, Tensor], groups: Sequence[Sequence[Group]], rectify: bool
+) -> Tensor:
+    """The same, computed again in the backward pass, with the weights and statistics of now."""
+    # `functional_call` may have put others in their place, and will have taken them back by then.
+    weights: dict[str, Tensor] = dict(cell.named_parameters())
+    replay = Replay(cell)
+
+    def run(*states: Tensor) -> Tensor:
+        return functional_call(cell, weights, (states, groups), {"rectify": rectify})
+
+    return checkpoint(
+        run,
+        *states,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (contextlib.nullcontext(), replay),
+    )
 
 
 def _fits(active: tuple[int, ...], cell: CellSpace) -> bool:

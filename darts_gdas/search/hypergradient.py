@@ -57,14 +57,14 @@ class Bilevel:
         validation_loss: The same on a batch of the architecture's half.
         weights: Current weights by name; never written to.
         mixture: Where the gradient is asked for.
-        inner_step: What the weights would do next.
+        inner_step: Asked for what the weights would do next, where they are to answer.
     """
 
     train_loss: Loss
     validation_loss: Loss
     weights: Weights
     mixture: Mixture
-    inner_step: SGDStep
+    inner_step: Callable[[], SGDStep]
 
 
 @dataclass
@@ -118,9 +118,8 @@ class Unrolled(Hypergradient):
         weights = _leaves(problem.weights)
         fixed = problem.mixture.detach()
         inner = _gradients(problem.train_loss(weights, fixed), weights.values())
-        stepped = _leaves(
-            problem.inner_step(_detached(weights), dict(zip(weights, inner, strict=True)))
-        )
+        step = problem.inner_step()
+        stepped = _leaves(step(_detached(weights), dict(zip(weights, inner, strict=True))))
 
         mixture = problem.mixture.require_grad()
         loss = problem.validation_loss(stepped, mixture)
@@ -134,7 +133,7 @@ class Unrolled(Hypergradient):
         plus, minus = (
             self._mixture_gradient(problem, direction, sign * eps) for sign in (1.0, -1.0)
         )
-        scale = problem.inner_step.gradient_scale / (2 * eps)
+        scale = step.gradient_scale / (2 * eps)
         return mixture.with_leaves(
             [d - scale * (p - m) for d, p, m in zip(direct, plus, minus, strict=True)]
         )
@@ -169,7 +168,7 @@ class UnrolledExact(Hypergradient):
         mixture = problem.mixture.require_grad()
         train_loss = problem.train_loss(weights, mixture)
         inner = _gradients(train_loss, weights.values(), create_graph=True)
-        stepped = problem.inner_step(weights, dict(zip(weights, inner, strict=True)))
+        stepped = problem.inner_step()(weights, dict(zip(weights, inner, strict=True)))
         loss = problem.validation_loss(stepped, mixture)
         return mixture.with_leaves(_gradients(loss, mixture.leaves()))
 

@@ -1,18 +1,15 @@
 """What search and retraining share: losses as sums, and evaluation over a data set."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import evaluation_batches
 from darts_gdas.runtime.images import ImageSet
-
-BatchNorm = nn.modules.batchnorm._BatchNorm  # the base of all of them, synchronised ones too
 
 
 def full_precision(logits: Tensor) -> Tensor:
@@ -60,25 +57,3 @@ def evaluate(
     loss, top1, top5 = (sums / len(images)).tolist()
     metrics = {"loss": loss, "accuracy": top1}
     return metrics | {"accuracy_top5": top5} if images.num_classes > 5 else metrics
-
-
-def batch_norms(module: nn.Module) -> list[BatchNorm]:
-    """All batch norms that keep running statistics."""
-    norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
-    return [norm for norm in norms if norm.track_running_stats]
-
-
-@contextlib.contextmanager
-def untouched_statistics(norms: Sequence[BatchNorm]) -> Iterator[None]:
-    """Batch norms normalise with the batch and leave their running statistics as they are.
-
-    For passes in training mode that are not a weight step: the arch step would otherwise move
-    the statistics up to three times per step.
-    """
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True

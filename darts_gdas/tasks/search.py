@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from darts_gdas.nets import Layout, Mixture, SuperNet
+from darts_gdas.nets.statistics import BatchNorm, batch_norms, untouched_statistics
 from darts_gdas.report.tensorboard import SearchView
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
@@ -24,12 +25,9 @@ from darts_gdas.search import (
 from darts_gdas.search.hypergradient import Weights
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.batches import (
-    BatchNorm,
-    batch_norms,
     count_correct,
     evaluate,
     full_precision,
-    untouched_statistics,
 )
 from darts_gdas.tasks.method import Method, Order, SearchData
 
@@ -157,7 +155,7 @@ class SearchTask:
             validation_loss=validation_loss,
             weights=self._weights,
             mixture=mixture.detach(),
-            inner_step=self._inner_step(),
+            inner_step=self._inner_step,
         )
         gradient = self.method.hypergradient(problem)
         self.arch_optimizer.zero_grad()

@@ -9,10 +9,10 @@ from darts_gdas.nets.operations import (
     OPERATIONS,
     POOLINGS,
     FactorizedReduce,
+    ReluConvNorm,
     Zero,
     candidate,
     check_operations,
-    relu_conv_norm,
 )
 from tests.oracles import batch_norm, per_pixel, pixel, window
 
@@ -155,7 +155,7 @@ def test_conv_7x1_1x7_slides_along_the_width_then_the_height(stride: int):
 
 
 def test_relu_conv_norm_mixes_channels_of_each_pixel():
-    module = relu_conv_norm(3, 4, False).double()
+    module = ReluConvNorm(3, 4, False).double()
     (weight,) = weights_of(module)
     x = images(2, 3, 3, 4)
     mixed = per_pixel(x.clamp(min=0), 1, lambda *at: weight[:, :, 0, 0] @ pixel(*at))

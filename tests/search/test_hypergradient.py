@@ -38,7 +38,7 @@ def toy(a: Tensor, w: Tensor, step: SGDStep) -> Bilevel:
         a = mixture["cell"].ops
         return (weights["w"] ** 2 - 2 * a * weights["w"] + a**2).sum()
 
-    return Bilevel(train_loss, validation_loss, {"w": w}, mixture_of(a), step)
+    return Bilevel(train_loss, validation_loss, {"w": w}, mixture_of(a), lambda: step)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def smooth_problem() -> Bilevel:
     buffers = {name: torch.randn_like(w) * 0.1 for name, w in weights.items()}
     step = SGDStep(lr=0.5, momentum=0.9, weight_decay=3e-4, buffers=buffers)
     mixture = mixture_of(torch.randn(1, 3).double())
-    return Bilevel(loss_on(*batches[0]), loss_on(*batches[1]), weights, mixture, step)
+    return Bilevel(loss_on(*batches[0]), loss_on(*batches[1]), weights, mixture, lambda: step)
 
 
 def test_finite_differences_fall_as_the_square_of_epsilon():
@@ -150,7 +150,7 @@ def test_the_exact_second_order_equals_brute_force():
         weights = {n: w.detach().requires_grad_() for n, w in problem.weights.items()}
         loss = problem.train_loss(weights, mixture_of(values))
         gradients = torch.autograd.grad(loss, list(weights.values()))
-        stepped = problem.inner_step(weights, dict(zip(weights, gradients, strict=True)))
+        stepped = problem.inner_step()(weights, dict(zip(weights, gradients, strict=True)))
         return problem.validation_loss(stepped, mixture_of(values)).detach()
 
     h = 1e-5
@@ -168,7 +168,7 @@ def test_with_a_zero_step_the_second_order_is_the_first():
         problem.validation_loss,
         problem.weights,
         problem.mixture,
-        SGDStep(lr=0.0),
+        lambda: SGDStep(lr=0.0),
     )
     (first,) = FirstOrder()(still).leaves()
     for hypergradient in SECOND_ORDER:
@@ -189,7 +189,7 @@ def test_weights_and_their_gradients_stay_bit_exactly_as_they_were(hypergradient
 def test_a_loss_that_ignores_the_mixture_has_gradient_zero(hypergradient: Hypergradient):
     weights = {"w": torch.ones(2).double()}
     square = lambda weights, mixture: weights["w"].square().sum()  # noqa: E731
-    problem = Bilevel(square, square, weights, mixture_of(torch.ones(1, 2)), SGDStep(0.1))
+    problem = Bilevel(square, square, weights, mixture_of(torch.ones(1, 2)), lambda: SGDStep(0.1))
     (gradient,) = hypergradient(problem).leaves()
     assert torch.equal(gradient, torch.zeros(1, 2))
 
@@ -197,7 +197,9 @@ def test_a_loss_that_ignores_the_mixture_has_gradient_zero(hypergradient: Hyperg
 def test_a_vanishing_validation_gradient_does_not_divide_by_zero():
     weights = {"w": torch.zeros(2).double()}
     square = lambda weights, mixture: weights["w"].square().sum() * mixture["cell"].ops.sum()  # noqa: E731
-    problem = Bilevel(square, square, weights, mixture_of(torch.ones(1, 2).double()), SGDStep(0.1))
+    problem = Bilevel(
+        square, square, weights, mixture_of(torch.ones(1, 2).double()), lambda: SGDStep(0.1)
+    )
     (gradient,) = Unrolled()(problem).leaves()
     assert gradient.isfinite().all()
 

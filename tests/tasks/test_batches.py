@@ -7,11 +7,9 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Precision
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.tasks.batches import (
-    batch_norms,
     count_correct,
     evaluate,
     full_precision,
-    untouched_statistics,
 )
 
 NORMALIZE = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
@@ -83,28 +81,3 @@ def test_full_precision_raises_halves_and_leaves_the_rest():
         (torch.float64, torch.float64),
     ):
         assert full_precision(torch.zeros(1, dtype=dtype)).dtype == expected
-
-
-def test_statistics_stay_untouched_within_and_move_again_after():
-    norm = nn.BatchNorm2d(3)
-    x = torch.randn(4, 3, 2, 2) + 5
-    before = norm.running_mean.clone()
-    with untouched_statistics(batch_norms(norm)):
-        inside = norm(x)
-    assert torch.equal(norm.running_mean, before) and norm.num_batches_tracked == 0
-    assert torch.equal(norm(x), inside)  # normalised by the batch in both
-    assert norm.num_batches_tracked == 1
-
-
-def test_statistics_move_again_after_an_error():
-    norm = nn.BatchNorm2d(3)
-    with pytest.raises(ZeroDivisionError), untouched_statistics(batch_norms(norm)):
-        _ = 1 / 0
-    assert norm.track_running_stats
-
-
-def test_norms_without_statistics_stay_without():
-    net = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False))
-    with untouched_statistics(batch_norms(net)):
-        pass
-    assert [norm.track_running_stats for norm in net] == [True, False]

@@ -1,0 +1,14 @@
+"""Number formats and memory layouts of images."""
+
+import torch
+from torch import Tensor
+
+
+def autocasts(device: torch.device) -> bool:
+    """Whether operations choose their number format by themselves there; `meta` has none."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same images, the channels of a pixel side by side in memory; works inside `vmap`."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)

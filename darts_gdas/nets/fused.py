@@ -1,0 +1,247 @@
+"""How mixed edges are computed: the same function as edge by edge, without the waste.
+
+Whatever leaves one state of a cell is computed together:
+
+- the state's ReLU, its poolings and their norms are computed once, not once per edge;
+- depthwise convolutions run with derivatives of their own (`nets.depthwise`);
+- pointwise convolutions, norms, mixture weights and the sum over candidates are one affine map
+  (`nets.pointwise`): no summand is ever formed;
+- edges that run the same candidates can be stacked, their channels side by side: few large
+  kernels in place of many small ones. Launches are what a GPU waits for, so there they are; on a
+  CPU the copies cost more than the calls, so there every edge stays by itself;
+- `none` is no work.
+
+Parameters and running statistics stay where the edges hold them, one per edge and candidate.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
+from darts_gdas.nets.mixture import CellMixture
+from darts_gdas.nets.operations import (
+    FactorizedReduce,
+    NormalizedPool,
+    SeparableConv,
+    SeparableConvs,
+)
+from darts_gdas.nets.pointwise import Moments, normalized_sum
+from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
+from darts_gdas.space import NONE, CellSpace
+
+
+class Group(NamedTuple):
+    """Edges that leave one state and run the same candidates.
+
+    Attributes:
+        edges: Positions in `CellSpace.edges`.
+        weights: Weight of each candidate that runs, [edges] by name; never of `none`.
+    """
+
+    edges: tuple[int, ...]
+    weights: dict[str, Tensor]
+
+
+def group_edges(space: CellSpace, mixture: CellMixture) -> list[list[Group]]:
+    """Every edge that runs something, in groups, by the state that it leaves.
+
+    Args:
+        space: The cell.
+        mixture: Its mixture.
+    """
+    members: dict[tuple, list[int]] = {}
+    for edge, (_, source) in enumerate(space.edges):
+        names = space.candidates[edge]
+        if mixture.active is not None:
+            names = (names[mixture.active[edge]],)
+        running = tuple(name for name in names if name != NONE)
+        if running:
+            members.setdefault((source, running), []).append(edge)
+    positions = [
+        edge * mixture.ops.shape[1] + space.candidates[edge].index(name)
+        for (_, running), edges in members.items()
+        for name in running
+        for edge in edges
+    ]
+    ops = mixture.ops if mixture.edges is None else mixture.ops * mixture.edges[:, None]
+    chosen = torch.tensor(positions, dtype=torch.long).to(ops.device, non_blocking=True)
+    sizes = [len(edges) for (_, running), edges in members.items() for _ in running]
+    weights = iter(ops.flatten()[chosen].split(sizes))
+    groups: list[list[Group]] = [[] for _ in range(space.num_inputs + space.num_nodes)]
+    for (source, running), edges in members.items():
+        groups[source].append(Group(tuple(edges), {name: next(weights) for name in running}))
+    return groups
+
+
+class State:
+    """A state of a cell, with what its leaving edges share."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._relu: Tensor | None = None
+        self._pools: dict[str, Tensor] = {}
+        self._normalized: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def relu(self) -> Tensor:
+        """ReLU of the state."""
+        if self._relu is None:
+            self._relu = F.relu(self.x)
+        return self._relu
+
+    def pool(self, name: str, candidate: NormalizedPool) -> Tensor:
+        """The pooled state."""
+        if name not in self._pools:
+            self._pools[name] = candidate.pool(self.x)
+        return self._pools[name]
+
+    def normalized_pool(
+        self, name: str, candidate: NormalizedPool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The pooled state normalised by its batch; that batch's mean and unbiased variance."""
+        if name not in self._normalized:
+            y, norm = self.pool(name, candidate), candidate.norm
+            channels, dtype = y.shape[1], torch.promote_types(y.dtype, torch.float32)
+            mean, variance = y.new_zeros(2, channels, dtype=dtype).unbind()
+            # With momentum 1 the running statistics become the batch's own.
+            y = F.batch_norm(y, mean, variance, training=True, momentum=1.0, eps=norm.eps)
+            self._normalized[name] = y, mean, variance
+        return self._normalized[name]
+
+
+def stacks_edges(x: Tensor) -> bool:
+    """Whether convolutions run on all edges of a group side by side, where `x` lies."""
+    return x.is_cuda
+
+
+def leave(
+    state: State, group: Group, edges: Sequence[nn.ModuleDict], update: StatisticsUpdate
+) -> list[Tensor]:
+    """What each edge of a group adds to the node that it leads to.
+
+    Args:
+        state: Where the edges start.
+        group: The edges and their weights.
+        edges: The candidates of every edge of the cell.
+        update: Takes the batch's statistics.
+    """
+    convs: list[list[list[SeparableConv]]] = []  # [candidates][edges][depth]
+    terms: list[Tensor] = []  # their weights
+    shared: dict[str, Tensor] = {}  # candidates with the same output on every edge
+    others: dict[str, list[Tensor]] = {}
+    for name, weights in group.weights.items():
+        candidates = [edges[edge][name] for edge in group.edges]
+        first = candidates[0]
+        if isinstance(first, SeparableConvs):
+            convs.append([cast(SeparableConvs, candidate).blocks for candidate in candidates])
+            terms.append(weights)
+        elif isinstance(first, nn.Identity):
+            shared[name] = state.x
+        elif isinstance(first, FactorizedReduce):
+            reductions = cast(list[FactorizedReduce], candidates)
+            others[name] = [reduction.after_relu(state.relu()) for reduction in reductions]
+        elif isinstance(first, NormalizedPool):
+            norms = [cast(NormalizedPool, candidate).norm for candidate in candidates]
+            if uses_batch_statistics(first.norm):
+                shared[name], mean, variance = state.normalized_pool(name, first)
+                update.add(norms, mean.expand(len(norms), -1), variance.expand(len(norms), -1))
+            else:
+                others[name] = [norm(state.pool(name, first)) for norm in norms]
+        else:
+            others[name] = [candidate(state.x) for candidate in candidates]
+
+    sums: list[Tensor | None] = [None] * len(group.edges)
+    if convs:
+        scale = torch.stack([*terms, *(group.weights[name] for name in shared)])
+        inputs, last = _run_convs(state.relu(), convs, update)
+        parts = _mix(inputs, last, scale, [*shared.values()], update)
+        sums = [y for part in parts for y in part.chunk(len(sums) // len(parts), dim=1)]
+    else:
+        others |= {name: [y] * len(sums) for name, y in shared.items()}
+    for name, outputs in others.items():
+        for i, (weight, y) in enumerate(zip(group.weights[name], outputs, strict=True)):
+            so_far = sums[i]
+            sums[i] = weight * y if so_far is None else torch.addcmul(so_far, weight, y)
+    return [y for y in sums if y is not None]
+
+
+def _run_convs(
+    relu: Tensor, convs: Sequence[Sequence[Sequence[SeparableConv]]], update: StatisticsUpdate
+) -> tuple[list[list[Tensor]], list[list[SeparableConv]]]:
+    """Run candidates [candidates][edges][depth] up to their last pointwise convolution.
+
+    Returns:
+        What enters it, [candidates][parts], and the blocks that it belongs to,
+        [candidates][edges].
+    """
+    num_edges = len(convs[0])
+    stacked = num_edges > 1 and stacks_edges(relu)
+    x = relu.repeat(1, num_edges, 1, 1) if stacked else relu
+    inputs = []
+    for candidates in convs:
+        first = [blocks[0] for blocks in candidates]
+        inputs.append(_depthwise([x], first) if stacked else _depthwise_shared(x, first))
+    for depth in range(1, max(len(candidates[0]) for candidates in convs)):
+        deep = [i for i, candidates in enumerate(convs) if len(candidates[0]) > depth]
+        before = [blocks[depth - 1] for i in deep for blocks in convs[i]]
+        parts = [part for i in deep for part in inputs[i]]
+        one = before[0].pointwise.weight.new_ones(1, len(before))
+        outputs = iter(_mix([parts], [before], one, (), update))
+        for i in deep:
+            y = [F.relu(next(outputs), inplace=True) for _ in inputs[i]]
+            inputs[i] = _depthwise(y, [blocks[depth] for blocks in convs[i]])
+    return inputs, [[blocks[-1] for blocks in candidates] for candidates in convs]
+
+
+def _depthwise(parts: Sequence[Tensor], blocks: Sequence[SeparableConv]) -> list[Tensor]:
+    """The depthwise convolutions of one block per edge, on parts of one or more edges each."""
+    conv, size = blocks[0].depthwise, len(blocks) // len(parts)
+    outputs = []
+    for i, x in enumerate(parts):
+        weights = [block.depthwise.weight for block in blocks[i * size : (i + 1) * size]]
+        weight = weights[0] if size == 1 else torch.cat(weights)
+        y = depthwise_conv2d(x, weight, stride=conv.stride[0], dilation=conv.dilation[0])
+        outputs.append(y)
+    return outputs
+
+
+def _depthwise_shared(x: Tensor, blocks: Sequence[SeparableConv]) -> list[Tensor]:
+    """The depthwise convolutions of one block per edge, all on the same images."""
+    conv, weights = blocks[0].depthwise, [block.depthwise.weight for block in blocks]
+    return depthwise_convs(x, weights, stride=conv.stride[0], dilation=conv.dilation[0])
+
+
+def _mix(
+    inputs: Sequence[Sequence[Tensor]],
+    blocks: Sequence[Sequence[SeparableConv]],
+    scale: Tensor,
+    features: Sequence[Tensor],
+    update: StatisticsUpdate,
+) -> list[Tensor]:
+    """Pointwise convolution and norm of blocks [terms][edges], weighted and summed over terms."""
+    shape = len(blocks), len(blocks[0])
+    flat = [block for term in blocks for block in term]
+    pointwise = torch.stack([block.pointwise.weight[:, :, 0, 0] for block in flat])
+    norms, running = [block.norm for block in flat], None
+    if not uses_batch_statistics(norms[0]):
+        means, variances = (
+            torch.stack([cast(Tensor, buffer) for buffer in buffers]).unflatten(0, shape)
+            for buffers in zip(*((n.running_mean, n.running_var) for n in norms), strict=True)
+        )
+        running = Moments(means, variances)
+    sums, moments = normalized_sum(
+        inputs,
+        pointwise.unflatten(0, shape),
+        scale,
+        features=features,
+        eps=norms[0].eps,
+        running=running,
+    )
+    if moments is not None:
+        pixels = sums[0].shape[0] * sums[0].shape[2] * sums[0].shape[3]
+        unbiased = moments.variance * (pixels / (pixels - 1))
+        update.add(norms, moments.mean.flatten(0, 1), unbiased.flatten(0, 1))
+    return sums
