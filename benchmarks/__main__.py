@@ -1,10 +1,15 @@
-"""`python -m benchmarks steps` (a minute), `python -m benchmarks digits` (ten minutes)."""
+"""`python -m benchmarks search_step|kernels|digits`: ten minutes, seconds, ten minutes."""
 
 import argparse
 
-from benchmarks import digits, steps
+from benchmarks import digits, kernels, search_step, second_order
 
-PROGRAMS = {"steps": steps, "digits": digits}
+PROGRAMS = {
+    "search_step": search_step,
+    "kernels": kernels,
+    "second_order": second_order,
+    "digits": digits,
+}
 
 
 def main() -> None:
@@ -15,7 +20,7 @@ def main() -> None:
         module.add_arguments(commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0]))
     arguments = parser.parse_args()
     if arguments.program is None:
-        arguments = parser.parse_args(["steps"])
+        arguments = parser.parse_args(["search_step"])
     PROGRAMS[arguments.program].run(arguments)
 
 

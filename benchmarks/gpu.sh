@@ -10,9 +10,10 @@ mkdir -p "$out"
 {
   "$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())'
   "$python" -m pytest -m gpu
+  "$python" -m benchmarks kernels --device cuda --batch 64
   for precision in fp32 bf16; do
-    "$python" -m benchmarks steps --device cuda --precision "$precision" \
-      --channels 16 --layers 8 --batch 64 --repeats 10
+    "$python" -m benchmarks search_step --device cuda --precision "$precision" \
+      --batches 16 64 --repeats 10 --out "$out/search_step_$precision.json"
   done
   "$python" search.py device=cuda "run_dir=$out/search" resume=auto
   "$python" train.py device=cuda "genotype=$out/search" "run_dir=$out/train" resume=auto

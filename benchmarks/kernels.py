@@ -1,0 +1,56 @@
+"""Time of depthwise convolutions' derivatives: the library's against the rewritten ones."""
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.measure import interleaved
+from darts_gdas.nets.depthwise import depthwise_conv2d
+from darts_gdas.runtime.compute import Compute, Device, Precision
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--channels", type=int, default=16)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=[d.name for d in Device], default="auto")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    compute = Compute.select(Device[arguments.device], Precision.fp32, True, arguments.threads)
+    channels, size = arguments.channels, arguments.size
+    print(f"{compute.describe()}, torch {torch.__version__};", end=" ")
+    print(f"images [{arguments.batch}, {channels}, {size}, {size}], forward and backward pass\n")
+    print(
+        "| kernel | stride | dilation | library, contiguous, ms | library, channels_last, ms |",
+        end="",
+    )
+    print(" rewritten, ms | channels_last / rewritten |\n|---|---|---|---|---|---|---|")
+    for stride in (1, 2):
+        for kernel, dilation in ((3, 1), (5, 1), (3, 2), (5, 2)):
+            x = torch.randn(arguments.batch, channels, size, size, device=compute.device)
+            weight = torch.randn(channels, 1, kernel, kernel, device=compute.device)
+            last = x.contiguous(memory_format=torch.channels_last)
+            leaves = [t.requires_grad_() for t in (x, last, weight)]
+            geometry = {"stride": stride, "dilation": dilation}
+            padding = dilation * (kernel // 2)
+
+            def library(x=x, weight=weight, geometry=geometry, padding=padding):
+                y = F.conv2d(x, weight, padding=padding, groups=channels, **geometry)
+                return torch.autograd.grad(y, (x, weight), torch.ones_like(y))
+
+            def rewritten(x=last, weight=weight, geometry=geometry):
+                y = depthwise_conv2d(x, weight, **geometry)
+                return torch.autograd.grad(y, (x, weight), torch.ones_like(y))
+
+            calls = {"first": library, "last": lambda f=library, x=last: f(x), "ours": rewritten}
+            times = interleaved(calls, repeats=arguments.repeats, device=compute.device)
+            first, before, ours = (1e3 * times[name] for name in calls)
+            print(
+                f"| {kernel}x{kernel} | {stride} | {dilation} | {first:.2f} | {before:.2f} "
+                f"| {ours:.2f} | {before / ours:.2f} |"
+            )
+            del leaves

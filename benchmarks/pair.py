@@ -1,0 +1,149 @@
+"""A search task beside its plain counterpart, on random images of CIFAR's size."""
+
+import itertools
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.measure import interleaved
+from benchmarks.reference import PlainSuperNet
+from darts_gdas.nets import Layout
+from darts_gdas.runtime.augment import Augment, Normalize
+from darts_gdas.runtime.compute import Compute, Precision
+from darts_gdas.runtime.data import BatchStream
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.search import (
+    ArgMax,
+    FirstOrder,
+    GumbelHard,
+    Hypergradient,
+    Relaxation,
+    Softmax,
+    Unrolled,
+    UnrolledExact,
+)
+from darts_gdas.space import SearchSpace
+from darts_gdas.tasks.method import Method, Order, SearchData
+from darts_gdas.tasks.search import SearchTask
+
+SPACE = SearchSpace.named("darts")
+NETWORKS: dict[str, tuple[Relaxation, int]] = {  # name: (relaxation, channels)
+    "darts": (Softmax(), 16),
+    "gdas": (GumbelHard(), 16),
+    "pc-darts-sized": (Softmax(), 4),  # a quarter of the channels runs; without the bypass
+}
+
+
+class Pair:
+    """A search task and its plain counterpart, with the same weights, alphas, noise and batch."""
+
+    def __init__(
+        self, relaxation: Relaxation, channels: int, layers: int, batch: int, compute: Compute
+    ) -> None:
+        torch.manual_seed(0)
+        self.compute = compute
+        self.relaxation = relaxation
+        layout = Layout(channels, layers, 10)
+        self.task = search_task(relaxation, FirstOrder(), layout, batch, 4 * batch, compute)
+        self.task.supernet.train()
+        plain = PlainSuperNet(SPACE, layout).take_weights(self.task.supernet)
+        self.plain = plain.to(compute.device)
+        self.optimizer = SGD().build(self.plain.parameters())
+        self.alphas = {k: v.detach().clone() for k, v in self.task.arch.logits.items()}
+        self.arch_optimizer = Adam().build(self.task.arch.parameters())
+        self.batches = self.task.data.weights.batch(0), self.task.data.arch.batch(0)
+        self.noise = torch.Generator().manual_seed(1)
+
+    def times(self, repeats: int, *, second_order: bool) -> dict[str, tuple[float | None, float]]:
+        """Median seconds (plain, fused) of each step."""
+        sparse = isinstance(self.relaxation, GumbelHard)
+        noise, own = self.noise, self.task.noise
+        calls: dict[str, Callable[[], object]] = {
+            "plain W": seeded(noise, lambda: self.plain_step(self.batches[0], weights=True)),
+            "fused W": seeded(own, lambda: self.task.weight_step(*self.batches, 0.5)),
+            "plain A": seeded(noise, lambda: self.plain_step(self.batches[1], weights=False)),
+            "fused A": seeded(own, lambda: self.task.arch_step(*self.batches, 0.5)),
+        }
+        # Sampled paths differ in cost: more of them, the same for both.
+        found = interleaved(
+            calls, repeats=4 * repeats if sparse else repeats, device=self.compute.device
+        )
+        steps: dict[str, tuple[float | None, float]] = {
+            "W": (found["plain W"], found["fused W"]),
+            "A, first order": (found["plain A"], found["fused A"]),
+            "W + A": (found["plain W"] + found["plain A"], found["fused W"] + found["fused A"]),
+        }
+        if second_order and not sparse and self.compute.precision is Precision.fp32:
+            for name, hypergradient in (
+                ("A, unrolled (finite differences)", Unrolled()),
+                ("A, unrolled (exact)", UnrolledExact()),
+            ):
+                steps[name] = (None, self._second_order(hypergradient))
+        return steps
+
+    def _second_order(self, hypergradient: Hypergradient) -> float:
+        layout, batch = self.task.supernet.layout, len(self.batches[0][1])
+        task = search_task(self.relaxation, hypergradient, layout, batch, 4 * batch, self.compute)
+        task.supernet.train()
+        call = {"step": lambda: task.arch_step(*self.batches, 0.5)}
+        return interleaved(call, repeats=1, device=self.compute.device)["step"]
+
+    def plain_step(self, batch: tuple[Tensor, Tensor], *, weights: bool) -> None:
+        """As usually written: one backward pass through everything, then one optimiser."""
+        images, labels = batch
+        sparse = isinstance(self.relaxation, GumbelHard)
+        mixture = self.relaxation(self.task.arch, progress=0.5, rng=self.noise)
+        self.plain.zero_grad()
+        self.task.arch.zero_grad()
+        with self.compute.autocast():
+            ops = {kind: cell.ops for kind, cell in mixture.items()}
+            logits = self.plain(images.contiguous(), ops, sparse)
+        F.cross_entropy(logits.float(), labels).backward()
+        if weights:
+            SGD().step(self.optimizer)
+        else:
+            self.arch_optimizer.step()
+
+
+def search_task(
+    relaxation: Relaxation,
+    hypergradient: Hypergradient,
+    layout: Layout,
+    batch: int,
+    num_images: int,
+    compute: Compute,
+) -> SearchTask:
+    """A search on random images of CIFAR's size."""
+    pixels = torch.randint(0, 256, (num_images, 3, 32, 32), dtype=torch.uint8)
+    images = ImageSet(pixels, torch.arange(num_images) % 10, tuple("0123456789"))
+    images = images.to(compute.device)
+    normalize = Normalize(torch.full((3,), 0.5), torch.full((3,), 0.25))
+    weights, arch = (
+        BatchStream(
+            images,
+            batch_size=batch,
+            augment=Augment(4, True),
+            normalize=normalize,
+            seed=0,
+            name=name,
+            channels_last=True,
+        )
+        for name in ("weights", "arch")
+    )
+    method = Method(relaxation, hypergradient, ArgMax(), SGD(), Adam(), Order.arch_first)
+    data = SearchData(weights, arch, images, normalize)
+    return SearchTask(SPACE, layout, method, data, num_epochs=1, compute=compute, seed=0)
+
+
+def seeded(generator: torch.Generator, call: Callable[[], object]) -> Callable[[], object]:
+    """The n-th call draws the n-th noise, whoever else has drawn from the generator."""
+    seeds = itertools.count()
+
+    def run() -> object:
+        generator.manual_seed(next(seeds))
+        return call()
+
+    return run
