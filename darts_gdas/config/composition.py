@@ -24,6 +24,7 @@ EXEMPT = (
     "device",
     "threads",
     "genotype",
+    "checkpoint_cells",
     "dataset.root",
     "dataset.download",
 )

@@ -145,6 +145,7 @@ class SearchConfig(RunConfig):
     Attributes:
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.
+        checkpoint_cells: Compute each cell again in the backward pass: less memory, more time.
     """
 
     space: SpaceConfig = field(default_factory=SpaceConfig)
@@ -155,9 +156,15 @@ class SearchConfig(RunConfig):
     arch_optimizer: Adam = field(default_factory=Adam)
     order: Order = Order.arch_first
     weights_fraction: float = 0.5
+    checkpoint_cells: bool = False
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
+        if not self.channels_last:
+            raise ValueError(
+                "channels_last=false has no effect on a search: the supernet computes in "
+                "channels_last alone; leave it out (retraining has the choice)"
+            )
         if isinstance(self.hypergradient, Unrolled) and self.precision is not Precision.fp32:
             raise ValueError(
                 f"hypergradient=unrolled needs precision=fp32, got {self.precision.name}: its "
@@ -183,6 +190,7 @@ class SearchConfig(RunConfig):
             num_epochs=self.epochs,
             compute=compute,
             seed=self.seed,
+            checkpoint_cells=self.checkpoint_cells,
         )
 
     def method(self) -> Method:

@@ -12,7 +12,8 @@ gradients up to three columns wide. Exact rewrites stay inside (`python -m bench
 - weight gradient at dilation d: an undilated one on the d x d interleaved grids of pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -59,9 +60,10 @@ def depthwise_convs(
     if autocasts(x.device):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weights = x.to(dtype), [weight.to(dtype) for weight in weights]
+    geometry = Geometry(tuple(x.shape[2:]), tuple(weights[0].shape[2:]), stride, dilation)
     if torch.compiler.is_compiling():  # the compiler cannot trace forward-mode derivatives
-        return list(_Convolutions.forward((stride, dilation), x, *weights))
-    return list(_run(_Convolutions, (stride, dilation), x, *weights))
+        return list(_Convolutions.forward(geometry, x, *weights))
+    return list(_run(_Convolutions, geometry, x, *weights))
 
 
 class Depthwise(nn.Conv2d):
@@ -77,6 +79,21 @@ class Depthwise(nn.Conv2d):
         return depthwise_conv2d(input, self.weight, stride=stride, dilation=dilation)
 
 
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Height and width of the images and of the kernels, and how these move over those."""
+
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: int
+    dilation: int
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """What keeps the size at stride 1."""
+        return self.dilation * (self.kernel[0] // 2), self.dilation * (self.kernel[1] // 2)
+
+
 def _run(operation: type[torch.autograd.Function], *inputs: Any) -> Any:
     """The operation; without what makes it differentiable where nobody asks for that."""
     return operation.apply(*inputs) if torch.is_grad_enabled() else operation.forward(*inputs)
@@ -88,15 +105,13 @@ class _Convolutions(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(geometry: tuple[int, int], x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        stride, dilation = geometry
-        padding = _padding(weights[0].shape, dilation)
+    def forward(geometry: Geometry, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
         return tuple(F.conv2d(x, w, None, stride, padding, dilation, len(w)) for w in weights)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
         ctx.geometry, x, *weights = inputs
-        ctx.sizes = x.shape[2:], weights[0].shape[2:]
         _, needs_x, *needs_weights = ctx.needs_input_grad
         ctx.save_for_backward(
             x if any(needs_weights) else None, *(weights if needs_x else [None] * len(weights))
@@ -106,16 +121,11 @@ class _Convolutions(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        size, kernel = ctx.sizes
         dx, dweights = None, [None] * len(weights)
         if weights[0] is not None:
-            geometry = (size, *ctx.geometry)
-            if torch.is_grad_enabled():
-                dx = _InputGradient.apply(geometry, *gradients, *weights)
-            else:
-                dx = _input_gradient(geometry, gradients, weights, Tensor.add_)
+            dx = _run(_InputGradient, ctx.geometry, *gradients, *weights)
         if x is not None:
-            dweights = _run(_WeightGradients, (kernel, *ctx.geometry), x, *gradients)
+            dweights = _run(_WeightGradients, ctx.geometry, x, *gradients)
         return None, dx, *dweights
 
     @staticmethod
@@ -130,8 +140,16 @@ class _InputGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(geometry: tuple[Sequence[int], int, int], *tensors: Tensor) -> Tensor:
-        return _input_gradient(geometry, *_halves(tensors), torch.add)
+    def forward(geometry: Geometry, *tensors: Tensor) -> Tensor:
+        stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
+        library: Any = conv2d_input  # its annotations do not know of two paddings
+        parts = (
+            F.conv2d(g, w.flip(2, 3), None, 1, padding, dilation, len(w))
+            if stride == 1 and g.device.type == "cpu"
+            else library((*g.shape[:2], *geometry.size), w, g, stride, padding, dilation, len(w))
+            for g, w in zip(*_halves(tensors), strict=True)
+        )
+        return reduce(torch.add, parts)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -143,10 +161,8 @@ class _InputGradient(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (doubled,) = grad_outputs
         gradients, weights = _halves(ctx.saved_tensors)
-        _, *geometry = ctx.geometry
-        kernel = weights[0].shape[2:]
-        dgradients = _run(_Convolutions, tuple(geometry), doubled, *weights)
-        dweights = _run(_WeightGradients, (kernel, *geometry), doubled, *gradients)
+        dgradients = _run(_Convolutions, ctx.geometry, doubled, *weights)
+        dweights = _run(_WeightGradients, ctx.geometry, doubled, *gradients)
         return None, *dgradients, *dweights
 
     @staticmethod
@@ -162,20 +178,18 @@ class _WeightGradients(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        geometry: tuple[Sequence[int], int, int], x: Tensor, *gradients: Tensor
-    ) -> tuple[Tensor, ...]:
-        kernel, stride, dilation = geometry
+    def forward(geometry: Geometry, x: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        kernel, stride, dilation = geometry.kernel, geometry.stride, geometry.dilation
         slow = dilation > 1 and stride > 1
         if x.device.type != "cpu" or slow or x.shape[3] < dilation * kernel[1]:
-            padding = _padding(kernel, dilation)
+            padding = geometry.padding
             return tuple(
                 _library_gradient(x, g, kernel, stride, padding, dilation) for g in gradients
             )
         if dilation > 1:
             x = _interleaved(x, dilation)
             gradients = tuple(_interleaved(g, dilation) for g in gradients)
-        top, left = _padding(kernel, 1)
+        top, left = kernel[0] // 2, kernel[1] // 2
         if kernel[1] <= _FAST_WIDTH:
             return tuple(_library_gradient(x, g, kernel, stride, (top, left)) for g in gradients)
         rows = top if x.shape[2] < kernel[0] else 0  # a kernel taller than its image is slow, too
@@ -198,9 +212,8 @@ class _WeightGradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *doubled: Tensor) -> tuple[Tensor | None, ...]:
         x, *gradients = ctx.saved_tensors
-        _, *geometry = ctx.geometry
-        dx = _run(_InputGradient, (x.shape[2:], *geometry), *gradients, *doubled)
-        dgradients = _run(_Convolutions, tuple(geometry), x, *doubled)
+        dx = _run(_InputGradient, ctx.geometry, *gradients, *doubled)
+        dgradients = _run(_Convolutions, ctx.geometry, x, *doubled)
         return None, dx, *dgradients
 
     @staticmethod
@@ -209,27 +222,9 @@ class _WeightGradients(torch.autograd.Function):
         return _product_rule(_WeightGradients, ctx.geometry, ctx.saved_tensors, tangents, 1)
 
 
-def _input_gradient(
-    geometry: tuple[Sequence[int], int, int],
-    gradients: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    add: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:
-    size, stride, dilation = geometry
-    padding = _padding(weights[0].shape, dilation)
-    library: Any = conv2d_input  # its annotations do not know of two paddings
-    parts = (
-        F.conv2d(g, w.flip(2, 3), None, 1, padding, dilation, len(w))
-        if stride == 1 and g.device.type == "cpu"
-        else library((*g.shape[:2], *size), w, g, stride, padding, dilation, len(w))
-        for g, w in zip(gradients, weights, strict=True)
-    )
-    return reduce(add, parts)
-
-
 def _product_rule(
     operation: type[torch.autograd.Function],
-    geometry: tuple,
+    geometry: Geometry,
     tensors: Sequence[Tensor],
     tangents: Sequence[Tensor | None],
     split: int,
@@ -264,12 +259,6 @@ def _resized(x: Tensor, left: int, right: int, rows: int) -> Tensor:
 def _zeros(x: Tensor, width: int) -> Tensor:
     batch, channels, height, _ = x.shape
     return x.new_zeros(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _padding(weight_shape: Sequence[int], dilation: int) -> tuple[int, int]:
-    """What keeps the size at stride 1."""
-    height, width = weight_shape[-2:]
-    return dilation * (height // 2), dilation * (width // 2)
 
 
 def _library_gradient(

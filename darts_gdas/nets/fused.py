@@ -224,7 +224,7 @@ def _mix(
     """Pointwise convolution and norm of blocks [terms][edges], weighted and summed over terms."""
     shape = len(blocks), len(blocks[0])
     flat = [block for term in blocks for block in term]
-    pointwise = torch.stack([block.pointwise.weight[:, :, 0, 0] for block in flat])
+    pointwise = torch.stack([block.pointwise.weight.flatten(1) for block in flat])
     norms, running = [block.norm for block in flat], None
     if not uses_batch_statistics(norms[0]):
         means, variances = (

@@ -108,16 +108,21 @@ class _NormalizedSum(torch.autograd.Function):
             del tensors[len(tensors) - (len(scale) - len(pointwise)) :]
         ctx.save_for_backward(pointwise, scale, *output[:3], *tensors)
         ctx.mark_non_differentiable(*output[:3])
+        ctx.set_materialize_grads(False)
+        ctx.shapes = [y.shape for y in output[3:]]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         pointwise, scale, means, products, variance, *tensors = ctx.saved_tensors
         terms, num_features = len(pointwise), len(scale) - len(pointwise)
         num_inputs = ctx.num_tensors - num_features
         inputs, features = _nested(tensors[:num_inputs], terms), tensors[num_inputs:]
         if torch.is_grad_enabled():  # to be differentiated again: as functions of the inputs
             means, products, variance = _statistics(inputs, pointwise)
-        parts = [channels_last(g) for g in gradients[3:]]
+        parts = [
+            channels_last(inputs[0][0].new_zeros(shape) if g is None else g)
+            for g, shape in zip(gradients[3:], ctx.shapes, strict=True)
+        ]
         inverse = (variance + ctx.eps).rsqrt()
         weight = scale[:terms, :, None] * inverse
         total, outer = _correlations(parts, inputs, pointwise)

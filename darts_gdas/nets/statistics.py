@@ -7,6 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+# One call for many tensors; PyTorch's own optimisers are built on these.
+_lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+_add = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
+
 BatchNorm = nn.modules.batchnorm._BatchNorm  # the base of all of them, synchronised ones too
 
 
@@ -82,25 +86,30 @@ class StatisticsUpdate:
 
         Norms that do not track statistics at this moment are left alone.
         """
-        if norms[0].training and norms[0].track_running_stats:
-            self._norms += norms
-            self._means += means.unbind()
-            self._variances += variances.unbind()
+        for norm, mean, variance in zip(norms, means.unbind(), variances.unbind(), strict=True):
+            if norm.training and norm.track_running_stats:
+                self._norms.append(norm)
+                self._means.append(mean)
+                self._variances.append(variance)
 
     def apply(self) -> None:
         """Move every noted norm by its momentum."""
-        if not self._norms:
-            return
-        momentum = self._norms[0].momentum
-        assert momentum is not None  # a cumulative average is nothing that candidates use
-        means, variances, counts = [], [], []
-        for norm in self._norms:
-            assert norm.running_mean is not None and norm.running_var is not None
-            assert norm.num_batches_tracked is not None
-            means.append(norm.running_mean)
-            variances.append(norm.running_var)
-            counts.append(norm.num_batches_tracked)
-        with torch.no_grad():
-            torch._foreach_lerp_(means, self._means, momentum)  # pyright: ignore[reportPrivateImportUsage]
-            torch._foreach_lerp_(variances, self._variances, momentum)  # pyright: ignore[reportPrivateImportUsage]
-            torch._foreach_add_(counts, 1)  # pyright: ignore[reportPrivateImportUsage]
+        groups: dict[float, list[int]] = {}
+        for i, norm in enumerate(self._norms):
+            assert norm.momentum is not None  # a cumulative average is nothing candidates use
+            groups.setdefault(norm.momentum, []).append(i)
+        for momentum, chosen in groups.items():
+            means, variances, counts = [], [], []
+            for norm in (self._norms[i] for i in chosen):
+                assert norm.running_mean is not None and norm.running_var is not None
+                assert norm.num_batches_tracked is not None
+                means.append(norm.running_mean)
+                variances.append(norm.running_var)
+                counts.append(norm.num_batches_tracked)
+            new_means, new_variances = (
+                [values[i] for i in chosen] for values in (self._means, self._variances)
+            )
+            with torch.no_grad():
+                _lerp(means, new_means, momentum)
+                _lerp(variances, new_variances, momentum)
+                _add(counts, 1)

@@ -100,13 +100,14 @@ class SGD:
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
+            foreach=True,  # the same arithmetic in one call for all weights
         )
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip and step. A weight without a gradient (it did not run) stands still."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if self.clip > 0:
-            nn.utils.clip_grad_norm_(parameters, self.clip)
+            nn.utils.clip_grad_norm_(parameters, self.clip, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -81,6 +81,7 @@ class SearchTask:
         num_epochs: Epochs over the weights' half.
         compute: Device, precision, layout in memory.
         seed: Of the alphas and the noise; torch's global seed makes the weights.
+        checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
     """
 
     selection_metric = "validation/accuracy"
@@ -95,13 +96,14 @@ class SearchTask:
         num_epochs: int,
         compute: Compute,
         seed: int,
+        checkpoint_cells: bool = False,
     ) -> None:
         self.method = method
         self.data = data
         self.compute = compute
         self.num_epochs = num_epochs
         self.steps_per_epoch = data.weights.batches_per_epoch
-        self.supernet = compute.place(SuperNet(space, layout))
+        self.supernet = compute.place(SuperNet(space, layout, checkpoint_cells=checkpoint_cells))
         initial = torch.Generator().manual_seed(derive_seed(seed, "alphas"))
         self.arch = ArchParameters(space, generator=initial).to(compute.device)
         self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))

@@ -93,6 +93,7 @@ SEARCH_CASES = [
     (["method=" + "x" * 5000], "File name too long"),
     (["seed=-1"], "seed must lie in 0..2^63 - 1, got -1"),
     (["method=darts_2nd", "precision=bf16"], "hypergradient=unrolled needs precision=fp32"),
+    (["channels_last=false"], "channels_last=false has no effect on a search"),
     (["weights_fraction=1.0"], "weights_fraction must lie between 0 and 1, got 1.0"),
     (["optimizer.lr=-1"], "optimizer.lr must be positive, got -1.0"),
     (["dataset=image_folder"], "dataset.root"),

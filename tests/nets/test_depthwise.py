@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import grad, jvp, vmap
+from torch.func import grad, hessian, jvp, vmap
 from torch.testing import assert_close
 
 from darts_gdas.nets.depthwise import Depthwise, depthwise_conv2d, depthwise_convs
@@ -28,7 +28,7 @@ def tensors(
 
 
 def library(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    padding = dilation * (weight.shape[-1] // 2)
+    padding = [dilation * (side // 2) for side in weight.shape[2:]]
     return F.conv2d(x, weight, None, stride, padding, dilation, groups=len(weight))
 
 
@@ -66,6 +66,23 @@ def test_equals_the_library_at_any_size(
 ):
     kernel, stride, dilation = geometry
     assert_equals_library(*tensors(size, kernel, channels, batch), stride, dilation)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sides=st.tuples(st.sampled_from([1, 3, 5, 7]), st.sampled_from([1, 3, 5, 7])),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 3),
+)
+@example(sides=(3, 7), size=(2, 9), stride=1, dilation=1)  # taller, but not wider, than the image
+@example(sides=(7, 5), size=(2, 9), stride=1, dilation=1)
+def test_kernels_need_not_be_square(
+    sides: tuple[int, int], size: tuple[int, int], stride: int, dilation: int
+):
+    x, square = tensors(size, 7)
+    weight = square[:, :, : sides[0], : sides[1]].detach().requires_grad_()
+    assert_equals_library(x, weight, stride, dilation)
 
 
 @torch_func
@@ -147,6 +164,18 @@ def test_per_sample_gradients_by_vmap_equal_a_loop():
 
 
 @torch_func
+def test_an_ensemble_of_kernels_by_vmap_equals_a_loop():
+    x, weight = tensors((6, 6), 5)
+    weights = torch.stack([weight, 2 * weight]).detach().requires_grad_()
+    together = vmap(depthwise_conv2d, (None, 0))(x, weights)
+    expected = torch.stack([library(x, w, 1, 1) for w in weights])
+    assert_close(together, expected, **EXACT)
+    found = [torch.autograd.grad(y.pow(3).sum(), (x, weights)) for y in (together, expected)]
+    for actual, other in zip(*found, strict=True):
+        assert_close(actual, other, rtol=1e-10, atol=1e-7)  # cubes of sums of 25 products
+
+
+@torch_func
 def test_forward_mode_is_the_product_rule():
     x, weight = (t.detach() for t in tensors((6, 6), 3))
     dx, dweight = torch.cos(x), torch.sin(weight)
@@ -157,6 +186,27 @@ def test_forward_mode_is_the_product_rule():
     assert_close(many[1], 2 * library(dx, weight, 1, 1), **EXACT)
 
 
+@torch_func
+def test_hessian_by_forward_over_reverse_equals_the_library():
+    x, weight = (t.detach() for t in tensors((4, 3), 3, channels=1, batch=1))
+    found = hessian(lambda w: depthwise_conv2d(x, w).pow(3).sum())(weight)
+    expected = hessian(lambda w: library(x, w, 1, 1).pow(3).sum())(weight)
+    assert_close(found, expected, rtol=1e-10, atol=1e-9)
+
+
+@torch_func
+def test_batched_gradients_of_one_of_several_convolutions():
+    """The others' gradients are zeros without a batch dimension: no sum may go in place."""
+    x, weight = tensors((5, 4), 3)
+    y = depthwise_convs(x, [weight.detach(), weight])[1]
+    upstream = torch.stack([torch.ones_like(y), y.detach()])
+    found = torch.autograd.grad(y, (x, weight), upstream, is_grads_batched=True)
+    other = library(x, weight, 1, 1)
+    expected = torch.autograd.grad(other, (x, weight), upstream, is_grads_batched=True)
+    for actual, right in zip(found, expected, strict=True):
+        assert_close(actual, right, **EXACT)
+
+
 def test_the_module_is_a_conv2d_in_state_and_geometry():
     module = Depthwise(4, 5, stride=2, dilation=2)
     conv = nn.Conv2d(4, 4, 5, 2, padding=4, dilation=2, groups=4, bias=False)
@@ -164,6 +214,7 @@ def test_the_module_is_a_conv2d_in_state_and_geometry():
     x = torch.randn(2, 4, 9, 9)
     assert_close(module(x), conv(x))
     assert module.extra_repr() == conv.extra_repr()
+    assert list(module.state_dict()) == list(conv.state_dict()) == ["weight"]
 
 
 def test_without_a_gradient_asked_for_nothing_is_recorded():
@@ -183,6 +234,7 @@ def test_bfloat16_under_autocast_is_the_library_there():
     assert weight.grad is not None and weight.grad.dtype == torch.float32
 
 
-def test_even_kernels_have_no_middle():
+@pytest.mark.parametrize("sides", [(2, 2), (2, 3), (3, 2)], ids=str)
+def test_even_kernels_have_no_middle(sides: tuple[int, int]):
     with pytest.raises(AssertionError, match="odd sides"):
-        depthwise_conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2))
+        depthwise_conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, *sides))

@@ -11,11 +11,11 @@ from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.pointwise import Moments, normalized_sum
 
 EPS = 1e-5
-TERMS, EDGES, FEATURES, OUT, IN = 3, 2, 2, 4, 5
+TERMS, EDGES, FEATURES, OUT, IN = 3, 4, 2, 4, 5
 EXACT = {"rtol": 1e-10, "atol": 1e-11}  # sums over 24 pixels of numbers of order one
 
 
-def arguments(offset: float = 0.0) -> list[Tensor]:
+def arguments(offset: float = 0.0, *, images: tuple[int, int, int] = (2, 3, 4)) -> list[Tensor]:
     """Pointwise matrices, scales, inputs [terms], features, all with gradients."""
     source = torch.Generator().manual_seed(0)
 
@@ -23,8 +23,9 @@ def arguments(offset: float = 0.0) -> list[Tensor]:
         return torch.randn(*shape, dtype=torch.float64, generator=source)
 
     values = [draw(TERMS, EDGES, OUT, IN), draw(TERMS + FEATURES, EDGES)]
-    values += [channels_last(draw(2, EDGES * IN, 3, 4)) + offset for _ in range(TERMS)]
-    values += [draw(2, OUT, 3, 4) for _ in range(FEATURES)]
+    batch, *size = images
+    values += [channels_last(draw(batch, EDGES * IN, *size)) + offset for _ in range(TERMS)]
+    values += [draw(batch, OUT, *size) for _ in range(FEATURES)]
     return [value.requires_grad_() for value in values]
 
 
@@ -32,19 +33,22 @@ def split(tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor
     return tensors[:TERMS], tensors[TERMS:]
 
 
-def one_part(pointwise: Tensor, scale: Tensor, *tensors: Tensor) -> Tensor:
-    inputs, features = split(tensors)
-    parts = [[z] for z in inputs]
-    (y,), _ = normalized_sum(parts, pointwise, scale, features=features, eps=EPS)
-    return y
+def function(cut: tuple[int, ...], running: Moments | None = None):
+    """The sums as one tensor, computed in parts of so many edges each."""
+
+    def sums(pointwise: Tensor, scale: Tensor, *tensors: Tensor) -> Tensor:
+        inputs, features = split(tensors)
+        parts = [z.split([edges * pointwise.shape[3] for edges in cut], dim=1) for z in inputs]
+        found, moments = normalized_sum(
+            parts, pointwise, scale, features=features, eps=EPS, running=running
+        )
+        assert len(found) == len(cut) and (moments is None) == (running is not None)
+        return torch.cat(found, dim=1)
+
+    return sums
 
 
-def one_part_per_edge(pointwise: Tensor, scale: Tensor, *tensors: Tensor) -> Tensor:
-    inputs, features = split(tensors)
-    parts = [z.chunk(EDGES, dim=1) for z in inputs]
-    sums, _ = normalized_sum(parts, pointwise, scale, features=features, eps=EPS)
-    assert len(sums) == EDGES
-    return torch.cat(sums, dim=1)
+one_part, one_part_per_edge = function((EDGES,)), function((1,) * EDGES)
 
 
 def definition(pointwise: Tensor, scale: Tensor, *tensors: Tensor) -> Tensor:
@@ -52,141 +56,176 @@ def definition(pointwise: Tensor, scale: Tensor, *tensors: Tensor) -> Tensor:
     inputs, features = split(tensors)
     edges = []
     for e in range(EDGES):
-        total = torch.zeros((), dtype=scale.dtype)
+        total = sum(scale[TERMS + j, e] * feature for j, feature in enumerate(features))
         for k, z in enumerate(inputs):
             pixels = z.chunk(EDGES, dim=1)[e].permute(0, 2, 3, 1).reshape(-1, IN)
             y = torch.stack([pointwise[k, e] @ pixel for pixel in pixels])
             centred = y - y.mean(0)
             normal = centred / (centred.square().mean(0) + EPS).sqrt()
             total = total + scale[k, e] * normal.reshape(2, 3, 4, OUT).permute(0, 3, 1, 2)
-        for j, feature in enumerate(features):
-            total = total + scale[TERMS + j, e] * feature
         edges.append(total)
     return torch.cat(edges, dim=1)
 
 
-BOTH = pytest.mark.parametrize("function", [one_part, one_part_per_edge])
+def library(*values: Tensor, running: Moments | None = None) -> Tensor:
+    """The same from `F.conv2d` and `F.batch_norm`, for images of any size."""
+    pointwise, scale = values[:2]
+    inputs, features = split(values[2:])
+    edges = []
+    for e in range(EDGES):
+        total = sum(scale[TERMS + j, e] * feature for j, feature in enumerate(features))
+        for k, z in enumerate(inputs):
+            y = F.conv2d(z.chunk(EDGES, dim=1)[e], pointwise[k, e][:, :, None, None])
+            moments = (None, None) if running is None else (m[k, e] for m in running)
+            y = F.batch_norm(y, *moments, training=running is None, eps=EPS)
+            total = total + scale[k, e] * y
+        edges.append(total)
+    return torch.cat(edges, dim=1)
 
 
-@BOTH
-def test_equals_the_definition_with_all_gradients(function):
-    values = arguments()
-    y, expected = function(*values), definition(*values)
+def gradients(y: Tensor, values: list[Tensor]) -> list[Tensor]:
+    """Of a weighted sum, whose weights have no symmetry."""
+    upstream = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    wanted = [value for value in values if value.requires_grad]
+    return list(torch.autograd.grad(y, wanted, upstream.to(y.dtype)))
+
+
+def assert_same(y: Tensor, expected: Tensor, values: list[Tensor]) -> None:
     assert_close(y, expected, **EXACT)
-    upstream = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1))
-    found = torch.autograd.grad(y, values, upstream)
-    for actual, other in zip(found, torch.autograd.grad(expected, values, upstream), strict=True):
+    for actual, other in zip(gradients(y, values), gradients(expected, values), strict=True):
         assert_close(actual, other, **EXACT)
 
 
-@BOTH
-def test_derivatives_of_first_and_second_order(function):
-    values = arguments()
-    assert gradcheck(function, values)
-    assert gradgradcheck(function, values)
+CUTS = pytest.mark.parametrize("cut", [(4,), (2, 2), (1, 1, 1, 1)], ids=str)
 
 
-@BOTH
-def test_inputs_may_lie_in_memory_as_they_like(function):
+@CUTS
+@pytest.mark.parametrize("oracle", [definition, library])
+def test_equals_the_definition_with_all_gradients(oracle, cut: tuple[int, ...]):
     values = arguments()
-    loose = [values[0], values[1], *(v.detach().contiguous() for v in values[2:])]
-    assert_close(function(*loose), function(*values), **EXACT)
+    assert_same(function(cut)(*values), oracle(*values), values)
+
+
+@CUTS
+def test_derivatives_of_first_and_second_order(cut: tuple[int, ...]):
+    values = arguments(images=(1, 2, 2))
+    narrow = [values[0][:, :, :2, :2], values[1], *(z[:, : 2 * EDGES] for z in values[2:5])]
+    narrow = [v.detach().requires_grad_() for v in (*narrow, *(f[:, :2] for f in values[5:]))]
+    assert gradcheck(function(cut), narrow)
+    assert gradgradcheck(function(cut), narrow)
+
+
+@pytest.mark.parametrize("learns", range(2 + TERMS + FEATURES))
+def test_a_gradient_does_not_depend_on_which_others_are_asked_for(learns: int):
+    values = arguments()
+    alone = [value.detach().requires_grad_(i == learns) for i, value in enumerate(values)]
+    (found,) = gradients(one_part_per_edge(*alone), alone)
+    assert_close(found, gradients(library(*values), values)[learns], **EXACT)
+
+
+@CUTS
+def test_inputs_may_lie_in_memory_as_they_like(cut: tuple[int, ...]):
+    values = arguments()
+    values = values[:2] + [v.detach().mT.contiguous().mT.requires_grad_() for v in values[2:]]
+    assert_same(function(cut)(*values), definition(*values), values)
 
 
 def test_no_features_is_a_sum_without_them():
-    pointwise, scale, *tensors = arguments()
-    inputs, features = split(tuple(tensors))
-    (y,), _ = normalized_sum([[z] for z in inputs], pointwise, scale[:TERMS], eps=EPS)
-    zero = torch.cat([scale[:TERMS], torch.zeros_like(scale[TERMS:])])
-    assert_close(y, definition(pointwise, zero, *inputs, *features), **EXACT)
+    pointwise, scale, *inputs = arguments()[: 2 + TERMS]
+    values = [pointwise, scale[:TERMS].detach().requires_grad_(), *inputs]
+    assert_same(one_part(*values), definition(*values), values)
 
 
 def test_returns_mean_and_biased_variance_of_each_product():
-    pointwise, scale, *tensors = arguments(offset=0.7)
-    inputs, features = split(tuple(tensors))
-    parts = [z.chunk(EDGES, dim=1) for z in inputs]
-    _, moments = normalized_sum(parts, pointwise, scale, features=features, eps=EPS)
-    assert moments is not None
-    for k in range(TERMS):
-        for e in range(EDGES):
-            y = F.conv2d(parts[k][e], pointwise[k, e][:, :, None, None])
-            assert_close(moments.mean[k, e], y.mean((0, 2, 3)).detach(), **EXACT)
-            variance = y.var((0, 2, 3), correction=0)
-            assert_close(moments.variance[k, e], variance.detach(), **EXACT)
+    pointwise, scale, *inputs = arguments(offset=0.7)[: 2 + TERMS]
+    _, moments = normalized_sum([[z] for z in inputs], pointwise, scale[:TERMS], eps=EPS)
+    assert moments is not None and not any(m.requires_grad for m in moments)
+    for k, z in enumerate(inputs):
+        for e, part in enumerate(z.chunk(EDGES, dim=1)):
+            y = F.conv2d(part, pointwise[k, e][:, :, None, None]).detach()
+            assert_close(moments.mean[k, e], y.mean((0, 2, 3)), **EXACT)
+            assert_close(moments.variance[k, e], y.var((0, 2, 3), correction=0), **EXACT)
 
 
-def test_running_statistics_make_it_evaluation():
-    pointwise, scale, *tensors = arguments()
-    inputs, features = split(tuple(tensors))
+@CUTS
+def test_running_statistics_make_it_evaluation(cut: tuple[int, ...]):
+    values = arguments()
     mean = torch.linspace(-1, 1, TERMS * EDGES * OUT).double().view(TERMS, EDGES, OUT)
     running = Moments(mean, mean.square() + 0.1)
-    parts = [z.chunk(EDGES, dim=1) for z in inputs]
-    sums, moments = normalized_sum(
-        parts, pointwise, scale, features=features, eps=EPS, running=running
-    )
-    assert moments is None
-    expected = []
-    for e in range(EDGES):
-        total = sum(scale[TERMS + j, e] * f for j, f in enumerate(features))
-        for k in range(TERMS):
-            y = F.conv2d(parts[k][e], pointwise[k, e][:, :, None, None])
-            y = F.batch_norm(y, running.mean[k, e], running.variance[k, e], eps=EPS)
-            total = total + scale[k, e] * y
-        expected.append(total)
-    values = [pointwise, scale, *tensors]
-    for y, other in zip(sums, expected, strict=True):
-        assert_close(y, other, **EXACT)
-    found = [
-        torch.autograd.grad(sum(y.pow(3).sum() for y in ys), values)  # type: ignore[union-attr]
-        for ys in (sums, expected)
-    ]
-    for actual, other in zip(*found, strict=True):
-        assert_close(actual, other, rtol=1e-9, atol=1e-9)
+    y = function(cut, running)(*values)
+    assert_same(y, library(*values, running=running), values)
+    with torch.no_grad():
+        assert_close(function(cut, running)(*values), y, **EXACT)
 
 
-def test_a_constant_added_to_the_inputs_changes_nothing():
-    values = arguments()
-    shifted = [*values[:2], *(z + 3.0 for z in values[2 : 2 + TERMS]), *values[2 + TERMS :]]
-    assert_close(one_part(*shifted), one_part(*values), rtol=1e-9, atol=1e-9)
-
-
-def test_a_channel_without_variance_is_batch_norms_zero():
-    """Its variance is rounding, so eps decides; nothing is divided by zero."""
+def test_shifts_of_channels_change_nothing_and_scales_act_linearly():
     pointwise, scale, *tensors = arguments()
-    still = [torch.full_like(z, 2.0).requires_grad_() for z in tensors[:TERMS]]
-    y = one_part(pointwise, scale, *still, *tensors[TERMS:])
-    features = definition(pointwise, scale, *tensors) * 0
-    for j, f in enumerate(tensors[TERMS:]):
-        features = features + torch.cat([scale[TERMS + j, e] * f for e in range(EDGES)], dim=1)
-    assert_close(y, features, rtol=0.0, atol=1e-5)
-    assert all(g.isfinite().all() for g in torch.autograd.grad(y.sum(), still))
+    y, other = (one_part(pointwise, s, *tensors) for s in (scale, scale.flip(0)))
+    assert_close(one_part(pointwise, 3 * scale - scale.flip(0), *tensors), 3 * y - other, **EXACT)
+    shift = torch.linspace(-4.0, 4.0, EDGES * IN).double().view(1, -1, 1, 1)
+    moved = one_part(pointwise, scale, *(z + shift for z in tensors[:TERMS]), *tensors[TERMS:])
+    assert_close(moved, y, rtol=1e-9, atol=1e-9)  # the shift's square is subtracted again
+
+
+def test_a_scale_of_zero_removes_a_summand_but_not_the_gradient_of_its_scale():
+    values = arguments()
+    values[1] = values[1].detach().index_fill(0, torch.tensor([0, TERMS]), 0.0).requires_grad_()
+    assert_same(one_part(*values), library(*values), values)
+    pointwise, scale, *rest = gradients(one_part(*values), values)
+    assert not pointwise[0].any() and not rest[0].any() and not rest[TERMS].any()
+    assert scale[0].all() and scale[TERMS].all()
+
+
+@pytest.mark.parametrize("constant", [0.0, 2.0, 10.0])
+def test_a_channel_without_variance_equals_batch_norm(constant: float):
+    """Its variance is rounding, so eps decides; nothing is divided by zero."""
+    values = arguments()
+    with torch.no_grad():
+        values[0][0, 0, 0] = torch.eye(IN)[1].double()  # an output that is one input channel
+        values[2][:, 1] = constant
+    y, expected = one_part(*values), library(*values)
+    # The rounding of constant^2, 1e-14, beside eps = 1e-5; its gradients grow by 1 / sqrt(eps).
+    assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    for actual, other in zip(gradients(y, values), gradients(expected, values), strict=True):
+        assert_close(actual, other, rtol=1e-8, atol=1e-8)
+
+
+def test_an_output_that_nothing_depends_on_has_gradient_zero():
+    pointwise, scale, *tensors = values = arguments()
+    parts = [z.chunk(EDGES, dim=1) for z in tensors[:TERMS]]
+    sums, _ = normalized_sum(parts, pointwise, scale, features=tensors[TERMS:], eps=EPS)
+    assert_same(sums[1], library(*values).chunk(EDGES, dim=1)[1], values)
 
 
 @pytest.mark.parametrize("scale_learns", [True, False])
 def test_keeps_the_inputs_alone_and_features_only_for_their_weights(scale_learns: bool):
-    pointwise, scale, *tensors = arguments()
+    pointwise, scale, *tensors = arguments(images=(4, 8, 8))
+    smallest = tensors[-1].untyped_storage().nbytes()  # matrices and moments are smaller
     kept: set[int] = set()
 
     def pack(tensor: Tensor) -> Tensor:
-        if tensor.ndim == 4 and tensor.shape[0] == 2:  # images
-            kept.add(tensor.data_ptr())
+        if tensor.untyped_storage().nbytes() >= smallest:
+            kept.add(tensor.untyped_storage().data_ptr())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         one_part(pointwise, scale if scale_learns else scale.detach(), *tensors)
     expected = tensors if scale_learns else tensors[:TERMS]
-    assert kept == {t.data_ptr() for t in expected}
+    assert kept == {t.untyped_storage().data_ptr() for t in expected}
 
 
-def test_float32_keeps_its_digits_when_means_exceed_deviations():
+@pytest.mark.parametrize("images", [(2, 3, 4), (16, 16, 16)], ids=str)
+@pytest.mark.parametrize(("offset", "error"), [(0.0, 1e-5), (3.0, 1e-5), (10.0, 1e-4)])
+def test_float32_keeps_its_digits_when_means_exceed_deviations(
+    images: tuple[int, int, int], offset: float, error: float
+):
     """Variances are differences of larger numbers: ten times the mean costs two digits of seven."""
-    values = arguments(offset=10.0)
-    rough = [v.detach().float().requires_grad_() for v in values]
-    y, truth = one_part(*rough), definition(*values)
-    assert (y - truth).norm() < 1e-4 * truth.norm()
-    found = torch.autograd.grad(y.pow(3).sum(), rough)
-    for actual, other in zip(found, torch.autograd.grad(truth.pow(3).sum(), values), strict=True):
-        assert (actual - other).norm() < 1e-3 * other.norm()
+    rough = [v.detach().float().requires_grad_() for v in arguments(offset, images=images)]
+    values = [v.detach().double().requires_grad_() for v in rough]
+    y, truth = one_part(*rough), library(*values)
+    assert (y - truth).norm() < error * truth.norm()
+    for actual, other in zip(gradients(y, rough), gradients(truth, values), strict=True):
+        assert (actual - other).norm() < error * other.norm()
 
 
 def test_bfloat16_inputs_are_summed_in_float32():
@@ -198,8 +237,10 @@ def test_bfloat16_inputs_are_summed_in_float32():
     truth = definition(*values)
     assert y.dtype == torch.bfloat16
     assert (y - truth).norm() < 3e-2 * truth.norm()  # 8 bits of inputs and output
-    gradient, _ = torch.autograd.grad(y.float().pow(2).sum(), weights)
-    assert gradient.dtype == torch.float32 and gradient.isfinite().all()
+    expected = gradients(truth, values)[:2]
+    for actual, other in zip(gradients(y, weights), expected, strict=True):
+        assert actual.dtype == torch.float32
+        assert (actual - other).norm() < 3e-2 * other.norm()
 
 
 def test_one_value_per_channel_has_no_variance():

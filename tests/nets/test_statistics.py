@@ -39,6 +39,26 @@ def test_an_update_moves_norms_as_their_own_forward_pass_does(momentum: float):
             assert_close(dict(ours.named_buffers())[name], buffer, rtol=1e-12, atol=0.0)
 
 
+def test_each_norm_moves_by_its_own_momentum():
+    norms, update = [nn.BatchNorm2d(3, momentum=m).double() for m in (0.1, 0.5)], StatisticsUpdate()
+    for norm in norms:
+        update.add([norm], *moments(images()))
+    update.apply()
+    mean = images().mean((0, 2, 3))
+    for norm in norms:
+        assert_close(norm.running_mean, norm.momentum * mean, rtol=1e-12, atol=0.0)
+
+
+def test_of_norms_noted_together_those_that_do_not_track_are_left_alone():
+    tracking, frozen = nn.BatchNorm2d(3).double(), nn.BatchNorm2d(3).double().eval()
+    both = [value.expand(2, -1) for value in moments(images())]
+    for norms in ([tracking, frozen], [frozen, tracking]):
+        update = StatisticsUpdate()
+        update.add(norms, *both)
+        update.apply()
+    assert tracking.num_batches_tracked == 2 and frozen.num_batches_tracked == 0
+
+
 def test_nothing_moves_before_it_is_applied():
     norm, update = nn.BatchNorm2d(3).double(), StatisticsUpdate()
     before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
@@ -58,6 +78,33 @@ def test_norms_that_do_not_track_are_left_alone(frozen: str):
     update.add([norm], *moments(images()))
     update.apply()
     assert norm.num_batches_tracked == 0 and not norm.running_mean.any()
+
+
+def test_norms_without_statistics_have_nothing_to_move():
+    norm, update = nn.BatchNorm2d(3, track_running_stats=False), StatisticsUpdate()
+    update.add([norm], *moments(images()))
+    update.apply()
+    assert norm.running_mean is None
+
+
+def test_several_norms_are_noted_at_once():
+    norms, update = [nn.BatchNorm2d(3).double() for _ in range(2)], StatisticsUpdate()
+    both = [torch.cat(pair) for pair in zip(moments(images()), moments(images(1)), strict=True)]
+    update.add(norms, *both)
+    update.apply()
+    for seed, norm in enumerate(norms):
+        alone = nn.BatchNorm2d(3).double()
+        alone(images(seed))
+        for name, buffer in alone.named_buffers():
+            assert_close(dict(norm.named_buffers())[name], buffer, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_told_not_to_track_keeps_to_what_it_has(training: bool):
+    norm = nn.BatchNorm2d(3, affine=False).double().train(training)
+    with untouched_statistics([norm]):
+        normalised = norm(images()).mean((0, 2, 3)).abs().max() < 1e-9
+        assert uses_batch_statistics(norm) == bool(normalised) == training
 
 
 @pytest.mark.parametrize("training", [True, False])
