@@ -5,7 +5,8 @@ the three are closed under differentiation: the derivatives of each are the othe
 written so, once, and serve derivatives of any order.
 
 On a CPU, oneDNN is fast at forward passes and, without dilation, at input gradients and at weight
-gradients up to three columns wide. Exact rewrites stay inside (`python -m benchmarks kernels`):
+gradients up to three columns wide: those it keeps. For the others exact rewrites stay inside what
+is fast (`python -m benchmarks kernels`):
 
 - input gradient at stride 1: the forward pass with the kernel turned by 180 degrees;
 - weight gradient: three columns of the kernel at a time, on an input shifted by whole pixels;
@@ -61,7 +62,10 @@ def depthwise_convs(
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weights = x.to(dtype), [weight.to(dtype) for weight in weights]
     geometry = Geometry(tuple(x.shape[2:]), tuple(weights[0].shape[2:]), stride, dilation)
-    if torch.compiler.is_compiling():  # the compiler cannot trace forward-mode derivatives
+    is_fast = x.device.type != "cpu" or (
+        dilation == 1 and (stride > 1 or weights[0].shape[3] <= _FAST_WIDTH)
+    )
+    if is_fast or torch.compiler.is_compiling():  # which cannot trace forward-mode derivatives
         return list(_Convolutions.forward(geometry, x, *weights))
     return list(_run(_Convolutions, geometry, x, *weights))
 

@@ -33,6 +33,9 @@ from darts_gdas.nets.pointwise import Moments, normalized_sum
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
 from darts_gdas.space import NONE, CellSpace
 
+_FEW_EDGES, _FEW_NUMBERS = 2, 2**17
+"""Up to how many edges, of how many numbers each, two modules are faster than an affine map."""
+
 
 class Group(NamedTuple):
     """Edges that leave one state and run the same candidates.
@@ -188,8 +191,7 @@ def _run_convs(
         deep = [i for i, candidates in enumerate(convs) if len(candidates[0]) > depth]
         before = [blocks[depth - 1] for i in deep for blocks in convs[i]]
         parts = [part for i in deep for part in inputs[i]]
-        one = before[0].pointwise.weight.new_ones(1, len(before))
-        outputs = iter(_mix([parts], [before], one, (), update))
+        outputs = iter(_mix([parts], [before], None, (), update))
         for i in deep:
             y = [F.relu(next(outputs), inplace=True) for _ in inputs[i]]
             inputs[i] = _depthwise(y, [blocks[depth] for blocks in convs[i]])
@@ -217,11 +219,24 @@ def _depthwise_shared(x: Tensor, blocks: Sequence[SeparableConv]) -> list[Tensor
 def _mix(
     inputs: Sequence[Sequence[Tensor]],
     blocks: Sequence[Sequence[SeparableConv]],
-    scale: Tensor,
+    scale: Tensor | None,
     features: Sequence[Tensor],
     update: StatisticsUpdate,
 ) -> list[Tensor]:
-    """Pointwise convolution and norm of blocks [terms][edges], weighted and summed over terms."""
+    """Pointwise convolution and norm of blocks [terms][edges], weighted and summed over terms.
+
+    Args:
+        inputs: What enters the blocks, [terms][parts].
+        blocks: The blocks, [terms][edges].
+        scale: Weights [terms + features, edges], or None for one each.
+        features: Summands that are ready.
+        update: Takes the batch's statistics.
+    """
+    if _runs_by_itself(inputs, blocks, features):
+        outputs = [b.norm(b.pointwise(z)) for b, z in zip(blocks[0], inputs[0], strict=True)]
+        if scale is None:
+            return outputs
+        return [weight * y for weight, y in zip(scale[0], outputs, strict=True)]
     shape = len(blocks), len(blocks[0])
     flat = [block for term in blocks for block in term]
     pointwise = torch.stack([block.pointwise.weight.flatten(1) for block in flat])
@@ -235,7 +250,7 @@ def _mix(
     sums, moments = normalized_sum(
         inputs,
         pointwise.unflatten(0, shape),
-        scale,
+        pointwise.new_ones(shape) if scale is None else scale,
         features=features,
         eps=norms[0].eps,
         running=running,
@@ -245,3 +260,13 @@ def _mix(
         unbiased = moments.variance * (pixels / (pixels - 1))
         update.add(norms, moments.mean.flatten(0, 1), unbiased.flatten(0, 1))
     return sums
+
+
+def _runs_by_itself(
+    inputs: Sequence[Sequence[Tensor]],
+    blocks: Sequence[Sequence[SeparableConv]],
+    features: Sequence[Tensor],
+) -> bool:
+    """Whether modules are faster: nothing to sum, and too few numbers to pay for an affine map."""
+    alone = len(blocks) == 1 and not features and len(blocks[0]) == len(inputs[0]) <= _FEW_EDGES
+    return alone and (inputs[0][0].is_cuda or inputs[0][0].numel() <= _FEW_NUMBERS)

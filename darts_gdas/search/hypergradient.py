@@ -98,7 +98,8 @@ class Unrolled(Hypergradient):
     d L_val(w') / dm - xi * [d L_train(w+) / dm - d L_train(w-) / dm] / (2 eps), with
     w' the weights after one step, w+- = w +- eps * d L_val / dw', eps = epsilon / norm of that.
     Four passes in place of `UnrolledExact`'s double backward. On networks with ReLU or max
-    pooling the difference straddles kinks and can point far from the exact product.
+    pooling the difference straddles kinks and points elsewhere than the exact product; it follows
+    the loss's response to finite moves of the mixture better (docs/benchmarks.md).
 
     Attributes:
         epsilon: Length of the finite-difference step in weight space. The paper uses 0.01.
@@ -156,7 +157,8 @@ class UnrolledExact(Hypergradient):
     """The weights answer by one step; its second-order term by double backward.
 
     Differentiates through the step itself: the derivative of eq. (6) with no finite difference,
-    exact between the kinks of ReLU and max pooling. Costs about three times `Unrolled`.
+    exact between the kinks of ReLU and max pooling, which lie densely in a network of them.
+    Costs about 1.3 times `Unrolled`.
 
     Reference:
         Liu et al., ICLR 2019, eq. (6).

@@ -133,7 +133,7 @@ def test_several_kernels_at_once_equal_one_after_the_other():
 
 @pytest.mark.parametrize("needs_x", [True, False])
 def test_keeps_only_the_tensor_that_the_other_gradient_needs(needs_x: bool):
-    x, weight = tensors((5, 5), 3)
+    x, weight = tensors((5, 5), 5)
     x.requires_grad_(needs_x)
     weight.requires_grad_(not needs_x)
     kept: list[Tensor] = []
