@@ -158,7 +158,7 @@ class UnrolledExact(Hypergradient):
 
     Differentiates through the step itself: the derivative of eq. (6) with no finite difference,
     exact between the kinks of ReLU and max pooling, which lie densely in a network of them.
-    Costs about 1.3 times `Unrolled`.
+    Costs about 1.5 times `Unrolled`.
 
     Reference:
         Liu et al., ICLR 2019, eq. (6).
