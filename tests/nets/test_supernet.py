@@ -154,10 +154,10 @@ def test_edge_weights_of_one_change_nothing():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_running_the_active_candidate_equals_running_all_under_one_hot_weights(seed: int):
-    """In evaluation; adding 0 * y moves no bit."""
+    """In evaluation; the two may be computed in different orders."""
     net, choice = build().eval(), random_choice(SPACE, seed)
     sparse, dense = one_hot(SPACE, choice, sparse=True), one_hot(SPACE, choice, sparse=False)
-    assert_close(net(images(), sparse), net(images(), dense), **BITWISE)
+    assert_close(net(images(), sparse), net(images(), dense), **EXACT)
 
 
 @pytest.mark.parametrize("seed", range(2))
