@@ -1,4 +1,4 @@
-"""`python -m benchmarks search_step|kernels|digits`: ten minutes, seconds, ten minutes."""
+"""`python -m benchmarks PROGRAM`: the measurements of docs/benchmarks.md."""
 
 import argparse
 

@@ -133,12 +133,12 @@ def ceilings(device: torch.device) -> dict[str, float]:
     """What the device can do: bytes/s of a large copy, floating-point operations/s of a product."""
     x = torch.empty(2**26, device=device)  # 256 MiB, beyond any cache
     y = torch.empty_like(x)
-    matrix = torch.randn(2048 if device.type == "cpu" else 8192, device=device)
-    matrix = torch.randn(len(matrix), len(matrix), device=device)
+    side = 2048 if device.type == "cpu" else 8192
+    matrix = torch.randn(side, side, device=device)
     seconds = interleaved(
         {"copy": lambda: y.copy_(x), "product": lambda: matrix @ matrix}, repeats=5, device=device
     )
     return {
         "bytes_per_second": 2 * x.numel() * x.element_size() / seconds["copy"],
-        "flops_per_second": 2 * len(matrix) ** 3 / seconds["product"],
+        "flops_per_second": 2 * side**3 / seconds["product"],
     }

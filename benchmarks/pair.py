@@ -52,7 +52,6 @@ class Pair:
         plain = PlainSuperNet(SPACE, layout).take_weights(self.task.supernet)
         self.plain = plain.to(compute.device)
         self.optimizer = SGD().build(self.plain.parameters())
-        self.alphas = {k: v.detach().clone() for k, v in self.task.arch.logits.items()}
         self.arch_optimizer = Adam().build(self.task.arch.parameters())
         self.batches = self.task.data.weights.batch(0), self.task.data.arch.batch(0)
         self.noise = torch.Generator().manual_seed(1)

@@ -8,7 +8,7 @@ On a CPU, oneDNN is fast at forward passes and, without dilation, at input gradi
 gradients up to three columns wide: those it keeps. For the others exact rewrites stay inside what
 is fast (`python -m benchmarks kernels`):
 
-- input gradient at stride 1: the forward pass with the kernel turned by 180 degrees;
+- input gradient: the forward pass with the kernel turned by 180 degrees;
 - weight gradient: three columns of the kernel at a time, on an input shifted by whole pixels;
 - weight gradient at dilation d: an undilated one on the d x d interleaved grids of pixels.
 """
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_input, conv2d_weight
+from torch.nn.grad import conv2d_weight
 
 from darts_gdas.nets.formats import autocasts, channels_last
 
@@ -58,16 +58,14 @@ def depthwise_convs(
     if dilation > 1 and stride % dilation == 0:  # all taps read the same sub-grid of pixels
         x = channels_last(x[:, :, ::dilation, ::dilation])
         stride, dilation = stride // dilation, 1
+    is_slow = x.is_cpu and stride == 1 and (dilation > 1 or width > _FAST_WIDTH)
+    if not is_slow or torch.compiler.is_compiling():  # which cannot trace forward-mode derivatives
+        padding = _padding(weights[0].shape, dilation)
+        return [F.conv2d(x, w, None, stride, padding, dilation, len(w)) for w in weights]
     if autocasts(x.device):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weights = x.to(dtype), [weight.to(dtype) for weight in weights]
-    geometry = Geometry(tuple(x.shape[2:]), tuple(weights[0].shape[2:]), stride, dilation)
-    is_fast = x.device.type != "cpu" or (
-        dilation == 1 and (stride > 1 or weights[0].shape[3] <= _FAST_WIDTH)
-    )
-    if is_fast or torch.compiler.is_compiling():  # which cannot trace forward-mode derivatives
-        return list(_Convolutions.forward(geometry, x, *weights))
-    return list(_run(_Convolutions, geometry, x, *weights))
+    return list(_run(_Convolutions, Geometry((height, width), dilation), x, *weights))
 
 
 class Depthwise(nn.Conv2d):
@@ -85,17 +83,10 @@ class Depthwise(nn.Conv2d):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Height and width of the images and of the kernels, and how these move over those."""
+    """Height and width of the kernels, and the distance of their taps; the stride is 1."""
 
-    size: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: int
+    kernel: tuple[int, int]
     dilation: int
-
-    @property
-    def padding(self) -> tuple[int, int]:
-        """What keeps the size at stride 1."""
-        return self.dilation * (self.kernel[0] // 2), self.dilation * (self.kernel[1] // 2)
 
 
 def _run(operation: type[torch.autograd.Function], *inputs: Any) -> Any:
@@ -103,15 +94,26 @@ def _run(operation: type[torch.autograd.Function], *inputs: Any) -> Any:
     return operation.apply(*inputs) if torch.is_grad_enabled() else operation.forward(*inputs)
 
 
+class _Multilinear(torch.autograd.Function):
+    """An operation on (geometry, tensors) whose derivatives need all of its tensors."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        ctx.geometry, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+
 class _Convolutions(torch.autograd.Function):
-    """(x, w_e) -> y_e with y_e(p) = sum over taps t of x(stride p + dilation t) w_e(t)."""
+    """(x, w_e) -> y_e with y_e(p) = sum over taps t of x(p + dilation t) w_e(t)."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(geometry: Geometry, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
-        return tuple(F.conv2d(x, w, None, stride, padding, dilation, len(w)) for w in weights)
+        return tuple(_same_size(x, w, geometry.dilation) for w in weights)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
@@ -134,32 +136,16 @@ class _Convolutions(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Tensor | None) -> tuple[Tensor, ...]:
-        _, *tangents = grad_inputs
-        return _product_rule(_Convolutions, ctx.geometry, ctx.saved_tensors, tangents, 1)
+        return _product_rule(_Convolutions, ctx, grad_inputs[1:], 1)
 
 
-class _InputGradient(torch.autograd.Function):
+class _InputGradient(_Multilinear):
     """(g_e, w_e) -> the sum over e of the transposed convolutions of g_e with w_e."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(geometry: Geometry, *tensors: Tensor) -> Tensor:
-        stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
-        library: Any = conv2d_input  # its annotations do not know of two paddings
-        parts = (
-            F.conv2d(g, w.flip(2, 3), None, 1, padding, dilation, len(w))
-            if stride == 1 and g.device.type == "cpu"
-            else library((*g.shape[:2], *geometry.size), w, g, stride, padding, dilation, len(w))
-            for g, w in zip(*_halves(tensors), strict=True)
-        )
-        return reduce(torch.add, parts)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.geometry, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        pairs = zip(*_halves(tensors), strict=True)
+        return reduce(torch.add, (_same_size(g, w.flip(2, 3), geometry.dilation) for g, w in pairs))
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -171,31 +157,24 @@ class _InputGradient(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Tensor | None) -> Tensor:
-        _, *tangents = grad_inputs
-        half = len(tangents) // 2
-        return _product_rule(_InputGradient, ctx.geometry, ctx.saved_tensors, tangents, half)
+        return _product_rule(_InputGradient, ctx, grad_inputs[1:], len(grad_inputs) // 2)
 
 
-class _WeightGradients(torch.autograd.Function):
-    """(x, g_e) -> w_e with w_e(t) = sum over p of x(stride p + dilation t) g_e(p)."""
-
-    generate_vmap_rule = True
+class _WeightGradients(_Multilinear):
+    """(x, g_e) -> w_e with w_e(t) = sum over p of x(p + dilation t) g_e(p)."""
 
     @staticmethod
     def forward(geometry: Geometry, x: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
-        kernel, stride, dilation = geometry.kernel, geometry.stride, geometry.dilation
-        slow = dilation > 1 and stride > 1
-        if x.device.type != "cpu" or slow or x.shape[3] < dilation * kernel[1]:
-            padding = geometry.padding
-            return tuple(
-                _library_gradient(x, g, kernel, stride, padding, dilation) for g in gradients
-            )
+        kernel, dilation = geometry.kernel, geometry.dilation
+        if x.shape[3] < dilation * kernel[1]:  # too narrow to shift
+            padding = _padding(kernel, dilation)
+            return tuple(_library_gradient(x, g, kernel, padding, dilation) for g in gradients)
         if dilation > 1:
             x = _interleaved(x, dilation)
             gradients = tuple(_interleaved(g, dilation) for g in gradients)
-        top, left = kernel[0] // 2, kernel[1] // 2
+        top, left = _padding(kernel, 1)
         if kernel[1] <= _FAST_WIDTH:
-            return tuple(_library_gradient(x, g, kernel, stride, (top, left)) for g in gradients)
+            return tuple(_library_gradient(x, g, kernel, (top, left)) for g in gradients)
         rows = top if x.shape[2] < kernel[0] else 0  # a kernel taller than its image is slow, too
         parts: list[list[Tensor]] = [[] for _ in gradients]
         for first in range(0, kernel[1], _FAST_WIDTH):
@@ -203,15 +182,9 @@ class _WeightGradients(torch.autograd.Function):
             window = _resized(x, *columns, rows)
             size = (kernel[0], _FAST_WIDTH)
             for part, g in zip(parts, gradients, strict=True):
-                taps = _library_gradient(window, g, size, stride, (top - rows, 0))
+                taps = _library_gradient(window, g, size, (top - rows, 0))
                 part.append(taps[..., : kernel[1] - first])
         return tuple(torch.cat(part, dim=3) for part in parts)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        ctx.geometry, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *doubled: Tensor) -> tuple[Tensor | None, ...]:
@@ -222,26 +195,36 @@ class _WeightGradients(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Tensor | None) -> tuple[Tensor, ...]:
-        _, *tangents = grad_inputs
-        return _product_rule(_WeightGradients, ctx.geometry, ctx.saved_tensors, tangents, 1)
+        return _product_rule(_WeightGradients, ctx, grad_inputs[1:], 1)
 
 
 def _product_rule(
     operation: type[torch.autograd.Function],
-    geometry: Geometry,
-    tensors: Sequence[Tensor],
+    ctx: Any,
     tangents: Sequence[Tensor | None],
     split: int,
 ) -> Any:
     """The derivative of what is linear in its first `split` tensors and in the others."""
+    tensors = ctx.saved_tensors
     moved = [
         torch.zeros_like(t) if d is None else d for t, d in zip(tensors, tangents, strict=True)
     ]
-    first = _run(operation, geometry, *moved[:split], *tensors[split:])
-    second = _run(operation, geometry, *tensors[:split], *moved[split:])
+    first = _run(operation, ctx.geometry, *moved[:split], *tensors[split:])
+    second = _run(operation, ctx.geometry, *tensors[:split], *moved[split:])
     if isinstance(first, Tensor):
         return first + second
     return tuple(a + b for a, b in zip(first, second, strict=True))
+
+
+def _same_size(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    """The library's forward pass at stride 1."""
+    return F.conv2d(x, weight, None, 1, _padding(weight.shape, dilation), dilation, len(weight))
+
+
+def _padding(kernel: Sequence[int], dilation: int) -> tuple[int, int]:
+    """What keeps the size at stride 1, from a shape that ends in a kernel's."""
+    height, width = kernel[-2:]
+    return dilation * (height // 2), dilation * (width // 2)
 
 
 def _halves(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -269,14 +252,12 @@ def _library_gradient(
     x: Tensor,
     gradient: Tensor,
     kernel: Sequence[int],
-    stride: int,
     padding: tuple[int, int],
     dilation: int = 1,
 ) -> Tensor:
     channels = x.shape[1]
-    shape = (channels, 1, *kernel)
     library: Any = conv2d_weight  # its annotations do not know of two paddings
-    return library(x, shape, gradient, stride, padding, dilation, channels)
+    return library(x, (channels, 1, *kernel), gradient, 1, padding, dilation, channels)
 
 
 def _interleaved(x: Tensor, step: int) -> Tensor:

@@ -131,16 +131,14 @@ def leave(
         edges: The candidates of every edge of the cell.
         update: Takes the batch's statistics.
     """
-    convs: list[list[list[SeparableConv]]] = []  # [candidates][edges][depth]
-    terms: list[Tensor] = []  # their weights
+    convs: dict[str, list[list[SeparableConv]]] = {}  # [edges][depth]
     shared: dict[str, Tensor] = {}  # candidates with the same output on every edge
     others: dict[str, list[Tensor]] = {}
-    for name, weights in group.weights.items():
+    for name in group.weights:
         candidates = [edges[edge][name] for edge in group.edges]
         first = candidates[0]
         if isinstance(first, SeparableConvs):
-            convs.append([cast(SeparableConvs, candidate).blocks for candidate in candidates])
-            terms.append(weights)
+            convs[name] = [cast(SeparableConvs, candidate).blocks for candidate in candidates]
         elif isinstance(first, nn.Identity):
             shared[name] = state.x
         elif isinstance(first, FactorizedReduce):
@@ -158,8 +156,8 @@ def leave(
 
     sums: list[Tensor | None] = [None] * len(group.edges)
     if convs:
-        scale = torch.stack([*terms, *(group.weights[name] for name in shared)])
-        inputs, last = _run_convs(state.relu(), convs, update)
+        scale = torch.stack([group.weights[name] for name in (*convs, *shared)])
+        inputs, last = _run_convs(state.relu(), [*convs.values()], update)
         parts = _mix(inputs, last, scale, [*shared.values()], update)
         sums = [y for part in parts for y in part.chunk(len(sums) // len(parts), dim=1)]
     else:

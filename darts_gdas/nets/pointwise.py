@@ -103,9 +103,9 @@ class _NormalizedSum(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
         pointwise, scale, ctx.eps, *tensors = inputs
-        ctx.num_tensors = len(tensors)
+        ctx.num_inputs = len(tensors) - (len(scale) - len(pointwise))
         if not ctx.needs_input_grad[1]:  # then nothing depends on the features' values
-            del tensors[len(tensors) - (len(scale) - len(pointwise)) :]
+            del tensors[ctx.num_inputs :]
         ctx.save_for_backward(pointwise, scale, *output[:3], *tensors)
         ctx.mark_non_differentiable(*output[:3])
         ctx.set_materialize_grads(False)
@@ -114,8 +114,7 @@ class _NormalizedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         pointwise, scale, means, products, variance, *tensors = ctx.saved_tensors
-        terms, num_features = len(pointwise), len(scale) - len(pointwise)
-        num_inputs = ctx.num_tensors - num_features
+        terms, num_inputs = len(pointwise), ctx.num_inputs
         inputs, features = _nested(tensors[:num_inputs], terms), tensors[num_inputs:]
         if torch.is_grad_enabled():  # to be differentiated again: as functions of the inputs
             means, products, variance = _statistics(inputs, pointwise)
@@ -144,7 +143,7 @@ class _NormalizedSum(torch.autograd.Function):
                 pair = [matrices[k].mT, curvature[k]]
                 start = 3 + k * len(term)
                 found[start : start + len(term)] = _affine_sums(bias[k, :, 0], pair, [parts, term])
-        for j in range(num_features):
+        for j in range(len(scale) - terms):
             if ctx.needs_input_grad[3 + num_inputs + j]:
                 found[3 + num_inputs + j] = _weighted_total(parts, scale[terms + j])
         return tuple(found)

@@ -16,8 +16,11 @@ BatchNorm = nn.modules.batchnorm._BatchNorm  # the base of all of them, synchron
 
 def batch_norms(module: nn.Module) -> list[BatchNorm]:
     """All batch norms that keep running statistics."""
-    norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
-    return [norm for norm in norms if norm.track_running_stats]
+    return [norm for norm in _all_norms(module) if norm.track_running_stats]
+
+
+def _all_norms(module: nn.Module) -> list[BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, BatchNorm)]
 
 
 @contextlib.contextmanager
@@ -43,7 +46,7 @@ class Replay(contextlib.AbstractContextManager[None]):
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
+        self._norms = _all_norms(module)
         self._tracked = [norm.track_running_stats for norm in self._norms]
 
     def __enter__(self) -> None:

@@ -66,19 +66,17 @@ class SearchCell(nn.Module):
         states = [State(x) for x in before]
         first_node = len(states)
         edges = [cast(MixedEdge, edge).candidates for edge in self.edges]
-        sums: dict[int, list[Tensor]] = {}
+        incoming: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
         update = StatisticsUpdate()
         for source in range(first_node + self.space.num_nodes):
             if source >= first_node:  # all edges into this node have been computed
+                terms = incoming[source - first_node]
                 silent = before[0][:, :, :: self.stride, :: self.stride]
-                states.append(
-                    State(_total(sums[source]) if source in sums else torch.zeros_like(silent))
-                )
+                states.append(State(_total(terms) if terms else torch.zeros_like(silent)))
             for group in groups[source]:
                 outputs = leave(states[source], group, edges, update)
                 for edge, y in zip(group.edges, outputs, strict=True):
-                    node = first_node + self.nodes[edge]
-                    sums.setdefault(node, []).append(y)
+                    incoming[self.nodes[edge]].append(y)
         update.apply()
         outgoing = [states[i] for i in self.space.output]
         return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
@@ -105,7 +103,7 @@ class SuperNet(nn.Module):
         space: The cells to search, kinds "normal" and "reduce".
         layout: The outer network.
         checkpoint_cells: Keep only the cells' outputs for the backward pass, which computes each
-            cell a second time: memory of one cell in place of all, for a third more time.
+            cell a second time: memory of one cell in place of all, for one more forward pass.
 
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 2.2, eq. (2).

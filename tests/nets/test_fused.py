@@ -12,22 +12,11 @@ from torch.testing import assert_close
 
 from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet, fused
 from darts_gdas.nets.fused import group_edges
+from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.search import ArchParameters, GumbelHard, Relaxation, Softmax
 from darts_gdas.space import NONE, CellSpace, SearchSpace
 from tests.oracles import supernet_logits
 
-NAMES = (
-    NONE,
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "sep_conv_7x7",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-    "conv_7x1_1x7",
-)
 SPACE = SearchSpace.darts(num_nodes=2)
 LAYOUT = Layout(4, 3, 3, in_channels=2)
 EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64, on numbers of order one
@@ -119,7 +108,9 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
         num_edges = num_nodes * 2 + num_nodes * (num_nodes - 1) // 2
         candidates = []
         for _ in range(num_edges):
-            names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
+            names = draw(
+                st.lists(st.sampled_from(tuple(OPERATIONS)), min_size=1, max_size=4, unique=True)
+            )
             candidates.append((*names, "skip_connect") if names == [NONE] else tuple(names))
         cells[kind] = CellSpace(tuple(candidates), num_nodes=num_nodes)
     return SearchSpace(cells)
