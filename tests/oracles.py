@@ -4,7 +4,7 @@ None of them calls the code it checks: they use loops over pixels, edges and sub
 oracles reuse the leaf modules (convolutions and norms), not the cells' or edges' forward.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations, product
 
 import torch
@@ -111,8 +111,11 @@ def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
     return _classify(net.classifier, last)
 
 
-def derived_logits(net: DerivedNet, images: Tensor) -> Tensor:
-    """A derived network without drop-path, edge by edge."""
+def derived_logits(
+    net: DerivedNet, images: Tensor, path_factors: Iterable[Tensor] | None = None
+) -> Tensor:
+    """A derived network edge by edge, every path but identities times the next factor."""
+    factors = None if path_factors is None else iter(path_factors)
     before, last = net.stem(images)
     for kind, cell in zip(net.layout.kinds, net.cells, strict=True):
         genotype = net.genotype.cells[kind]
@@ -120,7 +123,11 @@ def derived_logits(net: DerivedNet, images: Tensor) -> Tensor:
         for node, edges in enumerate(genotype.nodes):
             total = torch.zeros((), dtype=images.dtype)
             for position, edge in enumerate(edges):
-                total = total + cell.nodes[node][position](states[edge.source])
+                operation = cell.nodes[node][position]
+                path = operation(states[edge.source])
+                if factors is not None and not isinstance(operation, nn.Identity):
+                    path = path * next(factors)
+                total = total + path
             states[2 + node] = total
         before, last = last, torch.cat([states[i] for i in genotype.output], dim=1)
     return _classify(net.classifier, last)

@@ -1,7 +1,7 @@
 """The stand-alone network of a genotype: what a search is for."""
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,19 @@ from darts_gdas.nets.operations import (
 from darts_gdas.space import CellGenotype, Genotype
 
 
-def drop_path(
-    x: Float[Tensor, "batch channels height width"], probability: float
-) -> Float[Tensor, "batch channels height width"]:
-    """Zero whole samples with the given probability and scale the others to keep the mean.
+def path_factors(
+    num_paths: int, batch: int, probability: float, *, like: Tensor
+) -> Float[Tensor, "paths batch 1 1 1"]:
+    """Drop-path: what each path of each sample is multiplied by.
+
+    Zero with the given probability, else 1 / (1 - probability), which keeps the mean. All paths
+    are drawn in one call.
+
+    Args:
+        num_paths: How many paths can be dropped.
+        batch: Samples.
+        probability: Chance that one sample loses one path.
+        like: Gives number format and device.
 
     Raises:
         ValueError: If the probability is not in [0, 1).
@@ -31,8 +40,7 @@ def drop_path(
     if not 0 <= probability < 1:
         raise ValueError(f"the probability of drop-path must lie in [0, 1), got {probability}")
     keep = 1.0 - probability
-    mask = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep)
-    return x * (mask / keep)
+    return like.new_empty(num_paths, batch, 1, 1, 1).bernoulli_(keep) / keep
 
 
 class DerivedCell(nn.Module):
@@ -52,18 +60,37 @@ class DerivedCell(nn.Module):
             for edges in genotype.nodes
         )
 
-    def forward(self, inputs: Sequence[Tensor], drop_path_probability: float) -> Tensor:
-        """The concatenated output of one cell, from (c_{k-2}, c_{k-1})."""
+    @property
+    def num_paths(self) -> int:
+        """How many paths drop-path may take: all operations but identities."""
+        operations = [operation for node in self.nodes for operation in node]  # type: ignore[attr-defined]
+        return sum(not isinstance(operation, nn.Identity) for operation in operations)
+
+    def forward(self, inputs: Sequence[Tensor], factors: Tensor | None = None) -> Tensor:
+        """The concatenated output of one cell, from (c_{k-2}, c_{k-1}).
+
+        Args:
+            inputs: The two states.
+            factors: Of each path and sample, [num_paths, batch, 1, 1, 1]; None drops nothing.
+        """
         states = [module(x) for module, x in zip(self.inputs, inputs, strict=True)]
+        paths = iter(() if factors is None else factors.to(states[0].dtype))
         for operations, edges in zip(self.nodes, self.genotype.nodes, strict=True):
-            incoming = []
+            total: Tensor | None = None
             for operation, edge in zip(operations, edges, strict=True):  # type: ignore[arg-type]
                 y = operation(states[edge.source])
-                if drop_path_probability > 0 and not isinstance(operation, nn.Identity):
-                    y = drop_path(y, drop_path_probability)
-                incoming.append(y)
-            states.append(reduce(torch.add, incoming))
+                exempt = factors is None or isinstance(operation, nn.Identity)
+                total = _plus(total, y, None if exempt else next(paths))
+            assert total is not None  # every node reads at least one state
+            states.append(total)
         return torch.cat([states[i] for i in self.genotype.output], dim=1)
+
+
+def _plus(total: Tensor | None, y: Tensor, factor: Tensor | None) -> Tensor:
+    """Total + factor * y, scaled and added in one pass over memory."""
+    if total is None:
+        return y if factor is None else y * factor
+    return total + y if factor is None else torch.addcmul(total, y, factor)
 
 
 class AuxiliaryHead(nn.Module):
@@ -111,6 +138,7 @@ class DerivedNet(nn.Module):
     Attributes:
         drop_path_probability: Chance that one sample loses one non-identity path, in training.
             Zero in a new network; a training loop raises it (Liu et al.: to 0.2, linearly).
+        run_cell: Calls a cell with its states and factors; the place for a compiled call.
 
     Reference:
         Liu et al., ICLR 2019, section 3.2 (CIFAR-10) and 3.3 (ImageNet).
@@ -133,6 +161,7 @@ class DerivedNet(nn.Module):
         self.genotype = genotype
         self.layout = layout
         self.drop_path_probability = 0.0
+        self.run_cell: Callable[..., Tensor] = _run
         outputs = {kind: len(cell.output) for kind, cell in genotype.cells.items()}
         plans = layout.plan(outputs)
         widths = [outputs[plan.kind] * plan.channels for plan in plans]
@@ -184,12 +213,24 @@ class DerivedNet(nn.Module):
         | tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]
     ):
         """Logits; while training with an auxiliary head, (logits, auxiliary logits)."""
-        probability = self.drop_path_probability if self.training else 0.0
+        factors = self._path_factors(images)
         auxiliary_logits = None
         states = self.stem(images)
-        for position, cell in enumerate(self.cells):
-            states = (states[1], cell(states, probability))
+        for position, (cell, factor) in enumerate(zip(self.cells, factors, strict=True)):
+            states = (states[1], self.run_cell(cell, states, factor))
             if self.training and self.auxiliary and position == self.auxiliary_position:
                 auxiliary_logits = self.auxiliary(states[1])
         logits = self.classifier(states[1].mean(dim=(2, 3)))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+
+    def _path_factors(self, images: Tensor) -> Sequence[Tensor | None]:
+        """Drop-path's factors of every cell, drawn at once."""
+        if not self.training or self.drop_path_probability == 0:
+            return [None] * len(self.cells)
+        counts = [cast(DerivedCell, cell).num_paths for cell in self.cells]
+        factors = path_factors(sum(counts), len(images), self.drop_path_probability, like=images)
+        return factors.split(counts)
+
+
+def _run(cell: nn.Module, states: Sequence[Tensor], factors: Tensor | None) -> Tensor:
+    return cell(states, factors)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from darts_gdas.nets import DerivedNet, Layout, Stem, count_parameters
-from darts_gdas.nets.derived import AuxiliaryHead, drop_path
+from darts_gdas.nets.derived import AuxiliaryHead, path_factors
 from darts_gdas.nets.operations import FactorizedReduce
 from darts_gdas.space import CellGenotype, Edge, Genotype, published_names
 from tests.oracles import derived_logits
@@ -253,33 +253,37 @@ def test_the_auxiliary_head_does_not_change_the_logits():
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
 def test_drop_path_keeps_the_mean(probability: float):
-    """A sample's factor is 1 / q with chance q, else 0: mean 1, variance (1 - q) / q."""
+    """A path's factor is 1 / q with chance q, else 0: mean 1, variance (1 - q) / q."""
     n, keep = 40_000, 1 - probability
-    mean = drop_path(torch.ones(n, 1, 1, 1).double(), probability).mean()
+    factors = path_factors(4, n // 4, probability, like=images())
+    assert factors.unique().tolist() == pytest.approx([0, 1 / keep])
     sigma = ((1 - keep) / keep / n) ** 0.5
-    assert_close(mean, torch.ones(()).double(), rtol=0, atol=4 * sigma)
-
-
-def test_drop_path_takes_or_leaves_whole_samples():
-    x = torch.rand(200, 3, 4, 5).double() + 1.0
-    y = drop_path(x, 0.25)
-    factors = (y / x).flatten(1)
-    assert_close(factors, factors[:, :1].expand_as(factors))
-    kept = factors[:, 0] > 0
-    assert_close(factors[kept, 0], torch.full((int(kept.sum()),), 1 / 0.75).double())
-    assert 0 < kept.sum() < 200
+    assert_close(factors.mean(), torch.ones(()).double(), rtol=0, atol=4 * sigma)
 
 
 def test_drop_path_of_probability_zero_is_the_identity():
-    x = images()
-    assert_close(drop_path(x, 0.0), x, **BITWISE)
+    assert_close(path_factors(3, 4, 0.0, like=images()), torch.ones(3, 4, 1, 1, 1).double())
 
 
-def test_drop_path_passes_gradients_of_kept_samples_only():
-    x = torch.ones(100, 1, 1, 1, dtype=torch.float64, requires_grad=True)
-    y = drop_path(x, 0.5)
-    y.sum().backward()
-    assert_close(x.grad, y.detach())
+@pytest.mark.parametrize("name", ["DARTS_V2", "GDAS_V1", "NASNet"])
+def test_drop_path_multiplies_every_path_by_its_factor(name: str):
+    """Values and weight gradients are those of the definition with the same factors."""
+    net, x = small(Genotype.load(name)).train(), images()
+    net.drop_path_probability = 0.5
+    torch.manual_seed(1)
+    actual = net(x)
+    torch.manual_seed(1)
+    factors = path_factors(sum(cell.num_paths for cell in net.cells), len(x), 0.5, like=x)
+    expected = derived_logits(net, x, factors)
+    assert_close(actual, expected, **EXACT)
+    weights = list(net.parameters())
+    target = torch.randn_like(actual)
+    for got, want in zip(
+        torch.autograd.grad((actual * target).sum(), weights),
+        torch.autograd.grad((expected * target).sum(), weights),
+        strict=True,
+    ):
+        assert_close(got, want, **EXACT)
 
 
 def test_a_new_network_drops_no_path():
@@ -337,13 +341,20 @@ def test_each_path_is_dropped_on_its_own():
     cell, n = net.cells[0], 4000
     cell.inputs = nn.ModuleList([nn.Identity(), nn.Identity()])
     ones = torch.ones(n, 4, 1, 1).double()
-    kept = (cell((ones, ones), 0.5) * 0.5)[:, 0, 0, 0]
+    factors = path_factors(cell.num_paths, n, 0.5, like=ones)
+    kept = (cell((ones, ones), factors) * 0.5)[:, 0, 0, 0]
     frequency = torch.bincount(kept.long(), minlength=3).double() / n
     sigma = 0.5 / n**0.5  # at most
     assert_close(frequency, torch.tensor([0.25, 0.5, 0.25]).double(), rtol=0, atol=4 * sigma)
 
 
 # Error messages
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.0])
+def test_a_probability_that_leaves_nothing_is_an_error(probability: float):
+    with pytest.raises(ValueError, match=rf"must lie in \[0, 1\), got {probability}"):
+        path_factors(1, 1, probability, like=images())
 
 
 def test_an_unknown_operation_is_an_error():
