@@ -97,7 +97,7 @@ class Pair:
         mixture = self.relaxation(self.task.arch, progress=0.5, rng=self.noise)
         self.plain.zero_grad()
         self.task.arch.zero_grad()
-        with self.compute.autocast():
+        with self.compute.forward_pass():
             ops = {kind: cell.ops for kind, cell in mixture.items()}
             logits = self.plain(images.contiguous(), ops, sparse)
         F.cross_entropy(logits.float(), labels).backward()

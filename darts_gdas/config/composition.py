@@ -25,6 +25,7 @@ EXEMPT = (
     "threads",
     "genotype",
     "checkpoint_cells",
+    "compile",
     "dataset.root",
     "dataset.download",
 )

@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from darts_gdas.nets import DerivedNet, Layout, Stem
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import BatchStream, derive_seed
 from darts_gdas.runtime.datasets import Dataset
@@ -20,9 +21,12 @@ from darts_gdas.runtime.images import ImageSet, stratified_split
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import (
     Discretizer,
+    FirstOrder,
+    GumbelHard,
     Hypergradient,
     Relaxation,
     Unrolled,
+    UnrolledExact,
 )
 from darts_gdas.space import DARTS_CANDIDATES, Genotype, SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
@@ -87,6 +91,7 @@ class RunConfig:
         device: Where to compute.
         precision: Number format of the forward and backward passes.
         channels_last: Layout of images in memory; faster for depthwise convolutions.
+        compile: What `torch.compile` does with the cells; where it fails, the run goes on without.
         threads: CPU threads; 0 is one per core.
         outputs: Where new run folders go.
         run_dir: This run's folder; null makes a new one below `outputs`.
@@ -102,6 +107,7 @@ class RunConfig:
     device: Device = Device.auto
     precision: Precision = Precision.fp32
     channels_last: bool = True
+    compile: Compilation = Compilation.none
     threads: int = 0
     outputs: str = "outputs"
     run_dir: str | None = None
@@ -123,7 +129,9 @@ class RunConfig:
 
     def compute(self) -> Compute:
         """Device, precision, memory layout and threads."""
-        return Compute.select(self.device, self.precision, self.channels_last, self.threads)
+        return Compute.select(
+            self.device, self.precision, self.channels_last, self.threads, self.compile
+        )
 
     def stream(self, images: ImageSet, normalize: Normalize, *, name: str) -> BatchStream:
         """Augmented training batches of a set."""
@@ -170,9 +178,34 @@ class SearchConfig(RunConfig):
                 f"hypergradient=unrolled needs precision=fp32, got {self.precision.name}: its "
                 "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
             )
+        self._check_compile()
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
                 f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
+            )
+
+    def _check_compile(self) -> None:
+        chosen = f"compile={self.compile.name}"
+        if self.compile is Compilation.none:
+            return
+        if self.checkpoint_cells:
+            raise ValueError(f"{chosen} and checkpoint_cells=true exclude each other; choose one")
+        if isinstance(self.relaxation, GumbelHard):
+            raise ValueError(
+                f"{chosen} needs the same candidates in every step, relaxation=gumbel_hard runs "
+                "others each time; leave compile out"
+            )
+        if isinstance(self.hypergradient, UnrolledExact):
+            raise ValueError(
+                f"{chosen} cannot be differentiated twice, which hypergradient=unrolled_exact "
+                "needs; use hypergradient=unrolled, or leave compile out"
+            )
+        if self.compile is Compilation.cuda_graphs and not isinstance(
+            self.hypergradient, FirstOrder
+        ):
+            raise ValueError(
+                f"{chosen} holds one pass at a time, hypergradient=unrolled several; "
+                "use compile=inductor"
             )
 
     def build(self) -> SearchTask:

@@ -1,7 +1,7 @@
 """The weight-sharing network: every candidate on every edge, run with a given mixture."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -105,6 +105,9 @@ class SuperNet(nn.Module):
         checkpoint_cells: Keep only the cells' outputs for the backward pass, which computes each
             cell a second time: memory of one cell in place of all, for one more forward pass.
 
+    Attributes:
+        run_cell: Calls a cell that is not to be computed again; the place for a compiled call.
+
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 2.2, eq. (2).
     """
@@ -127,6 +130,7 @@ class SuperNet(nn.Module):
         self.space = space
         self.layout = layout
         self.checkpoint_cells = checkpoint_cells
+        self.run_cell: Callable[..., Tensor] = _run
         outputs = {kind: len(cell.output) for kind, cell in space.cells.items()}
         plans = layout.plan(outputs)
         self.stem = build_stem(layout)
@@ -162,7 +166,11 @@ class SuperNet(nn.Module):
         states = first, first if last is before else F.relu(last)
         for i, (kind, cell) in enumerate(zip(self.layout.kinds, self.cells, strict=True)):
             rectify = i + 1 < len(self.cells)
-            run = _checkpointed if self.checkpoint_cells and torch.is_grad_enabled() else _run
+            run = (
+                _checkpointed
+                if self.checkpoint_cells and torch.is_grad_enabled()
+                else self.run_cell
+            )
             states = states[1], run(cell, states, groups[kind], rectify)
         return self.classifier(states[1].mean(dim=(2, 3)))
 

@@ -1,13 +1,21 @@
 """Where and in which numbers to compute: the only place that names a device."""
 
 import contextlib
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
 
+from darts_gdas.runtime.compilation import Compilation, Compiled
+
+logger = logging.getLogger(__name__)
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
 Module = TypeVar("Module", bound=nn.Module)
 
 ALL_THREADS = torch.get_num_threads()
@@ -31,15 +39,21 @@ class Precision(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """A device with a number format and a memory layout."""
+    """A device with a number format, a memory layout and a way to run networks on it."""
 
     device: torch.device
     precision: Precision = Precision.fp32
     channels_last: bool = False
+    compilation: Compilation = Compilation.none
 
     @classmethod
     def select(
-        cls, device: Device, precision: Precision, channels_last: bool, threads: int = 0
+        cls,
+        device: Device,
+        precision: Precision,
+        channels_last: bool,
+        threads: int = 0,
+        compilation: Compilation = Compilation.none,
     ) -> "Compute":
         """Turn the user's choice into a device, and set the number of CPU threads.
 
@@ -50,6 +64,7 @@ class Compute:
             threads: CPU threads within an operation; 0 is PyTorch's choice, all cores. On
                 tensors of a few kilobytes one thread is as fast, and threads that wait for each
                 other on a busy machine are an order of magnitude slower.
+            compilation: Of the networks. CUDA graphs on a CPU are left out, with a warning.
 
         Raises:
             ValueError: If CUDA is asked for and there is none, or it has no bfloat16.
@@ -63,15 +78,27 @@ class Compute:
         torch.set_num_threads(threads or ALL_THREADS)
         if use_cuda:  # float32 means float32: PyTorch's default rounds convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
-        return cls(torch.device("cuda" if use_cuda else "cpu"), precision, channels_last)
+        if compilation is Compilation.cuda_graphs and not use_cuda:
+            logger.warning("compile=cuda_graphs needs a CUDA device; going on without it")
+            compilation = Compilation.none
+        where = torch.device("cuda" if use_cuda else "cpu")
+        return cls(where, precision, channels_last, compilation)
 
     def place(self, module: Module) -> Module:
         """The module on the device, its convolutions in the chosen layout."""
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.channels_last else module  # type: ignore[call-overload]
 
-    def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Context for forward passes."""
+    def compiled(self, function: Callable[Args, Result]) -> Callable[Args, Result]:
+        """The function as it is to be run; without compilation, itself."""
+        if self.compilation is Compilation.none:
+            return function
+        return Compiled(function, self.compilation)
+
+    def forward_pass(self) -> contextlib.AbstractContextManager[object]:
+        """Context of a forward pass, which ends what CUDA graphs hold of the pass before."""
+        if self.compilation is Compilation.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
         if self.precision is Precision.fp32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)

@@ -48,7 +48,7 @@ def evaluate(
     )
     with torch.no_grad():
         for x, labels in batches:
-            with compute.autocast():
+            with compute.forward_pass():
                 logits = forward(x)
             logits = full_precision(logits)
             loss = F.cross_entropy(logits, labels, reduction="sum")

@@ -82,6 +82,7 @@ class RetrainTask:
         compute: Compute,
     ) -> None:
         self.net = compute.place(net)
+        self.net.run_cell = compute.compiled(net.run_cell)
         self.stream = stream
         self.test = test
         self.normalize = normalize
@@ -98,7 +99,7 @@ class RetrainTask:
         set_learning_rate(self.optimizer, self._learning_rate(progress))
         self.net.train()
         self.net.drop_path_probability = self._drop_path(progress)
-        with self.compute.autocast():
+        with self.compute.forward_pass():
             outputs = self.net(images)
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
         loss = self._loss(logits, labels)

@@ -49,7 +49,7 @@ class BatchLoss:
 
     def __call__(self, weights: Weights, mixture: Mixture) -> Tensor:
         """Mean loss; running statistics of the norms stay as they are."""
-        with untouched_statistics(self.norms), self.compute.autocast():
+        with untouched_statistics(self.norms), self.compute.forward_pass():
             logits = functional_call(
                 self.supernet, weights, (self.images, mixture), tie_weights=False
             )
@@ -104,6 +104,7 @@ class SearchTask:
         self.num_epochs = num_epochs
         self.steps_per_epoch = data.weights.batches_per_epoch
         self.supernet = compute.place(SuperNet(space, layout, checkpoint_cells=checkpoint_cells))
+        self.supernet.run_cell = compute.compiled(self.supernet.run_cell)
         initial = torch.Generator().manual_seed(derive_seed(seed, "alphas"))
         self.arch = ArchParameters(space, generator=initial).to(compute.device)
         self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))
@@ -180,7 +181,7 @@ class SearchTask:
         """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise).detach()
         images, labels = train
-        with self.compute.autocast():
+        with self.compute.forward_pass():
             logits = self.supernet(images, mixture)
         logits = full_precision(logits)
         F.cross_entropy(logits, labels).backward()

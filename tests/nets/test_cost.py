@@ -98,3 +98,10 @@ def test_multiply_adds_are_for_one_image_at_any_size():
     classifier = 4 * 16 * 10
     small, large = (count_multiply_adds(net, (3, side, side)) for side in (16, 32))
     assert large - classifier == 4 * (small - classifier)
+
+
+def test_a_compiled_network_is_counted_too():
+    net = nn.Conv2d(2, 3, 1)
+    plain = count_multiply_adds(net, (2, 4, 4))
+    net.compile(backend="eager", fullgraph=True)
+    assert count_multiply_adds(net, (2, 4, 4)) == plain == 2 * 3 * 16

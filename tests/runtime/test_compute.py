@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from darts_gdas.runtime.compilation import Compilation, Compiled
 from darts_gdas.runtime.compute import (
     ALL_THREADS,
     Compute,
@@ -30,7 +31,7 @@ def test_channels_last_places_convolutions_but_keeps_values():
 def test_bf16_runs_convolutions_in_bfloat16_and_fp32_does_not():
     x, conv = torch.randn(1, 3, 4, 4), nn.Conv2d(3, 5, 3)
     for precision, dtype in ((Precision.bf16, torch.bfloat16), (Precision.fp32, torch.float32)):
-        with Compute(torch.device("cpu"), precision).autocast():
+        with Compute(torch.device("cpu"), precision).forward_pass():
             assert conv(x).dtype == dtype
 
 
@@ -65,3 +66,15 @@ def test_auto_takes_the_gpu():
     first = torch.rand(3, device="cuda")
     set_random_state(state)
     assert torch.equal(torch.rand(3, device="cuda"), first)
+
+
+def test_cuda_graphs_without_a_gpu_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture):
+    compute = Compute.select(Device.cpu, Precision.fp32, False, compilation=Compilation.cuda_graphs)
+    assert compute.compilation is Compilation.none
+    assert "compile=cuda_graphs needs a CUDA device; going on without it" in caplog.text
+
+
+def test_only_a_compiled_function_is_another_one():
+    assert Compute(torch.device("cpu")).compiled(abs) is abs
+    compute = Compute.select(Device.cpu, Precision.fp32, False, compilation=Compilation.inductor)
+    assert isinstance(compute.compiled(abs), Compiled)
