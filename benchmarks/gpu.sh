@@ -13,8 +13,16 @@ mkdir -p "$out"
   "$python" -m benchmarks kernels --device cuda --batch 64
   for precision in fp32 bf16; do
     "$python" -m benchmarks search_step --device cuda --precision "$precision" \
-      --batches 16 64 --repeats 10 --out "$out/search_step_$precision.json"
+      --batches 16 64 --repeats 10 \
+      --out "$out/search_step_$precision.json"
+    "$python" -m benchmarks retrain_step --device cuda --precision "$precision" \
+      --layers 20 --batch 96 --repeats 10 \
+      --out "$out/retrain_step_$precision.json"
   done
   "$python" search.py device=cuda "run_dir=$out/search" resume=auto
   "$python" train.py device=cuda "genotype=$out/search" "run_dir=$out/train" resume=auto
+  for program in search_step retrain_step; do  # last: compiling takes minutes
+    "$python" -m benchmarks "$program" --device cuda --layers 3 --repeats 10 \
+      --compile inductor cuda_graphs --out "$out/${program}_compiled.json"
+  done
 } 2>&1 | tee "$out/log.txt"

@@ -123,7 +123,9 @@ def _as_convolution(depthwise: Depthwise) -> nn.Conv2d:
     return conv
 
 
-def _plain_cell(cell: DerivedCell, inputs: Sequence[Tensor], factors: Tensor | None) -> Tensor:
+def _plain_cell(
+    cell: DerivedCell, inputs: Sequence[Tensor], factors: Tensor | None, rectify: bool
+) -> Tensor:
     states = [module(x) for module, x in zip(cell.inputs, inputs, strict=True)]
     keep = 1 - DROP_PATH
     for operations, edges in zip(cell.nodes, cell.genotype.nodes, strict=True):

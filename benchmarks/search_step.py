@@ -4,6 +4,8 @@ import argparse
 import json
 import platform
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,10 +17,12 @@ from benchmarks.measure import (
     ceilings,
     interleaved,
     saved_bytes,
+    stopwatch,
     time_per_kind,
 )
 from benchmarks.pair import NETWORKS, Pair, search_task, seeded
 from darts_gdas.nets import Layout
+from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.loop import Progress
@@ -32,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=[d.name for d in Device], default="auto")
     parser.add_argument("--precision", choices=[p.name for p in Precision], default="fp32")
+    parser.add_argument(
+        "--compile", nargs="*", choices=[c.name for c in Compilation], default=[], metavar="HOW"
+    )
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/search_step.json"))
 
 
@@ -63,6 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
                 )
             del pair
     report["steps"] = rows
+    if arguments.compile:
+        report["compiled"] = _print_compiled(arguments, compute)
     report["memory"] = _print_counts(arguments, compute)
     report["kinds"] = _print_kinds(arguments, compute)
     report["roofline"] = _print_roofline(arguments, compute)
@@ -71,6 +80,36 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_text(arguments.out, json.dumps(report, indent=2) + "\n")
     print(f"\nAll figures: {arguments.out}")
+
+
+def _print_compiled(arguments: argparse.Namespace, compute: Compute) -> list[dict]:
+    """DARTS steps with compiled cells, against the same without, at the last batch size."""
+    batch, rows = arguments.batches[-1], []
+    print(f"\n| darts, batch {batch} | W, ms | A, ms | first W and A, s | peak memory, MiB |")
+    print("|---|---|---|---|---|")
+    for how in ["none", *arguments.compile]:
+        compilation = replace(compute, compilation=Compilation[how])
+        relaxation, channels = NETWORKS["darts"]
+        layout = Layout(channels, arguments.layers, 10)
+        task = search_task(relaxation, FirstOrder(), layout, batch, 4 * batch, compilation)
+        task.supernet.train()
+        batches = task.data.weights.batch(0), task.data.arch.batch(0)
+        calls = {
+            "W": partial(task.weight_step, *batches, 0.5),
+            "A": partial(task.arch_step, *batches, 0.5),
+        }
+        on_gpu = compute.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        first = sum(stopwatch(call, compute.device) for call in calls.values())
+        seconds = interleaved(calls, repeats=arguments.repeats, device=compute.device, warm_up=2)
+        peak = torch.cuda.max_memory_allocated() / MEBIBYTE if on_gpu else float("nan")
+        print(
+            f"| compile={how} | {1e3 * seconds['W']:.0f} | {1e3 * seconds['A']:.0f} "
+            f"| {first:.1f} | {peak:.0f} |"
+        )
+        rows.append({"compile": how, "first": first, "peak_mebibytes": peak, **seconds})
+    return rows
 
 
 def _print_counts(arguments: argparse.Namespace, compute: Compute) -> list[dict]:

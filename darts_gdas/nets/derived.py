@@ -8,9 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from darts_gdas.nets.fused import State
 from darts_gdas.nets.layout import CellPlan, Layout, Stem, build_inputs, build_stem
 from darts_gdas.nets.operations import (
     OPERATIONS,
+    FactorizedReduce,
+    ReluConvNorm,
+    SeparableConvs,
     check_operations,
 )
 from darts_gdas.space import CellGenotype, Genotype
@@ -66,24 +70,38 @@ class DerivedCell(nn.Module):
         operations = [operation for node in self.nodes for operation in node]  # type: ignore[attr-defined]
         return sum(not isinstance(operation, nn.Identity) for operation in operations)
 
-    def forward(self, inputs: Sequence[Tensor], factors: Tensor | None = None) -> Tensor:
-        """The concatenated output of one cell, from (c_{k-2}, c_{k-1}).
+    def forward(
+        self, inputs: Sequence[Tensor], factors: Tensor | None = None, *, rectify: bool = False
+    ) -> Tensor:
+        """The concatenated output of one cell, from (c_{k-2}, c_{k-1}) after a ReLU.
 
         Args:
-            inputs: The two states.
+            inputs: The two states. All that reads a cell's output begins with a ReLU, so it is
+                taken once, where the state is made.
             factors: Of each path and sample, [num_paths, batch, 1, 1, 1]; None drops nothing.
+            rectify: Return the output after a ReLU.
         """
-        states = [module(x) for module, x in zip(self.inputs, inputs, strict=True)]
-        paths = iter(() if factors is None else factors.to(states[0].dtype))
+        modules = cast(Sequence[ReluConvNorm], self.inputs)
+        before = [module.after_relu(x) for module, x in zip(modules, inputs, strict=True)]
+        paths = iter(() if factors is None else factors.to(before[0].dtype))
+        states = [State(x) for x in before]
         for operations, edges in zip(self.nodes, self.genotype.nodes, strict=True):
             total: Tensor | None = None
             for operation, edge in zip(operations, edges, strict=True):  # type: ignore[arg-type]
-                y = operation(states[edge.source])
+                y = _leave(states[edge.source], operation)
                 exempt = factors is None or isinstance(operation, nn.Identity)
                 total = _plus(total, y, None if exempt else next(paths))
             assert total is not None  # every node reads at least one state
-            states.append(total)
-        return torch.cat([states[i] for i in self.genotype.output], dim=1)
+            states.append(State(total))
+        outgoing = [states[i] for i in self.genotype.output]
+        return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
+
+
+def _leave(state: State, operation: nn.Module) -> Tensor:
+    """The operation on a state, whose ReLU all that begin with one share."""
+    if isinstance(operation, SeparableConvs | FactorizedReduce):
+        return operation.after_relu(state.relu())
+    return operation(state.x)
 
 
 def _plus(total: Tensor | None, y: Tensor, factor: Tensor | None) -> Tensor:
@@ -215,9 +233,12 @@ class DerivedNet(nn.Module):
         """Logits; while training with an auxiliary head, (logits, auxiliary logits)."""
         factors = self._path_factors(images)
         auxiliary_logits = None
-        states = self.stem(images)
+        before, last = self.stem(images)
+        first = F.relu(before)
+        states = first, first if last is before else F.relu(last)
         for position, (cell, factor) in enumerate(zip(self.cells, factors, strict=True)):
-            states = (states[1], self.run_cell(cell, states, factor))
+            rectify = position + 1 < len(self.cells)
+            states = states[1], self.run_cell(cell, states, factor, rectify)
             if self.training and self.auxiliary and position == self.auxiliary_position:
                 auxiliary_logits = self.auxiliary(states[1])
         logits = self.classifier(states[1].mean(dim=(2, 3)))
@@ -232,5 +253,7 @@ class DerivedNet(nn.Module):
         return factors.split(counts)
 
 
-def _run(cell: nn.Module, states: Sequence[Tensor], factors: Tensor | None) -> Tensor:
-    return cell(states, factors)
+def _run(
+    cell: nn.Module, states: tuple[Tensor, Tensor], factors: Tensor | None, rectify: bool
+) -> Tensor:
+    return cell(states, factors, rectify=rectify)

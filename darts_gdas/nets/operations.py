@@ -84,7 +84,11 @@ class SeparableConv(nn.Module):
 
     def forward(self, x: Images) -> Reduced:
         """The block in pre-activation order."""
-        return self.norm(self.pointwise(self.depthwise(F.relu(x))))
+        return self.after_relu(F.relu(x))
+
+    def after_relu(self, x: Images) -> Reduced:
+        """The rest, where the ReLU has been taken."""
+        return self.norm(self.pointwise(self.depthwise(x)))
 
 
 class SeparableConvs(nn.Sequential):
@@ -94,6 +98,14 @@ class SeparableConvs(nn.Sequential):
     def blocks(self) -> list[SeparableConv]:
         """The blocks in order."""
         return cast(list[SeparableConv], list(self))
+
+    def after_relu(self, x: Images) -> Reduced:
+        """The rest, where the first ReLU has been taken."""
+        first, *others = self.blocks
+        x = first.after_relu(x)
+        for block in others:
+            x = block(x)
+        return x
 
 
 class NormalizedPool(nn.Module):
