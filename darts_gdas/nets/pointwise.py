@@ -76,7 +76,9 @@ def normalized_sum(
         )
     flat = [part for term in inputs for part in term]
     with _without_autocast(first.device):
-        means, _, variance, *sums = _NormalizedSum.apply(pointwise, scale, eps, *flat, *features)
+        # Without what makes it differentiable where nobody asks: a compiler cannot trace that.
+        run = _NormalizedSum.apply if torch.is_grad_enabled() else _NormalizedSum.forward
+        means, _, variance, *sums = run(pointwise, scale, eps, *flat, *features)
         mean = (pointwise.detach() @ means[..., None]).squeeze(-1)
     return sums, Moments(mean, variance)
 
