@@ -29,10 +29,12 @@ def enumerate_cells(space: CellSpace) -> set[CellGenotype]:
     incoming: list[list[tuple[int, tuple[str, ...]]]] = [[] for _ in range(space.num_nodes)]
     pairs = wiring(space.num_nodes, space.num_inputs)
     for (node, source), names in zip(pairs, space.candidates, strict=True):
-        incoming[node].append((source, tuple(name for name in names if name != "none")))
+        final = tuple(name for name in names if space.derives_none or name != "none")
+        incoming[node].append((source, final))
     per_node = [list(_nodes(edges, space.keep)) for edges in incoming]
     states = tuple(space.num_inputs + node for node in range(space.num_nodes))
-    return {CellGenotype(nodes, states, space.num_inputs) for nodes in product(*per_node)}
+    output = states[-1:] if space.ends_in_last_node else states
+    return {CellGenotype(nodes, output, space.num_inputs) for nodes in product(*per_node)}
 
 
 def _nodes(
@@ -86,8 +88,11 @@ def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
     """
     before, last = net.stem(images)
     for kind, cell in zip(net.layout.kinds, net.cells, strict=True):
+        if kind == "residual":
+            before, last = last, residual_reduction(cell, last)
+            continue
         space, weights = net.space.cells[kind], mixture[kind]
-        states = [cell.inputs[0](before), cell.inputs[1](last)]
+        states = _entering(cell, before, last)
         pairs = wiring(space.num_nodes, space.num_inputs)
         for node in range(space.num_nodes):
             total = torch.zeros((), dtype=images.dtype)
@@ -107,8 +112,24 @@ def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
                     )
                     total = total + scale * weights.ops[edge, i] * y
             states.append(total)
-        before, last = last, torch.cat(states[space.num_inputs :], dim=1)
-    return _classify(net.classifier, last)
+        outgoing = states[-1:] if space.ends_in_last_node else states[space.num_inputs :]
+        before, last = last, torch.cat(outgoing, dim=1)
+    return _classify(net, last)
+
+
+def _entering(cell, before: Tensor, last: Tensor) -> list[Tensor]:
+    """A cell's first states, from the outputs of the last two cells or of the last one."""
+    entering = (before, last)[-len(cell.inputs) :]
+    return [module(x) for module, x in zip(cell.inputs, entering, strict=True)]
+
+
+def residual_reduction(block, x: Tensor) -> Tensor:
+    """Figure 1 of Dong and Yang 2020: conv-conv beside the mean of 2x2 pixels and a 1x1 conv."""
+
+    def mean(image: Tensor, row: int, column: int) -> Tensor:
+        return image[:, row : row + 2, column : column + 2].mean(dim=(1, 2))
+
+    return block.shortcut(per_pixel(x, 2, mean)) + block.second(block.first(x))
 
 
 def derived_logits(
@@ -118,8 +139,11 @@ def derived_logits(
     factors = None if path_factors is None else iter(path_factors)
     before, last = net.stem(images)
     for kind, cell in zip(net.layout.kinds, net.cells, strict=True):
+        if kind == "residual":
+            before, last = last, residual_reduction(cell, last)
+            continue
         genotype = net.genotype.cells[kind]
-        states = {0: cell.inputs[0](before), 1: cell.inputs[1](last)}
+        states = dict(enumerate(_entering(cell, before, last)))
         for node, edges in enumerate(genotype.nodes):
             total = torch.zeros((), dtype=images.dtype)
             for position, edge in enumerate(edges):
@@ -128,11 +152,12 @@ def derived_logits(
                 if factors is not None and not isinstance(operation, nn.Identity):
                     path = path * next(factors)
                 total = total + path
-            states[2 + node] = total
+            states[genotype.num_inputs + node] = total
         before, last = last, torch.cat([states[i] for i in genotype.output], dim=1)
-    return _classify(net.classifier, last)
+    return _classify(net, last)
 
 
-def _classify(classifier: nn.Linear, state: Tensor) -> Tensor:
+def _classify(net: SuperNet | DerivedNet, state: Tensor) -> Tensor:
+    state = net.tail(state)
     features = state.sum(dim=(2, 3)) / (state.shape[2] * state.shape[3])
-    return features @ classifier.weight.T + classifier.bias
+    return features @ net.classifier.weight.T + net.classifier.bias

@@ -17,6 +17,7 @@ from darts_gdas.config import (
 from darts_gdas.runtime.datasets import Cifar10, Digits
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
+from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Order
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -38,9 +39,20 @@ def options(group: str) -> list[str]:
 
 
 @pytest.mark.parametrize("dataset", options("dataset"))
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
 @pytest.mark.parametrize("method", options("method"))
-def test_every_method_composes_with_every_dataset(method: str, dataset: str):
-    search_config(f"method={method}", f"dataset={dataset}")
+def test_every_method_composes_with_every_space_and_dataset(method: str, space: str, dataset: str):
+    search_config(f"method={method}", f"space={space}", f"dataset={dataset}")
+
+
+def test_nas_bench_201_has_its_papers_numbers():
+    config = search_config("space=nasbench201", "dataset=cifar10")
+    assert config.space.build() == SearchSpace.named("nasbench201")
+    layout = config.layout(num_classes=10, in_channels=3)
+    assert (layout.channels, layout.kinds.count("normal")) == (16, 15)
+    assert search_config("space=nasbench201").net.layers == 5  # on digits, one cell per stage
+    small = search_config("space=nasbench201", "space.candidates=[none,skip_connect]")
+    assert small.space.build().cells["normal"].num_cells == 2**6
 
 
 @pytest.mark.parametrize("dataset", options("dataset"))

@@ -22,6 +22,7 @@ TESTED_TOGETHER = {
     "cli/programs.py": "cli/test_runs.py",
     "cli/closing.py": "cli/test_runs.py",
     "config/tree.py": "test_config.py",
+    "config/network.py": "test_config.py",
     "config/composition.py": "test_config.py",
     "tasks/method.py": "tasks/test_search.py",
 }

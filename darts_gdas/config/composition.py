@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from darts_gdas.config.network import DartsSpace, NasBench201Space
 from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
@@ -35,6 +36,7 @@ EXEMPT = (
 Config = TypeVar("Config", bound=RunConfig)
 
 GROUPS: dict[str, dict[str, type]] = {
+    "space": {"darts": DartsSpace, "nasbench201_schema": NasBench201Space},
     "relaxation": {"softmax": Softmax, "gumbel_hard": GumbelHard},
     "hypergradient": {
         "first_order": FirstOrder,
@@ -141,7 +143,7 @@ def _settings(value: Any, name: str = "") -> dict[str, Any]:
 
 def known_keys() -> list[str]:
     """All settings by their dotted names, to suggest one for a misspelt key."""
-    keys = {*_settings(SearchConfig()), *_settings(TrainConfig())}
+    keys = {*_settings(SearchConfig(space=DartsSpace())), *_settings(TrainConfig())}
     for group, nodes in GROUPS.items():
         for node in nodes.values():
             keys |= set(_settings(node(), group.replace("/", ".")))

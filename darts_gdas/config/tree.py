@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from omegaconf import MISSING
 
-from darts_gdas.nets import DerivedNet, Layout, Stem
+from darts_gdas.config.network import NetConfig, SpaceConfig
+from darts_gdas.nets import DerivedNet, Layout, Skeleton
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compilation import Compilation
@@ -28,55 +29,12 @@ from darts_gdas.search import (
     Unrolled,
     UnrolledExact,
 )
-from darts_gdas.space import DARTS_CANDIDATES, Genotype, SearchSpace
+from darts_gdas.space import Genotype
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 from darts_gdas.tasks.search import SearchTask
 
 MAX_THREADS = 1024
-
-
-@dataclass
-class SpaceConfig:
-    """The DARTS cell space and its numbers.
-
-    Attributes:
-        num_nodes: Intermediate nodes of a cell.
-        keep: Incoming edges that derivation keeps per node.
-        candidates: Operations on every edge.
-    """
-
-    num_nodes: int = 4
-    keep: int = 2
-    candidates: list[str] = field(default_factory=lambda: list(DARTS_CANDIDATES))
-
-    def __post_init__(self) -> None:
-        check_operations(set(self.candidates), "space.candidates")
-        self.build()
-
-    def build(self) -> SearchSpace:
-        """The space."""
-        return SearchSpace.darts(
-            num_nodes=self.num_nodes, keep=self.keep, candidates=self.candidates
-        )
-
-
-@dataclass
-class NetConfig:
-    """The outer network; see `Layout`."""
-
-    channels: int = 16
-    layers: int = 8
-    stem: Stem = Stem.cifar
-
-    def __post_init__(self) -> None:
-        self.layout(num_classes=2, in_channels=1)
-
-    def layout(self, *, num_classes: int, in_channels: int) -> Layout:
-        """The layout for a data set."""
-        if num_classes < 2:
-            raise ValueError(f"the dataset must have at least 2 classes, got {num_classes}")
-        return Layout(self.channels, self.layers, num_classes, in_channels, self.stem)
 
 
 @dataclass
@@ -156,7 +114,7 @@ class SearchConfig(RunConfig):
         checkpoint_cells: Compute each cell again in the backward pass: less memory, more time.
     """
 
-    space: SpaceConfig = field(default_factory=SpaceConfig)
+    space: SpaceConfig = MISSING
     net: NetConfig = field(default_factory=NetConfig)
     relaxation: Relaxation = MISSING
     hypergradient: Hypergradient = MISSING
@@ -179,6 +137,7 @@ class SearchConfig(RunConfig):
                 "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
             )
         self._check_compile()
+        self.layout(num_classes=2, in_channels=1)
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
                 f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
@@ -213,7 +172,7 @@ class SearchConfig(RunConfig):
         compute = self.compute()
         torch.manual_seed(self.seed)
         train, _ = self.dataset.load()
-        layout = self.net.layout(num_classes=train.num_classes, in_channels=train.in_channels)
+        layout = self.layout(num_classes=train.num_classes, in_channels=train.in_channels)
         layout.check_image_size(*train.image_size)
         return SearchTask(
             self.space.build(),
@@ -225,6 +184,11 @@ class SearchConfig(RunConfig):
             seed=self.seed,
             checkpoint_cells=self.checkpoint_cells,
         )
+
+    def layout(self, *, num_classes: int, in_channels: int) -> Layout:
+        """The supernet's outer network."""
+        skeleton = Skeleton.of(cell.num_inputs for cell in self.space.build().cells.values())
+        return self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
 
     def method(self) -> Method:
         """The strategies."""
@@ -256,8 +220,8 @@ class TrainConfig(RunConfig):
     """Everything a retraining depends on; the defaults are the DARTS paper's for CIFAR-10.
 
     Attributes:
-        genotype: A published name, a `genotype.json`, or a search's run folder; null takes the
-            newest finished search below `outputs`/search.
+        genotype: A published name, a NAS-Bench-201 string, a `genotype.json`, or a search's run
+            folder; null takes the newest finished search below `outputs`/search.
     """
 
     genotype: str | None = None
@@ -272,7 +236,10 @@ class TrainConfig(RunConfig):
         torch.manual_seed(self.seed)
         check_operations(genotype.operations, "the genotype")
         train, test = self.dataset.load()
-        layout = self.net.layout(num_classes=train.num_classes, in_channels=train.in_channels)
+        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
+        layout = self.net.layout(
+            skeleton, num_classes=train.num_classes, in_channels=train.in_channels
+        )
         layout.check_image_size(*train.image_size)
         auxiliary = self.regularization.auxiliary_weight > 0
         normalize = Normalize(*train.statistics())

@@ -2,7 +2,7 @@
 
 from darts_gdas.nets.cost import count_multiply_adds, count_parameters
 from darts_gdas.nets.derived import DerivedNet
-from darts_gdas.nets.layout import Layout, Stem
+from darts_gdas.nets.layout import Layout, Skeleton, Stem
 from darts_gdas.nets.mixture import CellMixture, Mixture
 from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.nets.supernet import SuperNet
@@ -13,6 +13,7 @@ __all__ = [
     "DerivedNet",
     "Layout",
     "Mixture",
+    "Skeleton",
     "Stem",
     "SuperNet",
     "count_multiply_adds",

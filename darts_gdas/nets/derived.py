@@ -8,8 +8,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from darts_gdas.nets.blocks import (
+    ResidualReduction,
+    build_inputs,
+    build_stem,
+    build_tail,
+    entering_states,
+)
 from darts_gdas.nets.fused import State
-from darts_gdas.nets.layout import CellPlan, Layout, Stem, build_inputs, build_stem
+from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton, Stem
 from darts_gdas.nets.operations import (
     OPERATIONS,
     FactorizedReduce,
@@ -73,11 +80,11 @@ class DerivedCell(nn.Module):
     def forward(
         self, inputs: Sequence[Tensor], factors: Tensor | None = None, *, rectify: bool = False
     ) -> Tensor:
-        """The concatenated output of one cell, from (c_{k-2}, c_{k-1}) after a ReLU.
+        """The output of one cell, from the states that enter it.
 
         Args:
-            inputs: The two states. All that reads a cell's output begins with a ReLU, so it is
-                taken once, where the state is made.
+            inputs: The states. In a DARTS network all that reads a cell's output begins with a
+                ReLU, so it has been taken, once, where the state was made.
             factors: Of each path and sample, [num_paths, batch, 1, 1, 1]; None drops nothing.
             rectify: Return the output after a ReLU.
         """
@@ -99,7 +106,7 @@ class DerivedCell(nn.Module):
 
 def _leave(state: State, operation: nn.Module) -> Tensor:
     """The operation on a state, whose ReLU all that begin with one share."""
-    if isinstance(operation, SeparableConvs | FactorizedReduce):
+    if isinstance(operation, SeparableConvs | FactorizedReduce | ReluConvNorm):
         return operation.after_relu(state.relu())
     return operation(state.x)
 
@@ -165,27 +172,30 @@ class DerivedNet(nn.Module):
     def __init__(self, genotype: Genotype, layout: Layout, *, auxiliary: bool = False) -> None:
         super().__init__()
         check_operations(genotype.operations, "the genotype")
-        missing = set(layout.kinds) - set(genotype.cells)
+        missing = layout.searched_kinds - set(genotype.cells)
         if missing:
             raise ValueError(
                 f"the layout needs cells of kind {sorted(missing)}, "
                 f"the genotype has {sorted(genotype.cells)}"
             )
         inputs = {kind: cell.num_inputs for kind, cell in genotype.cells.items()}
-        if set(inputs.values()) != {2}:
-            raise ValueError(
-                f"this network feeds two states to a cell, the genotype takes {inputs}"
-            )
+        layout.skeleton.check_inputs(inputs, "the genotype")
         self.genotype = genotype
         self.layout = layout
         self.drop_path_probability = 0.0
         self.run_cell: Callable[..., Tensor] = _run
         outputs = {kind: len(cell.output) for kind, cell in genotype.cells.items()}
         plans = layout.plan(outputs)
-        widths = [outputs[plan.kind] * plan.channels for plan in plans]
+        widths = [outputs.get(plan.kind, 1) * plan.channels for plan in plans]
         self.auxiliary_position = 2 * layout.layers // 3
         self.stem = build_stem(layout)
-        self.cells = nn.ModuleList(DerivedCell(genotype.cells[plan.kind], plan) for plan in plans)
+        self.cells = nn.ModuleList(
+            ResidualReduction(plan)
+            if plan.kind == RESIDUAL
+            else DerivedCell(genotype.cells[plan.kind], plan)
+            for plan in plans
+        )
+        self.tail = build_tail(layout, widths[-1])
         self.auxiliary = (
             AuxiliaryHead(widths[self.auxiliary_position], layout.num_classes)
             if auxiliary
@@ -221,7 +231,8 @@ class DerivedNet(nn.Module):
         except ValueError:
             names = ", ".join(repr(known.value) for known in Stem)
             raise ValueError(f"stem must be one of {names}, got {stem!r}") from None
-        layout = Layout(channels, layers, num_classes, in_channels, stem)
+        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
+        layout = Layout(channels, layers, num_classes, in_channels, stem, skeleton=skeleton)
         return cls(genotype, layout, auxiliary=auxiliary)
 
     def forward(
@@ -233,27 +244,26 @@ class DerivedNet(nn.Module):
         """Logits; while training with an auxiliary head, (logits, auxiliary logits)."""
         factors = self._path_factors(images)
         auxiliary_logits = None
-        before, last = self.stem(images)
-        first = F.relu(before)
-        states = first, first if last is before else F.relu(last)
+        states = entering_states(self.layout, self.stem, images)
+        rectifies = self.layout.skeleton is Skeleton.darts
         for position, (cell, factor) in enumerate(zip(self.cells, factors, strict=True)):
-            rectify = position + 1 < len(self.cells)
-            states = states[1], self.run_cell(cell, states, factor, rectify)
+            rectify = rectifies and position + 1 < len(self.cells)
+            states = (*states[1:], self.run_cell(cell, states, factor, rectify))
             if self.training and self.auxiliary and position == self.auxiliary_position:
-                auxiliary_logits = self.auxiliary(states[1])
-        logits = self.classifier(states[1].mean(dim=(2, 3)))
+                auxiliary_logits = self.auxiliary(states[-1])
+        logits = self.classifier(self.tail(states[-1]).mean(dim=(2, 3)))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
 
     def _path_factors(self, images: Tensor) -> Sequence[Tensor | None]:
         """Drop-path's factors of every cell, drawn at once."""
         if not self.training or self.drop_path_probability == 0:
             return [None] * len(self.cells)
-        counts = [cast(DerivedCell, cell).num_paths for cell in self.cells]
+        counts = [cell.num_paths if isinstance(cell, DerivedCell) else 0 for cell in self.cells]
         factors = path_factors(sum(counts), len(images), self.drop_path_probability, like=images)
         return factors.split(counts)
 
 
 def _run(
-    cell: nn.Module, states: tuple[Tensor, Tensor], factors: Tensor | None, rectify: bool
+    cell: nn.Module, states: tuple[Tensor, ...], factors: Tensor | None, rectify: bool
 ) -> Tensor:
     return cell(states, factors, rectify=rectify)

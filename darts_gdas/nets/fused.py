@@ -26,6 +26,7 @@ from darts_gdas.nets.mixture import CellMixture
 from darts_gdas.nets.operations import (
     FactorizedReduce,
     NormalizedPool,
+    ReluConvNorm,
     SeparableConv,
     SeparableConvs,
 )
@@ -141,9 +142,9 @@ def leave(
             convs[name] = [cast(SeparableConvs, candidate).blocks for candidate in candidates]
         elif isinstance(first, nn.Identity):
             shared[name] = state.x
-        elif isinstance(first, FactorizedReduce):
-            reductions = cast(list[FactorizedReduce], candidates)
-            others[name] = [reduction.after_relu(state.relu()) for reduction in reductions]
+        elif isinstance(first, FactorizedReduce | ReluConvNorm):
+            blocks = cast(list[FactorizedReduce | ReluConvNorm], candidates)
+            others[name] = [block.after_relu(state.relu()) for block in blocks]
         elif isinstance(first, NormalizedPool):
             norms = [cast(NormalizedPool, candidate).norm for candidate in candidates]
             if uses_batch_statistics(first.norm):

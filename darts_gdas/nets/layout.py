@@ -1,14 +1,12 @@
 """The outer network: channels, cells, reductions and stem, the same for search and retraining."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from torch import Tensor, nn
-
-from darts_gdas.nets.operations import FactorizedReduce, ReluConvNorm
-
-NORMAL, REDUCE = "normal", "reduce"
+NORMAL, REDUCE, RESIDUAL = "normal", "reduce", "residual"
+NUM_STAGES = 3
+"""Of a NAS-Bench-201 network, with a residual block between two of them."""
 
 
 class Stem(Enum):
@@ -27,38 +25,60 @@ class Stem(Enum):
         return 1 if self is Stem.cifar else 8
 
 
+class Skeleton(Enum):
+    """How cells stand in the network.
+
+    `darts`: each reads the outputs of the last two, begins with a ReLU, and reductions are cells
+    that are searched as well. `nasbench201`: each reads the last output alone, as it is; between
+    three stages of equal cells stand fixed residual blocks that halve the resolution and double
+    the channels.
+    """
+
+    darts = "darts"
+    nasbench201 = "nasbench201"
+
+    @classmethod
+    def of(cls, num_inputs: Iterable[int]) -> "Skeleton":
+        """The one whose cells read so many states."""
+        return cls.nasbench201 if set(num_inputs) == {1} else cls.darts
+
+    @property
+    def num_inputs(self) -> int:
+        """States that a cell reads."""
+        return 2 if self is Skeleton.darts else 1
+
+    def check_inputs(self, num_inputs: Mapping[str, int], what: str) -> None:
+        """Raise a `ValueError` unless cells of all kinds take as many states as they are fed.
+
+        Args:
+            num_inputs: States that cells of each kind take.
+            what: Whose cells they are.
+        """
+        if set(num_inputs.values()) != {self.num_inputs}:
+            fed = "two states" if self.num_inputs == 2 else "one state"
+            raise ValueError(f"this network feeds {fed} to a cell, {what} takes {dict(num_inputs)}")
+
+
 @dataclass(frozen=True, slots=True)
 class CellPlan:
     """Where one cell stands in the network.
 
     Attributes:
-        kind: Key into the cells of a genotype or a search space.
+        kind: Key into the cells of a genotype or a search space; or "residual", a fixed block.
         channels: Channels of every state inside the cell.
-        in_channels: Channels of the two states that enter, (c_{k-2}, c_{k-1}).
+        in_channels: Channels of the states that enter, (c_{k-2}, c_{k-1}) or c_{k-1} alone.
         halves_first_input: c_{k-2} has twice the resolution of c_{k-1} and must be reduced.
     """
 
     kind: str
     channels: int
-    in_channels: tuple[int, int]
-    halves_first_input: bool
+    in_channels: tuple[int, ...]
+    halves_first_input: bool = False
 
     @property
     def stride(self) -> int:
         """Stride of the edges that leave the cell's inputs."""
         return 2 if self.kind == REDUCE else 1
-
-
-def build_inputs(plan: CellPlan, affine: bool) -> nn.ModuleList:
-    """What brings a cell's two input states to its channels and to one resolution.
-
-    Both modules begin with a ReLU; `after_relu` runs them on states that have passed one.
-    """
-    first, second = plan.in_channels
-    shrink = FactorizedReduce if plan.halves_first_input else ReluConvNorm
-    return nn.ModuleList(
-        [shrink(first, plan.channels, affine), ReluConvNorm(second, plan.channels, affine)]
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +87,18 @@ class Layout:
 
     Attributes:
         channels: Channels of the first cells (C in the papers); each reduction doubles them.
-        layers: Number of cells (L).
+        layers: Number of cells (L), reductions and residual blocks counted.
         num_classes: Outputs of the classifier.
         in_channels: Channels of the images.
         stem: What precedes the first cell.
         reductions: Positions of the reduction cells; None puts two at L // 3 and 2 L // 3.
+        skeleton: How cells stand in it. NAS-Bench-201's takes 3 N + 2 layers and no `reductions`.
 
     Raises:
         ValueError: If a number is too small, or the default reductions do not fit.
 
     Reference:
-        Liu et al., ICLR 2019, section 3.1.
+        Liu et al., ICLR 2019, section 3.1; Dong and Yang, ICLR 2020, section 2.1.
     """
 
     channels: int
@@ -86,6 +107,7 @@ class Layout:
     in_channels: int = 3
     stem: Stem = Stem.cifar
     reductions: tuple[int, ...] | None = None
+    skeleton: Skeleton = Skeleton.darts
 
     def __post_init__(self) -> None:
         minima = {"channels": 2, "layers": 1, "num_classes": 2, "in_channels": 1}
@@ -94,6 +116,8 @@ class Layout:
                 raise ValueError(
                     f"net.{name} must be at least {minimum}, got {getattr(self, name)}"
                 )
+        if self.skeleton is Skeleton.nasbench201:
+            self._check_stages()
         if self.reductions is None and self.layers < 3:
             raise ValueError(
                 f"net.layers must be at least 3, got {self.layers}: two reduction cells "
@@ -104,6 +128,18 @@ class Layout:
             raise ValueError(
                 f"net.reductions must be distinct and lie in 0..{self.layers - 1}, "
                 f"got {self.reductions}"
+            )
+
+    def _check_stages(self) -> None:
+        if self.reductions is not None or self.stem is not Stem.cifar:
+            raise ValueError(
+                "a NAS-Bench-201 network has its own reductions and stem: leave net.reductions and "
+                "net.stem out"
+            )
+        if self.layers < 5 or (self.layers + 1) % NUM_STAGES:
+            raise ValueError(
+                "net.layers of a NAS-Bench-201 network must be 3 N + 2 (N cells in each of 3 "
+                f"stages and 2 residual blocks): 5, 8, 11, 14, 17, ...; got {self.layers}"
             )
 
     @property
@@ -117,12 +153,19 @@ class Layout:
     def kinds(self) -> tuple[str, ...]:
         """Kind of each cell, in order."""
         reductions = self.reduction_positions
-        return tuple(REDUCE if i in reductions else NORMAL for i in range(self.layers))
+        reduction = REDUCE if self.skeleton is Skeleton.darts else RESIDUAL
+        return tuple(reduction if i in reductions else NORMAL for i in range(self.layers))
+
+    @property
+    def searched_kinds(self) -> frozenset[str]:
+        """Kinds of cells that a space or a genotype must have."""
+        return frozenset(self.kinds) - {RESIDUAL}
 
     @property
     def stem_channels(self) -> int:
-        """Channels that leave the stem: 3 C for small images, C for ImageNet."""
-        return 3 * self.channels if self.stem is Stem.cifar else self.channels
+        """Channels that leave the stem: 3 C for small images, C for ImageNet and NAS-Bench-201."""
+        is_wide = self.stem is Stem.cifar and self.skeleton is Skeleton.darts
+        return 3 * self.channels if is_wide else self.channels
 
     def plan(self, num_outputs: Mapping[str, int]) -> tuple[CellPlan, ...]:
         """Every cell's place.
@@ -134,9 +177,10 @@ class Layout:
         before, last = self.stem_channels, self.stem_channels
         channels, halves = self.channels, self.stem is Stem.imagenet
         for kind in self.kinds:
-            channels = 2 * channels if kind == REDUCE else channels
-            plans.append(CellPlan(kind, channels, (before, last), halves))
-            before, last, halves = last, num_outputs[kind] * channels, kind == REDUCE
+            channels = channels if kind == NORMAL else 2 * channels
+            states = (before, last)[-self.skeleton.num_inputs :]
+            plans.append(CellPlan(kind, channels, states, halves and len(states) == 2))
+            before, last, halves = last, num_outputs.get(kind, 1) * channels, kind == REDUCE
         return tuple(plans)
 
     def check_image_size(self, height: int, width: int) -> None:
@@ -148,47 +192,3 @@ class Layout:
                 f"{len(self.reduction_positions)} reduction cells need at least "
                 f"{minimum}x{minimum}; choose a larger dataset.image_size"
             )
-
-
-class SmallImageStem(nn.Module):
-    """3x3 convolution and norm; both input states of the first cell are its output."""
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(layout.in_channels, layout.stem_channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(layout.stem_channels)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(c_{-2}, c_{-1}): the same state twice."""
-        state = self.norm(self.conv(images))
-        return state, state
-
-
-class ImageNetStem(nn.Module):
-    """Three strided 3x3 convolutions; the states leave at 1/4 and at 1/8 of the resolution."""
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__()
-        channels = layout.channels
-        self.first = nn.Sequential(
-            nn.Conv2d(layout.in_channels, channels // 2, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels // 2),
-            nn.ReLU(),
-            nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-        self.second = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(c_{-2}, c_{-1}) at 1/4 and 1/8 of the resolution."""
-        first = self.first(images)
-        return first, self.second(first)
-
-
-def build_stem(layout: Layout) -> nn.Module:
-    """The stem that a layout names."""
-    return SmallImageStem(layout) if layout.stem is Stem.cifar else ImageNetStem(layout)

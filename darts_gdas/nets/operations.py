@@ -29,18 +29,20 @@ class Zero(nn.Module):
 
 
 class ReluConvNorm(nn.Module):
-    """ReLU, 1x1 convolution, norm."""
+    """ReLU, convolution, norm."""
 
-    def __init__(self, in_channels: int, out_channels: int, affine: bool) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, affine: bool, kernel: int = 1, stride: int = 1
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
-    def forward(self, x: Images) -> Float[Tensor, "batch out_channels height width"]:
+    def forward(self, x: Images) -> Reduced:
         """The block in pre-activation order."""
         return self.after_relu(F.relu(x))
 
-    def after_relu(self, x: Images) -> Float[Tensor, "batch out_channels height width"]:
+    def after_relu(self, x: Images) -> Reduced:
         """The rest, where the ReLU has been taken."""
         return self.norm(self.conv(x))
 
@@ -139,6 +141,11 @@ def _skip_connect(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)
 
 
+def _conv(kernel: int) -> OperationFactory:
+    """ReLU, k x k convolution, norm."""
+    return lambda channels, stride, affine: ReluConvNorm(channels, channels, affine, kernel, stride)
+
+
 def _conv_7x1_1x7(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Sequential(
         nn.ReLU(),
@@ -161,12 +168,15 @@ OPERATIONS: dict[str, OperationFactory] = {
     "dil_conv_3x3": _dilated(3),
     "dil_conv_5x5": _dilated(5),
     "conv_7x1_1x7": _conv_7x1_1x7,
+    "nor_conv_1x1": _conv(1),
+    "nor_conv_3x3": _conv(3),
 }
 """All known operations: what a genotype or a search space may name.
 
 A factory takes (channels, stride, affine) and returns a module that keeps the number of channels
 and divides height and width by the stride, rounding up. The set is that of Liu et al., ICLR 2019,
-section 3.1 and appendix, with NASNet's and AmoebaNet's larger kernels.
+section 3.1 and appendix, with NASNet's and AmoebaNet's larger kernels, and NAS-Bench-201's plain
+convolutions (Dong and Yang, ICLR 2020, section 2.1).
 """
 
 POOLINGS = frozenset({"max_pool_3x3", "avg_pool_3x3"})

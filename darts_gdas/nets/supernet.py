@@ -5,15 +5,21 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+from darts_gdas.nets.blocks import (
+    ResidualReduction,
+    build_inputs,
+    build_stem,
+    build_tail,
+    entering_states,
+)
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import Group, State, group_edges, leave
-from darts_gdas.nets.layout import CellPlan, Layout, build_inputs, build_stem
+from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton
 from darts_gdas.nets.mixture import Mixture
 from darts_gdas.nets.operations import ReluConvNorm, candidate, check_operations
 from darts_gdas.nets.statistics import Replay, StatisticsUpdate
@@ -53,11 +59,11 @@ class SearchCell(nn.Module):
     def forward(
         self, inputs: Sequence[Tensor], groups: Sequence[Sequence[Group]], *, rectify: bool
     ) -> Tensor:
-        """The concatenated output of one cell, from (c_{k-2}, c_{k-1}) after a ReLU.
+        """The output of one cell, from the states that enter it.
 
         Args:
-            inputs: The two states. All that reads a cell's output begins with a ReLU, so it is
-                taken once, where the state is made.
+            inputs: The states. In a DARTS network all that reads a cell's output begins with a
+                ReLU, so it has been taken, once, where the state was made.
             groups: The mixture, as `group_edges` arranges it by source.
             rectify: Return the output after a ReLU.
         """
@@ -116,14 +122,13 @@ class SuperNet(nn.Module):
         self, space: SearchSpace, layout: Layout, *, checkpoint_cells: bool = False
     ) -> None:
         super().__init__()
-        missing = set(layout.kinds) - set(space.cells)
+        missing = layout.searched_kinds - set(space.cells)
         if missing:
             raise ValueError(
                 f"the layout needs cells of kind {sorted(missing)}, the space has none"
             )
         inputs = {kind: cell.num_inputs for kind, cell in space.cells.items()}
-        if set(inputs.values()) != {2}:
-            raise ValueError(f"this network feeds two states to a cell, the space takes {inputs}")
+        layout.skeleton.check_inputs(inputs, "the space")
         for kind, cell in space.cells.items():
             names = {name for edge in cell.candidates for name in edge}
             check_operations(names, f"the {kind} cell's space.candidates")
@@ -134,8 +139,14 @@ class SuperNet(nn.Module):
         outputs = {kind: len(cell.output) for kind, cell in space.cells.items()}
         plans = layout.plan(outputs)
         self.stem = build_stem(layout)
-        self.cells = nn.ModuleList(SearchCell(space.cells[plan.kind], plan) for plan in plans)
+        self.cells = nn.ModuleList(
+            ResidualReduction(plan)
+            if plan.kind == RESIDUAL
+            else SearchCell(space.cells[plan.kind], plan)
+            for plan in plans
+        )
         features = outputs[plans[-1].kind] * plans[-1].channels
+        self.tail = build_tail(layout, features)
         self.classifier = nn.Linear(features, layout.num_classes)
 
     @classmethod
@@ -148,8 +159,12 @@ class SuperNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
     ) -> "SuperNet":
-        """A supernet for small images; the defaults are the DARTS paper's for CIFAR-10."""
-        return cls(space, Layout(channels, layers, num_classes, in_channels))
+        """A supernet for small images; the defaults are the DARTS paper's for CIFAR-10.
+
+        Cells with one input stand in NAS-Bench-201's outer network, which takes 3 N + 2 layers.
+        """
+        skeleton = Skeleton.of(cell.num_inputs for cell in space.cells.values())
+        return cls(space, Layout(channels, layers, num_classes, in_channels, skeleton=skeleton))
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"], mixture: Mixture
@@ -160,19 +175,18 @@ class SuperNet(nn.Module):
             ValueError: If the mixture does not fit the space.
         """
         self._check(mixture)
-        before, last = self.stem(channels_last(images))
+        states = entering_states(self.layout, self.stem, channels_last(images))
         groups = {kind: group_edges(cell, mixture[kind]) for kind, cell in self.space.cells.items()}
-        first = F.relu(before)
-        states = first, first if last is before else F.relu(last)
+        rectifies = self.layout.skeleton is Skeleton.darts
         for i, (kind, cell) in enumerate(zip(self.layout.kinds, self.cells, strict=True)):
-            rectify = i + 1 < len(self.cells)
+            rectify = rectifies and i + 1 < len(self.cells)
             run = (
                 _checkpointed
                 if self.checkpoint_cells and torch.is_grad_enabled()
                 else self.run_cell
             )
-            states = states[1], run(cell, states, groups[kind], rectify)
-        return self.classifier(states[1].mean(dim=(2, 3)))
+            states = (*states[1:], run(cell, states, groups.get(kind, ()), rectify))
+        return self.classifier(self.tail(states[-1]).mean(dim=(2, 3)))
 
     def _check(self, mixture: Mixture) -> None:
         for kind, cell in self.space.cells.items():
@@ -197,13 +211,13 @@ class SuperNet(nn.Module):
 
 
 def _run(
-    cell: nn.Module, states: tuple[Tensor, Tensor], groups: Sequence[Sequence[Group]], rectify: bool
+    cell: nn.Module, states: tuple[Tensor, ...], groups: Sequence[Sequence[Group]], rectify: bool
 ) -> Tensor:
     return cell(states, groups, rectify=rectify)
 
 
 def _checkpointed(
-    cell: nn.Module, states: tuple[Tensor, Tensor], groups: Sequence[Sequence[Group]], rectify: bool
+    cell: nn.Module, states: tuple[Tensor, ...], groups: Sequence[Sequence[Group]], rectify: bool
 ) -> Tensor:
     """The same, computed again in the backward pass, with the weights and statistics of now."""
     # `functional_call` may have put others in their place, and will have taken them back by then.

@@ -34,6 +34,7 @@ FAMILIES = {  # of the part that occurs in an operation's name: fill, outline, t
     "sep": ("#BAD7F2", "#2F74AE", INK),
     "pool": ("#F7E6A1", "#A98B14", INK),
     "skip": ("#E6E9EC", "#7C8894", INK),
+    "none": ("#FFFFFF", "#D5DADF", "#8A949E"),
     "": ("#E3CBE6", "#8E5A99", INK),
 }
 Piece = tuple[float, float, float, float]  # a curve from (x, y) to (x, y)

@@ -14,7 +14,7 @@ def genotype_lines(genotype: Genotype) -> list[str]:
             terms = " + ".join(f"{edge.op}({_state(cell, edge.source)})" for edge in edges)
             lines.append(f"  node {node} = {terms}")
         outputs = ", ".join(_state(cell, state) for state in cell.output)
-        lines.append(f"  output = concat({outputs})")
+        lines.append(f"  output = {outputs if len(cell.output) == 1 else f'concat({outputs})'}")
     return lines
 
 

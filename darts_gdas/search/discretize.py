@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from darts_gdas.nets import CellMixture, Mixture
-from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
+from darts_gdas.space import CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
 
 @dataclass
@@ -20,10 +20,11 @@ class Discretizer(ABC):
 class ArgMax(Discretizer):
     """The best candidate of each edge, on the best edges of each node.
 
-    An edge is as strong as its largest weight among the candidates that are not `none` (times
+    An edge is as strong as its largest weight among the candidates that can be final (times
     its edge weight, where the mixture has one); each node keeps the `keep` strongest edges, so
     never two from one source. The weights are taken as they are: `none` competes inside the
-    softmax, scales an edge down, and is never chosen. Equal weights: the earlier one wins.
+    softmax, scales an edge down, and is chosen only where the space derives it
+    (NAS-Bench-201). Equal weights: the earlier one wins.
 
     Reference:
         Liu et al., ICLR 2019, section 2.4.
@@ -38,8 +39,10 @@ def _derive(mixture: CellMixture, space: CellSpace) -> CellGenotype:
     weights = mixture.ops.tolist()
     edge_weights = [1.0] * len(weights) if mixture.edges is None else mixture.edges.tolist()
     best: list[tuple[float, str]] = []  # per edge: strength and candidate
-    for names, row, edge_weight in zip(space.candidates, weights, edge_weights, strict=True):
-        offered = [(w, name) for w, name in zip(row, names, strict=False) if name != NONE]
+    for edge, (row, edge_weight) in enumerate(zip(weights, edge_weights, strict=True)):
+        final = space.derivable(edge)
+        named = zip(row, space.candidates[edge], strict=False)
+        offered = [(w, name) for w, name in named if name in final]
         weight, name = max(offered, key=lambda pair: pair[0])
         best.append((weight * edge_weight, name))
     nodes = []

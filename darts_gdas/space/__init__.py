@@ -1,10 +1,17 @@
 """What can be built: search spaces and genotypes, as plain values. Imports no torch."""
 
-from darts_gdas.space.cell import DARTS_CANDIDATES, NONE, CellSpace, SearchSpace
+from darts_gdas.space.cell import (
+    DARTS_CANDIDATES,
+    NASBENCH201_CANDIDATES,
+    NONE,
+    CellSpace,
+    SearchSpace,
+)
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
 
 __all__ = [
     "DARTS_CANDIDATES",
+    "NASBENCH201_CANDIDATES",
     "NONE",
     "CellGenotype",
     "CellSpace",

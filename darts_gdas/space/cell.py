@@ -9,7 +9,7 @@ from darts_gdas.space.frozen import FrozenDict
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype
 
 NONE = "none"
-"""The candidate that removes an edge. It competes for weight and is never derived."""
+"""The candidate that removes an edge. It competes for weight; few spaces let it be derived."""
 
 DARTS_CANDIDATES = (
     NONE,
@@ -21,6 +21,8 @@ DARTS_CANDIDATES = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+
+NASBENCH201_CANDIDATES = (NONE, "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 Item = TypeVar("Item")
 
@@ -43,6 +45,8 @@ class CellSpace:
         num_nodes: Intermediate nodes. Liu et al. use 4.
         num_inputs: States that enter the cell. Liu et al. use the last two cells' outputs.
         keep: Incoming edges that derivation keeps per node; None keeps every edge.
+        derives_none: Whether `none` can be an edge's final operation, which leaves the edge out.
+        ends_in_last_node: The last node alone leaves the cell, in place of all nodes side by side.
 
     Raises:
         ValueError: If `keep` exceeds the first node's predecessors, or an edge has no candidate
@@ -56,6 +60,8 @@ class CellSpace:
     num_nodes: int = 4
     num_inputs: int = 2
     keep: int | None = 2
+    derives_none: bool = False
+    ends_in_last_node: bool = False
 
     def __post_init__(self) -> None:
         if self.num_nodes < 1:
@@ -107,8 +113,9 @@ class CellSpace:
 
     @property
     def output(self) -> tuple[int, ...]:
-        """States concatenated into the cell's output: all nodes."""
-        return tuple(range(self.num_inputs, self.num_inputs + self.num_nodes))
+        """States concatenated into the cell's output: all nodes, or the last one."""
+        states = tuple(range(self.num_inputs, self.num_inputs + self.num_nodes))
+        return states[-1:] if self.ends_in_last_node else states
 
     @property
     def num_cells(self) -> int:
@@ -126,8 +133,8 @@ class CellSpace:
         return symmetric[kept]
 
     def derivable(self, edge: int) -> tuple[str, ...]:
-        """The candidates of an edge without `none`."""
-        return tuple(name for name in self.candidates[edge] if name != NONE)
+        """The candidates of an edge that can be final: without `none`, unless the space has it."""
+        return tuple(name for name in self.candidates[edge] if self.derives_none or name != NONE)
 
     def sample(self, rng: UniformSource) -> CellGenotype:
         """A random cell: `keep` distinct sources per node, a candidate on each, all uniform."""
@@ -166,10 +173,11 @@ class SearchSpace:
 
     @classmethod
     def named(cls, name: str) -> "SearchSpace":
-        """A published space with its paper's settings. Known: "darts"."""
-        if name != "darts":
-            raise ValueError(f"unknown space {name!r}; known: darts")
-        return cls.darts()
+        """A published space with its paper's settings. Known: "darts", "nasbench201"."""
+        known = {"darts": cls.darts, "nasbench201": cls.nasbench201}
+        if name not in known:
+            raise ValueError(f"unknown space {name!r}; known: {', '.join(known)}")
+        return known[name]()
 
     @classmethod
     def darts(
@@ -182,6 +190,26 @@ class SearchSpace:
         """The DARTS space: normal and reduction cells with two inputs and equal candidates."""
         cell = CellSpace(tuple(candidates), num_nodes=num_nodes, keep=keep)  # type: ignore[arg-type]
         return cls({"normal": cell, "reduce": cell})
+
+    @classmethod
+    def nasbench201(cls, *, candidates: Sequence[str] = NASBENCH201_CANDIDATES) -> "SearchSpace":
+        """The space of NAS-Bench-201: one kind of cell, whose 15,625 trained accuracies are known.
+
+        One state enters, three nodes read all earlier states, every edge stays, `none` may be
+        final, and the last node is the output.
+
+        Reference:
+            Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326, section 2.1.
+        """
+        cell = CellSpace(
+            tuple(candidates),  # type: ignore[arg-type]
+            num_nodes=3,
+            num_inputs=1,
+            keep=None,
+            derives_none=True,
+            ends_in_last_node=True,
+        )
+        return cls({"normal": cell})
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:

@@ -1,6 +1,7 @@
 """Genotypes: the discrete cells that a search returns and a retraining builds."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -10,6 +11,9 @@ from typing import Any
 from darts_gdas.space.frozen import FrozenDict
 
 PUBLISHED = resources.files("darts_gdas.space") / "published"
+_ARCH_EDGE = re.compile(r"\|([a-z0-9_]+)~(\d)")
+_OP = r"\|[a-z0-9_]+~"
+_ARCH_STRING = re.compile(rf"{_OP}0\|\+{_OP}0{_OP}1\|\+{_OP}0{_OP}1{_OP}2\|")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +150,66 @@ class Genotype:
                 raise ValueError(f"cell {kind!r}: {error}") from None
         return cls(cells)
 
+    def to_arch_string(self) -> str:
+        """The cell as NAS-Bench-201 writes it: `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
+
+        Raises:
+            ValueError: If it is no cell of that space: one kind, one input, three nodes that each
+                read every earlier state, the last one the output.
+        """
+        cell = next(iter(self.cells.values()))
+        sources = [[edge.source for edge in edges] for edges in cell.nodes]
+        if (
+            len(self.cells) > 1
+            or cell.num_inputs != 1
+            or cell.output != (3,)
+            or (sources != [[0], [0, 1], [0, 1, 2]])
+        ):
+            raise ValueError("only cells of NAS-Bench-201 can be written as its strings")
+        nodes = ("".join(f"|{edge.op}~{edge.source}" for edge in edges) for edges in cell.nodes)
+        return "+".join(f"{node}|" for node in nodes)
+
+    @classmethod
+    def from_arch_string(cls, text: str) -> "Genotype":
+        """The inverse of `to_arch_string`; the kind is called "normal".
+
+        Example:
+            >>> text = "|skip_connect~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
+            >>> Genotype.from_arch_string(text).cells["normal"].nodes[2][2]
+            Edge(op='nor_conv_3x3', source=2)
+
+        Raises:
+            ValueError: If the text has another form.
+
+        Reference:
+            Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326.
+        """
+        if not _ARCH_STRING.fullmatch(text):
+            raise ValueError(
+                f"a NAS-Bench-201 cell is written |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, "
+                f"got {text[:200]!r}"
+            )
+        nodes = tuple(
+            tuple(Edge(op, int(source)) for op, source in _ARCH_EDGE.findall(node))
+            for node in text.split("+")
+        )
+        return cls({"normal": CellGenotype(nodes, (3,), 1)})
+
     @classmethod
     def load(cls, source: str | Path) -> "Genotype":
-        """A published genotype by name, or one from a file.
+        """A published genotype by name, a NAS-Bench-201 cell by its string, or one from a file.
 
         Args:
-            source: A name out of `published_names()`, a path to a `genotype.json`, or a run
-                folder that holds one.
+            source: A name out of `published_names()`, a string as of `to_arch_string`, a path to a
+                `genotype.json`, or a run folder that holds one.
 
         Raises:
             ValueError: If it is neither, or the file is not a valid genotype.
         """
         if str(source) in published_names():
             return cls.from_json((PUBLISHED / f"{source}.json").read_text())
+        if str(source).startswith("|"):
+            return cls.from_arch_string(str(source))
         path = Path(source)
         try:
             path = path / "genotype.json" if path.is_dir() else path

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from darts_gdas.nets import DerivedNet, Layout, Stem
+from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.space import Genotype
@@ -52,6 +52,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
                 "in_channels": layout.in_channels,
                 "stem": layout.stem.value,
                 "reductions": layout.reductions,
+                "skeleton": layout.skeleton.value,
             },
             "auxiliary": net.auxiliary is not None,
             "weights": net.state_dict(),
@@ -77,7 +78,9 @@ def load_model(path: Path | str) -> TrainedModel:
     state = checkpoint.load(path)
     if state.get("kind") != KIND:
         raise checkpoint.CheckpointError(f"{str(path)!r} is not a trained model")
-    layout = Layout(**{**state["layout"], "stem": Stem(state["layout"]["stem"])})
+    settings = state["layout"]
+    skeleton = Skeleton(settings.get("skeleton", Skeleton.darts.value))  # older files lack it
+    layout = Layout(**{**settings, "stem": Stem(settings["stem"]), "skeleton": skeleton})
     net = DerivedNet(Genotype.from_json(state["genotype"]), layout, auxiliary=state["auxiliary"])
     net.load_state_dict(state["weights"])
     height, width = state["image_size"]

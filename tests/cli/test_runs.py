@@ -220,3 +220,15 @@ def test_a_sweep_numbers_its_runs_below_one_folder(tmp_path: Path):
     seeds = [(sweep / run / "config.yaml").read_text().count(f"\nseed: {i}\n")
              for i, run in enumerate(runs, start=1)]  # fmt: skip
     assert seeds == [1, 1]
+
+
+def test_nas_bench_201_is_searched_and_retrained_like_any_space(tmp_path: Path):
+    small = ("epochs=1", "net.channels=2", "dataset.test_fraction=0.9")
+    arguments = ("space=nasbench201", "method=darts", "run_dir=found", *small)
+    out, _ = finish(start(tmp_path, "search.py", *arguments))
+    genotype = Genotype.load(tmp_path / "found")
+    assert Genotype.load(genotype.to_arch_string()) == genotype
+    assert "output = node 2" in out
+    arguments = (f"genotype='{genotype.to_arch_string()}'", "run_dir=trained", *small)
+    finish(start(tmp_path, "train.py", *arguments))
+    assert load_model(tmp_path / "trained").net.genotype == genotype

@@ -388,3 +388,43 @@ def test_an_unknown_stem_is_an_error():
 def test_impossible_numbers_are_the_layouts_errors():
     with pytest.raises(ValueError, match=r"net\.layers must be at least 3, got 2"):
         DerivedNet.build(Genotype.load("DARTS_V2"), layers=2)
+
+
+# NAS-Bench-201
+
+
+def arch(*names: str) -> Genotype:
+    """A cell of that space, its six operations in the order of its edges."""
+    a, b, c, d, e, f = names * (6 // len(names))
+    return Genotype.from_arch_string(f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("nor_conv_3x3", 1_531_546), ("none", 73_306), ("skip_connect", 73_306)],
+)
+def test_nas_bench_201_networks_have_their_published_size(name: str, parameters: int):
+    """C=16, N=5, 10 classes: Dong and Yang 2020, the benchmark's own figures."""
+    net = DerivedNet.build(arch(name), channels=16, layers=17, auxiliary=False)
+    assert count_parameters(net) == parameters
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7)])
+@pytest.mark.parametrize(
+    "genotype",
+    [
+        arch(
+            "nor_conv_3x3", "none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"
+        ),
+        arch("none"),
+        arch("none", "none", "none", "skip_connect", "none", "none"),
+    ],
+    ids=Genotype.to_arch_string,
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_nas_bench_201_networks_are_their_definition(
+    genotype: Genotype, size: tuple[int, int], training: bool
+):
+    net = DerivedNet.build(genotype, channels=4, layers=5, num_classes=3, auxiliary=False).double()
+    for images in (torch.randn(3, 3, *size, dtype=torch.float64) for _ in range(2)):
+        assert_close(net.train(training)(images), derived_logits(net, images))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.testing import assert_close
 
-from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet, fused
+from darts_gdas.nets import CellMixture, Layout, Mixture, Skeleton, SuperNet, fused
 from darts_gdas.nets.fused import group_edges
 from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.search import ArchParameters, GumbelHard, Relaxation, Softmax
@@ -97,6 +97,17 @@ def test_the_paper_space_equals_plain_at_its_full_width(relaxation: Relaxation, 
     space = SearchSpace.named("darts")
     net = supernet(space, Layout(4, 4, 10, reductions=(1, 3)))
     assert_same_as_plain(net, float64(4, 3, 16, 12), mixture_of(space, relaxation))
+
+
+@on_both_devices
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
+def test_nas_bench_201_equals_plain(relaxation: Relaxation, training: bool, stacked: bool):
+    space = SearchSpace.named("nasbench201")
+    net = supernet(space, Layout(4, 8, 10, skeleton=Skeleton.nasbench201))
+    mixture = mixture_of(space, relaxation)
+    assert_same_as_plain(net, float64(4, 3, 8, 8), mixture)
+    assert_same_as_plain(net.train(training), float64(4, 3, 9, 8, seed=5), mixture)
 
 
 @st.composite

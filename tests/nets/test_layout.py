@@ -1,10 +1,9 @@
 """The outer network: every cell's place, by hand, and every error message."""
 
 import pytest
-import torch
 
 from darts_gdas.nets import Layout, Stem
-from darts_gdas.nets.layout import CellPlan, build_stem
+from darts_gdas.nets.layout import CellPlan, Skeleton
 
 FOUR = {"normal": 4, "reduce": 4}
 
@@ -92,26 +91,43 @@ def test_only_reduction_cells_stride():
         assert plan.stride == (2 if plan.kind == "reduce" else 1)
 
 
-# Stems
+# NAS-Bench-201
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (17, 9)])
-def test_the_small_stem_keeps_the_resolution(height: int, width: int):
-    stem = build_stem(Layout(4, 3, 10, in_channels=2))
-    first, second = stem(torch.randn(2, 2, height, width))
-    assert first is second
-    assert first.shape == (2, 12, height, width)
-    assert Stem.cifar.stride == 1
+@pytest.mark.parametrize("cells_per_stage", [1, 2, 5])
+def test_three_stages_with_residual_blocks_between_them(cells_per_stage: int):
+    layers = 3 * cells_per_stage + 2
+    layout = Layout(16, layers, 10, skeleton=Skeleton.nasbench201)
+    stage = ("normal",) * cells_per_stage
+    assert layout.kinds == (*stage, "residual", *stage, "residual", *stage)
+    assert layout.searched_kinds == {"normal"}
+    plans = layout.plan({"normal": 1})
+    channels = [plan.channels for plan in plans]
+    assert channels == sorted(channels)
+    assert set(channels) == {16, 32, 64}
+    assert [plan.in_channels for plan in plans] == [(16,), *((c,) for c in channels[:-1])]
+    assert all(plan.stride == 1 and not plan.halves_first_input for plan in plans)
 
 
-@pytest.mark.parametrize("channels", [4, 5])
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (33, 40)])
-def test_the_imagenet_stem_leaves_at_a_fourth_and_an_eighth(channels: int, height: int, width: int):
-    stem = build_stem(Layout(channels, 3, 10, in_channels=2, stem=Stem.imagenet))
-    first, second = stem(torch.randn(2, 2, height, width))
-    assert first.shape == (2, channels, -(-height // 4), -(-width // 4))
-    assert second.shape == (2, channels, -(-height // 8), -(-width // 8))
-    assert Stem.imagenet.stride == 8
+@pytest.mark.parametrize("layers", [2, 3, 4, 6, 7, 20 + 1])
+def test_other_numbers_of_layers_have_no_three_equal_stages(layers: int):
+    with pytest.raises(ValueError, match=rf"must be 3 N \+ 2 .* got {layers}"):
+        Layout(16, layers, 10, skeleton=Skeleton.nasbench201)
+
+
+@pytest.mark.parametrize("changes", [{"reductions": (1,)}, {"stem": Stem.imagenet}], ids=str)
+def test_its_reductions_and_stem_are_its_own(changes: dict[str, object]):
+    with pytest.raises(ValueError, match=r"leave net\.reductions and net\.stem out"):
+        Layout(16, 5, 10, skeleton=Skeleton.nasbench201, **changes)  # type: ignore[arg-type]
+
+
+def test_the_skeleton_follows_from_the_number_of_inputs():
+    assert Skeleton.of([2, 2]) is Skeleton.darts
+    assert Skeleton.of([1]) is Skeleton.nasbench201
+    for skeleton in Skeleton:
+        assert Skeleton.of([skeleton.num_inputs]) is skeleton
+    with pytest.raises(ValueError, match=r"feeds one state to a cell, it takes \{'normal': 2\}"):
+        Skeleton.nasbench201.check_inputs({"normal": 2}, "it")
 
 
 # Sizes

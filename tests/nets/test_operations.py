@@ -49,6 +49,8 @@ def num_weights(name: str, channels: int, stride: int) -> tuple[int, int]:
         return layers * (KERNELS[name] ** 2 * c + c * c), layers
     if name == "conv_7x1_1x7":
         return 2 * 7 * c * c, 1
+    if name.startswith("nor_conv"):
+        return int(name[-1]) ** 2 * c * c, 1
     if name == "skip_connect" and stride == 2:
         return c * c, 1
     return 0, 0
@@ -152,6 +154,20 @@ def test_conv_7x1_1x7_slides_along_the_width_then_the_height(stride: int):
     y = per_pixel(x.clamp(min=0), 1, lambda *at: line(*at, along_width))[:, :, :, ::stride]
     z = per_pixel(y, 1, lambda *at: line(*at, along_height))[:, :, ::stride]
     assert_close(module(x), batch_norm(z), **EXACT)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nor_conv_3x3_is_a_convolution_between_relu_and_norm(stride: int):
+    module = candidate("nor_conv_3x3", 2, stride).double()
+    (weight,) = weights_of(module)
+    taps = weight.flatten(2).unbind(2)
+
+    def value_at(image: Tensor, row: int, column: int) -> Tensor:
+        values = window(image, row, column, 3)
+        return sum(tap @ v for tap, v in zip(taps, values, strict=True) if v is not None)
+
+    x = images(2, 2, 5, 6)
+    assert_close(module(x), batch_norm(per_pixel(x.clamp(min=0), stride, value_at)), **EXACT)
 
 
 def test_relu_conv_norm_mixes_channels_of_each_pixel():

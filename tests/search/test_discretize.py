@@ -104,3 +104,14 @@ def test_keep_none_keeps_every_edge():
     space = SearchSpace({"normal": cell})
     genotype = ArgMax()(mixture_of(space, 0), space)
     assert [len(edges) for edges in genotype.cells["normal"].nodes] == [1, 2, 3]
+
+
+def test_none_is_derived_where_the_space_lets_it():
+    space = SearchSpace.named("nasbench201")
+    cell = space.cells["normal"]
+    ops = torch.eye(5)[[0, 3, 1, 0, 2, 4]]
+    genotype = ArgMax()(Mixture({"normal": CellMixture(ops)}), space)
+    assert genotype.to_arch_string() == (
+        "|none~0|+|nor_conv_3x3~0|skip_connect~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
+    )
+    assert genotype.cells["normal"].output == cell.output == (3,)

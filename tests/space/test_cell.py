@@ -251,3 +251,15 @@ def test_an_unknown_space_lists_the_known_ones():
 def test_a_space_without_kinds_is_an_error():
     with pytest.raises(ValueError, match="at least one kind of cell"):
         SearchSpace({})
+
+
+def test_nas_bench_201_is_a_space_like_others():
+    space = SearchSpace.named("nasbench201")
+    (cell,) = space.cells.values()
+    assert (len(cell.edges), cell.num_candidates, cell.num_cells) == (6, 5, 15_625)
+    assert cell.output == (3,)
+    rng = random.Random(0)
+    drawn = Counter(edge.op for _ in range(500) for n in cell.sample(rng).nodes for edge in n)
+    # 3,000 draws of five operations: sigma = sqrt(3000 * 0.2 * 0.8) = 22.
+    assert set(drawn) == set(cell.candidates[0])
+    assert all(abs(count - 600) < 5 * 22 for count in drawn.values())

@@ -1,6 +1,7 @@
 """Genotypes: values, JSON in and out, published cells, and every error message."""
 
 import copy
+import itertools
 import json
 import pickle
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darts_gdas.space import CellGenotype, Edge, Genotype, published_names
+from darts_gdas.space import CellGenotype, Edge, Genotype, SearchSpace, published_names
+from tests.oracles import enumerate_cells
 
 SHORT = {
     "s3": "sep_conv_3x3",
@@ -337,3 +339,34 @@ def test_construction_checks_like_reading_does():
         CellGenotype(((Edge("a", 2),),), (2,))
     with pytest.raises(ValueError, match="at least one cell"):
         Genotype({})
+
+
+# Strings of NAS-Bench-201
+
+
+def test_every_cell_of_nas_bench_201_survives_its_string():
+    space = SearchSpace.named("nasbench201").cells["normal"]
+    seen = set()
+    for names in itertools.product(space.candidates[0], repeat=6):
+        a, b, c, d, e, f = names
+        text = f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
+        genotype = Genotype.from_arch_string(text)
+        assert genotype.to_arch_string() == text
+        seen.add(genotype)
+    assert len(seen) == space.num_cells == 15_625
+    assert Genotype.load(text) == genotype
+    assert seen == {Genotype({"normal": cell}) for cell in enumerate_cells(space)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "|", "|a~0|+|a~0|a~1|", "|a~0|+|a~1|a~0|+|a~0|a~1|a~2|", "|a~0|+|a~0|a~1|+|a~0|a~1|a~2|x"],
+)
+def test_another_text_is_no_cell_of_nas_bench_201(text: str):
+    with pytest.raises(ValueError, match="a NAS-Bench-201 cell is written"):
+        Genotype.from_arch_string(text)
+
+
+def test_only_cells_of_nas_bench_201_have_such_a_string():
+    with pytest.raises(ValueError, match="only cells of NAS-Bench-201"):
+        Genotype.load("DARTS_V2").to_arch_string()

@@ -1,0 +1,120 @@
+"""The fixed parts of the outer network, which no search changes."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_gdas.nets.layout import CellPlan, Layout, Skeleton, Stem
+from darts_gdas.nets.operations import FactorizedReduce, ReluConvNorm
+
+
+class SmallImageStem(nn.Module):
+    """3x3 convolution and norm; both input states of the first cell are its output."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(layout.in_channels, layout.stem_channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(layout.stem_channels)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(c_{-2}, c_{-1}): the same state twice."""
+        state = self.norm(self.conv(images))
+        return state, state
+
+
+class ImageNetStem(nn.Module):
+    """Three strided 3x3 convolutions; the states leave at 1/4 and at 1/8 of the resolution."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        channels = layout.channels
+        self.first = nn.Sequential(
+            nn.Conv2d(layout.in_channels, channels // 2, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(channels // 2),
+            nn.ReLU(),
+            nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.second = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(c_{-2}, c_{-1}) at 1/4 and 1/8 of the resolution."""
+        first = self.first(images)
+        return first, self.second(first)
+
+
+def build_stem(layout: Layout) -> nn.Module:
+    """The stem that a layout names."""
+    return SmallImageStem(layout) if layout.stem is Stem.cifar else ImageNetStem(layout)
+
+
+class Unchanged(nn.Identity):
+    """A state that enters a cell as it is."""
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        """The state, which here has passed no ReLU."""
+        return x
+
+
+def build_inputs(plan: CellPlan, affine: bool) -> nn.ModuleList:
+    """What brings a cell's input states to its channels and to one resolution.
+
+    A single state needs nothing of that. Two pass modules that begin with a ReLU; `after_relu`
+    runs them on states that have passed one.
+    """
+    if len(plan.in_channels) == 1:
+        return nn.ModuleList([Unchanged()])
+    first, second = plan.in_channels
+    shrink = FactorizedReduce if plan.halves_first_input else ReluConvNorm
+    return nn.ModuleList(
+        [shrink(first, plan.channels, affine), ReluConvNorm(second, plan.channels, affine)]
+    )
+
+
+class ResidualReduction(nn.Module):
+    """Halves the resolution: two 3x3 convolutions beside average pooling and a 1x1 convolution.
+
+    It takes what a cell takes, so that a network calls both alike.
+
+    Reference:
+        Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326, figure 1.
+    """
+
+    def __init__(self, plan: CellPlan) -> None:
+        super().__init__()
+        (in_channels,) = plan.in_channels
+        self.first = ReluConvNorm(in_channels, plan.channels, True, kernel=3, stride=2)
+        self.second = ReluConvNorm(plan.channels, plan.channels, True, kernel=3)
+        self.shortcut = nn.Conv2d(in_channels, plan.channels, 1, bias=False)
+
+    def forward(self, inputs: Sequence[Tensor], _: object = None, *, rectify: bool) -> Tensor:
+        """The sum of both paths, [batch, channels, height / 2, width / 2], rounded up."""
+        (x,) = inputs
+        pooled = F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+        y = self.shortcut(pooled) + self.second(self.first(x))
+        return F.relu(y) if rectify else y
+
+
+def build_tail(layout: Layout, channels: int) -> nn.Module:
+    """What stands between the last cell and the pooling: nothing, or norm and ReLU."""
+    if layout.skeleton is Skeleton.darts:
+        return nn.Identity()
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
+
+
+def entering_states(layout: Layout, stem: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """The states that the first cell reads.
+
+    In a DARTS network everything that reads a state begins with a ReLU, so it is taken here; the
+    cells hand on rectified states for the same reason.
+    """
+    before, last = stem(images)
+    if layout.skeleton is not Skeleton.darts:
+        return (last,)
+    first = F.relu(before)
+    return first, first if last is before else F.relu(last)
