@@ -12,6 +12,7 @@ MAY_IMPORT = {
     "space": set(),
     "nets": {"space"},
     "search": {"space", "nets"},
+    "scoring": {"space", "nets", "search"},
     "runtime": set(),
     "report": {"space", "runtime"},
     "tasks": {"space", "nets", "search", "runtime", "report"},

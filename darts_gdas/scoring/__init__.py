@@ -1,0 +1,1 @@
+"""Whether a network is promising, before it is trained."""

@@ -1,0 +1,177 @@
+"""Known accuracies: what training every cell of a space has shown."""
+
+import csv
+import itertools
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from darts_gdas.space import Genotype, SearchSpace
+
+EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
+"""Edges of a NAS-Bench-201 cell, source-node, in the order of its strings."""
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyTable:
+    """Accuracies of NAS-Bench-201 cells after training.
+
+    Attributes:
+        accuracies: In per cent, by the cell's string.
+        indices: The benchmark's number of each cell, where the table says it.
+        column: What the accuracies are.
+    """
+
+    accuracies: Mapping[str, float]
+    indices: Mapping[str, int]
+    column: str
+
+    @classmethod
+    def load(cls, path: str | Path, column: str | None = None) -> "AccuracyTable":
+        """Read a table.
+
+        Args:
+            path: An npz file with `ops` [cells, 6], numbers into `op_names`, optionally `edges`
+                that names their order, and columns [cells], row i being cell number i; or a CSV
+                file with a header, cells as strings in a column `arch` and further columns.
+            column: Which one; None takes the only one.
+
+        Raises:
+            ValueError: If the file cannot be read as either, or lacks the column.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"benchmark {str(path)!r} does not exist; pass an .npz or .csv file")
+        try:
+            if path.suffix == ".npz":
+                return cls._from_npz(path, column)
+            if path.suffix == ".csv":
+                return cls._from_csv(path, column)
+        except (OSError, KeyError, IndexError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"benchmark {str(path)!r} cannot be read: {error}") from None
+        raise ValueError(f"benchmark {str(path)!r} must be an .npz or a .csv file")
+
+    @classmethod
+    def _from_npz(cls, path: Path, column: str | None) -> "AccuracyTable":
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("it is no npz file")
+        with np.load(path, allow_pickle=False) as file:
+            operations, names = file["ops"], [str(name) for name in file["op_names"]]
+            edges = [str(edge) for edge in file["edges"]] if "edges" in file else list(EDGES)
+            if operations.shape[1:] != (len(EDGES),) or sorted(edges) != sorted(EDGES):
+                raise ValueError(
+                    f"benchmark {str(path)!r}: ops must be [cells, 6] over the edges "
+                    f"{', '.join(EDGES)}, got shape {operations.shape} over {', '.join(edges)}"
+                )
+            columns = [
+                name
+                for name in file.files
+                if file[name].shape == operations.shape[:1] and file[name].dtype.kind == "f"
+            ]
+            chosen = _choose(columns, column, path)
+            values = file[chosen].astype(float)
+        order = [edges.index(edge) for edge in EDGES]
+        texts = [arch_string([names[row[i]] for i in order]) for row in operations]
+        return cls._build(texts, values.tolist(), range(len(texts)), chosen, path)
+
+    @classmethod
+    def _from_csv(cls, path: Path, column: str | None) -> "AccuracyTable":
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        header = list(rows[0]) if rows else []
+        if "arch" not in header:
+            raise ValueError(
+                f"benchmark {str(path)!r} needs a column 'arch' of NAS-Bench-201 strings, "
+                f"it has {header}"
+            )
+        known = ("arch", "index")
+        chosen = _choose([name for name in header if name not in known], column, path)
+        try:
+            values = [float(row[chosen]) for row in rows]
+            indices = [int(row["index"]) for row in rows] if "index" in header else []
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"benchmark {str(path)!r}: {error}") from None
+        return cls._build([row["arch"] for row in rows], values, indices, chosen, path)
+
+    @classmethod
+    def _build(
+        cls,
+        texts: Sequence[str],
+        values: Sequence[float],
+        indices: Sequence[int],
+        column: str,
+        path: Path,
+    ) -> "AccuracyTable":
+        for text in texts:
+            Genotype.from_arch_string(text)
+        known = {t: v for t, v in zip(texts, values, strict=True) if np.isfinite(v)}
+        if not known:
+            raise ValueError(f"benchmark {str(path)!r} has no accuracy in {column!r}")
+        return cls(known, dict(zip(texts, indices, strict=False)), column)
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Raise a `ValueError` unless the table speaks of cells of this space."""
+        example = next(iter(self.accuracies))
+        kinds = space.cells
+        if len(kinds) > 1 or next(iter(kinds.values())).edges != (
+            (0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)
+        ):  # fmt: skip
+            raise ValueError(
+                f"benchmark knows cells such as {example}, which space=nasbench201 has; "
+                "this space is another"
+            )
+
+    def accuracy(self, genotype: Genotype) -> float:
+        """Accuracy of a cell in per cent.
+
+        Raises:
+            ValueError: If the table does not know it.
+        """
+        text = genotype.to_arch_string()
+        if text not in self.accuracies:
+            raise ValueError(f"benchmark does not know the cell {text}")
+        return self.accuracies[text]
+
+    def index(self, genotype: Genotype) -> int | None:
+        """The benchmark's number of a cell, where the table says it."""
+        return self.indices.get(genotype.to_arch_string())
+
+    @property
+    def best(self) -> float:
+        """The highest accuracy."""
+        return max(self.accuracies.values())
+
+    def regret(self, genotype: Genotype) -> float:
+        """Percentage points that a cell lacks to the best one."""
+        return self.best - self.accuracy(genotype)
+
+    def percentile(self, genotype: Genotype) -> float:
+        """Per cent of all cells that are no better."""
+        values = np.fromiter(self.accuracies.values(), dtype=float)
+        return 100 * float(np.mean(values <= self.accuracy(genotype)))
+
+
+def arch_string(operations: Sequence[str]) -> str:
+    """A NAS-Bench-201 string of its six operations, in the order of `EDGES`."""
+    names = iter(operations)
+    nodes = ("".join(f"|{next(names)}~{source}" for source in range(n)) for n in (1, 2, 3))
+    return "+".join(f"{node}|" for node in nodes)
+
+
+def all_arch_strings(candidates: Sequence[str]) -> list[str]:
+    """Every cell over these candidates."""
+    return [arch_string(names) for names in itertools.product(candidates, repeat=len(EDGES))]
+
+
+def _choose(columns: Sequence[str], column: str | None, path: Path) -> str:
+    if column is None and len(columns) == 1:
+        return columns[0]
+    if column is None or column not in columns:
+        raise ValueError(
+            f"benchmark {str(path)!r}: benchmark_column must be one of {', '.join(columns)}, "
+            f"got {column}"
+        )
+    return column

@@ -1,0 +1,111 @@
+"""Known accuracies are found by cell, from either kind of file, and every error says what."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from darts_gdas.scoring.table import EDGES, AccuracyTable, all_arch_strings, arch_string
+from darts_gdas.space import NASBENCH201_CANDIDATES, Genotype, SearchSpace
+
+NAMES = ["none", "skip_connect", "nor_conv_3x3"]
+OPS = np.array([[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1], [2, 1, 0, 2, 2, 1]])
+ACCURACIES = np.array([10.0, 54.5, 93.25])
+TEXTS = [arch_string([NAMES[i] for i in row]) for row in OPS]
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    path = tmp_path / "table.npz"
+    np.savez(path, ops=OPS, op_names=NAMES, edges=EDGES, test=ACCURACIES, valid=ACCURACIES - 1)
+    return path
+
+
+def test_strings_hold_the_operations_in_the_order_of_the_edges():
+    assert arch_string("abcdef") == "|a~0|+|b~0|c~1|+|d~0|e~1|f~2|"
+    assert len(set(all_arch_strings(NASBENCH201_CANDIDATES))) == 5**6
+
+
+def test_an_npz_file_is_read_by_row(npz: Path):
+    table = AccuracyTable.load(npz, "test")
+    for i, text in enumerate(TEXTS):
+        genotype = Genotype.load(text)
+        assert table.accuracy(genotype) == ACCURACIES[i]
+        assert table.index(genotype) == i
+    assert AccuracyTable.load(npz, "valid").best == 92.25
+
+
+def test_edges_may_stand_in_another_order(tmp_path: Path, npz: Path):
+    path, order = tmp_path / "other.npz", [3, 0, 5, 1, 4, 2]
+    np.savez(path, ops=OPS[:, order], op_names=NAMES, edges=np.array(EDGES)[order], test=ACCURACIES)
+    assert AccuracyTable.load(path).accuracies == AccuracyTable.load(npz, "test").accuracies
+
+
+@pytest.mark.parametrize("with_index", [False, True])
+def test_a_csv_file_is_read_by_string(tmp_path: Path, npz: Path, with_index: bool):
+    path = tmp_path / "table.csv"
+    rows = [
+        f"{text},{a}" + f",{7 + i}" * with_index
+        for i, (text, a) in enumerate(zip(TEXTS, ACCURACIES, strict=True))
+    ]
+    path.write_text("\n".join(["arch,test" + ",index" * with_index, *rows]) + "\n")
+    table = AccuracyTable.load(path)
+    assert table.accuracies == AccuracyTable.load(npz, "test").accuracies
+    assert table.index(Genotype.load(TEXTS[1])) == (8 if with_index else None)
+
+
+def test_regret_and_percentile_compare_with_all_cells(npz: Path):
+    table = AccuracyTable.load(npz, "test")
+    worst, middle, best = map(Genotype.load, TEXTS)
+    assert (table.regret(best), table.regret(middle)) == (0.0, 38.75)
+    assert table.percentile(best) == 100.0
+    assert table.percentile(worst) == pytest.approx(100 / 3)
+
+
+def test_cells_without_a_finite_accuracy_are_unknown(tmp_path: Path):
+    path = tmp_path / "table.npz"
+    np.savez(path, ops=OPS, op_names=NAMES, test=np.array([np.nan, 1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"does not know the cell \|none~0"):
+        AccuracyTable.load(path).accuracy(Genotype.load(TEXTS[0]))
+
+
+def test_a_table_speaks_of_its_own_space_alone(npz: Path):
+    table = AccuracyTable.load(npz, "test")
+    table.check_space(SearchSpace.named("nasbench201"))
+    with pytest.raises(ValueError, match="this space is another"):
+        table.check_space(SearchSpace.named("darts"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"nowhere\.npz' does not exist"):
+        AccuracyTable.load(tmp_path / "nowhere.npz")
+
+
+def test_a_missing_column_lists_those_there(npz: Path):
+    for column in (None, "tset"):
+        with pytest.raises(ValueError, match=f"must be one of test, valid, got {column}"):
+            AccuracyTable.load(npz, column)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.npz", b"no archive", "cannot be read"),
+        ("a.txt", b"x", "must be an .npz or a .csv file"),
+        ("a.csv", b"cell,test\nx,1\n", "needs a column 'arch'"),
+        ("a.csv", b"", "needs a column 'arch'"),
+        ("a.csv", b"arch,test\n|a~0|,1\n", "a NAS-Bench-201 cell is written"),
+        ("a.csv", f"arch,test\n{TEXTS[0]},high\n".encode(), "could not convert"),
+        ("a.csv", f"arch,test\n{TEXTS[0]},nan\n".encode(), "has no accuracy in 'test'"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        AccuracyTable.load(tmp_path / name)
+
+
+def test_operations_must_be_six_per_cell(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", ops=OPS[:, :5], op_names=NAMES, test=ACCURACIES)
+    with pytest.raises(ValueError, match=r"must be \[cells, 6\]"):
+        AccuracyTable.load(tmp_path / "a.npz")
