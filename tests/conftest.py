@@ -3,7 +3,10 @@
 import torch
 from jaxtyping import install_import_hook
 
-install_import_hook(["darts_gdas.nets", "darts_gdas.search"], "beartype.beartype")
+install_import_hook(
+    ["darts_gdas.nets", "darts_gdas.ntk", "darts_gdas.scoring", "darts_gdas.search"],
+    "beartype.beartype",
+)
 
 # Tensors are small here: a second thread gains nothing and waits long where the machine is busy.
 torch.set_num_threads(1)

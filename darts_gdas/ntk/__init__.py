@@ -1,0 +1,23 @@
+"""The neural tangent kernel of any torch model, and what follows from it without training."""
+
+from darts_gdas.ntk.dynamics import Prediction, linearize, predict_mse
+from darts_gdas.ntk.spectrum import (
+    Spectrum,
+    as_matrix,
+    condition_number,
+    logdet_normalised,
+    max_learning_rate,
+    spectrum,
+)
+
+__all__ = [
+    "Prediction",
+    "Spectrum",
+    "as_matrix",
+    "condition_number",
+    "linearize",
+    "logdet_normalised",
+    "max_learning_rate",
+    "predict_mse",
+    "spectrum",
+]
