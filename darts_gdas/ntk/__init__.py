@@ -1,6 +1,7 @@
 """The neural tangent kernel of any torch model, and what follows from it without training."""
 
 from darts_gdas.ntk.dynamics import Prediction, linearize, predict_mse
+from darts_gdas.ntk.regions import activation_patterns, linear_regions
 from darts_gdas.ntk.spectrum import (
     Spectrum,
     as_matrix,
@@ -13,8 +14,10 @@ from darts_gdas.ntk.spectrum import (
 __all__ = [
     "Prediction",
     "Spectrum",
+    "activation_patterns",
     "as_matrix",
     "condition_number",
+    "linear_regions",
     "linearize",
     "logdet_normalised",
     "max_learning_rate",

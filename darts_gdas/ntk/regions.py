@@ -1,0 +1,186 @@
+"""Linear regions: how finely a network's ReLUs divide its inputs, seen at samples.
+
+A ReLU network is affine wherever the set of its active units stays the same. Which units are
+active, the activation pattern, therefore names the region that a sample lies in.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Pattern = Bool[Tensor, "samples units"]
+
+_RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default, torch.ops.aten.relu.out)
+_DIGEST_BYTES = 16
+
+
+def linear_regions(model: nn.Module, x: Tensor, *, chunk_size: int | None = None) -> int:
+    """Number of linear regions that samples fall into: of different activation patterns.
+
+    Patterns are not kept but hashed while the model runs, to 16 bytes per sample: beside the
+    model's own forward pass the memory does not grow with the number of units, and two patterns
+    are taken for one with a probability below 1e-24 for 10,000 samples.
+
+    Args:
+        model: As for `activation_patterns`.
+        x: The samples.
+        chunk_size: As for `activation_patterns`.
+
+    Returns:
+        Between 1 and the number of samples.
+
+    Raises:
+        ValueError: As `activation_patterns`.
+
+    Example:
+        >>> linear_regions(nn.ReLU(), torch.tensor([[1.0, 1.0], [2.0, 1.0], [-1.0, 1.0]]))
+        2
+
+    Reference:
+        Chen et al. (TE-NAS), ICLR 2021, https://arxiv.org/abs/2102.11535, eq. (4); there 3000
+        samples of 1 x 3 x 3 pixels at a network of one channel.
+    """
+    regions: set[bytes] = set()
+    for chunk in _chunks(model, x, chunk_size):
+        hashes = _Hashes(len(chunk))
+        _run(model, chunk, hashes)
+        regions |= hashes.digests()
+    return len(regions)
+
+
+def activation_patterns(
+    model: nn.Module, x: Tensor, *, chunk_size: int | None = None
+) -> Bool[Tensor, "samples units"]:
+    """Which ReLU units are active (output above 0) for each sample.
+
+    Sees every `nn.ReLU`, `F.relu`, `torch.relu` and `relu_`, also inside custom autograd functions;
+    other activations, such as ReLU6 or `clamp`, are not looked at. The model runs once as it
+    stands, uncompiled and without gradients; its buffers (running statistics) do not move.
+
+    Args:
+        model: Takes [samples, ...]; all its ReLUs must keep samples in the first dimension.
+        x: The samples.
+        chunk_size: Run that many samples at a time, to save memory; None runs all at once.
+
+    Returns:
+        Units in the order in which the model runs its ReLUs; one byte each, on the device of `x`.
+
+    Raises:
+        ValueError: If the model runs no ReLU, a ReLU's first dimension is not the samples', there
+            are no samples, or chunks would change what batch norms in training mode compute.
+
+    Example:
+        >>> activation_patterns(nn.ReLU(), torch.tensor([[1.0, -1.0], [0.0, 2.0]]))
+        tensor([[ True, False],
+                [False,  True]])
+    """
+    rows = []
+    for chunk in _chunks(model, x, chunk_size):
+        patterns = _Patterns(len(chunk))
+        _run(model, chunk, patterns)
+        rows.append(torch.cat(patterns.seen, dim=1))
+    return torch.cat(rows)
+
+
+class _Watch(TorchDispatchMode, ABC):
+    """While it is active, hands the pattern of every ReLU to `note`."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__()
+        self.samples = samples
+        self.num_relus = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in _RELUS:
+            if output.ndim == 0 or output.shape[0] != self.samples:
+                raise ValueError(
+                    f"a ReLU of the model has an output of shape {tuple(output.shape)} for "
+                    f"{self.samples} samples; activation patterns need every ReLU to keep samples "
+                    "in the first dimension"
+                )
+            self.num_relus += 1
+            self.note((output > 0).reshape(self.samples, -1))
+        return output
+
+    @abstractmethod
+    def note(self, pattern: Pattern) -> None:
+        """Take the pattern of one ReLU."""
+
+
+class _Patterns(_Watch):
+    """Keeps the patterns."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__(samples)
+        self.seen: list[Tensor] = []
+
+    def note(self, pattern: Pattern) -> None:
+        self.seen.append(pattern)
+
+
+class _Hashes(_Watch):
+    """Keeps a running hash of each sample's pattern."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__(samples)
+        self._hashes = [hashlib.blake2b(digest_size=_DIGEST_BYTES) for _ in range(samples)]
+
+    def note(self, pattern: Pattern) -> None:
+        rows = _packed(pattern).cpu().numpy()
+        for running, row in zip(self._hashes, rows, strict=True):
+            running.update(row)
+
+    def digests(self) -> set[bytes]:
+        return {running.digest() for running in self._hashes}
+
+
+def _packed(pattern: Pattern) -> UInt8[Tensor, "samples bytes"]:
+    """Eight units to the byte, the last byte filled up with zeros."""
+    missing = -pattern.shape[1] % 8
+    bits = nn.functional.pad(pattern.to(torch.uint8), (0, missing)).unflatten(1, (-1, 8))
+    places = torch.arange(8, dtype=torch.uint8, device=pattern.device)
+    return (bits << places).sum(-1, dtype=torch.uint8)
+
+
+def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
+    """Run the model on copies of its buffers, watched."""
+    copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    # The watch sees operations; compiled code has none.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
+        functional_call(model, copies, (x,))
+    if watch.num_relus == 0:
+        raise ValueError(
+            f"{type(model).__name__} runs no ReLU, so it has no activation patterns; linear "
+            "regions are those of ReLU networks"
+        )
+
+
+def _chunks(model: nn.Module, x: Tensor, chunk_size: int | None) -> Iterator[Tensor]:
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(f"x must hold samples in its first dimension, got shape {tuple(x.shape)}")
+    if chunk_size is None:
+        return iter([x])
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be positive, got {chunk_size}; None runs all at once")
+    if chunk_size < len(x) and any(map(_uses_the_batch, model.modules())):
+        raise ValueError(
+            f"chunk_size={chunk_size} would change the patterns: batch norms of the model normalise "
+            "with the batch they see; call model.eval(), or leave chunk_size out"
+        )
+    return iter(x.split(chunk_size))
+
+
+def _uses_the_batch(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+        module.training or module.running_mean is None
+    )
