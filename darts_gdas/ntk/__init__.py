@@ -1,6 +1,7 @@
 """The neural tangent kernel of any torch model, and what follows from it without training."""
 
 from darts_gdas.ntk.dynamics import Prediction, linearize, predict_mse
+from darts_gdas.ntk.phases import PhasePoint, critical_weight_variance, phase_point
 from darts_gdas.ntk.regions import activation_patterns, linear_regions
 from darts_gdas.ntk.spectrum import (
     Spectrum,
@@ -12,15 +13,18 @@ from darts_gdas.ntk.spectrum import (
 )
 
 __all__ = [
+    "PhasePoint",
     "Prediction",
     "Spectrum",
     "activation_patterns",
     "as_matrix",
     "condition_number",
+    "critical_weight_variance",
     "linear_regions",
     "linearize",
     "logdet_normalised",
     "max_learning_rate",
+    "phase_point",
     "predict_mse",
     "spectrum",
 ]

@@ -174,8 +174,8 @@ def _chunks(model: nn.Module, x: Tensor, chunk_size: int | None) -> Iterator[Ten
         raise ValueError(f"chunk_size must be positive, got {chunk_size}; None runs all at once")
     if chunk_size < len(x) and any(map(_uses_the_batch, model.modules())):
         raise ValueError(
-            f"chunk_size={chunk_size} would change the patterns: batch norms of the model normalise "
-            "with the batch they see; call model.eval(), or leave chunk_size out"
+            f"chunk_size={chunk_size} would change the patterns: batch norms of the model "
+            "normalise with the batch they see; call model.eval(), or leave chunk_size out"
         )
     return iter(x.split(chunk_size))
 
