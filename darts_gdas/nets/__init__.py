@@ -2,6 +2,7 @@
 
 from darts_gdas.nets.cost import count_multiply_adds, count_parameters
 from darts_gdas.nets.derived import DerivedNet
+from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.layout import Layout, Skeleton, Stem
 from darts_gdas.nets.mixture import CellMixture, Mixture
 from darts_gdas.nets.operations import OPERATIONS
@@ -11,6 +12,7 @@ __all__ = [
     "OPERATIONS",
     "CellMixture",
     "DerivedNet",
+    "Fan",
     "Layout",
     "Mixture",
     "Skeleton",
@@ -18,4 +20,5 @@ __all__ = [
     "SuperNet",
     "count_multiply_adds",
     "count_parameters",
+    "initialize",
 ]
