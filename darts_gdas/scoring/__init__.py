@@ -1,1 +1,21 @@
 """Whether a network is promising, before it is trained."""
+
+from darts_gdas.scoring.ranking import (
+    Correlation,
+    kendall_tau,
+    kendall_tau_difference,
+    rank_sum,
+    ranks,
+    spearman,
+    spearman_difference,
+)
+
+__all__ = [
+    "Correlation",
+    "kendall_tau",
+    "kendall_tau_difference",
+    "rank_sum",
+    "ranks",
+    "spearman",
+    "spearman_difference",
+]
