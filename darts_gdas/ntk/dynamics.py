@@ -109,7 +109,8 @@ def linearize(model: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor], Tens
 
     Args:
         model: Copied, so that training it later does not move the expansion. It stays in its mode;
-            batch norms should be in evaluation, where samples do not depend on each other.
+            with batch norms in training mode the outputs of a sample depend on its batch, of which
+            running statistics take no note.
 
     Returns:
         A function of (parameters by name as in `model.named_parameters()`, inputs), equal to
@@ -125,6 +126,9 @@ def linearize(model: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor], Tens
         True
     """
     frozen = copy.deepcopy(model).requires_grad_(False)
+    for module in frozen.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            module.track_running_stats = False  # which would move under the transform
     origin = {name: parameter.detach() for name, parameter in frozen.named_parameters()}
 
     def expansion(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -176,9 +180,9 @@ def _equilibrium(
     if smallest <= floor:
         raise ValueError(
             f"k_train_train has a smallest eigenvalue of {smallest:.3g} (ridge included) next to a "
-            f"largest of {largest:.3g}, so t=None has no unique solution; pass a ridge above "
-            f"{max(floor - smallest, floor) + ridge:.2g}, drop duplicate samples, compute the "
-            "kernel in float64, or pass a finite t"
+            f"largest of {largest:.3g}, so t=None has no unique solution; pass a ridge (not "
+            f"relative) above {max(floor - smallest, floor) + ridge:.2g}, drop duplicate samples, "
+            "compute the kernel in float64, or pass a finite t"
         )
     shifted = matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     return torch.cholesky_solve(-error, torch.linalg.cholesky(shifted))
