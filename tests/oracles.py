@@ -4,7 +4,8 @@ None of them calls the code it checks: they use loops over pixels, edges and sub
 oracles reuse the leaf modules (convolutions and norms), not the cells' or edges' forward.
 """
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, product
 
 import torch
@@ -161,3 +162,92 @@ def _classify(net: SuperNet | DerivedNet, state: Tensor) -> Tensor:
     state = net.tail(state)
     features = state.sum(dim=(2, 3)) / (state.shape[2] * state.shape[3])
     return features @ net.classifier.weight.T + net.classifier.bias
+
+
+def jacobian_rows(
+    model: nn.Module, images: Tensor, parameters: Sequence[nn.Parameter]
+) -> list[list[Tensor]]:
+    """d f_a(x_n) / d theta as one flat vector, [samples][outputs], each sample a batch of one."""
+    rows = []
+    for n in range(len(images)):
+        output = model(images[n : n + 1])[0]
+        rows.append([_flat_gradient(value, parameters) for value in output])
+    return rows
+
+
+def batch_jacobian_rows(
+    model: nn.Module, images: Tensor, parameters: Sequence[nn.Parameter]
+) -> list[list[Tensor]]:
+    """The same of the function of the whole batch, where samples may depend on each other."""
+    output = model(images)
+    return [[_flat_gradient(value, parameters) for value in row] for row in output]
+
+
+def _flat_gradient(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    parts = []
+    for parameter in parameters:
+        (gradient,) = torch.autograd.grad(value, parameter, retain_graph=True, allow_unused=True)
+        parts.append((torch.zeros_like(parameter) if gradient is None else gradient).flatten())
+    return torch.cat(parts)
+
+
+def tangent_kernel(rows: list[list[Tensor]], others: list[list[Tensor]]) -> Tensor:
+    """Theta [samples, others, outputs, outputs]: the sum over weights of products, one by one."""
+    return torch.stack(
+        [
+            torch.stack(
+                [torch.stack([torch.stack([(u * v).sum() for v in y]) for u in x]) for y in others]
+            )
+            for x in rows
+        ]
+    ).detach()
+
+
+def kernel_of_kind(full: Tensor, kind: str) -> Tensor:
+    """What each kind keeps of the full kernel."""
+    outputs = range(full.shape[2])
+    diagonal = torch.stack([full[:, :, a, a] for a in outputs], dim=2)
+    if kind == "sum":
+        return sum((full[:, :, a, b] for a in outputs for b in outputs), torch.zeros(()))
+    return {"full": full, "diagonal": diagonal, "trace": diagonal.sum(2)}[kind]
+
+
+class ConstantNorm(nn.Module):
+    """A batch norm whose mean and variance are numbers; shares the norm's weight and bias."""
+
+    def __init__(self, norm: nn.Module, mean: Tensor, variance: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        self.mean, self.variance, self.eps = mean, variance, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        y = (x - self.mean.view(shape)) / (self.variance.view(shape) + self.eps) ** 0.5
+        if self.weight is not None:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y
+
+
+def with_constant_norms(model: nn.Module, images: Tensor) -> nn.Module:
+    """A copy whose norms use for ever what they see of a batch in training mode."""
+    twin = copy.deepcopy(model).train()
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    norms = {
+        name: module
+        for name, module in twin.named_modules()
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    }
+    for name, norm in norms.items():
+
+        def note(norm: nn.Module, inputs: tuple[Tensor], name: str = name) -> None:
+            (x,) = inputs
+            axes = [axis for axis in range(x.dim()) if axis != 1]
+            mean = x.mean(axes, keepdim=True)
+            seen[name] = mean.flatten().detach(), ((x - mean) ** 2).mean(axes).detach()
+
+        norm.register_forward_pre_hook(note)
+    twin(images)
+    for name, norm in norms.items():
+        parent, _, attribute = name.rpartition(".")
+        setattr(twin.get_submodule(parent), attribute, ConstantNorm(norm, *seen[name]))
+    return twin

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import darts_gdas
+import darts_gdas.ntk
 import darts_gdas.search
 
 ROOT = Path(__file__).parents[1]
@@ -17,6 +18,12 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 TESTED_TOGETHER = {
+    "ntk/calls.py": "ntk/test_kernel.py",
+    "ntk/generic.py": "ntk/test_kernel.py",
+    "ntk/gram.py": "ntk/test_kernel.py",
+    "ntk/layers.py": "ntk/test_kernel.py",
+    "ntk/normalization.py": "ntk/test_kernel.py",
+    "ntk/structured.py": "ntk/test_kernel.py",
     "cli/errors.py": "cli/test_bad_input.py",
     "cli/start.py": "cli/test_bad_input.py",
     "cli/programs.py": "cli/test_runs.py",
@@ -60,3 +67,12 @@ def test_the_promised_names_are_there():
         "ArgMax",
     ):
         assert inspect.getdoc(getattr(darts_gdas.search, name))
+    for name in (
+        "empirical_ntk",
+        "condition_number",
+        "max_learning_rate",
+        "predict_mse",
+        "linear_regions",
+        "phase_point",
+    ):
+        assert inspect.getdoc(getattr(darts_gdas.ntk, name))

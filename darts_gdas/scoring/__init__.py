@@ -9,8 +9,10 @@ from darts_gdas.scoring.ranking import (
     spearman,
     spearman_difference,
 )
+from darts_gdas.scoring.table import AccuracyTable
 
 __all__ = [
+    "AccuracyTable",
     "Correlation",
     "kendall_tau",
     "kendall_tau_difference",

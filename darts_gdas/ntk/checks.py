@@ -1,0 +1,144 @@
+"""What can be wrong with the input of a kernel, found before any work."""
+
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from darts_gdas.ntk.gram import Kind
+from darts_gdas.ntk.normalization import batch_norms
+
+Filter = Callable[[str, nn.Parameter], bool]
+
+
+def check_inputs(x1: Tensor, x2: Tensor | None) -> None:
+    """Raise a `ValueError` unless the inputs are finite floating-point samples of one shape."""
+    for name, x in (("x1", x1), ("x2", x2)):
+        if x is None:
+            continue
+        if not x.is_floating_point():
+            raise ValueError(f"{name} must hold floating-point numbers, got {x.dtype}")
+        if x.dim() < 2 or len(x) == 0:
+            raise ValueError(
+                f"{name} must hold samples [samples, ...], at least one, got shape {tuple(x.shape)}"
+            )
+        if not torch.isfinite(x).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    if x2 is not None and (x2.shape[1:] != x1.shape[1:] or x2.dtype != x1.dtype):
+        raise ValueError(
+            f"x1 and x2 must hold samples of one shape and type, got {tuple(x1.shape[1:])} in "
+            f"{x1.dtype} and {tuple(x2.shape[1:])} in {x2.dtype}"
+        )
+
+
+def check_model(model: nn.Module, batch_norm: str | None) -> None:
+    """Raise a `ValueError` unless a sample's output is a function of that sample and the weights.
+
+    Args:
+        model: The network.
+        batch_norm: What was chosen for its norms.
+    """
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"parameter {name!r} holds numbers that are not finite")
+    if batch_norm is None:
+        for name, norm in batch_norms(model).items():
+            if norm.training or norm.running_mean is None:
+                raise ValueError(
+                    f"batch norm {name!r} uses the statistics of its batch; call model.eval(), or "
+                    'pass batch_norm="frozen" (those of x1, held fixed)'
+                )
+        for name, module in model.named_modules():
+            if isinstance(module, _DropoutNd) and module.training and module.p > 0:
+                raise ValueError(f"dropout {name!r} is active; call model.eval()")
+
+
+def select_parameters(model: nn.Module, params: str | Filter) -> dict[str, nn.Parameter]:
+    """The parameters to differentiate in: those that require a gradient and are asked for.
+
+    Args:
+        model: The network. A parameter with several names counts once, by its first.
+        params: "all", "weights" (the name contains "weight"), or a function of name and parameter.
+    """
+    if isinstance(params, str):
+        if params not in ("all", "weights"):
+            raise ValueError(f"params must be all, weights or a function, got {params!r}")
+        is_chosen: Filter = lambda name, _: params == "all" or "weight" in name  # noqa: E731
+    else:
+        is_chosen = params
+    chosen = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and is_chosen(name, parameter)
+    }
+    if not chosen:
+        raise ValueError(
+            f"params={params!r} selects none of the model's parameters that require a gradient"
+        )
+    return chosen
+
+
+def check_uncoupled(model: nn.Module, images: Tensor) -> int:
+    """The number of outputs, if samples do not influence each other.
+
+    Tried on the first and the last sample: the gradient of one's output in the other must vanish.
+    """
+    with torch.enable_grad():
+        pair = images[[0, -1]].detach().requires_grad_()
+        output = check_output(model(pair.clone()), samples=2)
+        if output.requires_grad:
+            first = output[0]  # not its plain sum, which a softmax would make a constant
+            (gradient,) = torch.autograd.grad(first, pair, unequal(first), allow_unused=True)
+            if gradient is not None and gradient[1].any():
+                raise ValueError(
+                    "the output of a sample depends on other samples of the batch, so there is no "
+                    'kernel of two samples; for batch norms pass batch_norm="frozen"'
+                )
+    return output.shape[1]
+
+
+def check_output(output: object, samples: int) -> Tensor:
+    """What a network returned, if it is one row per sample."""
+    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != samples:
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"the model must return a tensor [samples, outputs], got {got} for {samples} samples"
+        )
+    return output
+
+
+def unequal(like: Tensor) -> Tensor:
+    """Numbers between 1 and 2, all different, in a tensor's shape: a cotangent that sees all."""
+    count = like.numel()
+    golden = torch.arange(1, count + 1, dtype=torch.float64, device=like.device) * 0.6180339887
+    return (1 + golden.frac()).to(like.dtype).reshape(like.shape)
+
+
+def check_memory(
+    kind: Kind, x1: Tensor, x2: Tensor | None, num_outputs: int, dtype: torch.dtype
+) -> None:
+    """Raise a `ValueError` if the kernel itself would not fit, before anything is allocated."""
+    samples = len(x1), len(x1 if x2 is None else x2)
+    # The sum, one product added to it, and the arranged copy.
+    needed = 3 * kind.num_entries(*samples, num_outputs) * dtype.itemsize
+    free = free_memory(x1.device)
+    if needed > free:
+        raise ValueError(
+            f"kind={kind.value!r} of {samples[0]} x {samples[1]} samples, {num_outputs} outputs, "
+            f"needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; use fewer "
+            "samples, kind='trace', or ntk_vector_product, which forms no kernel"
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated there."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,98 @@
+"""Rows of the Jacobian of any network: sample by sample, or by `torch.func` transforms."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jacrev, vmap
+
+from darts_gdas.ntk.gram import Factors
+
+
+class LoopRows:
+    """One backward pass per sample and row: slow, and right for whatever autograd can do.
+
+    Args:
+        model: The network.
+        parameters: The selected ones by name.
+        coupled: Run all samples as one batch and take the Jacobian of that function; each row then
+            costs a backward pass of the whole batch.
+    """
+
+    def __init__(
+        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], *, coupled: bool = False
+    ) -> None:
+        self.model, self.parameters, self.coupled = model, parameters, coupled
+
+    def columns(self, name: str) -> int:
+        """Columns of J that a parameter takes."""
+        return self.parameters[name].numel()
+
+    def fill(
+        self,
+        images: Float[Tensor, "samples ..."],
+        names: Sequence[str],
+        rows: Float[Tensor, "samples rows columns"],
+    ) -> list[Factors]:
+        """Write the rows of some parameters, side by side."""
+        weights = [self.parameters[name] for name in names]
+        with torch.enable_grad():
+            whole = self.model(images) if self.coupled else None
+            for n in range(len(images)):
+                output = self.model(images[n : n + 1])[0] if whole is None else whole[n]
+                values = output.sum()[None] if rows.shape[1] == 1 else output
+                for a, value in enumerate(values):
+                    gradients = torch.autograd.grad(
+                        value, weights, retain_graph=True, allow_unused=True, materialize_grads=True
+                    )
+                    torch.cat([g.flatten() for g in gradients], out=rows[n, a])
+        return []
+
+
+class JacobianRows:
+    """All samples' rows by `vmap` over `grad` or `jacrev`.
+
+    Args:
+        model: The network; it must be one that these transforms can take.
+        parameters: The selected ones by name.
+        images: Two samples to try it on.
+
+    Raises:
+        RuntimeError: Whatever the transforms say of a network that they cannot take.
+    """
+
+    def __init__(
+        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], images: Tensor
+    ) -> None:
+        self.model, self.parameters = model, parameters
+        smallest = min(parameters, key=lambda name: parameters[name].numel())
+        columns = parameters[smallest].numel()
+        self.fill(images, [smallest], images.new_zeros(len(images), 1, columns))
+
+    def columns(self, name: str) -> int:
+        """Columns of J that a parameter takes."""
+        return self.parameters[name].numel()
+
+    def fill(
+        self,
+        images: Float[Tensor, "samples ..."],
+        names: Sequence[str],
+        rows: Float[Tensor, "samples rows columns"],
+    ) -> list[Factors]:
+        """Write the rows of some parameters, side by side."""
+        chosen = {name: self.parameters[name].detach() for name in names}
+        is_sum = rows.shape[1] == 1
+
+        def outputs(weights: dict[str, Tensor], image: Tensor) -> Tensor:
+            y = functional_call(self.model, weights, (image[None],))[0]
+            return y.sum() if is_sum else y
+
+        transform = grad(outputs) if is_sum else jacrev(outputs)
+        found = vmap(transform, in_dims=(None, 0))(chosen, images)
+        start = 0
+        for name in names:
+            part = found[name].reshape(*rows.shape[:2], -1)
+            rows[..., start : start + part.shape[2]] = part
+            start += part.shape[2]
+        return []

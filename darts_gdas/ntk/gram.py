@@ -1,0 +1,124 @@
+"""Gram matrices of Jacobian rows: what the four kinds of kernel have in common.
+
+With the rows J [samples, outputs, columns] of two sets of samples, every kind is a batch of matrix
+products J1 J2^T, only the rows are laid side by side differently:
+
+    sum       outputs added up first, so J has one output     [1, N, P]
+    trace     sum over a of Theta_aa                          [1, N, O * P]
+    diagonal  Theta_aa for every a                            [O, N, P]
+    full      Theta_ab                                        [1, N * O, P]
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_BLOCK = 8192
+"""Columns of one product in the rows' own precision; the blocks are added up in the kernel's."""
+
+
+class Kind(Enum):
+    """Which part of the kernel: see the module."""
+
+    sum = "sum"
+    trace = "trace"
+    diagonal = "diagonal"
+    full = "full"
+
+    def num_rows(self, num_outputs: int) -> int:
+        """Backward passes, and rows of J, per sample."""
+        return 1 if self is Kind.sum else num_outputs
+
+    def num_entries(self, samples: int, others: int, num_outputs: int) -> int:
+        """Numbers in the kernel of two sets of samples."""
+        per_pair = {Kind.diagonal: num_outputs, Kind.full: num_outputs**2}.get(self, 1)
+        return samples * others * per_pair
+
+    def arrange(
+        self, rows: Float[Tensor, "samples outputs columns"]
+    ) -> Float[Tensor, "batch rows columns_or_more"]:
+        """The rows as they are multiplied; a view where the memory allows it."""
+        if self is Kind.diagonal:
+            return rows.transpose(0, 1)
+        return (rows.flatten(0, 1) if self is Kind.full else rows.flatten(1))[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Rows that are outer products, gradients (x) inputs: the weight of a linear layer.
+
+    <g (x) a, g' (x) a'> = <g, g'> <a, a'>, so the rows themselves are never formed.
+
+    Attributes:
+        inputs: What entered the layer; a column of ones more stands for its bias.
+        gradients: Of its outputs, for each row of J.
+    """
+
+    inputs: Float[Tensor, "samples features"]
+    gradients: Float[Tensor, "samples outputs out_features"]
+
+
+class Gram:
+    """The kernel of a kind, added up from rows.
+
+    Args:
+        kind: Which.
+        samples: Number of samples on each side.
+        num_outputs: Outputs of the network.
+        dtype: In which the kernel is summed.
+        device: Of the rows.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        samples: tuple[int, int],
+        num_outputs: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.kind, self.samples, self.num_outputs = kind, samples, num_outputs
+        batch = num_outputs if kind is Kind.diagonal else 1
+        sides = [n * num_outputs if kind is Kind.full else n for n in samples]
+        self._sum = torch.zeros(batch, *sides, dtype=dtype, device=device)
+
+    def add_rows(
+        self,
+        rows: Float[Tensor, "samples outputs columns"],
+        others: Float[Tensor, "others outputs columns"],
+    ) -> None:
+        """Add what some parameters contribute."""
+        self._sum += self._product(rows, others)
+
+    def add_factors(self, factors: Sequence[Factors], others: Sequence[Factors]) -> None:
+        """Add what a linear layer contributes, its samples in parts."""
+        a, b = (torch.cat([f.inputs for f in side]) for side in (factors, others))
+        g, h = (torch.cat([f.gradients for f in side]) for side in (factors, others))
+        inputs = (a @ b.mT).to(self._sum.dtype)
+        if self.kind is Kind.full:
+            inputs = inputs.repeat_interleave(self.num_outputs, 0)
+            inputs = inputs.repeat_interleave(self.num_outputs, 1)
+        self._sum += inputs * self._product(g, h)
+
+    def _product(self, rows: Tensor, others: Tensor) -> Tensor:
+        left, right = self.kind.arrange(rows), self.kind.arrange(others)
+        total = torch.zeros_like(self._sum)
+        for start in range(0, left.shape[2], _BLOCK):
+            columns = slice(start, start + _BLOCK)
+            total += torch.bmm(left[..., columns], right[..., columns].mT)
+        return total
+
+    def result(self) -> Tensor:
+        """[N1, N2], for `diagonal` [N1, N2, O], for `full` [N1, N2, O, O]."""
+        if self.kind is Kind.full:
+            n, m = self.samples
+            shape = (n, self.num_outputs, m, self.num_outputs)
+            return self._sum[0].view(shape).permute(0, 2, 1, 3).contiguous()
+        return (
+            self._sum.permute(1, 2, 0).contiguous() if self.kind is Kind.diagonal else self._sum[0]
+        )

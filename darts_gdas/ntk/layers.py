@@ -1,0 +1,140 @@
+"""Gradients of one layer's weights for every sample by itself, the fastest exact form per layer.
+
+All forms start from what entered a layer and from the gradient of its output, both with the
+samples first. They were chosen by measuring (docs/benchmarks.md, "Kernels"):
+
+- 1x1 convolutions: a matrix product per sample;
+- depthwise kernels of more than 9 taps: images shifted along the width only, then for each row of
+  the kernel a product with a slice of them;
+- other convolutions: all samples as groups of one convolution, whose weight gradient the library
+  computes in one call;
+- linear layers: outer products, kept as their factors where a sample enters the layer once;
+- norms with fixed statistics: sums over pixels.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Rows = Callable[[Tensor], Float[Tensor, "samples weights"]]
+"""From the gradient of a layer's output to the gradient of its weight, flat, for every sample."""
+
+_FEW_TAPS = 9
+"""Depthwise kernels up to this size are fastest in one grouped call."""
+
+
+def weight_rows(layer: nn.Module, x: Float[Tensor, "samples ..."]) -> Rows:
+    """How the weight's gradients follow from those of the output; prepares once what x gives.
+
+    Args:
+        layer: A linear layer, a convolution, or a batch norm with fixed statistics.
+        x: What entered it.
+    """
+    if isinstance(layer, nn.Linear):
+        return _linear_rows(x)
+    if isinstance(layer, _BatchNorm):
+        return _norm_rows(layer, x)
+    assert isinstance(layer, Convolution)
+    if all(k == 1 for k in layer.kernel_size) and layer.groups == 1 and not any(layer.padding):
+        return _pointwise_rows(layer, x)
+    taps = layer.weight[0, 0].numel()
+    is_depthwise = layer.groups == layer.in_channels == layer.out_channels
+    if isinstance(layer, nn.Conv2d) and is_depthwise and taps > _FEW_TAPS:
+        return _depthwise_rows(layer, x)
+    return _grouped_rows(layer, x)
+
+
+def bias_rows(layer: nn.Module, gradient: Tensor) -> Float[Tensor, "samples channels"]:
+    """The gradients of a bias: those of the output, summed over whatever shares the bias."""
+    if isinstance(layer, nn.Linear):
+        return gradient.flatten(1, -2).sum(1) if gradient.dim() > 2 else gradient
+    return gradient.flatten(2).sum(2) if gradient.dim() > 2 else gradient
+
+
+def _linear_rows(x: Tensor) -> Rows:
+    inputs = x.reshape(len(x), -1, x.shape[-1])
+
+    def rows(gradient: Tensor) -> Tensor:
+        g = gradient.reshape(len(x), -1, gradient.shape[-1])
+        return torch.bmm(g.mT, inputs).flatten(1)
+
+    return rows
+
+
+def _norm_rows(norm: _BatchNorm, x: Tensor) -> Rows:
+    """With y = (x - mean) / sqrt(variance + eps) * weight + bias: a sum over pixels."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    mean, inverse = norm.running_mean, (norm.running_var + norm.eps).rsqrt()
+    pixels = x.reshape(len(x), x.shape[1], -1, 1)
+
+    def rows(gradient: Tensor) -> Tensor:
+        g = gradient.reshape(len(x), x.shape[1], 1, -1)
+        return (torch.matmul(g, pixels).flatten(1) - mean * g.sum((2, 3))) * inverse
+
+    return rows
+
+
+def _pointwise_rows(conv: Convolution, x: Tensor) -> Rows:
+    if any(stride > 1 for stride in conv.stride):
+        x = x[(slice(None), slice(None), *(slice(None, None, s) for s in conv.stride))]
+    inputs = x.flatten(2).mT
+
+    def rows(gradient: Tensor) -> Tensor:
+        return torch.bmm(gradient.flatten(2), inputs).flatten(1)
+
+    return rows
+
+
+def _depthwise_rows(conv: nn.Conv2d, x: Tensor) -> Rows:
+    (rows_, columns), (down, across) = conv.kernel_size, conv.stride
+    step_down, step_across = conv.dilation
+    top, left = (int(p) for p in conv.padding)
+    padded = F.pad(x, (left, left, top, top))
+    maps = len(x) * x.shape[1]
+    height = (padded.shape[2] - step_down * (rows_ - 1) - 1) // down + 1
+    width = (padded.shape[3] - step_across * (columns - 1) - 1) // across + 1
+    spans = [step_across * j for j in range(columns)]
+    shifted = torch.stack(
+        [padded[..., j : j + (width - 1) * across + 1 : across] for j in spans], dim=2
+    )
+    shifted = shifted.reshape(maps, columns, padded.shape[2], width)
+    slices = []
+    for start in (step_down * i for i in range(rows_)):
+        window = shifted[:, :, start : start + (height - 1) * down + 1 : down]
+        slices.append(window.flatten(2))  # a view where rows are taken one by one
+
+    def rows(gradient: Tensor) -> Tensor:
+        g = gradient.reshape(maps, height * width, 1)
+        return torch.cat([torch.bmm(part, g) for part in slices], dim=1).view(len(x), -1)
+
+    return rows
+
+
+def _grouped_rows(conv: Convolution, x: Tensor) -> Rows:
+    samples, channels = x.shape[:2]
+    folded = x.reshape(1, samples * channels, *x.shape[2:])
+    kernel = x.new_empty(()).expand(samples * conv.out_channels, *conv.weight.shape[1:])
+    spatial = len(conv.kernel_size)
+
+    def rows(gradient: Tensor) -> Tensor:
+        _, dweight, _ = torch.ops.aten.convolution_backward(
+            gradient.reshape(1, samples * conv.out_channels, *gradient.shape[2:]),
+            folded,
+            kernel,  # only its shape is read
+            None,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            False,
+            [0] * spatial,
+            samples * conv.groups,
+            [False, True, False],
+        )
+        return dweight.reshape(samples, -1)
+
+    return rows

@@ -1,0 +1,180 @@
+"""Products of the kernel with vectors, without the kernel; its extreme eigenvalues by Lanczos."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+
+from darts_gdas.ntk.checks import check_inputs, check_model, check_uncoupled, select_parameters
+from darts_gdas.ntk.gram import Kind
+from darts_gdas.ntk.normalization import preserved
+
+Filter = Callable[[str, nn.Parameter], bool]
+
+
+def ntk_vector_product(
+    model: nn.Module,
+    x1: Float[Tensor, "samples ..."],
+    vector: Float[Tensor, "others outputs"],
+    x2: Float[Tensor, "others ..."] | None = None,
+    *,
+    params: Literal["all", "weights"] | Filter = "all",
+    chunk_size: int = 64,
+) -> Float[Tensor, "samples outputs"]:
+    """The full kernel times v, sum over m, b of Theta[n, m, a, b] v[m, b], without forming it.
+
+    One backward pass over x2 and one forward-mode pass over x1: the cost of a few training steps,
+    whatever the size of the kernel, and the memory of `chunk_size` samples.
+
+    Args:
+        model: Taken as it stands; batch norms in evaluation.
+        x1: Rows of the kernel.
+        vector: What to multiply, one number per sample of x2 and output.
+        x2: Columns of the kernel; None means x1.
+        params: As in `empirical_ntk`.
+        chunk_size: Samples per pass.
+
+    Raises:
+        ValueError: As `empirical_ntk`, or if the vector has another shape.
+    """
+    check_inputs(x1, x2)
+    check_model(model, None)
+    parameters = select_parameters(model, params)
+    with preserved(model):
+        num_outputs = check_uncoupled(model, x1)
+        others = x1 if x2 is None else x2
+        if vector.shape != (len(others), num_outputs):
+            raise ValueError(
+                f"the vector must have shape {(len(others), num_outputs)} (samples, outputs), "
+                f"got {tuple(vector.shape)}"
+            )
+        return _product(model, parameters, x1, others, vector, chunk_size)
+
+
+def extreme_eigenvalues(
+    model: nn.Module,
+    x: Float[Tensor, "samples ..."],
+    *,
+    count: int = 1,
+    end: Literal["largest", "smallest"] = "largest",
+    params: Literal["all", "weights"] | Filter = "all",
+    chunk_size: int = 64,
+    tolerance: float = 1e-6,
+    max_products: int = 10_000,
+) -> Float[np.ndarray, " count"]:
+    """Eigenvalues at one end of the full kernel's spectrum [samples * outputs], ascending.
+
+    Lanczos iteration on `ntk_vector_product` (ARPACK), for kernels that are too large to form.
+    The largest come after some tens of products; the smallest, where the spectrum is dense,
+    can take thousands.
+
+    Args:
+        model: As in `ntk_vector_product`.
+        x: The samples.
+        count: How many eigenvalues, fewer than samples * outputs.
+        end: Of the spectrum.
+        params: As in `empirical_ntk`.
+        chunk_size: Samples per pass.
+        tolerance: Relative accuracy.
+        max_products: After so many an `ArpackNoConvergence` is raised.
+    """
+    check_inputs(x, None)
+    check_model(model, None)
+    if end not in ("largest", "smallest"):
+        raise ValueError(f"end must be largest or smallest, got {end!r}")
+    parameters = select_parameters(model, params)
+    with preserved(model):
+        shape = (len(x), check_uncoupled(model, x))
+        size = shape[0] * shape[1]
+        if not 1 <= count < size:
+            raise ValueError(
+                f"count must lie in 1..{size - 1} (samples * outputs - 1), got {count}"
+            )
+
+        def multiply(v: np.ndarray) -> np.ndarray:
+            vector = torch.from_numpy(v.reshape(shape)).to(x)
+            y = _product(model, parameters, x, x, vector, chunk_size)
+            return y.double().cpu().numpy().ravel()
+
+        start = np.random.default_rng(0).standard_normal(size)  # the same answer every time
+        solve: Any = eigsh  # its annotations do not know of fractional tolerances
+        operator: Any = LinearOperator
+        values = solve(
+            operator((size, size), matvec=multiply, dtype=np.float64),
+            k=count,
+            which="LA" if end == "largest" else "SA",
+            return_eigenvectors=False,
+            tol=tolerance,
+            v0=start,
+            maxiter=max_products,
+        )
+    return np.sort(values)
+
+
+def product_kernel(
+    model: nn.Module,
+    x1: Tensor,
+    x2: Tensor | None,
+    parameters: Mapping[str, nn.Parameter],
+    kind: Kind,
+    num_outputs: int,
+    *,
+    chunk_size: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """A kernel column by column, from products with unit vectors."""
+    others = x1 if x2 is None else x2
+    columns = []
+    for m in range(len(others)):
+        if kind is Kind.sum:
+            units = others.new_ones(1, 1, num_outputs)
+        else:
+            units = torch.eye(num_outputs, dtype=others.dtype, device=others.device)[:, None]
+        products = [
+            _product(model, parameters, x1, others[m : m + 1], unit, chunk_size).to(dtype)
+            for unit in units
+        ]
+        stacked = torch.stack(products, dim=2)  # [N1, O, rows]
+        if kind is Kind.sum:
+            columns.append(stacked.sum((1, 2)))
+        elif kind is Kind.full:
+            columns.append(stacked)
+        else:
+            diagonal = stacked.diagonal(dim1=1, dim2=2)
+            columns.append(diagonal.sum(1) if kind is Kind.trace else diagonal)
+    return torch.stack(columns, dim=1)
+
+
+def _product(
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    x1: Tensor,
+    x2: Tensor,
+    vector: Tensor,
+    chunk_size: int,
+) -> Tensor:
+    """J1 (J2^T v)."""
+    weights = list(parameters.values())
+    direction = [torch.zeros_like(w) for w in weights]
+    with torch.enable_grad():
+        for images, v in zip(x2.split(chunk_size), vector.split(chunk_size), strict=True):
+            gradients = torch.autograd.grad(
+                model(images), weights, v, allow_unused=True, materialize_grads=True
+            )
+            direction = [d + g for d, g in zip(direction, gradients, strict=True)]
+    primal = {name: w.detach() for name, w in parameters.items()}
+    tangent = dict(zip(parameters, direction, strict=True))
+
+    def outputs(images: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            # The library's own, when it first loads its rules of forward mode.
+            warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
+            return jvp(lambda w: functional_call(model, w, (images,)), (primal,), (tangent,))[1]
+
+    return torch.cat([outputs(images).detach() for images in x1.split(chunk_size)])

@@ -1,0 +1,239 @@
+"""Rows of the Jacobian layer by layer, from what enters a layer and what its output's gradient is.
+
+One backward pass gives the gradients of all layers' outputs for all samples; what a weight's
+gradient is for a single sample then follows by a small product per layer (`layers.py`). So a row
+of J for every sample costs little more than the backward pass of the batch.
+
+While a layer runs its weights are cut off from the graph. Whatever weight the output still depends
+on is therefore used in a way that is not seen here, and the network is refused by name.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from darts_gdas.ntk.calls import (
+    Unsupported,
+    call_without_weights,
+    check_plain,
+    is_known_layer,
+)
+from darts_gdas.ntk.checks import unequal
+from darts_gdas.ntk.gram import Factors
+from darts_gdas.ntk.layers import bias_rows, weight_rows
+
+
+@dataclass(slots=True)
+class _Use:
+    """One call of a layer."""
+
+    name: str
+    layer: nn.Module
+    inputs: Tensor
+    version: int
+    output: GradientEdge
+
+    def read_inputs(self) -> Tensor:
+        """What entered the layer, if it still is what it was."""
+        if self.inputs._version != self.version:
+            raise Unsupported(f"what enters layer {self.name!r} is changed in place afterwards")
+        return self.inputs
+
+    @property
+    def enters_once(self) -> bool:
+        """A linear layer that sees each sample as one vector."""
+        return (
+            isinstance(self.layer, nn.Linear) and self.inputs[0].numel() == self.layer.in_features
+        )
+
+
+@dataclass(slots=True)
+class _Record:
+    """The calls of one forward pass, and its output."""
+
+    samples: int
+    uses: list[_Use] = field(default_factory=list)
+    output: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+class StructuredRows:
+    """Rows of J by layers; the model must be in the state in which it is to be differentiated.
+
+    Args:
+        model: Its layers with selected weights must be linear layers, convolutions (zero-padded)
+            or batch norms with fixed statistics, called as modules, samples first.
+        parameters: The selected ones by name.
+        images: Two samples to try it on.
+
+    Raises:
+        Unsupported: If a selected parameter is used in any other way; names it.
+    """
+
+    def __init__(
+        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], images: Tensor
+    ) -> None:
+        self.model = model
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
+        self._layers = {
+            name: module for name, module in model.named_modules() if is_known_layer(module)
+        }
+        record = self._forward(images, check=True)
+        self.num_outputs = record.output.shape[1]
+        self._check_independence(record)
+        for use in record.uses:
+            use.read_inputs()
+        counts: dict[str, list[_Use]] = {}
+        for use in record.uses:
+            for name in self._selected(use.layer).values():
+                counts.setdefault(name, []).append(use)
+        self._factored = {n for n, uses in counts.items() if len(uses) == 1 and uses[0].enters_once}
+        for use in record.uses:  # a layer's weight and bias make one pair of factors, or none
+            names = set(self._selected(use.layer).values())
+            if not names <= self._factored:
+                self._factored -= names
+        self._columns = {
+            name: 0 if name in self._factored else parameter.numel()
+            for name, parameter in parameters.items()
+        }
+
+    def columns(self, name: str) -> int:
+        """Columns of J that a parameter takes; none where its rows stay factors."""
+        return self._columns[name]
+
+    def fill(
+        self,
+        images: Float[Tensor, "samples ..."],
+        names: Sequence[str],
+        rows: Float[Tensor, "samples rows columns"],
+    ) -> list[Factors]:
+        """Write the rows of some parameters, side by side; return those that stay factors.
+
+        Args:
+            images: A part of the samples.
+            names: Parameters.
+            rows: Zeros; gets one row per output, or their sum where it has one.
+        """
+        record = self._forward(images)
+        places, start = {}, 0
+        for name in names:
+            places[name] = slice(start, start + self._columns[name])
+            start += self._columns[name]
+        uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
+        prepared: list[Callable[[Tensor], Tensor] | None] = [None] * len(uses)
+        gathered: list[list[Tensor]] = [[] for _ in uses]
+        for row in range(rows.shape[1]):
+            is_last = row + 1 == rows.shape[1]
+            cotangent = torch.zeros_like(record.output)
+            cotangent[:, row if rows.shape[1] > 1 else slice(None)] = 1
+            gradients = _gradients(record.output, uses, cotangent, retain=not is_last)
+            for i, (use, gradient) in enumerate(zip(uses, gradients, strict=True)):
+                selected = self._selected(use.layer)
+                if gradient is None:
+                    continue
+                if set(selected.values()) <= self._factored:
+                    gathered[i].append(gradient.reshape(len(images), -1))
+                    continue
+                if selected.get("weight") in places:
+                    make = prepared[i] or weight_rows(use.layer, use.read_inputs())
+                    prepared[i] = make
+                    rows[:, row, places[selected["weight"]]] += make(gradient)
+                if selected.get("bias") in places:
+                    rows[:, row, places[selected["bias"]]] += bias_rows(use.layer, gradient)
+        return [
+            self._factors(use, torch.stack(part, dim=1), set(names))
+            for use, part in zip(uses, gathered, strict=True)
+            if part
+        ]
+
+    def _factors(self, use: _Use, gradients: Tensor, names: set[str]) -> Factors:
+        selected, inputs = self._selected(use.layer), []
+        if selected.get("weight") in names:
+            inputs.append(use.read_inputs().reshape(len(gradients), -1))
+        if selected.get("bias") in names:
+            inputs.append(gradients.new_ones(len(gradients), 1))
+        return Factors(torch.cat(inputs, dim=1), gradients)
+
+    def _selected(self, layer: nn.Module) -> dict[str, str]:
+        """Names of a layer's selected parameters by their role."""
+        return {
+            role: self._names[id(parameter)]
+            for role, parameter in layer._parameters.items()
+            if parameter is not None and id(parameter) in self._names
+        }
+
+    def _forward(self, images: Tensor, *, check: bool = False) -> _Record:
+        """Run the model, its layers cut off from their weights and every call noted."""
+        record = _Record(len(images))
+        with contextlib.ExitStack() as stack:
+            for name, layer in self._layers.items():
+                layer.forward = partial(self._call, record, name, layer, check)
+                stack.callback(vars(layer).pop, "forward")
+            stack.enter_context(torch.enable_grad())
+            # Not a leaf, so that a network may begin with an operation in place.
+            record.output = self.model(images.detach().requires_grad_().clone())
+        hidden = sorted(self._hidden_uses(record.output))
+        if hidden:
+            raise Unsupported(f"parameter {hidden[0]!r} is used outside of a known layer's call")
+        return record
+
+    def _call(
+        self, record: _Record, name: str, layer: nn.Module, check: bool, input: Tensor
+    ) -> Tensor:
+        x = input  # the name by which the library calls it
+        if check:
+            check_plain(name, layer, x)
+        y = call_without_weights(layer, x)
+        if not self._selected(layer):
+            return y
+        if len(x) != record.samples:
+            raise Unsupported(
+                f"layer {name!r} sees {len(x)} samples where the batch has {record.samples}"
+            )
+        if not y.requires_grad:
+            y = y.requires_grad_().clone()  # no leaf, so that it may be changed in place
+        kept = x.detach()
+        record.uses.append(_Use(name, layer, kept, kept._version, get_gradient_edge(y)))
+        return y
+
+    def _hidden_uses(self, output: Tensor) -> set[str]:
+        """Selected parameters that the output's graph still reaches."""
+        found, seen, stack = set(), set(), [output.grad_fn]
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            variable = getattr(node, "variable", None)
+            if variable is not None and id(variable) in self._names:
+                found.add(self._names[id(variable)])
+            stack += [following for following, _ in node.next_functions]
+        return found
+
+    def _check_independence(self, record: _Record) -> None:
+        """What the first of two samples sends back must not reach the second one anywhere."""
+        cotangent = torch.zeros_like(record.output)
+        cotangent[0] = unequal(cotangent[0])  # outputs that always sum to one hide nothing
+        gradients = _gradients(record.output, record.uses, cotangent, retain=True)
+        for use, gradient in zip(record.uses, gradients, strict=True):
+            if gradient is not None and gradient[1:].any():
+                raise Unsupported(f"layer {use.name!r} mixes samples")
+
+
+def _gradients(
+    output: Tensor, uses: Sequence[_Use], cotangent: Tensor, *, retain: bool
+) -> Sequence[Tensor | None]:
+    if not uses:
+        return []
+    return torch.autograd.grad(
+        output,
+        [use.output for use in uses],  # type: ignore[arg-type]
+        cotangent,
+        retain_graph=retain,
+        allow_unused=True,
+    )

@@ -1,0 +1,111 @@
+"""Wrong input to a kernel is one clear error, before any work."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from darts_gdas.ntk import checks, empirical_ntk, extreme_eigenvalues, ntk_vector_product
+
+X = torch.ones(3, 4)
+
+
+def linear() -> nn.Module:
+    return nn.Linear(4, 2)
+
+
+class Centred(nn.Module):
+    """Each sample less the mean of its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x - x.mean(0)).softmax(-1)
+
+
+class Pair(nn.Module):
+    """Two outputs, as a network with an auxiliary head returns them in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer(x), self.layer(x)
+
+
+def with_nan() -> nn.Module:
+    net = linear()
+    with torch.no_grad():
+        net.weight[0, 0] = math.nan  # type: ignore[index]
+    return net
+
+
+@pytest.mark.parametrize(
+    ("x1", "x2", "message"),
+    [
+        (torch.ones(3, 4, dtype=torch.long), None, "x1 must hold floating-point numbers"),
+        (torch.ones(4), None, r"x1 must hold samples \[samples, ...\].* got shape \(4,\)"),
+        (torch.ones(0, 4), None, "at least one"),
+        (X * math.inf, None, "x1 holds numbers that are not finite"),
+        (X, X * math.nan, "x2 holds numbers that are not finite"),
+        (X, torch.ones(3, 5), r"one shape and type, got \(4,\) .* and \(5,\)"),
+        (X, X.double(), "torch.float32 and .* torch.float64"),
+    ],
+)
+def test_inputs_are_checked(x1: Tensor, x2: Tensor | None, message: str):
+    with pytest.raises(ValueError, match=message):
+        checks.check_inputs(x1, x2)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (with_nan(), "parameter 'weight' holds numbers that are not finite"),
+        (nn.Sequential(linear(), nn.BatchNorm1d(2)), r"batch norm '1' .* call model\.eval\(\)"),
+        (
+            nn.Sequential(linear(), nn.BatchNorm1d(2, track_running_stats=False)).eval(),
+            'pass batch_norm="frozen"',
+        ),
+        (nn.Sequential(nn.Dropout(0.5), linear()), "dropout '0' is active"),
+        (Centred(), "depends on other samples of the batch"),
+        (Pair(), "must return a tensor .* got tuple for 2 samples"),
+        (nn.Sequential(linear(), nn.Flatten(0)), r"got \(4,\) for 2 samples"),
+        (linear().requires_grad_(False), "selects none of the model's parameters"),
+    ],
+)
+def test_models_are_checked(model: nn.Module, message: str):
+    x = torch.arange(12.0).view(3, 4)
+    with pytest.raises(ValueError, match=message):
+        empirical_ntk(model, x)
+
+
+def test_params_are_checked():
+    with pytest.raises(ValueError, match="params must be all, weights or a function, got 'bias'"):
+        checks.select_parameters(linear(), "bias")
+    with pytest.raises(ValueError, match="selects none"):
+        empirical_ntk(linear(), X, params=lambda name, _: False)
+
+
+def test_a_kernel_that_does_not_fit_is_refused_with_an_estimate(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checks, "free_memory", lambda device: 2**30)
+    big = torch.ones(20_000, 4)
+    with pytest.raises(ValueError, match=r"needs about 35\.8 GiB, 1\.0 GiB are free"):
+        empirical_ntk(linear(), big, kind="full")  # 3 * 4 * 20,000^2 * 8 bytes
+
+
+def test_free_memory_is_some_of_this_machines():
+    assert 2**20 < checks.free_memory(torch.device("cpu")) < 2**50
+
+
+def test_the_vector_must_fit():
+    with pytest.raises(ValueError, match=r"must have shape \(3, 2\) .* got \(3, 3\)"):
+        ntk_vector_product(linear(), X, torch.ones(3, 3))
+
+
+def test_eigenvalues_are_some_of_those_there_are():
+    with pytest.raises(ValueError, match=r"count must lie in 1\.\.5"):
+        extreme_eigenvalues(linear(), X, count=6)
