@@ -18,6 +18,8 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 TESTED_TOGETHER = {
+    "cli/beginning.py": "cli/test_untrained.py",
+    "tasks/first_alphas.py": "cli/test_untrained.py",
     "ntk/calls.py": "ntk/test_kernel.py",
     "ntk/generic.py": "ntk/test_kernel.py",
     "ntk/gram.py": "ntk/test_kernel.py",

@@ -32,8 +32,14 @@ def finish_search(
     cost = _cost(DerivedNet(genotype, layout), shape)
     write_genotype(folder.path, genotype, title=str(folder.path))
     _write_result(folder, loop, genotype, task.compute, metrics=metrics, **cost)
+    trained = "validation/accuracy" in metrics
+    validation = (
+        f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
+        if trained
+        else "none, nothing was trained"
+    )
     facts = {
-        "validation": f"{100 * metrics['validation/accuracy']:.2f} % under shared weights",
+        "validation": validation,
         **_cost_facts(cost, layout),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
         "genotype": str(folder.path / "genotype.json"),
@@ -114,7 +120,7 @@ def _write_result(
             "kind": loop.kind,
             "genotype": json.loads(genotype.to_json()),
             **figures,
-            "best": {key: loop.best[key] for key in ("epoch", "value")},
+            "best": {key: loop.best.get(key) for key in ("epoch", "value")},
             "seconds": loop.seconds,
             "device": compute.describe(),
             "python": platform.python_version(),

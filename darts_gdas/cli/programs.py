@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
+from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import finish_search, finish_train
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare
@@ -53,6 +54,8 @@ def run_search(cfg: DictConfig) -> None:
                 BestGenotype(folder.path / "genotype_best.json", task.genotype),
             ]
             loop = _loop(SEARCH, folder, fingerprint, callbacks, task, start.state)
+        if start.state is None:
+            begin_search(task, start.config.warm_start, folder, fingerprint)
         metrics = _run(loop, task, folder)
         print(finish_search(task, folder, metrics, loop))
 

@@ -133,7 +133,7 @@ def _folder_of(path: Path) -> RunFolder:
     """The run folder that a path names, or that a checkpoint lies in."""
     if path.is_dir():
         folder = RunFolder(path)
-        if not any(folder.checkpoints.glob("*.pt")):
+        if not any(folder.checkpoints.glob("*.pt")) and not any(path.glob("*.jsonl")):
             raise ValueError(f"resume={path} is a folder without checkpoints")
     elif path.is_file():
         folder = RunFolder(path.parent.parent)

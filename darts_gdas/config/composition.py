@@ -16,6 +16,7 @@ from darts_gdas.config.network import DartsSpace, NasBench201Space
 from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
+from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
 
 EXEMPT = (
@@ -44,6 +45,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "unrolled_exact": UnrolledExact,
     },
     "discretizer": {"argmax": ArgMax},
+    "warm_start": {"none": NoWarmStart, "ntk": NtkWarmStart, "te_nas": TeNasWarmStart},
     "optimizer/schedule": {"cosine": Cosine, "decay": Decay},
     "dataset": {
         "digits_schema": Digits,

@@ -20,6 +20,7 @@ from darts_gdas.runtime.data import BatchStream, derive_seed
 from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.images import ImageSet, stratified_split
 from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.scoring.warm_start import TeNasWarmStart, WarmStart
 from darts_gdas.search import (
     Discretizer,
     FirstOrder,
@@ -72,7 +73,7 @@ class RunConfig:
     resume: str = "none"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
+        if self.epochs < 0:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
@@ -109,6 +110,7 @@ class SearchConfig(RunConfig):
     """Everything a search depends on.
 
     Attributes:
+        warm_start: Where the first alphas come from.
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.
         checkpoint_cells: Compute each cell again in the backward pass: less memory, more time.
@@ -120,6 +122,7 @@ class SearchConfig(RunConfig):
     hypergradient: Hypergradient = MISSING
     discretizer: Discretizer = MISSING
     arch_optimizer: Adam = field(default_factory=Adam)
+    warm_start: WarmStart = MISSING
     order: Order = Order.arch_first
     weights_fraction: float = 0.5
     checkpoint_cells: bool = False
@@ -137,6 +140,10 @@ class SearchConfig(RunConfig):
                 "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
             )
         self._check_compile()
+        if self.epochs == 0 and not isinstance(self.warm_start, TeNasWarmStart):
+            raise ValueError(
+                "epochs must be at least 1, got 0: only warm_start=te_nas finds a cell untrained"
+            )
         self.layout(num_classes=2, in_channels=1)
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
@@ -229,6 +236,11 @@ class TrainConfig(RunConfig):
     regularization: Regularization = field(default_factory=Regularization)
     epochs: int = 600
     batch_size: int = 96
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
 
     def build(self, genotype: Genotype) -> RetrainTask:
         """Load the data, check that it fits, build the network."""

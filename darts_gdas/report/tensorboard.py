@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from darts_gdas.report.cells import draw_genotype
@@ -97,6 +98,23 @@ class TensorBoard(Callback):
                 title=f"{kind} cell",
             )
             writer.add_figure(f"alphas/{kind}", figure, step, close=False)
+
+
+def write_page(folder: Path, tag: str, csv: str, figures: Mapping[str, Figure]) -> None:
+    """A table and one figure per kind of cell, at step 0.
+
+    Args:
+        folder: Where the events go.
+        tag: Of the page.
+        csv: The table, its first line the header.
+        figures: By kind.
+    """
+    lines = [f"| {' | '.join(line.split(','))} |" for line in csv.splitlines()]
+    lines.insert(1, "|---" * (lines[0].count("|") - 1) + "|")
+    with SummaryWriter(str(folder), filename_suffix=f".{tag}") as writer:
+        writer.add_text(tag, "\n".join(lines), 0)
+        for kind, figure in figures.items():
+            writer.add_figure(f"{tag}/{kind}", figure, 0, close=False)
 
 
 def edge_name(cell: CellSpace, edge: int) -> str:

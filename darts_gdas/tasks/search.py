@@ -100,6 +100,7 @@ class SearchTask:
     ) -> None:
         self.method = method
         self.data = data
+        self.seed = seed
         self.compute = compute
         self.num_epochs = num_epochs
         self.steps_per_epoch = data.weights.batches_per_epoch

@@ -1,0 +1,92 @@
+"""Before the first step of a search: its first alphas, and what they follow from."""
+
+import sys
+
+import numpy as np
+from tqdm import tqdm
+
+from darts_gdas.report.heatmap import draw_probabilities
+from darts_gdas.report.scores import csv_text
+from darts_gdas.report.tensorboard import edge_name, write_page
+from darts_gdas.runtime.files import RunFolder, write_text
+from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
+from darts_gdas.space import SearchSpace
+from darts_gdas.tasks.first_alphas import set_first_alphas
+from darts_gdas.tasks.search import SearchTask
+
+BOOK = "warm_start.jsonl"
+
+
+def begin_search(
+    task: SearchTask, warm_start: WarmStart, folder: RunFolder, fingerprint: str
+) -> None:
+    """Run the warm start; leave `warm_start.csv` and a page in TensorBoard."""
+    if isinstance(warm_start, NoWarmStart):
+        return
+    book = ScoreBook(folder.path / BOOK, fingerprint)
+    with ProgressLine() as progress:
+        first = set_first_alphas(task, warm_start, book, progress)
+    if first is None:
+        return
+    text = csv_text(_columns(task.space, first))
+    write_text(folder.path / "warm_start.csv", text)
+    figures = {}
+    for kind, cell in task.space.cells.items():
+        logits = first.logits[kind].double()
+        absent = [
+            [i >= len(names) for i in range(cell.num_candidates)] for names in cell.candidates
+        ]
+        shares = np.where(absent, np.nan, logits.softmax(-1).numpy())
+        names = max(cell.candidates, key=len)
+        figures[kind] = draw_probabilities(
+            shares,
+            cell.edges,
+            names,
+            num_inputs=cell.num_inputs,
+            title=f"{kind} cell, first alphas",
+        )
+    write_page(folder.tensorboard, "warm_start", text, figures)
+
+
+def _columns(space: SearchSpace, first: FirstAlphas) -> dict[str, list[object]]:
+    """One row per kind, edge and candidate."""
+    header = ["kind", "edge", "candidate", "alpha", "effect", "standard_error", "drawn"]
+    columns: dict[str, list[object]] = {name: [] for name in header}
+    for kind, cell in space.cells.items():
+        for edge, names in enumerate(cell.candidates):
+            for i, name in enumerate(names):
+                row: list[object] = [kind, edge_name(cell, edge), name]
+                row.append(f"{float(first.logits[kind][edge, i]):.4f}")
+                effects = first.effects
+                parts = (effects.mean, effects.standard_error, effects.drawn) if effects else ()
+                row += [f"{float(part[kind][edge, i]):.4g}" for part in parts] or ["", "", ""]
+                for column, value in zip(columns.values(), row, strict=True):
+                    column.append(value)
+    return columns
+
+
+class ProgressLine:
+    """Phases of long work before a run: a bar on a terminal, a few lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._phase = ""
+
+    def __enter__(self) -> "ProgressLine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """`done` of `total` in this phase."""
+        if sys.stderr.isatty():
+            if self._bar is None or phase != self._phase:
+                self.__exit__()
+                self._bar = tqdm(total=total, desc=phase, file=sys.stderr, leave=False)
+            self._bar.update(done - self._bar.n)
+        elif done == total or done % max(total // 4, 1) == 0:
+            print(f"{phase}: {done} of {total}", file=sys.stderr, flush=True)
+        self._phase = phase

@@ -1,0 +1,259 @@
+"""Training-free pruning of a search space to one cell by the NTK and linear regions (TE-NAS).
+
+A supernet starts with every candidate. Each round asks of every candidate on every edge: how does
+the kernel's condition number, and how does the number of linear regions, change without it? The
+two answers are ranked; on every edge the candidates go whose removal conditions the kernel best
+and costs the fewest regions. When one candidate is left per edge, edges go in the same way until
+each node has as many as the space keeps.
+
+Reference:
+    Chen, Gong, Wang, ICLR 2021, https://arxiv.org/abs/2102.11535, algorithm 1. The published code
+    measures both in training mode, where a sample's gradient depends on the others, and does not
+    draw new weights for its repeats; here norms are fixed to the batch's statistics and every
+    repeat has weights of its own.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet
+from darts_gdas.nets.initialization import Fan, initialize
+from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
+from darts_gdas.scoring.ranking import rank_sum
+from darts_gdas.scoring.scores import inputs_on_lines
+from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
+
+Place = tuple[str, int, str]
+"""Kind, edge and candidate."""
+
+Remaining = dict[str, list[list[str]]]
+"""Candidates that are left, per kind and edge; an edge without any is gone."""
+
+REGION_LINES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How a supernet is measured.
+
+    Attributes:
+        layout: The small network around the cells.
+        images: A batch for the kernel, normalised.
+        repeats: Networks with weights of their own, whose answers are averaged.
+        region_samples: Inputs on two lines to count linear regions with.
+        seed: Of everything random.
+    """
+
+    layout: Layout
+    images: Float[Tensor, "batch channels height width"]
+    repeats: int
+    region_samples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What pruning leaves.
+
+    Attributes:
+        space: Where it started.
+        operations: The last candidate of each edge, per kind.
+        kept: Whether the edge itself stays.
+    """
+
+    space: SearchSpace
+    operations: Mapping[str, Sequence[str]]
+    kept: Mapping[str, Sequence[bool]]
+
+    @property
+    def genotype(self) -> Genotype:
+        """The cell of each kind."""
+        cells = {}
+        for kind, cell in self.space.cells.items():
+            nodes = [
+                tuple(
+                    Edge(self.operations[kind][edge], cell.edges[edge][1])
+                    for edge in cell.edges_into(node)
+                    if self.kept[kind][edge]
+                )
+                for node in range(cell.num_nodes)
+            ]
+            cells[kind] = CellGenotype(tuple(nodes), cell.output, cell.num_inputs)
+        return Genotype(cells)
+
+
+class _Supernet(nn.Module):
+    """A supernet with a mixture, as a function of images alone."""
+
+    def __init__(self, supernet: SuperNet) -> None:
+        super().__init__()
+        self.supernet = supernet
+        self.mixture = Mixture({})
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.supernet(images, self.mixture)
+
+
+def prune(
+    space: SearchSpace,
+    probe: Probe,
+    *,
+    per_round: int = 3,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Pruned:
+    """Prune until one cell per kind is left.
+
+    Args:
+        space: Where to start.
+        probe: How to measure.
+        per_round: Candidates that an edge loses in a round. The paper takes 3 on CIFAR-10.
+        report: Is told what is going on: a phase, candidates measured, and how many there are.
+
+    Raises:
+        ValueError: If `per_round` is less than 1.
+    """
+    if per_round < 1:
+        raise ValueError(f"candidates pruned per round must be at least 1, got {per_round}")
+    remaining: Remaining = {
+        kind: [[name for name in names if name != NONE] for names in cell.candidates]
+        for kind, cell in space.cells.items()
+    }
+    number = 0
+    while any(len(names) > 1 for edges in remaining.values() for names in edges):
+        number += 1
+        places = [place for place in _places(remaining) if len(_names(remaining, place)) > 1]
+        badness = _measure(space, remaining, probe, places, f"round {number}", report)
+        for kind, edges in remaining.items():
+            for edge, names in enumerate(edges):
+                worst = sorted(names, key=lambda name: -badness.get((kind, edge, name), 0.0))
+                goes = worst[: min(per_round, len(names) - 1)]
+                edges[edge] = [name for name in names if name not in goes]
+    places = _places(remaining)
+    badness = {}
+    if any(cell.keep is not None for cell in space.cells.values()):
+        badness = _measure(space, remaining, probe, places, "edges", report)
+    operations = {kind: [names[0] for names in edges] for kind, edges in remaining.items()}
+    kept = {}
+    for kind, cell in space.cells.items():
+        strength = [-badness.get(place, 0.0) for place in places if place[0] == kind]
+        kept[kind] = _kept_edges(cell, strength)
+    return Pruned(space, operations, kept)
+
+
+def _places(remaining: Remaining) -> list[Place]:
+    return [
+        (kind, edge, name)
+        for kind, edges in remaining.items()
+        for edge, names in enumerate(edges)
+        for name in names
+    ]
+
+
+def _names(remaining: Remaining, place: Place) -> list[str]:
+    kind, edge, _ = place
+    return remaining[kind][edge]
+
+
+def _kept_edges(space: CellSpace, strength: Sequence[float]) -> list[bool]:
+    kept = [False] * len(space.edges)
+    for node in range(space.num_nodes):
+        for edge in sorted(space.edges_into(node), key=lambda edge: -strength[edge])[: space.keep]:
+            kept[edge] = True
+    return kept
+
+
+def _measure(
+    space: SearchSpace,
+    remaining: Remaining,
+    probe: Probe,
+    places: Sequence[Place],
+    phase: str,
+    report: Callable[[str, int, int], None] | None,
+) -> dict[Place, float]:
+    """Sum of two ranks per place: the larger, the better it is to remove it."""
+    conditions: dict[Place, list[float]] = {place: [] for place in places}
+    regions: dict[Place, list[float]] = {place: [] for place in places}
+    done, total = 0, probe.repeats * len(places)
+    for repeat in range(probe.repeats):
+        kernel_net, region_net, inputs = _networks(space, remaining, probe, repeat)
+        before = _kernel_condition(kernel_net, None, probe.images)
+        regions_before = _count_regions(region_net, None, inputs)
+        for place in places:
+            after = _kernel_condition(kernel_net, place, probe.images)
+            conditions[place].append(_relative(before, after))
+            regions_after = _count_regions(region_net, place, inputs)
+            regions[place].append(_relative(regions_before, regions_after))
+            done += 1
+            if report is not None:
+                report(phase, done, total)
+    gained = [statistics.fmean(conditions[place]) for place in places]
+    kept = [-statistics.fmean(regions[place]) for place in places]
+    return dict(zip(places, rank_sum([gained, kept]).tolist(), strict=True))
+
+
+def _relative(before: float, after: float) -> float:
+    """(before - after) / before; a kernel that is singular afterwards is infinitely worse."""
+    if before == float("inf"):
+        return 0.0 if after == before else 1.0
+    return max((before - after) / before, -1e6)
+
+
+def _networks(
+    space: SearchSpace, remaining: Remaining, probe: Probe, repeat: int
+) -> tuple[_Supernet, _Supernet, Tensor]:
+    """Two supernets with new weights, for the kernel and for the regions, and the latter's inputs.
+
+    Only candidates that are left are built.
+    """
+    left = _restricted(space, remaining)
+    generator = torch.Generator().manual_seed(probe.seed + repeat)
+    grey = dataclasses.replace(probe.layout, in_channels=1)
+    device = probe.images.device
+    nets = []
+    for layout, fan in ((probe.layout, Fan.OUT), (grey, Fan.IN)):
+        with torch.random.fork_rng(devices=[]):
+            supernet = SuperNet(left, layout)
+        initialize(supernet, 2.0, mode=fan, generator=generator)
+        nets.append(_Supernet(supernet).to(device).train())
+    inputs = inputs_on_lines(probe.region_samples, REGION_LINES, generator).to(device)
+    return nets[0], nets[1], inputs
+
+
+def _restricted(space: SearchSpace, remaining: Remaining) -> SearchSpace:
+    """The space with the candidates that are left."""
+    return SearchSpace(
+        {
+            kind: dataclasses.replace(cell, candidates=tuple(map(tuple, remaining[kind])))
+            for kind, cell in space.cells.items()
+        }
+    )
+
+
+def _mixture(space: SearchSpace, without: Place | None, like: Tensor) -> Mixture:
+    """Equal weights on every edge, of all candidates but one."""
+    cells: Mapping[str, CellMixture] = {}
+    for kind, cell in space.cells.items():
+        ops = like.new_zeros(len(cell.edges), cell.num_candidates)
+        for edge, names in enumerate(cell.candidates):
+            running = [i for i, name in enumerate(names) if (kind, edge, name) != without]
+            for i in running:
+                ops[edge, i] = 1 / len(running)
+        cells[kind] = CellMixture(ops)
+    return Mixture(cells)
+
+
+def _kernel_condition(net: _Supernet, without: Place | None, images: Tensor) -> float:
+    net.mixture = _mixture(net.supernet.space, without, images)
+    kernel = empirical_ntk(net, images, params="weights", method="jacobian", batch_norm="frozen")
+    return condition_number(kernel)
+
+
+def _count_regions(net: _Supernet, without: Place | None, inputs: Tensor) -> float:
+    net.mixture = _mixture(net.supernet.space, without, inputs)
+    return float(linear_regions(net, inputs))

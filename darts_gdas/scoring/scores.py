@@ -1,0 +1,236 @@
+"""Scores of untrained networks: larger promises more.
+
+A score is a function of a `Candidate`, which computes what several of them share only once.
+"""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
+from darts_gdas.nets.initialization import Fan, initialize
+from darts_gdas.ntk import (
+    activation_patterns,
+    condition_number,
+    empirical_ntk,
+    linear_regions,
+    logdet_normalised,
+    spectrum,
+)
+from darts_gdas.space import Genotype
+
+REGION_SAMPLES = 3000
+REGION_LINES = 10
+REGION_SIDE = 3
+TE_NAS_BATCH = 16
+
+
+@dataclass(eq=False)
+class Candidate:
+    """An architecture as a small untrained network, and a batch of images.
+
+    Weights are drawn as He et al. do it with the fan out, variance 2 / fan_out, as in TE-NAS.
+
+    Attributes:
+        genotype: The architecture.
+        layout: The small network around it.
+        images: A batch, normalised.
+        seed: Of the weights and of all else that is random.
+    """
+
+    genotype: Genotype
+    layout: Layout
+    images: Float[Tensor, "batch channels height width"]
+    seed: int = 0
+
+    def build(self, layout: Layout, fan: Fan) -> nn.Module:
+        """The architecture's network with the candidate's weights."""
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.random.fork_rng(devices=[]):
+            net = DerivedNet(self.genotype, layout)
+        initialize(net, 2.0, mode=fan, generator=generator)
+        return net.to(self.images.device)
+
+    @cached_property
+    def net(self) -> nn.Module:
+        """The network that most scores look at."""
+        return self.build(self.layout, Fan.OUT)
+
+    @cached_property
+    def full_kernel(self) -> Float[Tensor, "batch batch outputs outputs"]:
+        """Neural tangent kernel of all outputs, norms fixed to the batch's statistics."""
+        return empirical_ntk(self.net, self.images, kind="full", batch_norm="frozen")
+
+    @cached_property
+    def patterns(self) -> Float[Tensor, "batch units"]:
+        """Which ReLU is on (1) for which image."""
+        return activation_patterns(self.net.train(), self.images).double()
+
+
+Score = Callable[[Candidate], float]
+
+
+def ntk_logdet(candidate: Candidate) -> float:
+    """Mean log eigenvalue of the full kernel scaled to ones on its diagonal, at most 0."""
+    return logdet_normalised(candidate.full_kernel)
+
+
+def ntk_condition(candidate: Candidate) -> float:
+    """-log of the full kernel's condition number."""
+    return -math.log(condition_number(candidate.full_kernel))
+
+
+def ntk_min_eigenvalue(candidate: Candidate) -> float:
+    """Log of the full kernel's smallest eigenvalue."""
+    smallest = float(spectrum(candidate.full_kernel).eigenvalues[0])
+    return math.log(smallest) if smallest > 0 else -math.inf
+
+
+def ntk_condition_sum(candidate: Candidate) -> float:
+    """-log of the condition number of the kernel of the sum of the outputs.
+
+    TE-NAS's statistic with fixed norms.
+    """
+    kernel = empirical_ntk(candidate.net, candidate.images, params="weights", batch_norm="frozen")
+    return -math.log(condition_number(kernel))
+
+
+def te_nas(candidate: Candidate) -> float:
+    """-log of the condition number as TE-NAS publishes it: norms in training mode, 16 images.
+
+    Chen, Gong, Wang, ICLR 2021, https://arxiv.org/abs/2102.11535, section 3.1.1. Samples are
+    coupled by the norms, and the cost grows with the square of their number.
+    """
+    kernel = empirical_ntk(
+        candidate.net,
+        candidate.images[:TE_NAS_BATCH],
+        params="weights",
+        batch_norm="batch",
+    )
+    return -math.log(condition_number(kernel))
+
+
+def regions(candidate: Candidate) -> float:
+    """Number of linear regions that 3,000 inputs on ten lines fall into, at two channels.
+
+    TE-NAS (section 3.1.2) counts those of 3,000 independent inputs of 1x3x3 pixels; in networks of
+    this kind each of these falls into a region of its own, and the count says nothing.
+    """
+    layout = dataclasses.replace(candidate.layout, in_channels=1, channels=2)
+    net = candidate.build(layout, Fan.IN).train()
+    generator = torch.Generator().manual_seed(candidate.seed)
+    inputs = inputs_on_lines(REGION_SAMPLES, REGION_LINES, generator)
+    return float(linear_regions(net, inputs.to(candidate.images.device)))
+
+
+def inputs_on_lines(
+    count: int, lines: int, generator: torch.Generator
+) -> Float[torch.Tensor, "samples 1 3 3"]:
+    """Inputs of 1x3x3 pixels evenly on straight lines between pairs of normal random ones.
+
+    Args:
+        count: About how many; the same number on each line.
+        lines: Number of lines.
+        generator: Of the end points.
+    """
+    ends = torch.randn(2, lines, 1, 1, REGION_SIDE, REGION_SIDE, generator=generator)
+    places = torch.linspace(0, 1, max(count // lines, 2)).view(1, -1, 1, 1, 1)
+    return (ends[0] + (ends[1] - ends[0]) * places).flatten(0, 1)
+
+
+def naswot(candidate: Candidate) -> float:
+    """Log |K|, K counting the ReLUs on which two images agree.
+
+    Mellor, Turner, Storkey, Crowley, ICML 2021, https://arxiv.org/abs/2006.04647, section 3.
+    """
+    on = candidate.patterns
+    agreeing = on @ on.T + (1 - on) @ (1 - on).T
+    sign, logdet = torch.linalg.slogdet(agreeing)
+    return float(logdet) if sign > 0 else -math.inf
+
+
+def synflow(candidate: Candidate) -> float:
+    """Log of sum over weights |w dR/dw|, R the summed output for an image of ones.
+
+    All weights by their absolute values, norms left out, in float64.
+
+    Tanaka et al., NeurIPS 2020, https://arxiv.org/abs/2006.05467; as a score: Abdelfattah et al.,
+    ICLR 2021, https://arxiv.org/abs/2101.08134.
+    """
+    net = copy.deepcopy(candidate.net).double().eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.forward = lambda input: input
+    weights = [w for w in net.parameters() if w.dim() > 1]
+    with torch.no_grad():
+        for weight in weights:
+            weight.abs_()
+    ones = torch.ones_like(candidate.images[:1], dtype=torch.float64)
+    gradients = torch.autograd.grad(net(ones).sum(), weights, allow_unused=True)
+    total = sum(
+        float((w * g).detach().abs().sum())
+        for w, g in zip(weights, gradients, strict=True)
+        if g is not None
+    )
+    return math.log(total) if total > 0 else -math.inf
+
+
+def params(candidate: Candidate) -> float:
+    """Log of the number of parameters."""
+    return math.log(count_parameters(candidate.net))
+
+
+def macs(candidate: Candidate) -> float:
+    """Log of the multiply-adds of one image."""
+    image = candidate.images.shape[1], candidate.images.shape[2], candidate.images.shape[3]
+    return math.log(count_multiply_adds(candidate.net, image))
+
+
+SCORES: Mapping[str, Score] = {
+    "ntk_logdet": ntk_logdet,
+    "ntk_condition": ntk_condition,
+    "ntk_min_eigenvalue": ntk_min_eigenvalue,
+    "ntk_condition_sum": ntk_condition_sum,
+    "te_nas": te_nas,
+    "linear_regions": regions,
+    "naswot": naswot,
+    "synflow": synflow,
+    "params": params,
+    "macs": macs,
+}
+"""All scores by the names that a user gives."""
+
+DEFAULT_SCORES = ("ntk_condition", "naswot", "synflow", "params")
+"""Their rank sum orders NAS-Bench-201 best; chosen on half of 400 cells (docs/benchmarks.md)."""
+
+SIZES = ("params", "macs")
+"""What stands beside every other score: one that does not beat them is not worth its time."""
+
+
+def check_scores(names: Sequence[str], where: str) -> None:
+    """Raise a `ValueError` that names the scores which do not exist, or if there are none."""
+    unknown = [name for name in names if name not in SCORES]
+    if unknown or not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"{where} must be distinct names out of {', '.join(SCORES)}, got {list(names)}"
+        )
+
+
+def score(candidate: Candidate, names: Sequence[str]) -> dict[str, float]:
+    """Several scores of one candidate.
+
+    Args:
+        candidate: What to score.
+        names: Keys of `SCORES`.
+
+    Returns:
+        By name; -inf where a network is so degenerate that a score has no value.
+    """
+    return {name: SCORES[name](candidate) for name in names}

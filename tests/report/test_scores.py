@@ -1,0 +1,39 @@
+"""Rankings as pictures and tables."""
+
+import csv
+import io
+import math
+
+import pytest
+
+from darts_gdas.report.scores import csv_text, draw_scores, table_lines
+
+
+def test_every_score_has_a_panel_with_its_finite_values():
+    scores = {"a": [1.0, 2.0, -math.inf], "b": [3.0, 1.0, 2.0]}
+    figure = draw_scores(scores, [90.0, 91.0, 92.0], "accuracy", title="t")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["a", "b"]
+    offsets = [axes.collections[0].get_offsets().tolist() for axes in figure.axes]  # type: ignore[attr-defined]
+    assert offsets == [[[1, 90], [2, 91]], [[3, 90], [1, 91], [2, 92]]]
+
+
+@pytest.mark.parametrize("scores", [{}, {"a": [1.0]}])
+def test_scores_must_cover_the_cells(scores: dict):
+    with pytest.raises(ValueError, match="every score needs 2 values"):
+        draw_scores(scores, [1.0, 2.0], "accuracy")
+
+
+def test_csv_survives_commas():
+    text = csv_text({"cell": ["a,b", "c"], "score": [1, 2]})
+    assert list(csv.reader(io.StringIO(text))) == [["cell", "score"], ["a,b", "1"], ["c", "2"]]
+    with pytest.raises(ValueError, match="one length"):
+        csv_text({"a": [1], "b": []})
+
+
+def test_tables_align():
+    assert table_lines(["name", "x"], [["a", "1"], ["long name", "22"]]) == [
+        "name        x",
+        "-------------",
+        "a           1",
+        "long name  22",
+    ]

@@ -1,0 +1,73 @@
+"""Pruning ends with a cell of the space, and asks with and without each candidate."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from darts_gdas.nets import Layout, Skeleton, SuperNet
+from darts_gdas.scoring import pruning
+from darts_gdas.scoring.pruning import Probe, prune
+from darts_gdas.search import ArchParameters
+from darts_gdas.space import SearchSpace
+
+SMALL = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))
+
+
+def probe(layout: Layout, seed: int = 0, repeats: int = 1) -> Probe:
+    images = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    return Probe(layout, images, repeats, 40, seed)
+
+
+@pytest.mark.parametrize("per_round", [1, 3])
+def test_one_cell_of_the_space_is_left(per_round: int):
+    seen = []
+    layout = Layout(2, 3, 3, in_channels=2)
+    pruned = prune(SMALL, probe(layout), per_round=per_round, report=lambda *a: seen.append(a))
+    for kind, cell in SMALL.cells.items():
+        genotype = pruned.genotype.cells[kind]
+        assert [len(edges) for edges in genotype.nodes] == [2, 2]
+        assert all(len({e.source for e in edges}) == 2 for edges in genotype.nodes)
+        assert {e.op for edges in genotype.nodes for e in edges} <= set(cell.derivable(0))
+    # Two kinds of 5 edges with 2 candidates each, then the 10 edges.
+    assert seen[:20] == [("round 1", i + 1, 20) for i in range(20)]
+    assert seen[20:] == [("edges", i + 1, 10) for i in range(10)]
+
+
+def test_a_space_that_keeps_every_edge_is_pruned_to_its_operations():
+    space = SearchSpace.nasbench201(candidates=("none", "skip_connect", "nor_conv_1x1"))
+    layout = Layout(2, 5, 3, in_channels=2, skeleton=Skeleton.nasbench201)
+    genotype = prune(space, probe(layout)).genotype
+    assert "none" not in genotype.to_arch_string()
+
+
+def test_it_is_a_function_of_its_seed_and_repeats_differ():
+    layout = Layout(2, 3, 3, in_channels=2)
+    assert prune(SMALL, probe(layout)).genotype == prune(SMALL, probe(layout)).genotype
+    remaining = {k: [["skip_connect"]] * 5 for k in SMALL.cells}
+    nets = [pruning._networks(SMALL, remaining, probe(layout, repeats=2), r)[0] for r in (0, 1)]
+    first, second = (next(net.parameters()) for net in nets)
+    assert not torch.equal(first, second)
+
+
+def test_the_mixture_leaves_one_candidate_out_and_shares_its_edge():
+    mixture = pruning._mixture(SMALL, ("reduce", 1, "sep_conv_3x3"), torch.zeros(1))
+    third = torch.full((5, 3), 1 / 3)
+    assert_close(mixture["normal"].ops, third)
+    expected = third.clone()
+    expected[1] = torch.tensor([0.5, 0.5, 0.0])
+    assert_close(mixture["reduce"].ops, expected)
+    SuperNet.build(SMALL, channels=2, layers=3)(torch.randn(2, 3, 8, 8), mixture)
+    assert ArchParameters(SMALL).logits["normal"].shape == expected.shape
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [(10.0, 5.0, 0.5), (10.0, 20.0, -1.0), (float("inf"), 5.0, 1.0), (10.0, float("inf"), -1e6)],
+)
+def test_changes_are_relative_and_finite(before: float, after: float, change: float):
+    assert pruning._relative(before, after) == change
+
+
+def test_something_must_go_in_every_round():
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        prune(SMALL, probe(Layout(2, 3, 3, in_channels=2)), per_round=0)

@@ -1,0 +1,109 @@
+"""Scores are what they are called, on networks small enough to work them out."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from darts_gdas.nets import Fan, Layout, Skeleton, count_parameters
+from darts_gdas.ntk import condition_number, empirical_ntk
+from darts_gdas.scoring.scores import (
+    DEFAULT_SCORES,
+    SCORES,
+    Candidate,
+    check_scores,
+    inputs_on_lines,
+    score,
+)
+from darts_gdas.space import Genotype
+
+DARTS = Genotype.load("DARTS_V2")
+NB201 = Genotype.load("|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|none~1|none~2|")
+DEAD = Genotype.load("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+
+
+def candidate(genotype: Genotype = DARTS, *, seed: int = 0, batch: int = 6) -> Candidate:
+    layout = Layout(2, 3, 3, in_channels=2)
+    if genotype is not DARTS:
+        layout = Layout(2, 5, 3, in_channels=2, skeleton=Skeleton.nasbench201)
+    images = torch.randn(batch, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    return Candidate(genotype, layout, images, seed)
+
+
+@pytest.mark.parametrize("genotype", [DARTS, NB201], ids=["darts", "nasbench201"])
+@pytest.mark.parametrize("name", SCORES)
+def test_every_score_is_a_function_of_its_candidate(name: str, genotype: Genotype):
+    global_state = torch.get_rng_state()
+    first, again = (score(candidate(genotype), [name])[name] for _ in range(2))
+    assert math.isfinite(first)
+    assert first == again
+    assert torch.equal(torch.get_rng_state(), global_state)
+
+
+def test_order_and_company_of_scores_do_not_matter():
+    names = list(SCORES)
+    forward, backward = score(candidate(), names), score(candidate(), names[::-1])
+    for name in names:
+        assert forward[name] == backward[name] == score(candidate(), [name])[name]
+
+
+def test_a_network_without_paths_has_finite_or_worst_scores():
+    for value in score(candidate(DEAD), list(SCORES)).values():
+        assert not math.isnan(value)
+
+
+def test_weights_differ_by_seed():
+    a, b = (candidate(seed=seed).net for seed in (0, 1))
+    assert not torch.equal(next(a.parameters()), next(b.parameters()))
+
+
+def test_condition_numbers_are_those_of_the_kernels():
+    c = candidate()
+    full = empirical_ntk(c.build(c.layout, Fan.OUT), c.images, kind="full", batch_norm="frozen")
+    assert_close(score(c, ["ntk_condition"])["ntk_condition"], -math.log(condition_number(full)))
+    net = c.build(c.layout, Fan.OUT)
+    batch = empirical_ntk(net, c.images, params="weights", batch_norm="batch", method="loop")
+    assert_close(
+        score(c, ["te_nas"])["te_nas"], -math.log(condition_number(batch)), rtol=1e-4, atol=0
+    )
+
+
+def test_naswot_counts_agreeing_units():
+    """K_nm = units on which n and m agree, so K_nn is the number of units."""
+    c = candidate(batch=3)
+    on = c.patterns
+    k = torch.tensor([[float((x == y).sum()) for y in on] for x in on]).double()
+    assert (k.diagonal() == on.shape[1]).all()
+    assert_close(score(c, ["naswot"])["naswot"], float(torch.logdet(k)))
+
+
+def test_synflow_does_not_depend_on_the_images_and_grows_with_the_weights():
+    """The network is homogeneous in each weight layer's absolute values."""
+    c, other = candidate(), candidate()
+    other.images = 3 * other.images
+    assert score(c, ["synflow"]) == score(other, ["synflow"])
+    doubled = candidate()
+    with torch.no_grad():
+        doubled.net.classifier.weight.mul_(-2)  # type: ignore[operator, union-attr]
+    assert_close(
+        score(doubled, ["synflow"])["synflow"], score(c, ["synflow"])["synflow"] + math.log(2)
+    )
+
+
+def test_params_are_the_networks():
+    c = candidate()
+    assert score(c, ["params"])["params"] == math.log(count_parameters(c.net))
+
+
+def test_inputs_lie_evenly_on_straight_lines():
+    inputs = inputs_on_lines(50, 5, torch.Generator().manual_seed(0)).unflatten(0, (5, 10))
+    steps = inputs.diff(dim=1)
+    assert_close(steps, steps[:, :1].expand_as(steps), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("names", [[], ["params", "params"], ["accuracy"]], ids=str)
+def test_unknown_scores_are_refused(names: list[str]):
+    with pytest.raises(ValueError, match="x must be distinct names out of ntk_logdet, "):
+        check_scores(names, "x")
+    check_scores(DEFAULT_SCORES, "x")
