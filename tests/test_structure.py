@@ -19,6 +19,10 @@ MODULES = sorted(
 )
 TESTED_TOGETHER = {
     "cli/beginning.py": "cli/test_untrained.py",
+    "cli/ranking.py": "cli/test_untrained.py",
+    "config/score.py": "cli/test_untrained.py",
+    "score.py": "cli/test_untrained.py",
+    "tasks/score.py": "cli/test_untrained.py",
     "tasks/first_alphas.py": "cli/test_untrained.py",
     "ntk/calls.py": "ntk/test_kernel.py",
     "ntk/generic.py": "ntk/test_kernel.py",

@@ -12,12 +12,12 @@ import yaml
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
-from darts_gdas.config import RunConfig
+from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State, load
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.loop import check_state
 
-Config = TypeVar("Config", bound=RunConfig)
+Config = TypeVar("Config", bound=AnyConfig)
 
 OVERRIDES = "overrides.yaml"
 
@@ -108,7 +108,7 @@ def open_folder(start: Start[Config]) -> Iterator[RunFolder]:
         yield folder
 
 
-def _folder(config: RunConfig, root: Path) -> RunFolder | None:
+def _folder(config: AnyConfig, root: Path) -> RunFolder | None:
     """The folder to run in; None for one that is still to be made."""
     given = config.run_dir or configuration.sweep_folder()
     if config.resume == "auto":

@@ -1,6 +1,7 @@
 """The typed configuration: what the YAML under `conf/` and the command line may say."""
 
 from darts_gdas.config.composition import (
+    AnyConfig,
     fingerprint,
     known_keys,
     recompose,
@@ -10,10 +11,13 @@ from darts_gdas.config.composition import (
     to_yaml,
     typed,
 )
+from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
 
 __all__ = [
+    "AnyConfig",
     "RunConfig",
+    "ScoreConfig",
     "SearchConfig",
     "TrainConfig",
     "fingerprint",

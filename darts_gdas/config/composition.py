@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from darts_gdas.config.network import DartsSpace, NasBench201Space
+from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
@@ -25,6 +26,8 @@ EXEMPT = (
     "resume",
     "device",
     "threads",
+    "benchmark",
+    "benchmark_column",
     "genotype",
     "checkpoint_cells",
     "compile",
@@ -34,10 +37,11 @@ EXEMPT = (
 """Settings that a resumed run may change: they do not change what is computed."""
 
 
-Config = TypeVar("Config", bound=RunConfig)
+AnyConfig = RunConfig | ScoreConfig
+Config = TypeVar("Config", bound=AnyConfig)
 
 GROUPS: dict[str, dict[str, type]] = {
-    "space": {"darts": DartsSpace, "nasbench201_schema": NasBench201Space},
+    "space": {"darts": DartsSpace, "nasbench201": NasBench201Space},
     "relaxation": {"softmax": Softmax, "gumbel_hard": GumbelHard},
     "hypergradient": {
         "first_order": FirstOrder,
@@ -66,6 +70,7 @@ def register() -> None:
     store = ConfigStore.instance().store
     store(name="search_schema", node=SearchConfig)
     store(name="train_schema", node=TrainConfig)
+    store(name="score_schema", node=ScoreConfig)
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():
             store(group=group, name=name, node=node)
@@ -117,7 +122,7 @@ def to_yaml(cfg: DictConfig) -> str:
     return OmegaConf.to_yaml(cfg, resolve=True)
 
 
-def fingerprint(config: RunConfig, **extra: Any) -> str:
+def fingerprint(config: AnyConfig, **extra: Any) -> str:
     """Everything the results depend on, as JSON text.
 
     Args:
@@ -145,7 +150,11 @@ def _settings(value: Any, name: str = "") -> dict[str, Any]:
 
 def known_keys() -> list[str]:
     """All settings by their dotted names, to suggest one for a misspelt key."""
-    keys = {*_settings(SearchConfig(space=DartsSpace())), *_settings(TrainConfig())}
+    keys = {
+        *_settings(SearchConfig(space=DartsSpace())),
+        *_settings(TrainConfig()),
+        *_settings(ScoreConfig()),
+    }
     for group, nodes in GROUPS.items():
         for node in nodes.values():
             keys |= set(_settings(node(), group.replace("/", ".")))

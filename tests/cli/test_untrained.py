@@ -2,14 +2,17 @@
 
 import csv
 import json
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from darts_gdas.space import Genotype
-from tests.cli.test_runs import finish, newest_state, start
+from darts_gdas.space import Genotype, SearchSpace
+from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, newest_state, start
 
 SMALL = ("net.channels=2", "dataset.test_fraction=0.9", "space=nasbench201")
 NTK = (
@@ -61,5 +64,70 @@ def test_te_nas_finds_a_cell_without_training(tmp_path: Path):
 )
 def test_wrong_settings_are_one_line(tmp_path: Path, override: str, message: str):
     _, err = finish(start(tmp_path, "search.py", "warm_start=ntk", override), status=2)
+    assert err.startswith("error: ") and message in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+SCORING = (
+    "space=nasbench201",
+    "count=6",
+    "channels=2",
+    "batch_size=4",
+    "dataset.test_fraction=0.9",
+)
+
+
+def score(folder: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
+    command = [sys.executable, "-m", "darts_gdas.score", *arguments]
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_cells_are_ranked_against_known_accuracies_and_a_cut_run_goes_on(tmp_path: Path):
+    space = SearchSpace.named("nasbench201")
+    rng = random.Random(0)
+    cells = [space.sample(rng).to_arch_string() for _ in range(6)]
+    lines = [f"{cell},{50 + i}" for i, cell in enumerate(cells)]
+    (tmp_path / "known.csv").write_text("\n".join(["arch,test", *lines]) + "\n")
+    out, _ = score(
+        tmp_path, *SCORING, "scores=[params,naswot]", "benchmark=known.csv", "run_dir=run"
+    )
+    assert "Kendall tau" in out and "rank sum" in out
+    table = rows(tmp_path / "run" / "scores.csv")
+    assert {row["cell"]: float(row["accuracy"]) for row in table} == {
+        cell: 50.0 + i for i, cell in enumerate(cells)
+    }
+    totals = [float(row["rank sum"]) for row in table]
+    assert totals == sorted(totals, reverse=True)
+    assert (tmp_path / "run" / "scores.png").exists()
+
+    run = tmp_path / "run"
+    whole, book = (run / "scores.csv").read_text(), (run / "scores.jsonl").read_text()
+    (run / "result.json").unlink()
+    (run / "scores.jsonl").write_text(book[: len(book) // 2])
+    score(tmp_path, "resume=run")
+    assert (run / "scores.csv").read_text() == whole
+    assert (run / "scores.jsonl").read_text() == book
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("scores=[luck]",), "scores must be distinct names out of ntk_logdet"),
+        (("count=2",), "count must be at least 3, got 2"),
+        (("benchmark=nowhere.npz",), "'nowhere.npz' does not exist"),
+        (("benchmark_column=x",), "has no effect without benchmark"),
+        (("cells=nowhere.txt",), "cells=nowhere.txt cannot be read"),
+        (("cuont=3",), "there is no setting 'cuont'; did you mean count?"),
+    ],
+)
+def test_wrong_settings_of_a_ranking_are_one_line(
+    tmp_path: Path, overrides: tuple[str, ...], message: str
+):
+    _, err = score(tmp_path, *SCORING, *overrides, status=2)
     assert err.startswith("error: ") and message in err and len(err.splitlines()) == 1
     assert not (tmp_path / "outputs").exists()

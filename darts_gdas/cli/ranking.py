@@ -1,0 +1,145 @@
+"""The program that ranks untrained cells."""
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from darts_gdas import config as configuration
+from darts_gdas.cli.beginning import ProgressLine
+from darts_gdas.cli.errors import usage_errors
+from darts_gdas.cli.start import open_folder, prepare
+from darts_gdas.config import ScoreConfig
+from darts_gdas.report.cells import save_drawing
+from darts_gdas.report.scores import csv_text, draw_scores, table_lines
+from darts_gdas.report.summary import summary
+from darts_gdas.runtime.files import RunFolder, write_text
+from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.scoring.ranking import Correlation, kendall_tau, spearman
+from darts_gdas.scoring.scores import SIZES
+from darts_gdas.scoring.table import AccuracyTable
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.score import Scored
+
+CONF = Path(__file__).parents[2] / "conf"
+SCORE, BOOK, TOTAL = "score", "scores.jsonl", "rank sum"
+
+
+def main() -> None:
+    """The command."""
+    configuration.register()
+    with usage_errors():
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=SCORE)(run_score)()
+
+
+def run_score(cfg: DictConfig) -> None:
+    """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder."""
+    with contextlib.ExitStack() as stack:
+        with usage_errors(ValueError, OSError):
+            start = prepare(cfg, ScoreConfig, SCORE)
+            if start is None:
+                return
+            task, table = start.config.build(), start.config.table()
+            fingerprint = configuration.fingerprint(start.config, data=task.images.digest())
+            folder = stack.enter_context(open_folder(start))
+        print(f"scoring {len(task.genotypes)} cells in {folder.path}", file=sys.stderr)
+        try:
+            with ProgressLine() as progress:
+                book = ScoreBook(folder.path / BOOK, fingerprint)
+                scored = task.run(book, lambda done, total: progress("scoring", done, total))
+        except KeyboardInterrupt:
+            print(
+                "stopped; what is scored is kept\ngo on with: python -m darts_gdas.score "
+                f"resume={folder.path}",
+                file=sys.stderr,
+            )
+            raise SystemExit(130) from None
+        print(_finish(folder, scored, task.scores, table))
+
+
+def _finish(
+    folder: RunFolder, scored: Scored, names: tuple[str, ...], table: AccuracyTable | None
+) -> str:
+    order = scored.order()
+    cells = [_name(scored.genotypes[i]) for i in order]
+    columns: dict[str, list[object]] = {"rank": [*range(1, len(order) + 1)], "cell": [*cells]}
+    columns[TOTAL] = [scored.total[i] for i in order]
+    for name, means in scored.means.items():
+        columns[name] = [means[i] for i in order]
+        columns[f"{name} standard error"] = [scored.errors[name][i] for i in order]
+    accuracies = None if table is None else [table.accuracy(g) for g in scored.genotypes]
+    if accuracies is not None:
+        columns["accuracy"] = [accuracies[i] for i in order]
+    write_text(folder.path / "scores.csv", csv_text(columns))
+    values = {**scored.means, TOTAL: scored.total}
+    against, label = (
+        (scored.means["params"], "log parameters")
+        if accuracies is None
+        else (accuracies, "accuracy, %")
+    )
+    save_drawing(draw_scores(values, against, label), folder.path / "scores.png")
+    taus: dict[str, Correlation] = {}
+    body = ["best cells", *(f"  {i + 1}. {cell}" for i, cell in enumerate(cells[:5]))]
+    if accuracies is not None:
+        found = {n: _correlation(kendall_tau, v, accuracies) for n, v in values.items()}
+        taus = {name: tau for name, tau in found.items() if tau is not None}
+        body += ["", *_correlations(values, accuracies, taus)]
+    folder.write_json(
+        "result.json",
+        {
+            "kind": SCORE,
+            "cells": cells,
+            "scores": list(names),
+            "kendall_tau": {name: [c.value, c.low, c.high] for name, c in taus.items()},
+        },
+    )
+    facts = {
+        "cells": f"{len(cells)}, ranked by {' + '.join(names)}",
+        "table": str(folder.path / "scores.csv"),
+        "picture": str(folder.path / "scores.png"),
+    }
+    return summary("Scoring finished", facts, body, f"python train.py \"genotype='{cells[0]}'\"")
+
+
+def _correlations(
+    values: dict[str, list[float]], accuracies: list[float], taus: dict[str, Correlation]
+) -> list[str]:
+    """Every score against the accuracies, and which are not worth their time."""
+    rows = []
+    for name, scores in values.items():
+        rho = _correlation(spearman, scores, accuracies)
+        top = _correlation(functools.partial(kendall_tau, top_half=True), scores, accuracies)
+        shown = [
+            "-" if c is None else f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]"
+            for c in (taus.get(name), top, rho)
+        ]
+        rows.append([name, *shown])
+    header = ["score", "Kendall tau [95 %]", "tau, better half", "Spearman rho"]
+    lines = table_lines(header, rows)
+    best = max((taus[name].value for name in SIZES if name in taus), default=-1.0)
+    beaten = [n for n in taus if n not in SIZES and taus[n].value <= best]
+    if beaten:
+        lines.append(f"no better than size alone (tau {best:.3f}): {', '.join(beaten)}")
+    return lines
+
+
+def _correlation(
+    statistic: Callable[..., Correlation], scores: list[float], accuracies: list[float]
+) -> Correlation | None:
+    """None where there is no order to compare."""
+    try:
+        return statistic(scores, accuracies)
+    except ValueError:
+        return None
+
+
+def _name(genotype: Genotype) -> str:
+    """A NAS-Bench-201 string, or the genotype as one line of JSON."""
+    try:
+        return genotype.to_arch_string()
+    except ValueError:
+        return " ".join(genotype.to_json().split())

@@ -1,0 +1,123 @@
+"""The configuration of a ranking of untrained cells."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from omegaconf import MISSING
+
+from darts_gdas.config.network import SpaceConfig
+from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets.operations import check_operations
+from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.compute import Compute, Device, Precision
+from darts_gdas.runtime.datasets import Dataset
+from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
+from darts_gdas.scoring.table import AccuracyTable
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.score import ScoreTask
+
+
+@dataclass
+class ScoreConfig:
+    """What a ranking depends on.
+
+    Attributes:
+        dataset: Where the batches come from.
+        space: What to sample cells from.
+        count: Cells to sample.
+        cells: A text file with one cell per line (a published name, a path, a NAS-Bench-201
+            string) to score in place of samples.
+        scores: What to rank by; the ranks are added up. Parameters and multiply-adds stand beside.
+        repeats: Networks and batches per cell.
+        batch_size: Images per batch.
+        channels: Of the small networks.
+        benchmark: A table of known accuracies (.npz or .csv) to hold the scores against.
+        benchmark_column: Which of its columns.
+        seed: Of everything random.
+        device: Where to compute.
+        threads: CPU threads; 0 is one per core.
+        outputs: Where new run folders go.
+        run_dir: This run's folder; null makes a new one below `outputs`.
+        resume: "none"; "auto" (the newest unfinished ranking); or a run folder to go on in.
+    """
+
+    dataset: Dataset = MISSING
+    space: SpaceConfig = MISSING
+    count: int = 200
+    cells: str | None = None
+    scores: list[str] = field(default_factory=lambda: list(DEFAULT_SCORES))
+    repeats: int = 1
+    batch_size: int = 32
+    channels: int = 8
+    benchmark: str | None = None
+    benchmark_column: str | None = None
+    seed: int = 0
+    device: Device = Device.auto
+    threads: int = 1
+    outputs: str = "outputs"
+    run_dir: str | None = None
+    resume: str = "none"
+
+    def __post_init__(self) -> None:
+        check_scores(self.scores, "scores")
+        minima = {"count": 3, "repeats": 1, "batch_size": 2, "channels": 2, "threads": 0}
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+        if self.benchmark_column is not None and self.benchmark is None:
+            raise ValueError("benchmark_column has no effect without benchmark=PATH")
+
+    def genotypes(self) -> tuple[Genotype, ...]:
+        """The cells: those of the file, or a sample."""
+        if self.cells is None:
+            rng, space = Random(self.seed), self.space.build()
+            return tuple(space.sample(rng) for _ in range(self.count))
+        try:
+            lines = Path(self.cells).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"cells={self.cells} cannot be read: {error}") from None
+        genotypes = tuple(Genotype.load(line.strip()) for line in lines if line.strip())
+        if len(genotypes) < 3:
+            raise ValueError(f"cells={self.cells} must hold at least 3 cells, got {len(genotypes)}")
+        return genotypes
+
+    def table(self) -> AccuracyTable | None:
+        """The known accuracies."""
+        if self.benchmark is None:
+            return None
+        table = AccuracyTable.load(self.benchmark, self.benchmark_column)
+        table.check_space(self.space.build())
+        return table
+
+    def build(self) -> ScoreTask:
+        """Load the data, and all that can be wrong."""
+        compute = Compute.select(self.device, Precision.fp32, False, self.threads)
+        train, _ = self.dataset.load()
+        genotypes = self.genotypes()
+        for genotype in genotypes:
+            check_operations(genotype.operations, "a cell")
+        inputs = {cell.num_inputs for genotype in genotypes for cell in genotype.cells.values()}
+        skeleton = Skeleton.of(inputs)
+        layout = Layout(
+            self.channels,
+            5 if skeleton is Skeleton.nasbench201 else 3,
+            train.num_classes,
+            train.in_channels,
+            skeleton=skeleton,
+        )
+        layout.check_image_size(*train.image_size)
+        return ScoreTask(
+            genotypes,
+            layout,
+            train,
+            Normalize(*train.statistics()),
+            self.batch_size,
+            tuple(self.scores),
+            SIZES,
+            self.repeats,
+            compute,
+            self.seed,
+        )

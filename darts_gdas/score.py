@@ -1,0 +1,6 @@
+"""Rank cells without training them: `python -m darts_gdas.score space=nasbench201 count=300`."""
+
+from darts_gdas.cli.ranking import main
+
+if __name__ == "__main__":
+    main()
