@@ -35,6 +35,8 @@ class ReluConvNorm(nn.Module):
         self, in_channels: int, out_channels: int, affine: bool, kernel: int = 1, stride: int = 1
     ) -> None:
         super().__init__()
+        # One pixel of each window: taken before, see `FactorizedReduce`.
+        self.step, stride = (stride, 1) if kernel == 1 else (1, stride)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
@@ -44,7 +46,8 @@ class ReluConvNorm(nn.Module):
 
     def after_relu(self, x: Images) -> Reduced:
         """The rest, where the ReLU has been taken."""
-        return self.norm(self.conv(x))
+        picked = x if self.step == 1 else x[:, :, :: self.step, :: self.step]
+        return self.norm(self.conv(picked))
 
 
 class FactorizedReduce(nn.Module):
@@ -52,13 +55,17 @@ class FactorizedReduce(nn.Module):
 
     Two 1x1 convolutions with stride 2, the second one shifted by a pixel, side by side. An odd
     size is rounded up, as strided convolutions with padding round it.
+
+    The pixels are picked before the convolutions. The library could do it, but the backward pass of
+    a strided 1x1 convolution of few channels in channels_last writes beyond its memory on a CPU
+    with AVX2 (oneDNN in torch 2.14.1: "corrupted size vs. prev_size").
     """
 
     def __init__(self, in_channels: int, out_channels: int, affine: bool) -> None:
         super().__init__()
         half = out_channels // 2
-        self.even = nn.Conv2d(in_channels, half, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(in_channels, out_channels - half, 1, stride=2, bias=False)
+        self.even = nn.Conv2d(in_channels, half, 1, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels - half, 1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Images) -> Reduced:
@@ -69,8 +76,8 @@ class FactorizedReduce(nn.Module):
         """The rest, where the ReLU has been taken."""
         height, width = x.shape[2:]
         even_sided = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
-        shifted = even_sided[:, :, 1:, 1:]
-        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+        picked = x[:, :, ::2, ::2], even_sided[:, :, 1::2, 1::2]
+        return self.norm(torch.cat([self.even(picked[0]), self.odd(picked[1])], dim=1))
 
 
 class SeparableConv(nn.Module):

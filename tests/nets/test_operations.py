@@ -93,6 +93,22 @@ def test_factorized_reduce_reads_two_diagonal_pixels(
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_strided_1x1_convolution_reads_every_second_pixel(size: tuple[int, int]):
+    module = ReluConvNorm(3, 4, affine=False, stride=2).double()
+    weight = module.conv.weight[:, :, 0, 0]
+    x = images(2, 3, *size)
+    expected = per_pixel(x.clamp(min=0), 2, lambda *at: weight @ pixel(*at))
+    assert_close(module(x), batch_norm(expected), **EXACT)
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_no_1x1_convolution_is_strided(name: str):
+    """Its backward pass in channels_last writes beyond its memory on CPUs with AVX2."""
+    convs = [m for m in OPERATIONS[name](4, 2, False).modules() if isinstance(m, nn.Conv2d)]
+    assert all(conv.stride == (1, 1) for conv in convs if conv.kernel_size == (1, 1))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_pooling_ignores_the_padding(stride: int, size: tuple[int, int]):
     def inside(image: Tensor, row: int, column: int) -> Tensor:
