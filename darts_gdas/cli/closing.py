@@ -31,7 +31,14 @@ def finish_search(
     shape = (task.data.validation.in_channels, *task.data.validation.image_size)
     cost = _cost(DerivedNet(genotype, layout), shape)
     write_genotype(folder.path, genotype, title=str(folder.path))
-    _write_result(folder, loop, genotype, task.compute, metrics=metrics, **cost)
+    figures: dict[str, Any] = {"metrics": metrics, **cost}
+    if task.known is not None:
+        figures["benchmark"] = {
+            "column": task.known.column,
+            "index": task.known.index(genotype),
+            **task.known.standing(genotype),
+        }
+    _write_result(folder, loop, genotype, task.compute, **figures)
     trained = "validation/accuracy" in metrics
     validation = (
         f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
@@ -40,6 +47,7 @@ def finish_search(
     )
     facts = {
         "validation": validation,
+        **_benchmark_facts(figures.get("benchmark")),
         **_cost_facts(cost, layout),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
         "genotype": str(folder.path / "genotype.json"),
@@ -108,6 +116,16 @@ def _cost_facts(cost: dict[str, int], layout: Layout) -> dict[str, str]:
         "parameters": f"{count(cost['parameters'])} (C={layout.channels}, L={layout.layers})",
         "multiply-adds": count(cost["multiply_adds"]),
     }
+
+
+def _benchmark_facts(standing: dict[str, Any] | None) -> dict[str, str]:
+    if standing is None:
+        return {}
+    text = (
+        f"{standing['accuracy']:.2f} % ({standing['column']}), {standing['regret']:.2f} below the "
+        f"best, {standing['percentile']:.1f} % of all cells are no better"
+    )
+    return {"benchmark": text}
 
 
 def _write_result(

@@ -6,6 +6,7 @@ from random import Random
 
 from omegaconf import MISSING
 
+from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import SpaceConfig
 from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.operations import check_operations
@@ -67,8 +68,7 @@ class ScoreConfig:
                 raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
-        if self.benchmark_column is not None and self.benchmark is None:
-            raise ValueError("benchmark_column has no effect without benchmark=PATH")
+        check_column(self.benchmark, self.benchmark_column)
 
     def genotypes(self) -> tuple[Genotype, ...]:
         """The cells: those of the file, or a sample."""
@@ -86,11 +86,8 @@ class ScoreConfig:
 
     def table(self) -> AccuracyTable | None:
         """The known accuracies."""
-        if self.benchmark is None:
-            return None
-        table = AccuracyTable.load(self.benchmark, self.benchmark_column)
-        table.check_space(self.space.build())
-        return table
+        space = self.space.build()
+        return load_table(self.benchmark, self.benchmark_column, space, complete=False)
 
     def build(self) -> ScoreTask:
         """Load the data, and all that can be wrong."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from omegaconf import MISSING
 
+from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import NetConfig, SpaceConfig
 from darts_gdas.nets import DerivedNet, Layout, Skeleton
 from darts_gdas.nets.operations import check_operations
@@ -114,6 +115,9 @@ class SearchConfig(RunConfig):
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.
         checkpoint_cells: Compute each cell again in the backward pass: less memory, more time.
+        benchmark: A table of known accuracies (.npz or .csv) of all cells of the space; every
+            epoch and the result then say what the found cell reaches.
+        benchmark_column: Which of its columns.
     """
 
     space: SpaceConfig = MISSING
@@ -126,9 +130,12 @@ class SearchConfig(RunConfig):
     order: Order = Order.arch_first
     weights_fraction: float = 0.5
     checkpoint_cells: bool = False
+    benchmark: str | None = None
+    benchmark_column: str | None = None
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
+        check_column(self.benchmark, self.benchmark_column)
         if not self.channels_last:
             raise ValueError(
                 "channels_last=false has no effect on a search: the supernet computes in "
@@ -178,11 +185,13 @@ class SearchConfig(RunConfig):
         """Load the data, check that it fits, build the networks."""
         compute = self.compute()
         torch.manual_seed(self.seed)
+        space = self.space.build()
+        known = load_table(self.benchmark, self.benchmark_column, space, complete=True)
         train, _ = self.dataset.load()
         layout = self.layout(num_classes=train.num_classes, in_channels=train.in_channels)
         layout.check_image_size(*train.image_size)
         return SearchTask(
-            self.space.build(),
+            space,
             layout,
             self.method(),
             self._data(train, compute),
@@ -190,6 +199,7 @@ class SearchConfig(RunConfig):
             compute=compute,
             seed=self.seed,
             checkpoint_cells=self.checkpoint_cells,
+            known=known,
         )
 
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:

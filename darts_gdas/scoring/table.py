@@ -124,6 +124,25 @@ class AccuracyTable:
                 "this space is another"
             )
 
+    def check_complete(self, space: SearchSpace) -> None:
+        """Raise a `ValueError` unless the table knows every cell that a search here can find."""
+        (cell,) = space.cells.values()
+        cells = map(arch_string, itertools.product(*map(cell.derivable, range(len(EDGES)))))
+        missing = [text for text in cells if text not in self.accuracies]
+        if missing:
+            raise ValueError(
+                f"benchmark lacks {len(missing)} of the {cell.num_cells} cells of this space, "
+                f"{missing[0]} first; a search could not say what it found"
+            )
+
+    def standing(self, genotype: Genotype) -> dict[str, float]:
+        """Accuracy, regret and percentile of a cell by these names."""
+        return {
+            "accuracy": self.accuracy(genotype),
+            "regret": self.regret(genotype),
+            "percentile": self.percentile(genotype),
+        }
+
     def accuracy(self, genotype: Genotype) -> float:
         """Accuracy of a cell in per cent.
 

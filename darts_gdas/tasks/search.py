@@ -15,6 +15,7 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import set_learning_rate
+from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.search import (
     ArchParameters,
     Bilevel,
@@ -82,6 +83,7 @@ class SearchTask:
         compute: Device, precision, layout in memory.
         seed: Of the alphas and the noise; torch's global seed makes the weights.
         checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
+        known: What cells of the space reach; evaluation then says what the present one does.
     """
 
     selection_metric = "validation/accuracy"
@@ -97,7 +99,9 @@ class SearchTask:
         compute: Compute,
         seed: int,
         checkpoint_cells: bool = False,
+        known: AccuracyTable | None = None,
     ) -> None:
+        self.known = known
         self.method = method
         self.data = data
         self.seed = seed
@@ -228,7 +232,11 @@ class SearchTask:
         metrics = {f"validation/{name}": value for name, value in validation.items()}
         for kind, cell in relaxation.expected(self.arch).items():
             metrics[f"entropy/{kind}"] = entropy(cell.ops)
-        metrics["search/skip_share"] = skip_share(self.genotype())
+        genotype = self.genotype()
+        metrics["search/skip_share"] = skip_share(genotype)
+        if self.known is not None:
+            standing = self.known.standing(genotype)
+            metrics |= {f"benchmark/{name}": value for name, value in standing.items()}
         metrics["search/learning_rate"] = self._learning_rate(progress)
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value

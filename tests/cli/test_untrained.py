@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from darts_gdas.scoring.table import all_arch_strings
 from darts_gdas.space import Genotype, SearchSpace
 from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, newest_state, start
 
@@ -66,6 +67,29 @@ def test_wrong_settings_are_one_line(tmp_path: Path, override: str, message: str
     _, err = finish(start(tmp_path, "search.py", "warm_start=ntk", override), status=2)
     assert err.startswith("error: ") and message in err and len(err.splitlines()) == 1
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_search_says_what_its_cell_is_known_to_reach(tmp_path: Path):
+    names = ("skip_connect", "nor_conv_1x1")
+    known = {cell: 40.0 + i for i, cell in enumerate(all_arch_strings(names))}
+    lines = ["arch,test", *(f"{cell},{accuracy}" for cell, accuracy in known.items())]
+    (tmp_path / "known.csv").write_text("\n".join(lines) + "\n")
+    run = (*SMALL, "epochs=1", "benchmark=known.csv", "run_dir=run")
+    search = start(tmp_path, "search.py", *run, f"space.candidates=[{','.join(names)}]")
+    out, _ = finish(search)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    found = known[Genotype.load(tmp_path / "run" / "genotype.json").to_arch_string()]
+    share = 100 * sum(accuracy <= found for accuracy in known.values()) / len(known)
+    assert result["benchmark"] == {
+        "column": "test",
+        "index": None,
+        "accuracy": found,
+        "regret": max(known.values()) - found,
+        "percentile": share,
+    }
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["benchmark/accuracy"] == found
+    assert f"{found:.2f} % (test)" in out
 
 
 SCORING = (

@@ -76,6 +76,14 @@ def test_a_table_speaks_of_its_own_space_alone(npz: Path):
         table.check_space(SearchSpace.named("darts"))
 
 
+def test_a_table_is_complete_or_names_what_is_missing(npz: Path):
+    space = SearchSpace.nasbench201(candidates=("skip_connect", "nor_conv_3x3"))
+    cells = all_arch_strings(("skip_connect", "nor_conv_3x3"))
+    AccuracyTable(dict.fromkeys(cells, 1.0), {}, "test").check_complete(space)
+    with pytest.raises(ValueError, match=r"lacks 1 of the 64 cells .* \|nor_conv_3x3~0\|\+"):
+        AccuracyTable(dict.fromkeys(cells[:-1], 1.0), {}, "test").check_complete(space)
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"nowhere\.npz' does not exist"):
         AccuracyTable.load(tmp_path / "nowhere.npz")
