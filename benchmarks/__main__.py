@@ -2,12 +2,13 @@
 
 import argparse
 
-from benchmarks import digits, kernels, retrain_step, search_step, second_order
+from benchmarks import digits, kernels, ntk, retrain_step, search_step, second_order
 
 PROGRAMS = {
     "search_step": search_step,
     "retrain_step": retrain_step,
     "kernels": kernels,
+    "ntk": ntk,
     "second_order": second_order,
     "digits": digits,
 }

@@ -11,6 +11,7 @@ mkdir -p "$out"
   "$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())'
   "$python" -m pytest -m gpu
   "$python" -m benchmarks kernels --device cuda --batch 64
+  "$python" -m benchmarks ntk --device cuda --large --out "$out/ntk.json"
   for precision in fp32 bf16; do
     "$python" -m benchmarks search_step --device cuda --precision "$precision" \
       --batches 16 64 --repeats 10 \

@@ -13,6 +13,7 @@ from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.first_alphas import set_first_alphas
+from darts_gdas.tasks.learning_rate import choose_learning_rate
 from darts_gdas.tasks.search import SearchTask
 
 BOOK = "warm_start.jsonl"
@@ -21,9 +22,18 @@ BOOK = "warm_start.jsonl"
 def begin_search(
     task: SearchTask, warm_start: WarmStart, folder: RunFolder, fingerprint: str
 ) -> None:
-    """Run the warm start; leave `warm_start.csv` and a page in TensorBoard."""
-    if isinstance(warm_start, NoWarmStart):
-        return
+    """Run the warm start; leave `warm_start.csv` and a page in TensorBoard. Set the rate."""
+    if not isinstance(warm_start, NoWarmStart):
+        _set_alphas(task, warm_start, folder, fingerprint)
+    if task.num_epochs:
+        measured = choose_learning_rate(task)
+        if measured is not None:
+            print(measured, file=sys.stderr)
+
+
+def _set_alphas(
+    task: SearchTask, warm_start: WarmStart, folder: RunFolder, fingerprint: str
+) -> None:
     book = ScoreBook(folder.path / BOOK, fingerprint)
     with ProgressLine() as progress:
         first = set_first_alphas(task, warm_start, book, progress)

@@ -251,6 +251,8 @@ class TrainConfig(RunConfig):
         RunConfig.__post_init__(self)
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.optimizer.rate is None:
+            raise ValueError("optimizer.lr=auto is for searches; a retraining needs a number")
 
     def build(self, genotype: Genotype) -> RetrainTask:
         """Load the data, check that it fits, build the network."""

@@ -59,12 +59,16 @@ class Decay(Schedule):
         return lr * self.gamma ** (epoch // self.every)
 
 
+AUTO = "auto"
+"""In place of a learning rate: whoever trains measures it."""
+
+
 @dataclass
 class SGD:
     """Stochastic gradient descent for weights.
 
     Attributes:
-        lr: Initial learning rate.
+        lr: Initial learning rate; "auto" where it is to be measured.
         momentum: Momentum.
         nesterov: Nesterov's form of it.
         weight_decay: L2 decay, on every weight.
@@ -72,7 +76,7 @@ class SGD:
         schedule: Learning rate over the epochs.
     """
 
-    lr: float = 0.025
+    lr: int | float | str = 0.025
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 3e-4
@@ -80,8 +84,12 @@ class SGD:
     schedule: Schedule = field(default_factory=Cosine)
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"optimizer.lr must be positive, got {self.lr}")
+        if isinstance(self.lr, str) and self.lr != AUTO:
+            raise ValueError(f"optimizer.lr must be a number or {AUTO!r}, got {self.lr!r}")
+        if not isinstance(self.lr, str):
+            self.lr = float(self.lr)
+            if not 0 < self.lr < math.inf:
+                raise ValueError(f"optimizer.lr must be positive, got {self.lr}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"optimizer.momentum must lie in [0, 1), got {self.momentum}")
         for name in ("weight_decay", "clip"):
@@ -92,11 +100,16 @@ class SGD:
         if self.nesterov and self.momentum == 0:
             raise ValueError("optimizer.nesterov needs a positive optimizer.momentum, got 0")
 
+    @property
+    def rate(self) -> float | None:
+        """The initial learning rate; None where it is to be measured."""
+        return None if isinstance(self.lr, str) else float(self.lr)
+
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.SGD:
-        """The optimiser at its initial rate."""
+        """The optimiser at its initial rate; at 0 where that is to be measured."""
         return torch.optim.SGD(
             list(parameters),
-            lr=self.lr,
+            lr=self.rate or 0.0,
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet
 from darts_gdas.nets.initialization import Fan, initialize
+from darts_gdas.nets.supernet import FixedMixture
 from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
 from darts_gdas.scoring.ranking import rank_sum
 from darts_gdas.scoring.scores import inputs_on_lines
@@ -86,18 +87,6 @@ class Pruned:
             ]
             cells[kind] = CellGenotype(tuple(nodes), cell.output, cell.num_inputs)
         return Genotype(cells)
-
-
-class _Supernet(nn.Module):
-    """A supernet with a mixture, as a function of images alone."""
-
-    def __init__(self, supernet: SuperNet) -> None:
-        super().__init__()
-        self.supernet = supernet
-        self.mixture = Mixture({})
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.supernet(images, self.mixture)
 
 
 def prune(
@@ -206,7 +195,7 @@ def _relative(before: float, after: float) -> float:
 
 def _networks(
     space: SearchSpace, remaining: Remaining, probe: Probe, repeat: int
-) -> tuple[_Supernet, _Supernet, Tensor]:
+) -> tuple[FixedMixture, FixedMixture, Tensor]:
     """Two supernets with new weights, for the kernel and for the regions, and the latter's inputs.
 
     Only candidates that are left are built.
@@ -220,7 +209,7 @@ def _networks(
         with torch.random.fork_rng(devices=[]):
             supernet = SuperNet(left, layout)
         initialize(supernet, 2.0, mode=fan, generator=generator)
-        nets.append(_Supernet(supernet).to(device).train())
+        nets.append(FixedMixture(supernet, Mixture({})).to(device).train())
     inputs = inputs_on_lines(probe.region_samples, REGION_LINES, generator).to(device)
     return nets[0], nets[1], inputs
 
@@ -248,12 +237,12 @@ def _mixture(space: SearchSpace, without: Place | None, like: Tensor) -> Mixture
     return Mixture(cells)
 
 
-def _kernel_condition(net: _Supernet, without: Place | None, images: Tensor) -> float:
+def _kernel_condition(net: FixedMixture, without: Place | None, images: Tensor) -> float:
     net.mixture = _mixture(net.supernet.space, without, images)
     kernel = empirical_ntk(net, images, params="weights", method="jacobian", batch_norm="frozen")
     return condition_number(kernel)
 
 
-def _count_regions(net: _Supernet, without: Place | None, inputs: Tensor) -> float:
+def _count_regions(net: FixedMixture, without: Place | None, inputs: Tensor) -> float:
     net.mixture = _mixture(net.supernet.space, without, inputs)
     return float(linear_regions(net, inputs))

@@ -122,7 +122,9 @@ class RetrainTask:
         return self.regularization.drop_path * progress.epoch / progress.num_epochs
 
     def _learning_rate(self, progress: Progress) -> float:
-        return self.sgd.schedule(self.sgd.lr, epoch=progress.epoch, num_epochs=progress.num_epochs)
+        assert self.sgd.rate is not None
+        rate, epoch = self.sgd.rate, progress.epoch
+        return self.sgd.schedule(rate, epoch=epoch, num_epochs=progress.num_epochs)
 
     def evaluate(self, progress: Progress) -> dict[str, float]:
         """Loss, top-1 and top-5 on the test split."""

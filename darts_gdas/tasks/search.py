@@ -84,6 +84,10 @@ class SearchTask:
         seed: Of the alphas and the noise; torch's global seed makes the weights.
         checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
         known: What cells of the space reach; evaluation then says what the present one does.
+
+    Attributes:
+        learning_rate: Initial rate of the weights; 0 where it is still to be measured
+            (`tasks/learning_rate.py`).
     """
 
     selection_metric = "validation/accuracy"
@@ -117,6 +121,7 @@ class SearchTask:
         self._weights: Weights = dict(self.supernet.named_parameters())
         self._norms = batch_norms(self.supernet)
         self.optimizer = method.optimizer.build(self._weights.values())
+        self.learning_rate = method.optimizer.rate or 0.0
         self.arch_optimizer = method.arch_optimizer.build(self.arch.parameters())
 
     @property
@@ -211,9 +216,8 @@ class SearchTask:
         )
 
     def _learning_rate(self, progress: Progress) -> float:
-        optimizer = self.method.optimizer
-        return optimizer.schedule(
-            optimizer.lr, epoch=progress.epoch, num_epochs=progress.num_epochs
+        return self.method.optimizer.schedule(
+            self.learning_rate, epoch=progress.epoch, num_epochs=progress.num_epochs
         )
 
     def evaluate(self, progress: Progress) -> dict[str, float]:
@@ -265,6 +269,7 @@ class SearchTask:
             "optimizer": self.optimizer.state_dict(),
             "arch_optimizer": self.arch_optimizer.state_dict(),
             "noise": self.noise.get_state(),
+            "learning_rate": self.learning_rate,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -274,6 +279,7 @@ class SearchTask:
         self.optimizer.load_state_dict(state["optimizer"])
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.noise.set_state(state["noise"])
+        self.learning_rate = state["learning_rate"]
 
 
 def _metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, int]]:

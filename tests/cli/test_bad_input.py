@@ -102,6 +102,7 @@ SEARCH_CASES = [
      "compile=inductor and checkpoint_cells=true exclude each other"),
     (["compile=fast"], "Invalid value 'fast', expected one of [none, inductor, cuda_graphs]"),
     (["weights_fraction=1.0"], "weights_fraction must lie between 0 and 1, got 1.0"),
+    (["optimizer.lr=fast"], "optimizer.lr must be a number or 'auto', got 'fast'"),
     (["optimizer.lr=-1"], "optimizer.lr must be positive, got -1.0"),
     (["dataset=image_folder"], "dataset.root"),
     (["dataset=image_folder", "dataset.root=nowhere"], "nowhere"),

@@ -1,0 +1,66 @@
+"""How fast a supernet can learn: a learning rate from its neural tangent kernel."""
+
+import logging
+
+import torch
+
+from darts_gdas.nets.supernet import FixedMixture
+from darts_gdas.ntk import empirical_ntk, max_learning_rate
+from darts_gdas.runtime.data import derive_seed
+from darts_gdas.tasks.search import SearchTask
+
+FRACTION = 0.5
+"""Of the bound: what `optimizer.lr=auto` takes."""
+
+TRUSTED = 0.025
+"""The papers' rate. Rates up to it are taken without a look at the kernel, which costs seconds."""
+
+NUM_IMAGES = 32
+
+
+def learning_rate_bound(task: SearchTask) -> float:
+    """The rate beyond which descent on the linearised supernet diverges, momentum counted.
+
+    2 N O (1 + momentum) / lambda_max of the kernel of all outputs, for N images of the weights'
+    half, at the present weights and the mean mixture, norms fixed to the batch's statistics. It
+    holds for full batches at the beginning; clipping, and the drop of the curvature in the
+    first steps, let larger rates survive.
+
+    Args:
+        task: A search; left as it is.
+    """
+    data, seed = task.data.weights, derive_seed(task.seed, "learning rate")
+    order = torch.randperm(len(data.images), generator=torch.Generator().manual_seed(seed))
+    chosen = order[:NUM_IMAGES].to(data.images.images.device)
+    images = data.normalize(data.images.images[chosen])
+    net = FixedMixture(task.supernet, task.method.relaxation.expected(task.arch))
+    kernel = empirical_ntk(net, images, kind="full", method="jacobian", batch_norm="frozen")
+    return max_learning_rate(kernel, momentum=task.method.optimizer.momentum)
+
+
+def choose_learning_rate(task: SearchTask) -> str | None:
+    """Measure the rate if it is "auto"; warn if a rate above the papers' exceeds the bound.
+
+    Returns:
+        What was measured, in words, or None.
+
+    Raises:
+        ValueError: If there is no bound, because no output depends on any weight.
+    """
+    rate = task.method.optimizer.rate
+    if rate is not None and rate <= TRUSTED:
+        return None
+    bound = learning_rate_bound(task)
+    if rate is None:
+        if bound == float("inf"):
+            raise ValueError("optimizer.lr=auto: no weight moves any output; give a number")
+        task.learning_rate = FRACTION * bound
+        return f"learning rate {task.learning_rate:.4g}: half of the kernel's bound {bound:.4g}"
+    if rate > bound:
+        logging.warning(
+            "optimizer.lr=%g exceeds %.4g, beyond which descent on the linearised supernet "
+            "diverges; optimizer.lr=auto takes half of that",
+            rate,
+            bound,
+        )
+    return None
