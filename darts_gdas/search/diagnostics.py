@@ -1,12 +1,15 @@
 """Numbers that tell how a search is going."""
 
+import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from darts_gdas.space import Genotype
+from darts_gdas.nets.operations import OPERATIONS
+from darts_gdas.space import CellGenotype, CellSpace, Genotype
 
 
 def entropy(probabilities: Float[Tensor, "edges candidates"]) -> float:
@@ -28,3 +31,68 @@ def skip_share(genotype: Genotype) -> float:
     """
     ops = [edge.op for cell in genotype.cells.values() for node in cell.nodes for edge in node]
     return ops.count("skip_connect") / len(ops)
+
+
+@functools.cache
+def is_parameter_free(op: str) -> bool:
+    """Whether an operation learns nothing where it keeps the size: skip, pooling, `none`."""
+    with torch.random.fork_rng(devices=[]):  # initial weights draw from the global generator
+        return not any(p.numel() for p in OPERATIONS[op](2, 1, False).parameters())
+
+
+def parameter_free_share(cell: CellGenotype) -> float:
+    """Share of a cell's edges whose operation learns nothing, in [0, 1].
+
+    Example:
+        >>> parameter_free_share(Genotype.load("DARTS_V2").cells["normal"])
+        0.25
+    """
+    ops = [edge.op for node in cell.nodes for edge in node]
+    return sum(is_parameter_free(op) for op in ops) / len(ops)
+
+
+def collapse_threshold(space: CellSpace) -> float:
+    """The parameter-free share above which a cell of this space counts as collapsed.
+
+    Half way between the share that a uniformly drawn cell has on average and all: 0.71 in the
+    DARTS space (6 of 8 edges exceed it), 0.8 in NAS-Bench-201 (5 of 6). The normal cells of
+    DARTS, GDAS, PC-DARTS, P-DARTS, DrNAS and TE-NAS stay well below.
+    """
+    offered = [space.derivable(edge) for edge in range(len(space.edges))]
+    shares = [sum(map(is_parameter_free, names)) / len(names) for names in offered]
+    return (1 + sum(shares) / len(shares)) / 2
+
+
+def has_collapsed(genotype: Genotype, cells: dict[str, CellSpace]) -> bool:
+    """Whether the cells of all kinds are above their thresholds.
+
+    One kind alone is no sign: the reduction cells of DARTS's published genotypes consist of
+    pooling and skips, and retrain well.
+    """
+    return all(
+        parameter_free_share(cell) > collapse_threshold(cells[kind])
+        for kind, cell in genotype.cells.items()
+    )
+
+
+def curvature_growth(eigenvalues: Sequence[float], *, window: int) -> float:
+    """How flat the loss was before, relative to now: bar(i - k) / bar(i), k the window.
+
+    bar(i) is the mean magnitude over the k values around i, i the latest of which all are known.
+    RobustDARTS stops below 0.75: the curvature has then grown by a third within k epochs.
+
+    Args:
+        eigenvalues: One per epoch, the latest last; only the last 2 k count.
+        window: k; the paper takes 5.
+
+    Returns:
+        The ratio; infinity while there are fewer than 2 k values, or where both means are 0.
+
+    Reference:
+        Zela et al., ICLR 2020, https://arxiv.org/abs/1909.09656, section 4.3.
+    """
+    if len(eigenvalues) < 2 * window:
+        return math.inf
+    magnitudes = [abs(value) for value in eigenvalues[-2 * window :]]
+    before, now = sum(magnitudes[:window]), sum(magnitudes[window:])
+    return before / now if now > 0 else math.inf

@@ -1,10 +1,22 @@
 import math
+import random
 
 import pytest
 import torch
 
-from darts_gdas.search.diagnostics import entropy, skip_share
-from darts_gdas.space import Genotype
+from darts_gdas.search.diagnostics import (
+    collapse_threshold,
+    curvature_growth,
+    entropy,
+    has_collapsed,
+    is_parameter_free,
+    parameter_free_share,
+    skip_share,
+)
+from darts_gdas.space import CellGenotype, CellSpace, Edge, Genotype, SearchSpace
+
+DARTS = SearchSpace.named("darts")
+BENCH = SearchSpace.named("nasbench201")
 
 
 def test_entropy_is_one_when_undecided_and_zero_when_decided():
@@ -23,3 +35,81 @@ def test_skip_share_counts_edges_of_all_cells():
     text = genotype.to_json()
     assert skip_share(genotype) == text.count("skip_connect") / 16
     assert skip_share(Genotype.load("NASNet")) == 3 / 20
+
+
+def test_what_learns_nothing_is_skip_pooling_and_none():
+    names = {name for name in DARTS.cells["normal"].candidates[0] if is_parameter_free(name)}
+    assert names == {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3"}
+    assert not is_parameter_free("nor_conv_1x1")
+
+
+def test_asking_draws_no_random_number():
+    is_parameter_free.cache_clear()
+    before = torch.get_rng_state()
+    is_parameter_free("sep_conv_3x3")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_parameter_free_share_counts_edges_of_one_cell():
+    """DARTS_V1: three skips in the normal cell; pooling and skips alone in the reduction cell."""
+    cells = Genotype.load("DARTS_V1").cells
+    assert parameter_free_share(cells["normal"]) == 3 / 8
+    assert parameter_free_share(cells["reduce"]) == 1.0
+
+
+def test_the_threshold_is_half_way_between_a_random_cell_and_all():
+    """3 of 7 final candidates of DARTS learn nothing, 3 of 5 of NAS-Bench-201."""
+    assert collapse_threshold(DARTS.cells["normal"]) == pytest.approx((1 + 3 / 7) / 2)
+    assert collapse_threshold(BENCH.cells["normal"]) == pytest.approx((1 + 3 / 5) / 2)
+    rng = random.Random(0)
+    shares = [parameter_free_share(DARTS.cells["normal"].sample(rng)) for _ in range(2000)]
+    # Eight edges of variance 12/49 each: 4 sigma of the mean of 2000 cells.
+    mean, four_sigma = sum(shares) / len(shares), 4 * math.sqrt(12 / 49 / 8 / 2000)
+    assert collapse_threshold(DARTS.cells["normal"]) == pytest.approx(
+        (1 + mean) / 2, abs=four_sigma / 2
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DARTS_V1", "DARTS_V2", "GDAS_V1", "PC_DARTS_cifar", "PDARTS", "DrNAS_cifar10",
+     "TENAS_cifar10"],
+)  # fmt: skip
+def test_no_published_cell_counts_as_collapsed(name: str):
+    assert not has_collapsed(Genotype.load(name), dict(DARTS.cells))
+
+
+def test_the_known_collapse_counts_as_one():
+    """All-skip: where DARTS ends on NAS-Bench-201 (54.30 % in place of 94.37 %)."""
+    text = "|{0}~0|+|{0}~0|{0}~1|+|{0}~0|{0}~1|{0}~2|"
+    collapsed = Genotype.from_arch_string(text.format("skip_connect"))
+    assert has_collapsed(collapsed, dict(BENCH.cells))
+    assert not has_collapsed(
+        Genotype.from_arch_string(text.format("nor_conv_3x3")), dict(BENCH.cells)
+    )
+
+
+def test_one_kind_alone_is_no_collapse():
+    cell = CellGenotype(((Edge("skip_connect", 0), Edge("skip_connect", 1)),), (2,))
+    healthy = CellGenotype(((Edge("sep_conv_3x3", 0), Edge("skip_connect", 1)),), (2,))
+    space = CellSpace(("skip_connect", "sep_conv_3x3"), num_nodes=1)  # type: ignore[arg-type]
+    cells = {"normal": space, "reduce": space}
+    assert has_collapsed(Genotype({"normal": cell, "reduce": cell}), cells)
+    assert not has_collapsed(Genotype({"normal": healthy, "reduce": cell}), cells)
+
+
+def test_growth_compares_the_last_window_with_the_one_before():
+    assert curvature_growth([9.0, 1.0, 2.0, 3.0, 2.0, 4.0, 6.0], window=3) == pytest.approx(0.5)
+    assert curvature_growth([-1.0, 2.0], window=1) == pytest.approx(0.5)  # magnitudes
+    assert curvature_growth([1.0] * 9, window=5) == math.inf
+    assert curvature_growth([1.0] * 10, window=5) == 1.0
+    assert curvature_growth([0.0, 0.0], window=1) == math.inf
+
+
+def test_steady_growth_crosses_the_papers_threshold_at_a_known_rate():
+    """lambda_i = g^i: the ratio is g^-k. Below 0.75 within 5 epochs means g > 0.75^(-1/5)."""
+    critical = 0.75 ** (-1 / 5)
+    for growth in (critical * 0.999, critical * 1.001):
+        ratio = curvature_growth([growth**i for i in range(10)], window=5)
+        assert ratio == pytest.approx(growth**-5)
+        assert (ratio < 0.75) == (growth > critical)
