@@ -11,19 +11,24 @@ from darts_gdas.search.hypergradient import (
     UnrolledExact,
 )
 from darts_gdas.search.relaxation import ArchParameters, GumbelHard, Linear, Relaxation, Softmax
+from darts_gdas.search.sampling import Uniform
+from darts_gdas.search.selection import BestOfSamples, PerturbationSelection
 
 __all__ = [
     "ArchParameters",
     "ArgMax",
+    "BestOfSamples",
     "Bilevel",
     "Discretizer",
     "FirstOrder",
     "GumbelHard",
     "Hypergradient",
     "Linear",
+    "PerturbationSelection",
     "Relaxation",
     "SGDStep",
     "Softmax",
+    "Uniform",
     "Unrolled",
     "UnrolledExact",
     "entropy",

@@ -96,8 +96,12 @@ class Relaxation(ABC):
         return arch.unstack(weights, active)
 
     def expected(self, arch: ArchParameters) -> Mixture:
-        """The mean mixture over the noise, detached: what is shown and what is discretised."""
-        return arch.unstack(self.expectation(arch.stacked().detach()))
+        """What the alphas stand for, detached: what is shown and what is discretised."""
+        return self.mean(arch).detach()
+
+    def mean(self, arch: ArchParameters) -> Mixture:
+        """The same, differentiable in the alphas."""
+        return arch.unstack(self.expectation(arch.stacked()))
 
     def settings(self, progress: float) -> dict[str, float]:
         """Numbers worth a curve at this progress, by name."""
