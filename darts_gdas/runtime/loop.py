@@ -71,6 +71,11 @@ class Task(Protocol):
     selection_metric: str
     """The metric of `evaluate` that decides which epoch is the best; larger is better."""
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the task ends before its last epoch; asked between epochs."""
+        ...
+
     def train_step(self, progress: Progress) -> Mapping[str, tuple[Tensor, int]]:
         """One step; sums of metrics over samples, with the number of samples."""
         ...
@@ -193,7 +198,7 @@ class Loop:
         self.seconds = 0.0
 
     def run(self, task: Task) -> dict[str, float]:
-        """Train to the last epoch and return its metrics.
+        """Train to the last epoch, or until the task is finished; return the last metrics.
 
         Raises:
             Interrupted: After a request to stop, when the state is saved.
@@ -203,7 +208,7 @@ class Loop:
             with StopRequest() as request:
                 for callback in self.callbacks:
                     callback.on_start(self._progress(task))
-                while self.epoch < task.num_epochs:
+                while self.epoch < task.num_epochs and not task.is_finished:
                     self._run_epoch(task, request)
         finally:
             for callback in self.callbacks:

@@ -68,6 +68,7 @@ class RetrainTask:
     """
 
     selection_metric = "test/accuracy"
+    is_finished = False  # never before its last epoch
 
     def __init__(
         self,

@@ -21,10 +21,16 @@ class Walk:
 
     def __init__(self) -> None:
         self.position = torch.zeros(1)
+        self.epochs_done = 0
         self.seen: list[int] = []
         self.fail_at = -1
         self.stop_at = -1
+        self.finish_after = 99
         self.scores = [0.1, 0.4, 0.2, 0.3]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.epochs_done >= self.finish_after
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
         self.seen.append(progress.global_step)
@@ -35,13 +41,15 @@ class Walk:
         return {"position": (torch.tensor(value * 2), 2)}
 
     def evaluate(self, progress: Progress) -> dict[str, float]:
+        self.epochs_done = progress.epoch + 1
         return {"score": self.scores[progress.epoch]}
 
     def state_dict(self) -> dict:
-        return {"position": self.position}
+        return {"position": self.position, "epochs_done": self.epochs_done}
 
     def load_state_dict(self, state: dict) -> None:
         self.position = state["position"]
+        self.epochs_done = state["epochs_done"]
 
 
 class Recorder(Callback):
@@ -149,6 +157,23 @@ def test_a_run_resumed_at_its_end_returns_its_last_metrics(tmp_path: Path):
     task = Walk()
     again.load(task, found[1])
     assert again.run(task) == metrics and task.seen == []
+
+
+def test_a_task_that_is_finished_ends_the_run_before_its_last_epoch(tmp_path: Path):
+    loop, recorder = loop_in(tmp_path)
+    task = Walk()
+    task.finish_after = 2
+    metrics = loop.run(task)
+    assert task.seen == list(range(6)) and metrics["score"] == 0.4
+    assert len(recorder.reports) == 2 and recorder.stopped == 1
+    found = loop.checkpoints.newest()
+    assert found is not None and found[1]["epoch"] == 2
+
+    again, _ = loop_in(tmp_path)  # resumed, it stays finished
+    same = Walk()
+    same.finish_after = 2
+    again.load(same, found[1])
+    assert again.run(same) == metrics and same.seen == []
 
 
 def test_foreign_checkpoints_are_refused(tmp_path: Path):
