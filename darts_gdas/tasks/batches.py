@@ -1,15 +1,19 @@
 """What search and retraining share: losses as sums, and evaluation over a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.func import functional_call
 
+from darts_gdas.nets import Mixture, SuperNet
+from darts_gdas.nets.statistics import BatchNorm, untouched_statistics
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
-from darts_gdas.runtime.data import evaluation_batches
+from darts_gdas.runtime.data import Batch, evaluation_batches
 from darts_gdas.runtime.images import ImageSet
+from darts_gdas.search.hypergradient import Weights
 
 
 def full_precision(logits: Tensor) -> Tensor:
@@ -57,3 +61,43 @@ def evaluate(
     loss, top1, top5 = (sums / len(images)).tolist()
     metrics = {"loss": loss, "accuracy": top1}
     return metrics | {"accuracy_top5": top5} if images.num_classes > 5 else metrics
+
+
+def batch_metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, int]]:
+    """Loss and accuracy on a batch, as sums, with the number of images."""
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return {
+        f"{prefix}/loss": (loss, len(labels)),
+        f"{prefix}/accuracy": (count_correct(logits, labels), len(labels)),
+    }
+
+
+class BatchLoss:
+    """Cross-entropy of a supernet on one batch, as a function of (weights, mixture).
+
+    It remembers the logits of its last call, so that metrics cost no further pass.
+    """
+
+    def __init__(
+        self, supernet: SuperNet, norms: Sequence[BatchNorm], batch: Batch, compute: Compute
+    ) -> None:
+        self.supernet = supernet
+        self.norms = norms
+        self.images, self.labels = batch
+        self.compute = compute
+        self.logits: Tensor | None = None
+
+    def __call__(self, weights: Weights, mixture: Mixture) -> Tensor:
+        """Mean loss; running statistics of the norms stay as they are."""
+        with untouched_statistics(self.norms), self.compute.forward_pass():
+            logits = functional_call(
+                self.supernet, weights, (self.images, mixture), tie_weights=False
+            )
+        logits = full_precision(logits)
+        self.logits = logits.detach()
+        return F.cross_entropy(logits, self.labels)
+
+    def metrics(self, prefix: str) -> dict[str, tuple[Tensor, int]]:
+        """Loss and accuracy of the last call, as sums over the batch."""
+        assert self.logits is not None
+        return batch_metrics(prefix, self.logits, self.labels)

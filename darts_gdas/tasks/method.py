@@ -11,10 +11,15 @@ from darts_gdas.search import Discretizer, Hypergradient, Relaxation
 
 
 class Order(Enum):
-    """Which of the two steps comes first: DARTS takes arch_first, GDAS weights_first."""
+    """Which of the two steps comes first: DARTS takes arch_first, GDAS weights_first.
+
+    `weights_only` takes no arch step: the alphas stay as they begin, and a selection asks the
+    trained weights.
+    """
 
     arch_first = "arch_first"
     weights_first = "weights_first"
+    weights_only = "weights_only"
 
 
 @dataclass(frozen=True)

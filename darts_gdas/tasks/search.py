@@ -1,14 +1,13 @@
 """The search: alternating steps on weights and architecture over two halves of the data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call
 
-from darts_gdas.nets import Layout, Mixture, SuperNet
-from darts_gdas.nets.statistics import BatchNorm, batch_norms, untouched_statistics
+from darts_gdas.nets import Layout, SuperNet
+from darts_gdas.nets.statistics import batch_norms
 from darts_gdas.report.tensorboard import SearchView
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
@@ -25,43 +24,10 @@ from darts_gdas.search import (
 )
 from darts_gdas.search.hypergradient import Weights
 from darts_gdas.space import Genotype, SearchSpace
-from darts_gdas.tasks.batches import (
-    count_correct,
-    evaluate,
-    full_precision,
-)
+from darts_gdas.tasks.batches import BatchLoss, batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
-
-
-class BatchLoss:
-    """Cross-entropy of a supernet on one batch, as a function of (weights, mixture).
-
-    It remembers the logits of its last call, so that metrics cost no further pass.
-    """
-
-    def __init__(
-        self, supernet: SuperNet, norms: Sequence[BatchNorm], batch: Batch, compute: Compute
-    ) -> None:
-        self.supernet = supernet
-        self.norms = norms
-        self.images, self.labels = batch
-        self.compute = compute
-        self.logits: Tensor | None = None
-
-    def __call__(self, weights: Weights, mixture: Mixture) -> Tensor:
-        """Mean loss; running statistics of the norms stay as they are."""
-        with untouched_statistics(self.norms), self.compute.forward_pass():
-            logits = functional_call(
-                self.supernet, weights, (self.images, mixture), tie_weights=False
-            )
-        logits = full_precision(logits)
-        self.logits = logits.detach()
-        return F.cross_entropy(logits, self.labels)
-
-    def metrics(self, prefix: str) -> dict[str, tuple[Tensor, int]]:
-        """Loss and accuracy of the last call, as sums over the batch."""
-        assert self.logits is not None
-        return _metrics(prefix, self.logits, self.labels)
+from darts_gdas.tasks.monitor import Diagnostics, Monitor
+from darts_gdas.tasks.probing import SupernetProbe
 
 
 class SearchTask:
@@ -82,6 +48,7 @@ class SearchTask:
         num_epochs: Epochs over the weights' half.
         compute: Device, precision, layout in memory.
         seed: Of the alphas and the noise; torch's global seed makes the weights.
+        diagnostics: What to measure along the way, and when to stop early.
         checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
         known: What cells of the space reach; evaluation then says what the present one does.
 
@@ -102,6 +69,7 @@ class SearchTask:
         num_epochs: int,
         compute: Compute,
         seed: int,
+        diagnostics: Diagnostics | None = None,
         checkpoint_cells: bool = False,
         known: AccuracyTable | None = None,
     ) -> None:
@@ -123,11 +91,24 @@ class SearchTask:
         self.optimizer = method.optimizer.build(self._weights.values())
         self.learning_rate = method.optimizer.rate or 0.0
         self.arch_optimizer = method.arch_optimizer.build(self.arch.parameters())
+        self.probe = SupernetProbe(self.supernet, self._norms, data, compute, seed)
+        self.monitor = Monitor(
+            diagnostics or Diagnostics(),
+            space,
+            self.probe,
+            num_epochs=num_epochs,
+            learns=method.order is not Order.weights_only,
+        )
 
     @property
     def space(self) -> SearchSpace:
         """The cells being searched."""
         return self.supernet.space
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the diagnostics have ended the search."""
+        return self.monitor.stopped_after is not None
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
         """One step of each level, in the method's order."""
@@ -140,6 +121,8 @@ class SearchTask:
         steps = [self.arch_step, self.weight_step]
         if self.method.order is Order.weights_first:
             steps.reverse()
+        if self.method.order is Order.weights_only:
+            steps = [self.weight_step]
         metrics = {}
         for take_step in steps:
             metrics |= take_step(*batches, progress.annealed)
@@ -196,7 +179,7 @@ class SearchTask:
         logits = full_precision(logits)
         F.cross_entropy(logits, labels).backward()
         self.method.optimizer.step(self.optimizer)
-        return _metrics("train", logits.detach(), labels)
+        return batch_metrics("train", logits.detach(), labels)
 
     def _inner_step(self) -> SGDStep:
         """The next weight step as a function; unclipped, as in Liu et al."""
@@ -244,7 +227,9 @@ class SearchTask:
         metrics["search/learning_rate"] = self._learning_rate(progress)
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value
-        return metrics
+        return metrics | self.monitor.observe(
+            progress.epoch, self.arch, relaxation, self.genotype()
+        )
 
     @property
     def data_digest(self) -> str:
@@ -252,7 +237,9 @@ class SearchTask:
         return f"{self.data.weights.images.digest()} {self.data.arch.images.digest()}"
 
     def genotype(self) -> Genotype:
-        """What the alphas stand for now."""
+        """What the alphas stand for now, or what was chosen in their place."""
+        if self.monitor.chosen is not None:
+            return self.monitor.chosen
         return self.method.discretizer(self.method.relaxation.expected(self.arch), self.space)
 
     def view(self) -> SearchView:
@@ -270,6 +257,7 @@ class SearchTask:
             "arch_optimizer": self.arch_optimizer.state_dict(),
             "noise": self.noise.get_state(),
             "learning_rate": self.learning_rate,
+            "monitor": self.monitor.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -280,11 +268,4 @@ class SearchTask:
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.noise.set_state(state["noise"])
         self.learning_rate = state["learning_rate"]
-
-
-def _metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, int]]:
-    loss = F.cross_entropy(logits, labels, reduction="sum")
-    return {
-        f"{prefix}/loss": (loss, len(labels)),
-        f"{prefix}/accuracy": (count_correct(logits, labels), len(labels)),
-    }
+        self.monitor.load_state_dict(state["monitor"])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from darts_gdas.nets import Layout
+from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import BatchStream
@@ -18,6 +18,7 @@ from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
+from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.search import SearchTask
 
 SPACE = SearchSpace.darts(
@@ -40,9 +41,19 @@ def images(count: int, seed: int) -> ImageSet:
 
 
 CPU = Compute(torch.device("cpu"))
+BENCH = SearchSpace.named("nasbench201")
+BENCH_LAYOUT = Layout(2, 5, 3, 1, skeleton=Skeleton.nasbench201)
 
 
-def task_of(method: Method, seed: int = 0, compute: Compute = CPU) -> SearchTask:
+def task_of(
+    method: Method,
+    seed: int = 0,
+    compute: Compute = CPU,
+    *,
+    space: SearchSpace = SPACE,
+    diagnostics: Diagnostics | None = None,
+    num_epochs: int = 2,
+) -> SearchTask:
     torch.manual_seed(seed)
     normalize = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
     halves = [images(count, i).to(compute.device) for i, count in enumerate((20, 14))]
@@ -59,13 +70,14 @@ def task_of(method: Method, seed: int = 0, compute: Compute = CPU) -> SearchTask
         for half, name in zip(halves, ("weights", "arch"), strict=True)
     )
     return SearchTask(
-        SPACE,
-        Layout(2, 3, 3, 1),
+        space,
+        Layout(2, 3, 3, 1) if len(space.cells) > 1 else BENCH_LAYOUT,
         method,
         SearchData(weights, arch, halves[1], normalize),
-        num_epochs=2,
+        num_epochs=num_epochs,
         compute=compute,
         seed=seed,
+        diagnostics=diagnostics,
     )
 
 
@@ -166,8 +178,12 @@ def test_the_order_of_the_steps_is_the_methods(order: Order, monkeypatch: pytest
     for name in ("arch_step", "weight_step"):
         monkeypatch.setattr(task, name, lambda *args, name=name: calls.append(name) or {})
     task.train_step(at(task, 0))
-    expected = ["arch_step", "weight_step"]
-    assert calls == (expected if order is Order.arch_first else expected[::-1])
+    expected = {
+        Order.arch_first: ["arch_step", "weight_step"],
+        Order.weights_first: ["weight_step", "arch_step"],
+        Order.weights_only: ["weight_step"],
+    }
+    assert calls == expected[order]
 
 
 def test_the_two_levels_never_share_an_image():

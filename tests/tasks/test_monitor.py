@@ -1,0 +1,214 @@
+"""What is measured when, when it warns, when it stops; and that none of it is lost on the way."""
+
+import logging
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from darts_gdas.search import ArchParameters, Softmax
+from darts_gdas.space import Genotype, SearchSpace
+from darts_gdas.tasks.monitor import Diagnostics, Monitor
+from tests.tasks.test_search import DARTS, SPACE, at, flat, task_of
+
+BENCH = SearchSpace.named("nasbench201")
+_CELL = "|{0}~0|+|{0}~0|{0}~1|+|{0}~0|{0}~1|{0}~2|"
+SKIPS = Genotype.from_arch_string(_CELL.format("skip_connect"))
+CONVS = Genotype.from_arch_string(_CELL.format("nor_conv_3x3"))
+ARCH = ArchParameters(BENCH)
+STOP = Diagnostics(eigenvalue_every=1, stop_below=0.75, stop_window=3, stop_first_epoch=0)
+
+
+class Scripted:
+    """A probe whose curvature is a list."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = iter(values)
+
+    def curvature(self, arch, relaxation, *, num_batches: int) -> float:
+        return next(self.values)
+
+    def accuracy(self, mixture) -> float:
+        return 0.9 if mixture["normal"].active is None else 0.3  # the mixture, and its genotype
+
+
+def monitor_of(
+    values: list[float], diagnostics: Diagnostics, *, num_epochs: int = 50, learns: bool = True
+) -> Monitor:
+    return Monitor(diagnostics, BENCH, Scripted(values), num_epochs=num_epochs, learns=learns)  # type: ignore[arg-type]
+
+
+def cells(count: int) -> list[Genotype]:
+    rng = random.Random(0)
+    return [BENCH.sample(rng) for _ in range(count)]
+
+
+def follow(monitor: Monitor, genotypes: list[Genotype], first: int = 0) -> list[dict[str, float]]:
+    """Epoch after epoch, until the monitor stops."""
+    seen = []
+    for epoch, genotype in enumerate(genotypes, start=first):
+        seen.append(monitor.observe(epoch, ARCH, Softmax(), genotype))
+        if monitor.stopped_after is not None:
+            break
+    return seen
+
+
+def test_shares_are_always_there_and_the_rest_when_it_is_due():
+    diagnostics = Diagnostics(eigenvalue_every=2, gap_every=3)
+    seen = follow(monitor_of([1.0, 2.0, 3.0], diagnostics), [SKIPS] * 6)
+    assert all(metrics["search/parameter_free_share_normal"] == 1.0 for metrics in seen)
+    assert [metrics.get("search/eigenvalue") for metrics in seen] == [None, 1, None, 2, None, 3]
+    gaps = [metrics.get("search/discretisation_gap") for metrics in seen]
+    assert gaps == [None, None, pytest.approx(0.6)] * 2
+    assert set(follow(monitor_of([], Diagnostics()), [CONVS])[0]) == {
+        "search/parameter_free_share_normal"
+    }
+
+
+def test_the_search_stops_where_the_paper_says_and_returns_the_cell_of_then():
+    """By hand, k = 3: means of epochs 4..6 and 1..3 are 3 and 2, ratio 2/3; before that 7/9.
+
+    bar(5) / bar(2): epochs 2 and 5 are the middles of the windows; epoch 2's cell is returned.
+    """
+    values = [9.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0, 99.0]
+    ratio = [(9 + 2 + 2) / (2 + 2 + 3), (2 + 2 + 2) / (2 + 3 + 4)]
+    assert ratio[0] > 0.75 > ratio[1]
+    genotypes = cells(8)
+    monitor = monitor_of(values, STOP)
+    assert len(follow(monitor, genotypes)) == 7
+    assert monitor.stopped_after == 7 and monitor.chosen == genotypes[2]
+    assert monitor.remarks() == {
+        "stopped": "after epoch 7 of 50, for the curvature grew; the genotype is that of epoch 3"
+    }
+
+
+def test_no_cell_of_the_first_epochs_is_returned():
+    growing = [1.5**i for i in range(30)]  # 1.5^-3 < 0.75 all along
+    late = Diagnostics(eigenvalue_every=1, stop_below=0.75, stop_window=3, stop_first_epoch=10)
+    genotypes = cells(30)
+    monitor = monitor_of(growing, late)
+    follow(monitor, genotypes)
+    assert monitor.chosen == genotypes[10] and monitor.stopped_after == 15
+
+
+def test_steady_curvature_never_stops():
+    monitor = monitor_of([1.0] * 40, STOP)
+    assert len(follow(monitor, cells(40))) == 40
+    assert monitor.chosen is None and monitor.remarks() == {}
+    assert len(monitor.state_dict()["history"]) == 6  # two windows, however long the search
+
+
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_resumed_search_stops_at_the_same_place(cut: int):
+    """Also where an epoch is observed twice, because its checkpoint was not written."""
+    values, genotypes = [9.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0, 99.0], cells(8)
+    first = monitor_of(values, STOP)
+    follow(first, genotypes[:cut])
+    again = monitor_of(values[cut - 1 :], STOP)
+    again.load_state_dict(first.state_dict())
+    follow(again, genotypes[cut - 1 :], first=cut - 1)
+    assert (again.stopped_after, again.chosen) == (7, genotypes[2])
+    restored = monitor_of([], STOP)
+    restored.load_state_dict(again.state_dict())
+    assert restored.remarks() == again.remarks() and restored.chosen == again.chosen
+
+
+def test_a_collapse_is_told_once_with_its_remedies(caplog: pytest.LogCaptureFixture):
+    monitor = monitor_of([], Diagnostics(), num_epochs=12)
+    with caplog.at_level(logging.WARNING):
+        follow(monitor, [CONVS, *[SKIPS] * 11])
+    (record,) = caplog.records
+    assert record.getMessage().startswith("epoch 6: the search is collapsing, for 5 epochs")
+    assert "method=robust_darts" in record.getMessage()
+    assert "method=darts_pt" in record.getMessage()
+    assert monitor.remarks()["warning"] == record.getMessage()
+
+
+def test_recovering_resets_the_count(caplog: pytest.LogCaptureFixture):
+    monitor = monitor_of([], Diagnostics(), num_epochs=12)
+    with caplog.at_level(logging.WARNING):
+        follow(monitor, [SKIPS] * 4 + [CONVS] + [SKIPS] * 4)
+    assert not caplog.records
+
+
+def test_random_beginnings_are_no_collapse(caplog: pytest.LogCaptureFixture):
+    monitor = monitor_of([], Diagnostics(), num_epochs=100)
+    with caplog.at_level(logging.WARNING):
+        follow(monitor, [SKIPS] * 25)
+        assert not caplog.records
+        follow(monitor, [SKIPS], first=25)
+    assert len(caplog.records) == 1
+
+
+def test_where_no_alpha_moves_nothing_can_collapse(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        follow(monitor_of([], Diagnostics(), num_epochs=12, learns=False), [SKIPS] * 12)
+    assert not caplog.records
+
+
+def test_a_resumed_search_neither_repeats_nor_forgets_its_warning(
+    caplog: pytest.LogCaptureFixture,
+):
+    first = monitor_of([], Diagnostics(), num_epochs=12)
+    follow(first, [SKIPS] * 4)
+    for _ in range(2):  # before and after the warning
+        again = monitor_of([], Diagnostics(), num_epochs=12)
+        again.load_state_dict(first.state_dict())
+        with caplog.at_level(logging.WARNING):
+            follow(again, [SKIPS] * 2, first=4)
+        first = again
+    assert len(caplog.records) == 1 and "warning" in first.remarks()
+
+
+def test_growing_curvature_is_told_where_the_search_does_not_stop(
+    caplog: pytest.LogCaptureFixture,
+):
+    watching = Diagnostics(eigenvalue_every=1, stop_window=3, stop_first_epoch=0)
+    monitor = monitor_of([1.5**i for i in range(12)], watching)
+    with caplog.at_level(logging.WARNING):
+        assert len(follow(monitor, [CONVS] * 12)) == 12
+    (record,) = caplog.records
+    assert f"grows (by a factor of {1.5**3:.2f} since epoch 2)" in record.getMessage()
+
+
+def test_measuring_changes_nothing_of_the_search():
+    """Bit for bit: the same steps with everything measured and with nothing."""
+    everything = Diagnostics(eigenvalue_every=1, gap_every=1)
+    plain, watched = task_of(DARTS), task_of(DARTS, diagnostics=everything)
+    for step in range(6):
+        for task in (plain, watched):
+            task.train_step(at(task, step))
+        if step == 2:
+            a, b = (task.evaluate(at(task, step)) for task in (plain, watched))
+            assert {name: b[name] for name in a} == a
+            assert set(b) - set(a) == {"search/eigenvalue", "search/discretisation_gap"}
+    for one, other in (("supernet", "supernet"), ("arch", "arch")):
+        a, b = getattr(plain, one).state_dict(), getattr(watched, other).state_dict()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert torch.equal(flat(plain.arch.parameters()), flat(watched.arch.parameters()))
+
+
+def test_a_task_that_has_stopped_says_so_and_answers_with_the_chosen_cell():
+    task = task_of(DARTS)
+    assert not task.is_finished
+    chosen = SPACE.sample(random.Random(5))
+    task.monitor.chosen, task.monitor.stopped_after = chosen, 3
+    assert task.is_finished and task.genotype() == chosen
+    again = task_of(DARTS)
+    again.load_state_dict(task.state_dict())
+    assert again.is_finished and again.genotype() == chosen
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Diagnostics(eigenvalue_every=-1), "eigenvalue_every must be at least 0, got -1"),
+        (lambda: Diagnostics(eigenvalue_batches=0), "eigenvalue_batches must be at least 1, got 0"),
+        (lambda: Diagnostics(stop_below=1.5), r"stop_below must lie in 0..1, got 1.5"),
+        (lambda: Diagnostics(stop_below=0.5), "no effect without the eigenvalue"),
+    ],
+)
+def test_values_without_meaning_are_refused(make: Callable[[], object], message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
