@@ -1,0 +1,107 @@
+"""Selections on real supernets: they choose out of the space, repeatably, and report."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from darts_gdas.runtime.data import derive_seed
+from darts_gdas.search import BestOfSamples, PerturbationSelection, Softmax, Uniform
+from darts_gdas.search.one_hot import one_hot
+from darts_gdas.space import SearchSpace
+from darts_gdas.tasks.conclusion import Tuning, conclude
+from darts_gdas.tasks.method import Method, Order
+from darts_gdas.tasks.search import SearchTask
+from tests.tasks.test_search import BENCH, DARTS, SPACE, at, flat, task_of
+
+PT = replace(DARTS, discretizer=PerturbationSelection(tune_epochs=1))
+RANDOM = replace(
+    DARTS, relaxation=Uniform(), order=Order.weights_only, discretizer=BestOfSamples(count=6)
+)
+everywhere = pytest.mark.parametrize(
+    ("method", "space"),
+    [(PT, BENCH), (RANDOM, SPACE)],
+    ids=["perturbation", "best_of_samples"],
+)
+
+
+def trained(method: Method, space: SearchSpace, steps: int = 2) -> SearchTask:
+    task = task_of(method, space=space, num_epochs=1)
+    for step in range(steps):
+        task.train_step(at(task, step))
+    return task
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    pass
+
+
+@everywhere
+def test_a_selection_is_a_function_of_the_last_checkpoint(method: Method, space: SearchSpace):
+    """Begun anew after an interruption it ends with the same cell and the same figures."""
+    task = trained(method, space)
+    state = task.state_dict()
+    kept = {name: value.clone() for name, value in state["supernet"].items()}
+    momentum = {
+        k: {n: v.clone() for n, v in s.items()} for k, s in state["optimizer"]["state"].items()
+    }
+    lines = []
+    metrics = conclude(task, lambda *line: lines.append(line))
+    assert [line[0] for line in lines] == ["selecting"] * lines[-1][2]
+    assert lines[-1][1] == lines[-1][2]
+
+    again = task_of(method, space=space, num_epochs=1)
+    again.load_state_dict(
+        state | {"supernet": kept, "optimizer": state["optimizer"] | {"state": momentum}}
+    )
+    assert conclude(again, silent) == metrics
+    assert again.genotype() == task.genotype()
+    one_hot(task.genotype(), space)  # it is of the space
+    assert metrics["search/selected_accuracy"] == task.probe.accuracy(
+        one_hot(task.genotype(), space)
+    )
+
+
+def test_the_best_sample_beats_all_others_under_the_shared_weights():
+    task = trained(RANDOM, BENCH)
+    accuracy = conclude(task, silent)["search/selected_accuracy"]
+    rng = random.Random(derive_seed(task.seed, "selection"))
+    drawn = [BENCH.sample(rng) for _ in range(6)]
+    accuracies = [task.probe.accuracy(one_hot(genotype, BENCH)) for genotype in drawn]
+    assert accuracy == max(accuracies)
+    assert task.genotype() == drawn[accuracies.index(accuracy)]
+
+
+def test_without_a_selection_nothing_happens():
+    task = trained(DARTS, SPACE)
+    before = flat(task.supernet.parameters()).clone()
+    assert conclude(task, silent) == {}
+    assert task.monitor.chosen is None
+    assert torch.equal(flat(task.supernet.parameters()), before)
+
+
+def test_tuning_takes_the_steps_that_would_have_come_next():
+    """By another route: the search's own weight step, one epoch later, at the tuning's rate."""
+    tuned, searched = trained(DARTS, SPACE, steps=3), trained(DARTS, SPACE, steps=3)
+    mixture = Softmax().expected(tuned.arch)
+    Tuning(tuned)(mixture, lr=0.01, epoch=0, num_epochs=4)
+    for group in searched.optimizer.param_groups:
+        group["lr"] = 0.01
+    for step in range(3, 6):
+        batch = searched.data.weights.batch(step)
+        searched.weight_step(batch, batch, 0.0)
+    assert torch.equal(flat(tuned.supernet.parameters()), flat(searched.supernet.parameters()))
+    Tuning(tuned)(mixture, lr=0.01, epoch=3, num_epochs=4)
+    schedule = tuned.method.optimizer.schedule
+    expected = schedule(0.01, epoch=3, num_epochs=4)
+    assert tuned.optimizer.param_groups[0]["lr"] == expected < 0.01
+
+
+def test_random_search_with_weight_sharing_steps_no_alpha():
+    task = task_of(RANDOM, space=BENCH)
+    alphas, weights = (flat(m.parameters()).clone() for m in (task.arch, task.supernet))
+    metrics = task.train_step(at(task, 0))
+    assert set(metrics) == {"train/loss", "train/accuracy"}
+    assert torch.equal(flat(task.arch.parameters()), alphas)
+    assert not torch.equal(flat(task.supernet.parameters()), weights)
