@@ -38,6 +38,7 @@ TESTED_TOGETHER = {
     "config/tree.py": "test_config.py",
     "config/network.py": "test_config.py",
     "config/composition.py": "test_config.py",
+    "config/stages.py": "test_stages.py",
     "tasks/method.py": "tasks/test_search.py",
 }
 

@@ -2,12 +2,15 @@
 
 import json
 import platform
+import sys
+import time
 from typing import Any
 
 import torch
 from torch import nn
 
 import darts_gdas
+from darts_gdas.cli.beginning import ProgressLine
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.report.artifacts import write_genotype
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
@@ -15,9 +18,31 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.space import Genotype
+from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model
 from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
+
+
+def end_search(task: SearchTask, folder: RunFolder, loop: Loop) -> dict[str, float]:
+    """Between the last epoch and the result: the selection, where the method has one.
+
+    Returns:
+        Metrics of what was chosen.
+    """
+    begin = time.monotonic()
+    try:
+        with ProgressLine() as progress:
+            return conclude(task, progress)
+    except KeyboardInterrupt:
+        print(
+            "stopped while selecting; the state after the last epoch is saved\n"
+            f"go on with: python search.py resume={folder.path}",
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
+    finally:
+        loop.seconds += time.monotonic() - begin
 
 
 def finish_search(
@@ -31,7 +56,8 @@ def finish_search(
     shape = (task.data.validation.in_channels, *task.data.validation.image_size)
     cost = _cost(DerivedNet(genotype, layout), shape)
     write_genotype(folder.path, genotype, title=str(folder.path))
-    figures: dict[str, Any] = {"metrics": metrics, **cost}
+    remarks = task.monitor.remarks()
+    figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
     if task.known is not None:
         figures["benchmark"] = {
             "column": task.known.column,
@@ -45,7 +71,10 @@ def finish_search(
         if trained
         else "none, nothing was trained"
     )
+    if "search/selected_accuracy" in metrics:
+        validation += f", {100 * metrics['search/selected_accuracy']:.2f} % of the cell alone"
     facts = {
+        **remarks,
         "validation": validation,
         **_benchmark_facts(figures.get("benchmark")),
         **_cost_facts(cost, layout),

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
-from darts_gdas.cli.closing import finish_search, finish_train
+from darts_gdas.cli.closing import end_search, finish_search, finish_train
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare
 from darts_gdas.config import SearchConfig, TrainConfig
@@ -47,16 +47,19 @@ def run_search(cfg: DictConfig) -> None:
                 "validation": "validation/accuracy",
                 "loss": "train/loss",
             }
-            callbacks = [
+            callbacks: list[Callback] = [
                 Console(columns),
                 MetricsFile(folder.metrics),
                 TensorBoard(folder.tensorboard, view=task.view),
-                BestGenotype(folder.path / "genotype_best.json", task.genotype),
             ]
+            if task.monitor.learns:  # else no epoch's genotype means anything
+                best = folder.path / "genotype_best.json"
+                callbacks.append(BestGenotype(best, task.genotype))
             loop = _loop(SEARCH, folder, fingerprint, callbacks, task, start.state)
         if start.state is None:
             begin_search(task, start.config.warm_start, folder, fingerprint)
         metrics = _run(loop, task, folder)
+        metrics = metrics | end_search(task, folder, loop)
         print(finish_search(task, folder, metrics, loop))
 
 

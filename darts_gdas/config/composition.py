@@ -18,7 +18,17 @@ from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
-from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
+from darts_gdas.search import (
+    ArgMax,
+    BestOfSamples,
+    FirstOrder,
+    GumbelHard,
+    PerturbationSelection,
+    Softmax,
+    Uniform,
+    Unrolled,
+    UnrolledExact,
+)
 
 EXEMPT = (
     "run_dir",
@@ -42,13 +52,17 @@ Config = TypeVar("Config", bound=AnyConfig)
 
 GROUPS: dict[str, dict[str, type]] = {
     "space": {"darts": DartsSpace, "nasbench201": NasBench201Space},
-    "relaxation": {"softmax": Softmax, "gumbel_hard": GumbelHard},
+    "relaxation": {"softmax": Softmax, "gumbel_hard": GumbelHard, "uniform": Uniform},
     "hypergradient": {
         "first_order": FirstOrder,
         "unrolled": Unrolled,
         "unrolled_exact": UnrolledExact,
     },
-    "discretizer": {"argmax": ArgMax},
+    "discretizer": {
+        "argmax": ArgMax,
+        "perturbation": PerturbationSelection,
+        "best_of_samples": BestOfSamples,
+    },
     "warm_start": {"none": NoWarmStart, "ntk": NtkWarmStart, "te_nas": TeNasWarmStart},
     "optimizer/schedule": {"cosine": Cosine, "decay": Decay},
     "dataset": {

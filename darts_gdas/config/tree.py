@@ -12,6 +12,7 @@ from omegaconf import MISSING
 
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import NetConfig, SpaceConfig
+from darts_gdas.config.stages import check_measurements, check_order, check_untrained
 from darts_gdas.nets import DerivedNet, Layout, Skeleton
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
@@ -21,18 +22,20 @@ from darts_gdas.runtime.data import BatchStream, derive_seed
 from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.images import ImageSet, stratified_split
 from darts_gdas.runtime.optim import SGD, Adam
-from darts_gdas.scoring.warm_start import TeNasWarmStart, WarmStart
+from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import (
     Discretizer,
     FirstOrder,
     GumbelHard,
     Hypergradient,
     Relaxation,
+    Uniform,
     Unrolled,
     UnrolledExact,
 )
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.method import Method, Order, SearchData
+from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 from darts_gdas.tasks.search import SearchTask
 
@@ -112,6 +115,7 @@ class SearchConfig(RunConfig):
 
     Attributes:
         warm_start: Where the first alphas come from.
+        diagnostics: What is measured along the way, and whether the search stops by itself.
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.
         checkpoint_cells: Compute each cell again in the backward pass: less memory, more time.
@@ -127,6 +131,7 @@ class SearchConfig(RunConfig):
     discretizer: Discretizer = MISSING
     arch_optimizer: Adam = field(default_factory=Adam)
     warm_start: WarmStart = MISSING
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
     order: Order = Order.arch_first
     weights_fraction: float = 0.5
     checkpoint_cells: bool = False
@@ -147,10 +152,9 @@ class SearchConfig(RunConfig):
                 "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
             )
         self._check_compile()
-        if self.epochs == 0 and not isinstance(self.warm_start, TeNasWarmStart):
-            raise ValueError(
-                "epochs must be at least 1, got 0: only warm_start=te_nas finds a cell untrained"
-            )
+        check_untrained(self.epochs, self.warm_start, self.discretizer)
+        check_order(self.order, self.relaxation, self.hypergradient, self.discretizer)
+        check_measurements(self.diagnostics, self.discretizer, self.compile)
         self.layout(num_classes=2, in_channels=1)
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
@@ -163,9 +167,10 @@ class SearchConfig(RunConfig):
             return
         if self.checkpoint_cells:
             raise ValueError(f"{chosen} and checkpoint_cells=true exclude each other; choose one")
-        if isinstance(self.relaxation, GumbelHard):
+        if isinstance(self.relaxation, GumbelHard | Uniform):
+            name = "gumbel_hard" if isinstance(self.relaxation, GumbelHard) else "uniform"
             raise ValueError(
-                f"{chosen} needs the same candidates in every step, relaxation=gumbel_hard runs "
+                f"{chosen} needs the same candidates in every step, relaxation={name} runs "
                 "others each time; leave compile out"
             )
         if isinstance(self.hypergradient, UnrolledExact):
@@ -198,6 +203,7 @@ class SearchConfig(RunConfig):
             num_epochs=self.epochs,
             compute=compute,
             seed=self.seed,
+            diagnostics=self.diagnostics,
             checkpoint_cells=self.checkpoint_cells,
             known=known,
         )
