@@ -21,18 +21,9 @@ SCHEMA = 1
 """Version of the checkpoints' layout."""
 
 STATE_KEYS = {
-    "schema",
-    "kind",
-    "fingerprint",
-    "epoch",
-    "step",
-    "seconds",
-    "best",
-    "last",
-    "meter",
-    "random",
+    "schema", "kind", "fingerprint", "epoch", "step", "seconds", "best", "last", "meter", "random",
     "task",
-}
+}  # fmt: skip
 """What a checkpoint holds."""
 
 
