@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "tasks": {"space", "nets", "search", "ntk", "scoring", "runtime", "report"},
     "config": {"space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"},
     "score": {"cli"},
+    "compare": {"cli"},
     "cli": {"space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks", "config"},
 }
 """For each package, whom it may import besides itself (docs/design.md)."""

@@ -23,6 +23,7 @@ TESTED_TOGETHER = {
     "cli/ranking.py": "cli/test_untrained.py",
     "config/score.py": "cli/test_untrained.py",
     "score.py": "cli/test_untrained.py",
+    "compare.py": "cli/test_compare.py",
     "tasks/score.py": "cli/test_untrained.py",
     "tasks/first_alphas.py": "cli/test_untrained.py",
     "ntk/calls.py": "ntk/test_kernel.py",

@@ -1,0 +1,96 @@
+"""The program that puts finished runs side by side."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from darts_gdas.config.composition import EXEMPT
+from darts_gdas.report.cells import save_drawing
+from darts_gdas.report.comparison import (
+    comparison_lines,
+    draw_comparison,
+    groups_csv,
+    panels_of,
+    runs_csv,
+)
+from darts_gdas.report.runs import Group, Run, find_folders, group_runs, read_run
+from darts_gdas.runtime.files import RunFolder, write_text
+
+DEFAULT_METHOD = "gdas"
+"""What `conf/search.yaml` takes where the user names no method."""
+
+TITLES = {
+    "search": "Searches (accuracy: validation, under shared weights)",
+    "train": "Retrainings (accuracy: test)",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; wrong input is one line and exit status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        _compare([Path(path) for path in options.runs], options.out and Path(options.out))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m darts_gdas.compare",
+        description="Compare finished runs: mean and standard deviation over seeds, per method.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folders, or folders that hold runs (a sweep)"
+    )
+    parser.add_argument(
+        "--out", help="where compare.csv and compare.png go; default: a new outputs/compare/..."
+    )
+    return parser
+
+
+def _compare(paths: Sequence[Path], out: Path | None) -> None:
+    groups = group_runs(_read_all(paths))
+    figure = draw_comparison(panels_of(groups))
+    if out is None:
+        out = RunFolder.new(Path("outputs") / "compare").path
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "compare.csv", groups_csv(groups))
+    write_text(out / "compare_runs.csv", runs_csv(groups))
+    save_drawing(figure, out / "compare.png")
+    print("\n".join(_lines(groups)))
+    print(f"\ntable    {out / 'compare.csv'}\nruns     {out / 'compare_runs.csv'}")
+    print(f"picture  {out / 'compare.png'}")
+
+
+def _lines(groups: Sequence[Group]) -> list[str]:
+    lines = []
+    for kind, title in TITLES.items():
+        members = [group for group in groups if group.kind == kind]
+        if members:
+            lines += ["", title, "", *comparison_lines(members)]
+    return lines
+
+
+def _read_all(paths: Sequence[Path]) -> list[Run]:
+    """All finished runs, each once; a warning for every folder that is left out."""
+    runs: dict[Path, Run] = {}
+    for path in paths:
+        finished, unfinished = find_folders(path)
+        for folder in unfinished:
+            _warn(f"{str(folder)!r} is not finished; left out")
+        for folder in finished:
+            try:
+                run = read_run(folder, default_method=DEFAULT_METHOD, ignored=EXEMPT)
+            except ValueError as error:
+                _warn(f"{error}; left out")
+            else:
+                runs.setdefault(folder.resolve(), run)
+    if not runs:
+        raise ValueError("there is no finished search or retraining to compare")
+    return list(runs.values())
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

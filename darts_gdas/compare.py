@@ -1,0 +1,6 @@
+"""Compare finished runs: `python -m darts_gdas.compare outputs/search/sweep_... [--out DIR]`."""
+
+from darts_gdas.cli.compare import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Finished runs as values: what was run, and what came out."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darts_gdas.runtime.files import RunFolder
+
+ACCURACY, PARAMETERS, MULTIPLY_ADDS, SECONDS = "accuracy", "parameters", "multiply-adds", "seconds"
+BENCHMARK, REGRET, PERCENTILE = "benchmark accuracy", "benchmark regret", "benchmark percentile"
+MEASURES = (ACCURACY, PARAMETERS, MULTIPLY_ADDS, SECONDS, BENCHMARK, REGRET, PERCENTILE)
+"""What runs are compared by, in the order of the table; accuracies in percent."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        folder: Where it lies.
+        kind: "search" or "train".
+        method: Of the search; of a retraining, the genotype and the search that found it.
+        choices: What the user set, besides the method, by name.
+        settings: Everything that the result depends on but the seed, by dotted name.
+        seed: Of the run.
+        measures: Out of `MEASURES`, those that there are.
+    """
+
+    folder: Path
+    kind: str
+    method: str
+    choices: Mapping[str, str]
+    settings: Mapping[str, Any]
+    seed: int | None
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone, under a name that tells them from the others."""
+
+    label: str
+    kind: str
+    runs: tuple[Run, ...]
+
+    def values(self, measure: str) -> list[float]:
+        """Of all runs that have it."""
+        return [run.measures[measure] for run in self.runs if measure in run.measures]
+
+
+def find_folders(path: Path) -> tuple[list[Path], list[Path]]:
+    """The run folders at a path or below it: finished and unfinished ones.
+
+    Raises:
+        ValueError: If there is none, or the path does not exist.
+    """
+    if not path.is_dir():
+        raise ValueError(f"{str(path)!r} is no folder; name run folders, or a folder of them")
+    finished = {mark.parent for mark in path.rglob("result.json")}
+    begun = {mark.parent for mark in path.rglob("overrides.yaml")}
+    if not finished | begun:
+        raise ValueError(f"{str(path)!r} is no run folder and holds none")
+    return sorted(finished), sorted(begun - finished)
+
+
+def read_run(folder: Path, *, default_method: str, ignored: Collection[str]) -> Run:
+    """One finished run.
+
+    Args:
+        folder: Holds `result.json`, `config.yaml` and `overrides.yaml`.
+        default_method: Of a search whose user named none.
+        ignored: Settings that do not matter.
+
+    Raises:
+        ValueError: If the folder holds something else, or a file is damaged.
+    """
+    result = _read(folder / "result.json", json.loads, dict)
+    if result.get("kind") not in ("search", "train"):
+        raise ValueError(f"{str(folder)!r} is a run of kind {result.get('kind')!r}")
+    config = _read(folder / "config.yaml", yaml.safe_load, dict)
+    choices = _choices(folder)
+    if result["kind"] == "search":
+        method = choices.get("method", default_method)
+    else:
+        method = _origin(str(result.get("genotype_source")), default_method)
+    settings = {key: value for key, value in _flat(config) if key != "seed" and key not in ignored}
+    kept = {key: value for key, value in choices.items() if key not in ("method", "seed", *ignored)}
+    return Run(
+        folder, result["kind"], method, kept, settings, config.get("seed"), _measures(result)
+    )
+
+
+def group_runs(runs: Iterable[Run]) -> list[Group]:
+    """Runs that differ in nothing but the seed, together, in the order of their first run.
+
+    A label is the method and what the user chose, as far as the runs of its kind differ in it.
+    """
+    together: dict[tuple, list[Run]] = {}
+    for run in runs:
+        key = (run.kind, run.method, json.dumps(run.settings, sort_keys=True, default=str))
+        together.setdefault(key, []).append(run)
+    shared = {
+        kind: _shared([group[0].choices for group in together.values() if group[0].kind == kind])
+        for kind in {kind for kind, *_ in together}
+    }
+    groups: list[Group] = []
+    for members in together.values():
+        first = members[0]
+        chosen = [f"{k}={v}" for k, v in first.choices.items() if k not in shared[first.kind]]
+        label = " ".join((first.method, *chosen))
+        same = sum(g.kind == first.kind and g.label.split(" #")[0] == label for g in groups)
+        label = f"{label} #{same + 1}" if same else label
+        groups.append(Group(label, first.kind, tuple(members)))
+    return groups
+
+
+def _shared(choices: Sequence[Mapping[str, str]]) -> set[str]:
+    """Names that all have with the same value."""
+    common = set.intersection(*(set(each.items()) for each in choices))
+    return {name for name, _ in common}
+
+
+def _choices(folder: Path) -> dict[str, str]:
+    """What the user said, by name; of two values the later one."""
+    found = _read(folder / "overrides.yaml", yaml.safe_load, list)
+    pairs = (str(item).partition("=") for item in found)
+    return {key.lstrip("+"): value for key, _, value in pairs if not key.startswith("hydra")}
+
+
+def _origin(source: str, default_method: str) -> str:
+    """A retraining's genotype: the method of the search that found it, or its name."""
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    if RunFolder(folder).result.exists() and (folder / "overrides.yaml").exists():
+        return _choices(folder).get("method", default_method)
+    return source
+
+
+def _measures(result: Mapping[str, Any]) -> dict[str, float]:
+    accuracy = (
+        (result.get("metrics") or {}).get("validation/accuracy")
+        if result["kind"] == "search"
+        else (result.get("test") or {}).get("accuracy")
+    )
+    benchmark = result.get("benchmark") or {}
+    found = {
+        ACCURACY: None if accuracy is None else 100 * accuracy,
+        PARAMETERS: result.get("parameters"),
+        MULTIPLY_ADDS: result.get("multiply_adds"),
+        SECONDS: result.get("seconds"),
+        BENCHMARK: benchmark.get("accuracy"),
+        REGRET: benchmark.get("regret"),
+        PERCENTILE: benchmark.get("percentile"),
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read(path: Path, parse: Any, kind: type) -> Any:
+    try:
+        data = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{str(path)!r} cannot be read: {reason}") from None
+    if not isinstance(data, kind):
+        raise ValueError(f"{str(path)!r} is damaged: it must hold a {kind.__name__}")
+    return data

@@ -1,0 +1,80 @@
+"""`python -m darts_gdas.compare` on real runs and on wrong input."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from darts_gdas.cli.compare import DEFAULT_METHOD, main
+from darts_gdas.space import Genotype
+from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, start
+from tests.report.test_runs import make_run
+
+
+def test_a_sweep_of_real_searches_is_compared(tmp_path: Path):
+    """Two random cells: each of its seed, none trained; a run that is cut is left out."""
+    arguments = ("-m", "method=random", "space=nasbench201", "net.channels=2", "seed=1,2")
+    finish(start(tmp_path, "search.py", *arguments, "dataset.test_fraction=0.9"))
+    (sweep,) = (tmp_path / "outputs" / "search").iterdir()
+    cut = make_run(sweep / "2")
+    (cut / "result.json").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "darts_gdas.compare", str(sweep)],
+        cwd=tmp_path,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"warning: {str(cut)!r} is not finished; left out\n"
+    (out,) = (tmp_path / "outputs" / "compare").iterdir()
+    assert {path.name for path in out.iterdir()} == {
+        "compare.csv", "compare_runs.csv", "compare.png",
+    }  # fmt: skip
+    with open(out / "compare_runs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["seed"]) for row in rows] == [("random", "1"), ("random", "2")]
+    cells = [Genotype.load(Path(row["folder"])) for row in rows]
+    assert cells[0] != cells[1]
+    assert "random     2" in done.stdout and str(out / "compare.png") in done.stdout.replace(
+        "outputs/", f"{tmp_path}/outputs/"
+    )
+
+
+def test_the_same_run_named_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    make_run(tmp_path / "runs" / "0", "method=darts")
+    out = tmp_path / "new" / "place"
+    main([str(tmp_path / "runs"), str(tmp_path / "runs" / "0"), "--out", str(out)])
+    table = capsys.readouterr().out
+    assert "darts      1       90.00" in table
+    assert (out / "compare.csv").exists() and (out / "compare.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "is no folder; name run folders"),
+        ("empty", "is no run folder and holds none"),
+        ("damaged", "there is no finished search or retraining to compare"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+):
+    (tmp_path / "empty").mkdir()
+    (make_run(tmp_path / "damaged") / "result.json").write_text("{")
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / name), "--out", str(tmp_path / "out")])
+    *warnings, last = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and last.startswith("error: ") and message in last
+    assert [line.split(":")[0] for line in warnings] == ["warning"] * (name == "damaged")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_default_method_is_that_of_the_configuration():
+    defaults = yaml.safe_load((ROOT / "conf" / "search.yaml").read_text())["defaults"]
+    assert {"method": DEFAULT_METHOD} in defaults
