@@ -1,0 +1,241 @@
+"""What each candidate of each edge adds to the cost of a derived network."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from darts_gdas.nets.cost import count_multiply_adds, count_parameters
+from darts_gdas.nets.derived import DerivedNet
+from darts_gdas.nets.layout import NORMAL, CellPlan, Layout
+from darts_gdas.nets.mixture import Mixture
+from darts_gdas.nets.operations import OPERATIONS
+from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
+
+REPEATS = 21
+"""Of a measurement, whose median counts."""
+
+
+class Quantity(Enum):
+    """What is counted: numbers learnt, multiply-adds per image, milliseconds per image."""
+
+    parameters = "parameters"
+    multiply_adds = "multiply_adds"
+    latency = "latency"
+
+
+class CostTable(nn.Module):
+    """The cost of derived networks, as a linear function of their cells.
+
+    The cost of a network is a fixed part (stem, what brings states into a cell, classifier) plus,
+    for every edge that stays, an entry of the table. Parameters and multiply-adds are exact;
+    latency is the sum of operations timed one by one, which leaves out how they are joined.
+
+    Args:
+        space: The cells.
+        fixed: What the network costs when every edge is `none`.
+        tables: By kind, [edges, candidates]: what a candidate costs in all cells of that kind.
+    """
+
+    fixed: Tensor
+
+    def __init__(self, space: SearchSpace, fixed: float, tables: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.space = space
+        self.register_buffer("fixed", torch.tensor(fixed, dtype=torch.float64))
+        for kind, cell in space.cells.items():
+            self.register_buffer(f"table_{kind}", tables[kind].double())
+            self.register_buffer(f"derivable_{kind}", _derivable(cell), persistent=False)
+            self.register_buffer(f"share_{kind}", _share(cell), persistent=False)
+
+    def expected(self, mixture: Mixture) -> Float[Tensor, ""]:
+        """The mean cost of a network whose cells are drawn by the mixture, differentiable.
+
+        A candidate is drawn with its share of the weight of those that can be final: where `none`
+        cannot, its weight is no way to a cheaper network. Of a node's edges each is as likely to
+        stay as another; where every edge stays, this is exact.
+        """
+        total = self.fixed
+        for kind in self.space.cells:
+            weights = mixture[kind].ops.double() * self.get_buffer(f"derivable_{kind}")
+            shares = self.get_buffer(f"share_{kind}")[:, None] * _rows_to_one(weights)
+            total = total + (shares * self.get_buffer(f"table_{kind}")).sum()
+        return total
+
+    def of(self, genotype: Genotype) -> float:
+        """The cost of one network."""
+        total = float(self.fixed)
+        for kind, cell in self.space.cells.items():
+            table = self.get_buffer(f"table_{kind}").tolist()
+            for node, edges in enumerate(genotype.cells[kind].nodes):
+                for edge in edges:
+                    row = cell.edges.index((node, edge.source))
+                    total += table[row][cell.candidates[row].index(edge.op)]
+        return total
+
+    @property
+    def smallest(self) -> float:
+        """The cost of the cheapest network."""
+        total = float(self.fixed)
+        for kind, cell in self.space.cells.items():
+            allowed = self.get_buffer(f"derivable_{kind}")
+            table = self.get_buffer(f"table_{kind}").masked_fill(~allowed, torch.inf)
+            cheapest = table.amin(-1).tolist()
+            for node in range(cell.num_nodes):
+                edges = sorted(cheapest[edge] for edge in cell.edges_into(node))
+                total += sum(edges[: cell.keep])
+        return total
+
+
+def build_cost_table(
+    space: SearchSpace,
+    layout: Layout,
+    image_size: tuple[int, int],
+    quantity: Quantity,
+    device: torch.device,
+) -> CostTable:
+    """Count or measure every operation once at each stride, width and resolution it stands at.
+
+    Args:
+        space: The cells.
+        layout: The network that derived cells stand in.
+        image_size: Height and width.
+        quantity: What to count.
+        device: Where a latency is measured; a count needs none.
+    """
+    count = cache(_Counter(quantity, device))
+    outputs = {kind: len(cell.output) for kind, cell in space.cells.items()}
+    shapes = {kind: (len(cell.edges), cell.num_candidates) for kind, cell in space.cells.items()}
+    tables = {kind: torch.zeros(shape).double() for kind, shape in shapes.items()}
+    sizes = cell_sizes(layout, image_size)
+    for plan, size in zip(layout.plan(outputs), sizes, strict=True):
+        if plan.kind in space.cells:
+            _add_cell(tables[plan.kind], space.cells[plan.kind], plan, size, count)
+    fixed = _fixed_cost(space, layout, image_size, quantity, device)
+    return CostTable(space, fixed, tables).to(device)
+
+
+def cell_sizes(layout: Layout, image_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Height and width of the states that enter each cell, rounded up where they are halved."""
+    size, sizes = image_size, []
+    for _ in range(layout.stem.stride.bit_length() - 1):
+        size = _halved(size)
+    for kind in layout.kinds:
+        sizes.append(size)
+        size = size if kind == NORMAL else _halved(size)
+    return sizes
+
+
+def _halved(size: tuple[int, int]) -> tuple[int, int]:
+    return -(-size[0] // 2), -(-size[1] // 2)
+
+
+def _add_cell(
+    table: Tensor,
+    space: CellSpace,
+    plan: CellPlan,
+    size: tuple[int, int],
+    count: Callable[..., float],
+) -> None:
+    inside = size if plan.stride == 1 else _halved(size)
+    for edge, (_, source) in enumerate(space.edges):
+        enters = source < space.num_inputs
+        stride, height, width = (plan.stride, *size) if enters else (1, *inside)
+        for i, name in enumerate(space.candidates[edge]):
+            table[edge, i] += count(name, plan.channels, stride, height, width)
+
+
+@dataclass(frozen=True)
+class _Counter:
+    """The cost of one operation as a derived network holds it."""
+
+    quantity: Quantity
+    device: torch.device
+
+    def __call__(self, name: str, channels: int, stride: int, height: int, width: int) -> float:
+        if name == NONE:
+            return 0.0  # an edge that is not there
+        with torch.device("meta"):
+            operation = OPERATIONS[name](channels, stride, True)
+        return _cost(operation, (channels, height, width), self.quantity, self.device)
+
+
+def _cost(
+    net: nn.Module, image_shape: tuple[int, int, int], quantity: Quantity, device: torch.device
+) -> float:
+    if quantity is Quantity.parameters:
+        return float(count_parameters(net))
+    if quantity is Quantity.multiply_adds:
+        return float(count_multiply_adds(net, image_shape))
+    return measure_latency(net.to_empty(device=device), image_shape, device)
+
+
+def measure_latency(
+    net: nn.Module, image_shape: tuple[int, int, int], device: torch.device
+) -> float:
+    """Milliseconds of a forward pass for one image in evaluation: the median of `REPEATS`."""
+    for tensor in (*net.parameters(), *net.buffers()):
+        torch.nn.init.ones_(tensor)  # no denormal numbers, which take longer
+    net.eval()
+    images, times = torch.ones(1, *image_shape, device=device), []
+    with torch.no_grad():
+        for _ in range(3 + REPEATS):  # the first ones make kernels and buffers
+            _wait(device)
+            start = time.perf_counter()
+            net(images)
+            _wait(device)
+            times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[3:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _fixed_cost(
+    space: SearchSpace,
+    layout: Layout,
+    image_size: tuple[int, int],
+    quantity: Quantity,
+    device: torch.device,
+) -> float:
+    """The cost of a network whose edges are all `none`."""
+    cells = {}
+    for kind, cell in space.cells.items():
+        into = (cell.edges_into(node)[: cell.keep] for node in range(cell.num_nodes))
+        nodes = tuple(tuple(Edge(NONE, cell.edges[edge][1]) for edge in edges) for edges in into)
+        cells[kind] = CellGenotype(nodes, cell.output, cell.num_inputs)
+    with torch.device("meta"):
+        net = DerivedNet(Genotype(cells), layout)
+    return _cost(net, (layout.in_channels, *image_size), quantity, device)
+
+
+def _derivable(cell: CellSpace) -> Tensor:
+    """Which candidates of each edge can be final, [edges, candidates]."""
+    return torch.tensor(
+        [
+            [name in cell.derivable(edge) for name in names]
+            + [False] * (cell.num_candidates - len(names))
+            for edge, names in enumerate(cell.candidates)
+        ]
+    )
+
+
+def _share(cell: CellSpace) -> Tensor:
+    """The share of cells in which each edge stays, [edges]."""
+    shares = []
+    for node in range(cell.num_nodes):
+        incoming = len(cell.edges_into(node))
+        shares += [(cell.keep or incoming) / incoming] * incoming
+    return torch.tensor(shares, dtype=torch.float64)
+
+
+def _rows_to_one(weights: Tensor) -> Tensor:
+    return weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
