@@ -20,7 +20,8 @@ class SearchView:
 
     Attributes:
         space: Names the edges and candidates.
-        probabilities: Expected weights [edges, candidates] by kind; rows are distributions.
+        probabilities: Expected weights [edges, candidates] by kind, each in [0, 1]; rows are
+            distributions unless the candidates do not compete.
         genotype: What the search would return now.
     """
 

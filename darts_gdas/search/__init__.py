@@ -1,5 +1,6 @@
 """How a cell is searched: functions of weights and mixture."""
 
+from darts_gdas.search.dense import Concrete, Dirichlet, Sigmoid
 from darts_gdas.search.diagnostics import entropy, skip_share
 from darts_gdas.search.discretize import ArgMax, Discretizer
 from darts_gdas.search.hypergradient import (
@@ -19,6 +20,8 @@ __all__ = [
     "ArgMax",
     "BestOfSamples",
     "Bilevel",
+    "Concrete",
+    "Dirichlet",
     "Discretizer",
     "FirstOrder",
     "GumbelHard",
@@ -27,6 +30,7 @@ __all__ = [
     "PerturbationSelection",
     "Relaxation",
     "SGDStep",
+    "Sigmoid",
     "Softmax",
     "Uniform",
     "Unrolled",

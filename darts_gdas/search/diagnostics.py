@@ -15,10 +15,15 @@ from darts_gdas.space import CellGenotype, CellSpace, Genotype
 def entropy(probabilities: Float[Tensor, "edges candidates"]) -> float:
     """Mean entropy of the edges' distributions, as a share of the largest possible.
 
+    Rows that are no distributions (independent sigmoids) are divided by their sums.
+
     Returns:
         1 where every candidate is equally likely, 0 where every edge has decided; absent
         candidates (weight 0) count towards the largest possible.
     """
+    totals = probabilities.sum(-1, keepdim=True)
+    if bool(((totals - 1).abs() > 1e-4).any()):
+        probabilities = probabilities / totals.clamp_min(torch.finfo(totals.dtype).tiny)
     nats = torch.special.entr(probabilities).sum(-1).mean()
     return float(nats) / math.log(max(probabilities.shape[-1], 2))
 

@@ -119,7 +119,12 @@ class Relaxation(ABC):
     def expectation(
         self, logits: Float[Tensor, "edges candidates"]
     ) -> Float[Tensor, "edges candidates"]:
-        """The weights' mean over the noise: each row is a distribution over candidates."""
+        """What each candidate stands for, without noise: shown, and discretised.
+
+        The weights' mean over the noise where that has a closed form. Differentiable in the
+        logits. Rows are distributions over the candidates, except where candidates do not compete
+        (`Sigmoid`).
+        """
 
 
 @dataclass
@@ -168,20 +173,13 @@ class GumbelHard(Relaxation):
     tau: Linear = field(default_factory=lambda: Linear(10.0, 0.1))
 
     def __post_init__(self) -> None:
-        if not all(0 < tau < math.inf for tau in (self.tau.start, self.tau.end)):
-            raise ValueError(
-                f"relaxation.tau must stay positive, got {self.tau.start} -> {self.tau.end}; "
-                "at zero the softmax has no gradient. Use a small value such as 0.1"
-            )
+        check_temperature(self.tau)
 
     def relax(
         self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
     ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
         """A one-hot row per edge; one transfer to the host tells which."""
-        noisy = logits.log_softmax(-1)
-        if rng is not None:
-            noise = gumbel_noise(logits.shape, rng).to(logits.dtype)
-            noisy = noisy + noise.to(logits.device, non_blocking=True)
+        noisy = noisy_logits(logits, rng)
         soft = (noisy / self.tau(progress)).softmax(-1)
         chosen = noisy.argmax(-1)
         hard = F.one_hot(chosen, logits.shape[-1]).to(soft)
@@ -193,6 +191,26 @@ class GumbelHard(Relaxation):
     ) -> Float[Tensor, "edges candidates"]:
         """P(candidate sampled) = softmax(logits), by the Gumbel-max identity."""
         return logits.softmax(-1)
+
+
+def check_temperature(tau: Linear) -> None:
+    """Raise a `ValueError` where a temperature reaches zero."""
+    if not all(0 < end < math.inf for end in (tau.start, tau.end)):
+        raise ValueError(
+            f"relaxation.tau must stay positive, got {tau.start} -> {tau.end}; "
+            "at zero the softmax has no gradient. Use a small value such as 0.1"
+        )
+
+
+def noisy_logits(
+    logits: Float[Tensor, "edges candidates"], rng: Generator | None
+) -> Float[Tensor, "edges candidates"]:
+    """Log-probabilities plus Gumbel noise; the largest is a sample of the softmax."""
+    noisy = logits.log_softmax(-1)
+    if rng is not None:
+        noise = gumbel_noise(logits.shape, rng).to(logits.dtype)
+        noisy = noisy + noise.to(logits.device, non_blocking=True)
+    return noisy
 
 
 def gumbel_noise(shape: torch.Size, rng: Generator) -> Tensor:

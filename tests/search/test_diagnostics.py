@@ -29,6 +29,13 @@ def test_entropy_of_a_coin_on_one_of_two_edges():
     assert entropy(probabilities) == pytest.approx(math.log(2) / math.log(4) / 2)
 
 
+def test_the_entropy_of_independent_sigmoids_is_that_of_their_shares():
+    shares = torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]).double()
+    assert entropy(1.6 * shares) == pytest.approx(entropy(shares))
+    assert entropy(torch.full((14, 8), 0.5)) == pytest.approx(1.0)
+    assert entropy(torch.zeros(2, 3)) == 0.0
+
+
 def test_skip_share_counts_edges_of_all_cells():
     """DARTS_V1: 2 + 1 skips in the normal cell, 1 + 1 + 1 in the reduction cell; 16 edges."""
     genotype = Genotype.load("DARTS_V1")
