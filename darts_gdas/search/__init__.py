@@ -11,23 +11,36 @@ from darts_gdas.search.hypergradient import (
     Unrolled,
     UnrolledExact,
 )
+from darts_gdas.search.perturbation import (
+    AdversarialPerturbation,
+    Perturbation,
+    RandomPerturbation,
+)
+from darts_gdas.search.pressure import BetaDecay, Cost, DirichletKL, Penalty, ZeroOne
 from darts_gdas.search.relaxation import ArchParameters, GumbelHard, Linear, Relaxation, Softmax
 from darts_gdas.search.sampling import Uniform
 from darts_gdas.search.selection import BestOfSamples, PerturbationSelection
 
 __all__ = [
+    "AdversarialPerturbation",
     "ArchParameters",
     "ArgMax",
     "BestOfSamples",
+    "BetaDecay",
     "Bilevel",
     "Concrete",
+    "Cost",
     "Dirichlet",
+    "DirichletKL",
     "Discretizer",
     "FirstOrder",
     "GumbelHard",
     "Hypergradient",
     "Linear",
+    "Penalty",
+    "Perturbation",
     "PerturbationSelection",
+    "RandomPerturbation",
     "Relaxation",
     "SGDStep",
     "Sigmoid",
@@ -35,6 +48,7 @@ __all__ = [
     "Uniform",
     "Unrolled",
     "UnrolledExact",
+    "ZeroOne",
     "entropy",
     "skip_share",
 ]
