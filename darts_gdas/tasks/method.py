@@ -7,7 +7,7 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import SGD, Adam
-from darts_gdas.search import Discretizer, Hypergradient, Relaxation
+from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
 
 
 class Order(Enum):
@@ -33,6 +33,8 @@ class Method:
         optimizer: Of the weights.
         arch_optimizer: Of the alphas.
         order: Which step comes first.
+        penalties: Added to the validation loss in the arch step.
+        perturbation: What the weight step does to its mixture; None leaves it.
     """
 
     relaxation: Relaxation
@@ -41,6 +43,8 @@ class Method:
     optimizer: SGD
     arch_optimizer: Adam
     order: Order
+    penalties: tuple[Penalty, ...] = ()
+    perturbation: Perturbation | None = None
 
 
 @dataclass(frozen=True)

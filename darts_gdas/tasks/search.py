@@ -1,6 +1,7 @@
 """The search: alternating steps on weights and architecture over two halves of the data."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.batches import BatchLoss, batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
+from darts_gdas.tasks.pressure import costs, detached, expected_costs, penalty_terms
 from darts_gdas.tasks.probing import SupernetProbe
 
 
@@ -99,6 +101,7 @@ class SearchTask:
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
         )
+        self._costs = costs(method)
 
     @property
     def space(self) -> SearchSpace:
@@ -139,7 +142,7 @@ class SearchTask:
             annealed: Progress of annealing, in [0, 1].
 
         Returns:
-            Loss and accuracy on the validation batch, as sums.
+            Loss and accuracy on the validation batch, and penalties, as sums.
         """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise)
         train_loss, validation_loss = (
@@ -154,10 +157,15 @@ class SearchTask:
             inner_step=self._inner_step,
         )
         gradient = self.method.hypergradient(problem)
+        penalties = penalty_terms(self.method, self.arch, annealed)
         self.arch_optimizer.zero_grad()
-        torch.autograd.backward(mixture.leaves(), gradient.leaves())
+        torch.autograd.backward(
+            [*mixture.leaves(), *penalties.values()],
+            [*gradient.leaves(), *map(torch.ones_like, penalties.values())],
+        )
         self.arch_optimizer.step()
-        return validation_loss.metrics("arch")
+        values = {f"penalty/{name}": (value.detach(), 1) for name, value in penalties.items()}
+        return validation_loss.metrics("arch") | values
 
     def weight_step(
         self, train: Batch, validation: Batch, annealed: float
@@ -173,6 +181,11 @@ class SearchTask:
             Loss and accuracy on the training batch, as sums.
         """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise).detach()
+        if self.method.perturbation is not None:
+            loss = partial(
+                BatchLoss(self.supernet, self._norms, train, self.compute), detached(self._weights)
+            )
+            mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
         images, labels = train
         with self.compute.forward_pass():
             logits = self.supernet(images, mixture)
@@ -227,9 +240,8 @@ class SearchTask:
         metrics["search/learning_rate"] = self._learning_rate(progress)
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value
-        return metrics | self.monitor.observe(
-            progress.epoch, self.arch, relaxation, self.genotype()
-        )
+        metrics |= expected_costs(self.method, self.arch)
+        return metrics | self.monitor.observe(progress.epoch, self.arch, relaxation, genotype)
 
     @property
     def data_digest(self) -> str:
@@ -249,7 +261,7 @@ class SearchTask:
         return SearchView(self.space, probabilities, self.genotype())
 
     def state_dict(self) -> State:
-        """Weights, alphas, both optimisers and the noise; data order follows from the step."""
+        """Weights, alphas, optimisers, noise, measured costs; data order follows from the step."""
         return {
             "supernet": self.supernet.state_dict(),
             "arch": self.arch.state_dict(),
@@ -258,6 +270,7 @@ class SearchTask:
             "noise": self.noise.get_state(),
             "learning_rate": self.learning_rate,
             "monitor": self.monitor.state_dict(),
+            "costs": self._costs.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -269,3 +282,4 @@ class SearchTask:
         self.noise.set_state(state["noise"])
         self.learning_rate = state["learning_rate"]
         self.monitor.load_state_dict(state["monitor"])
+        self._costs.load_state_dict(state["costs"])
