@@ -53,10 +53,14 @@ def one_line(error: Exception) -> str:
     """An error in one line, with what is allowed in place of what was given."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        options = ", ".join(
-            option for option in error.options or [] if not option.endswith("_schema")
-        )
+        known = error.options or sorted(configuration.GROUPS.get(group, ()))
+        options = ", ".join(option for option in known if not option.endswith("_schema"))
         return f"{group}={choice} is not known; choose one of {options}"
+    if isinstance(error, AssertionError) and str(error).startswith("Unexpected type"):
+        return (
+            "a value is set inside a choice that is off; choose first, such as penalties=[cost] "
+            "for penalties.cost.target, or perturbation=random for perturbation.epsilon.end"
+        )
     told = f"{error}\n{error.__cause__ or ''}"
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None

@@ -1,6 +1,7 @@
 """The typed configuration: what the YAML under `conf/` and the command line may say."""
 
 from darts_gdas.config.composition import (
+    GROUPS,
     AnyConfig,
     fingerprint,
     known_keys,
@@ -15,6 +16,7 @@ from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
 
 __all__ = [
+    "GROUPS",
     "AnyConfig",
     "RunConfig",
     "ScoreConfig",

@@ -13,21 +13,30 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from darts_gdas.config.network import DartsSpace, NasBench201Space
+from darts_gdas.config.pressure import CostConfig
 from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
 from darts_gdas.search import (
+    AdversarialPerturbation,
     ArgMax,
     BestOfSamples,
+    BetaDecay,
+    Concrete,
+    Dirichlet,
+    DirichletKL,
     FirstOrder,
     GumbelHard,
     PerturbationSelection,
+    RandomPerturbation,
+    Sigmoid,
     Softmax,
     Uniform,
     Unrolled,
     UnrolledExact,
+    ZeroOne,
 )
 
 EXEMPT = (
@@ -52,7 +61,14 @@ Config = TypeVar("Config", bound=AnyConfig)
 
 GROUPS: dict[str, dict[str, type]] = {
     "space": {"darts": DartsSpace, "nasbench201": NasBench201Space},
-    "relaxation": {"softmax": Softmax, "gumbel_hard": GumbelHard, "uniform": Uniform},
+    "relaxation": {
+        "softmax": Softmax,
+        "gumbel_hard": GumbelHard,
+        "concrete": Concrete,
+        "sigmoid": Sigmoid,
+        "dirichlet": Dirichlet,
+        "uniform": Uniform,
+    },
     "hypergradient": {
         "first_order": FirstOrder,
         "unrolled": Unrolled,
@@ -63,6 +79,13 @@ GROUPS: dict[str, dict[str, type]] = {
         "perturbation": PerturbationSelection,
         "best_of_samples": BestOfSamples,
     },
+    "penalties": {
+        "zero_one": ZeroOne,
+        "beta_decay": BetaDecay,
+        "dirichlet_kl": DirichletKL,
+        "cost": CostConfig,
+    },
+    "perturbation": {"random": RandomPerturbation, "adversarial": AdversarialPerturbation},
     "warm_start": {"none": NoWarmStart, "ntk": NtkWarmStart, "te_nas": TeNasWarmStart},
     "optimizer/schedule": {"cosine": Cosine, "decay": Decay},
     "dataset": {
@@ -73,6 +96,9 @@ GROUPS: dict[str, dict[str, type]] = {
     },
 }
 """Choices that need no YAML, by group: `relaxation=softmax` on the command line."""
+
+SEVERAL = ("penalties",)
+"""Groups of which several can be chosen: `penalties=[cost,beta_decay]`."""
 
 
 ADDABLE = ("experiment",)
@@ -87,7 +113,8 @@ def register() -> None:
     store(name="score_schema", node=ScoreConfig)
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():
-            store(group=group, name=name, node=node)
+            package = f"{group}.{name}" if group in SEVERAL else None
+            store(group=group, name=name, node=node, package=package)
 
 
 def typed(cfg: DictConfig, kind: type[Config]) -> Config:
@@ -170,6 +197,7 @@ def known_keys() -> list[str]:
         *_settings(ScoreConfig()),
     }
     for group, nodes in GROUPS.items():
-        for node in nodes.values():
-            keys |= set(_settings(node(), group.replace("/", ".")))
+        for name, node in nodes.items():
+            package = f"{group}.{name}" if group in SEVERAL else group.replace("/", ".")
+            keys |= set(_settings(node(), package))
     return sorted(keys)

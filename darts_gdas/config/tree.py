@@ -12,6 +12,7 @@ from omegaconf import MISSING
 
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import NetConfig, SpaceConfig
+from darts_gdas.config.pressure import Penalties, check_pressure
 from darts_gdas.config.stages import check_measurements, check_order, check_untrained
 from darts_gdas.nets import DerivedNet, Layout, Skeleton
 from darts_gdas.nets.operations import check_operations
@@ -24,10 +25,13 @@ from darts_gdas.runtime.images import ImageSet, stratified_split
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import (
+    AdversarialPerturbation,
     Discretizer,
     FirstOrder,
     GumbelHard,
     Hypergradient,
+    Penalty,
+    Perturbation,
     Relaxation,
     Uniform,
     Unrolled,
@@ -114,6 +118,8 @@ class SearchConfig(RunConfig):
     """Everything a search depends on.
 
     Attributes:
+        penalties: What is added to the validation loss in the arch step.
+        perturbation: What the weight step does to its mixture.
         warm_start: Where the first alphas come from.
         diagnostics: What is measured along the way, and whether the search stops by itself.
         weights_fraction: Share of the training set for the weight steps; the rest is for the
@@ -130,6 +136,8 @@ class SearchConfig(RunConfig):
     hypergradient: Hypergradient = MISSING
     discretizer: Discretizer = MISSING
     arch_optimizer: Adam = field(default_factory=Adam)
+    penalties: Penalties = field(default_factory=Penalties)
+    perturbation: Perturbation | None = None
     warm_start: WarmStart = MISSING
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     order: Order = Order.arch_first
@@ -151,6 +159,7 @@ class SearchConfig(RunConfig):
                 f"hypergradient=unrolled needs precision=fp32, got {self.precision.name}: its "
                 "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
             )
+        check_pressure(self.relaxation, self.penalties, self.perturbation, self.order)
         self._check_compile()
         check_untrained(self.epochs, self.warm_start, self.discretizer)
         check_order(self.order, self.relaxation, self.hypergradient, self.discretizer)
@@ -185,6 +194,13 @@ class SearchConfig(RunConfig):
                 f"{chosen} holds one pass at a time, hypergradient=unrolled several; "
                 "use compile=inductor"
             )
+        if self.compile is Compilation.cuda_graphs and isinstance(
+            self.perturbation, AdversarialPerturbation
+        ):
+            raise ValueError(
+                f"{chosen} holds one pass at a time, perturbation=adversarial several; "
+                "use compile=inductor"
+            )
 
     def build(self) -> SearchTask:
         """Load the data, check that it fits, build the networks."""
@@ -195,10 +211,11 @@ class SearchConfig(RunConfig):
         train, _ = self.dataset.load()
         layout = self.layout(num_classes=train.num_classes, in_channels=train.in_channels)
         layout.check_image_size(*train.image_size)
+        penalties = self.penalties.build(space, layout, train.image_size, compute.device)
         return SearchTask(
             space,
             layout,
-            self.method(),
+            self.method(penalties),
             self._data(train, compute),
             num_epochs=self.epochs,
             compute=compute,
@@ -213,8 +230,8 @@ class SearchConfig(RunConfig):
         skeleton = Skeleton.of(cell.num_inputs for cell in self.space.build().cells.values())
         return self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
 
-    def method(self) -> Method:
-        """The strategies."""
+    def method(self, penalties: tuple[Penalty, ...] = ()) -> Method:
+        """The strategies, with penalties that have been built."""
         return Method(
             self.relaxation,
             self.hypergradient,
@@ -222,6 +239,8 @@ class SearchConfig(RunConfig):
             self.optimizer,
             self.arch_optimizer,
             self.order,
+            penalties,
+            self.perturbation,
         )
 
     def _data(self, train: ImageSet, compute: Compute) -> SearchData:

@@ -63,9 +63,9 @@ def case_name(value: list[str] | str) -> str:
 
 
 SEARCH_CASES = [
-    (["method=foo"], "method=foo is not known; choose one of darts, darts_2nd, gdas"),
+    (["method=foo"], "method=foo is not known; choose one of beta_darts, darts, darts_2nd"),
     (["dataset=foo"], "dataset=foo is not known; choose one of cifar10, cifar100, digits"),
-    (["relaxation=foo"], "relaxation=foo is not known; choose one of gumbel_hard, softmax"),
+    (["relaxation=foo"], "relaxation=foo is not known; choose one of concrete, dirichlet, gumbel"),
     (["epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
     (["optimizer.learning_rate=1"], "there is no setting 'optimizer.learning_rate'"),
     (["dataset.root=x"], "'dataset.root' is a setting of another program, or of another choice"),
@@ -101,6 +101,15 @@ SEARCH_CASES = [
     (["method=darts", "compile=inductor", "checkpoint_cells=true"],
      "compile=inductor and checkpoint_cells=true exclude each other"),
     (["compile=fast"], "Invalid value 'fast', expected one of [none, inductor, cuda_graphs]"),
+    (["penalties=[foo]"], "penalties=foo is not known; choose one of beta_decay, cost"),
+    (["penalties.cost.target=3"], "a value is set inside a choice that is off; choose first"),
+    (["perturbation.steps=3"], "a value is set inside a choice that is off; choose first"),
+    (["penalties=[cost]"], "missing mandatory value: target"),
+    (["penalties=[cost]", "penalties.cost.targt=3"],
+     "no setting 'penalties.cost.targt'; did you mean penalties.cost.target?"),
+    (["penalties=[cost]", "penalties.cost.target=9", "dataset.test_fraction=0.9"],
+     "penalties.cost.target=9 cannot be met: the smallest network"),
+    (["perturbation=random"], "relaxation=gumbel_hard runs one per edge"),
     (["weights_fraction=1.0"], "weights_fraction must lie between 0 and 1, got 1.0"),
     (["optimizer.lr=fast"], "optimizer.lr must be a number or 'auto', got 'fast'"),
     (["optimizer.lr=-1"], "optimizer.lr must be positive, got -1.0"),
