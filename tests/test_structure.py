@@ -36,6 +36,7 @@ TESTED_TOGETHER = {
     "cli/start.py": "cli/test_bad_input.py",
     "cli/programs.py": "cli/test_runs.py",
     "cli/closing.py": "cli/test_runs.py",
+    "config/train.py": "test_config.py",
     "config/tree.py": "test_config.py",
     "config/network.py": "test_config.py",
     "config/composition.py": "test_config.py",

@@ -13,7 +13,8 @@ from darts_gdas.config.composition import (
     typed,
 )
 from darts_gdas.config.score import ScoreConfig
-from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
+from darts_gdas.config.train import TrainConfig
+from darts_gdas.config.tree import RunConfig, SearchConfig
 
 __all__ = [
     "GROUPS",

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from darts_gdas.config.network import DartsSpace, NasBench201Space
 from darts_gdas.config.pressure import CostConfig
 from darts_gdas.config.score import ScoreConfig
-from darts_gdas.config.tree import RunConfig, SearchConfig, TrainConfig
+from darts_gdas.config.train import TrainConfig
+from darts_gdas.config.tree import RunConfig, SearchConfig
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart

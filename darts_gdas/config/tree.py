@@ -1,4 +1,4 @@
-"""The configuration tree: what a user can set, with types, defaults and checks.
+"""The configuration of runs and searches: what a user can set, with types, defaults and checks.
 
 Each strategy is a dataclass and thereby its own schema: a misspelt key or a wrong type is an error
 of composition, a value without meaning one of construction. Defaults stand in the dataclasses;
@@ -14,8 +14,7 @@ from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import NetConfig, SpaceConfig
 from darts_gdas.config.pressure import Penalties, check_pressure
 from darts_gdas.config.stages import check_measurements, check_order, check_untrained
-from darts_gdas.nets import DerivedNet, Layout, Skeleton
-from darts_gdas.nets.operations import check_operations
+from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
@@ -37,10 +36,8 @@ from darts_gdas.search import (
     Unrolled,
     UnrolledExact,
 )
-from darts_gdas.space import Genotype
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics
-from darts_gdas.tasks.retrain import Regularization, RetrainTask
 from darts_gdas.tasks.search import SearchTask
 
 MAX_THREADS = 1024
@@ -254,52 +251,4 @@ class SearchConfig(RunConfig):
             self.stream(arch, normalize, name="arch"),
             arch,
             normalize,
-        )
-
-
-@dataclass
-class TrainConfig(RunConfig):
-    """Everything a retraining depends on; the defaults are the DARTS paper's for CIFAR-10.
-
-    Attributes:
-        genotype: A published name, a NAS-Bench-201 string, a `genotype.json`, or a search's run
-            folder; null takes the newest finished search below `outputs`/search.
-    """
-
-    genotype: str | None = None
-    net: NetConfig = field(default_factory=lambda: NetConfig(channels=36, layers=20))
-    regularization: Regularization = field(default_factory=Regularization)
-    epochs: int = 600
-    batch_size: int = 96
-
-    def __post_init__(self) -> None:
-        RunConfig.__post_init__(self)
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if self.optimizer.rate is None:
-            raise ValueError("optimizer.lr=auto is for searches; a retraining needs a number")
-
-    def build(self, genotype: Genotype) -> RetrainTask:
-        """Load the data, check that it fits, build the network."""
-        compute = self.compute()
-        torch.manual_seed(self.seed)
-        check_operations(genotype.operations, "the genotype")
-        train, test = self.dataset.load()
-        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
-        layout = self.net.layout(
-            skeleton, num_classes=train.num_classes, in_channels=train.in_channels
-        )
-        layout.check_image_size(*train.image_size)
-        auxiliary = self.regularization.auxiliary_weight > 0
-        normalize = Normalize(*train.statistics())
-        train, test = train.to(compute.device), test.to(compute.device)
-        return RetrainTask(
-            DerivedNet(genotype, layout, auxiliary=auxiliary),
-            self.stream(train, normalize, name="train"),
-            test,
-            normalize,
-            optimizer=self.optimizer,
-            regularization=self.regularization,
-            num_epochs=self.epochs,
-            compute=compute,
         )

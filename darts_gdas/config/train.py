@@ -1,0 +1,61 @@
+"""The configuration of a retraining."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from darts_gdas.config.network import NetConfig
+from darts_gdas.config.tree import RunConfig
+from darts_gdas.nets import DerivedNet, Skeleton
+from darts_gdas.nets.operations import check_operations
+from darts_gdas.runtime.augment import Normalize
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.retrain import Regularization, RetrainTask
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """Everything a retraining depends on; the defaults are the DARTS paper's for CIFAR-10.
+
+    Attributes:
+        genotype: A published name, a NAS-Bench-201 string, a `genotype.json`, or a search's run
+            folder; null takes the newest finished search below `outputs`/search.
+    """
+
+    genotype: str | None = None
+    net: NetConfig = field(default_factory=lambda: NetConfig(channels=36, layers=20))
+    regularization: Regularization = field(default_factory=Regularization)
+    epochs: int = 600
+    batch_size: int = 96
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.optimizer.rate is None:
+            raise ValueError("optimizer.lr=auto is for searches; a retraining needs a number")
+
+    def build(self, genotype: Genotype) -> RetrainTask:
+        """Load the data, check that it fits, build the network."""
+        compute = self.compute()
+        torch.manual_seed(self.seed)
+        check_operations(genotype.operations, "the genotype")
+        train, test = self.dataset.load()
+        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
+        layout = self.net.layout(
+            skeleton, num_classes=train.num_classes, in_channels=train.in_channels
+        )
+        layout.check_image_size(*train.image_size)
+        auxiliary = self.regularization.auxiliary_weight > 0
+        normalize = Normalize(*train.statistics())
+        train, test = train.to(compute.device), test.to(compute.device)
+        return RetrainTask(
+            DerivedNet(genotype, layout, auxiliary=auxiliary),
+            self.stream(train, normalize, name="train"),
+            test,
+            normalize,
+            optimizer=self.optimizer,
+            regularization=self.regularization,
+            num_epochs=self.epochs,
+            compute=compute,
+        )
