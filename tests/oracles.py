@@ -85,7 +85,8 @@ def batch_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
 def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
     """Eq. (2) of Liu et al. 2019 on every edge, `none` included, one term after the other.
 
-    Where the mixture has `active` candidates, they alone run (Dong and Yang 2019).
+    Where the mixture has `active` candidates, they alone run (Dong and Yang 2019). With partial
+    channels every edge is eq. (2) of Xu et al. 2020, concatenated with what passes by and shuffled.
     """
     before, last = net.stem(images)
     for kind, cell in zip(net.layout.kinds, net.cells, strict=True):
@@ -102,20 +103,39 @@ def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
                     continue
                 stride = 2 if kind == "reduce" and source < space.num_inputs else 1
                 scale = 1.0 if weights.edges is None else weights.edges[edge]
+                whole = states[source]
+                x = whole[:, : whole.shape[1] // net.partial_channels]
+                mixed = torch.zeros((), dtype=images.dtype)
                 for i, name in enumerate(space.candidates[edge]):
                     if weights.active is not None and i != weights.active[edge]:
                         continue
-                    x = states[source]
                     y = (
                         0.0 * x[:, :, ::stride, ::stride]
                         if name == "none"
                         else cell.edges[edge].candidates[name](x)
                     )
-                    total = total + scale * weights.ops[edge, i] * y
+                    mixed = mixed + weights.ops[edge, i] * y
+                total = total + scale * beside_the_rest(mixed, whole, stride, net.partial_channels)
             states.append(total)
         outgoing = states[-1:] if space.ends_in_last_node else states[space.num_inputs :]
         before, last = last, torch.cat(outgoing, dim=1)
     return _classify(net, last)
+
+
+def beside_the_rest(mixed: Tensor, whole: Tensor, stride: int, groups: int) -> Tensor:
+    """An edge of PC-DARTS: the mixed channels, the others (2x2 maxima if strided), shuffled."""
+    if groups == 1:
+        return mixed
+    rest = whole[:, mixed.shape[1] :]
+    if stride == 2:
+
+        def largest(image: Tensor, row: int, column: int) -> Tensor:
+            return image[:, row : row + 2, column : column + 2].amax(dim=(1, 2))
+
+        rest = per_pixel(rest, 2, largest)
+    channels = [*mixed.unbind(1), *rest.unbind(1)]
+    size = len(channels) // groups  # of a group; one channel of each group after the other
+    return torch.stack([channels[g * size + i] for i in range(size) for g in range(groups)], 1)
 
 
 def _entering(cell, before: Tensor, last: Tensor) -> list[Tensor]:

@@ -50,6 +50,19 @@ class Group(NamedTuple):
     weights: dict[str, Tensor]
 
 
+class CellWeights(NamedTuple):
+    """A mixture as a cell takes it.
+
+    Attributes:
+        groups: By source, see `group_edges`.
+        bypass: Weight of each edge [edges] for the channels that no candidate sees, where there
+            are such channels; None is one each.
+    """
+
+    groups: list[list[Group]]
+    bypass: Tensor | None = None
+
+
 def group_edges(space: CellSpace, mixture: CellMixture) -> list[list[Group]]:
     """Every edge that runs something, in groups, by the state that it leaves.
 

@@ -18,10 +18,16 @@ from darts_gdas.nets.blocks import (
     entering_states,
 )
 from darts_gdas.nets.formats import channels_last
-from darts_gdas.nets.fused import Group, State, group_edges, leave
+from darts_gdas.nets.fused import CellWeights, State, group_edges, leave
 from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton
 from darts_gdas.nets.mixture import Mixture
 from darts_gdas.nets.operations import ReluConvNorm, candidate, check_operations
+from darts_gdas.nets.partial import (
+    check_partial_channels,
+    first_channels,
+    passing_channels,
+    shuffled,
+)
 from darts_gdas.nets.statistics import Replay, StatisticsUpdate
 from darts_gdas.space import CellSpace, SearchSpace
 
@@ -45,26 +51,30 @@ class SearchCell(nn.Module):
     `nets.fused` computes them in an order of its own.
     """
 
-    def __init__(self, space: CellSpace, plan: CellPlan) -> None:
+    def __init__(self, space: CellSpace, plan: CellPlan, *, partial_channels: int = 1) -> None:
         super().__init__()
         self.space = space
         self.stride = plan.stride
+        self.partial_channels = partial_channels
+        self.channels = plan.channels // partial_channels  # of the candidates
         self.nodes = [node for node, _ in space.edges]
         self.inputs = build_inputs(plan, affine=False)
         self.edges = nn.ModuleList(
-            MixedEdge(names, plan.channels, plan.stride if source < space.num_inputs else 1)
+            MixedEdge(names, self.channels, self._stride(source))
             for names, (_, source) in zip(space.candidates, space.edges, strict=True)
         )
 
-    def forward(
-        self, inputs: Sequence[Tensor], groups: Sequence[Sequence[Group]], *, rectify: bool
-    ) -> Tensor:
+    def _stride(self, source: int) -> int:
+        """Of all edges that leave a state."""
+        return self.stride if source < self.space.num_inputs else 1
+
+    def forward(self, inputs: Sequence[Tensor], weights: CellWeights, *, rectify: bool) -> Tensor:
         """The output of one cell, from the states that enter it.
 
         Args:
             inputs: The states. In a DARTS network all that reads a cell's output begins with a
                 ReLU, so it has been taken, once, where the state was made.
-            groups: The mixture, as `group_edges` arranges it by source.
+            weights: The mixture, arranged by source.
             rectify: Return the output after a ReLU.
         """
         modules = cast(Sequence[ReluConvNorm], self.inputs)
@@ -73,19 +83,42 @@ class SearchCell(nn.Module):
         first_node = len(states)
         edges = [cast(MixedEdge, edge).candidates for edge in self.edges]
         incoming: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
+        passing: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
         update = StatisticsUpdate()
         for source in range(first_node + self.space.num_nodes):
             if source >= first_node:  # all edges into this node have been computed
-                terms = incoming[source - first_node]
-                silent = before[0][:, :, :: self.stride, :: self.stride]
-                states.append(State(_total(terms) if terms else torch.zeros_like(silent)))
-            for group in groups[source]:
-                outputs = leave(states[source], group, edges, update)
+                node = source - first_node
+                states.append(State(self._node(incoming[node], passing[node], before[0])))
+            state = states[source]
+            if self.partial_channels > 1:
+                self._pass_by(state.x, source, weights.bypass, passing)
+                state = State(first_channels(state.x, self.channels))
+            for group in weights.groups[source]:
+                outputs = leave(state, group, edges, update)
                 for edge, y in zip(group.edges, outputs, strict=True):
                     incoming[self.nodes[edge]].append(y)
         update.apply()
         outgoing = [states[i] for i in self.space.output]
         return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
+
+    def _node(
+        self, incoming: Sequence[Tensor], passing: Sequence[Tensor], entering: Tensor
+    ) -> Tensor:
+        """A node's state, from what its edges computed and what passed them by."""
+        silent = entering[:, : self.channels, :: self.stride, :: self.stride]
+        mixed = _total(incoming) if incoming else torch.zeros_like(silent)
+        if self.partial_channels == 1:
+            return mixed
+        return shuffled(torch.cat([mixed, _total(passing)], dim=1), self.partial_channels)
+
+    def _pass_by(
+        self, x: Tensor, source: int, bypass: Tensor | None, passing: Sequence[list[Tensor]]
+    ) -> None:
+        """Hand the channels that no candidate sees to every node that reads the state."""
+        rest = passing_channels(x, self.channels, stride=self._stride(source))
+        for edge, (node, start) in enumerate(self.space.edges):
+            if start == source:
+                passing[node].append(rest if bypass is None else bypass[edge] * rest)
 
 
 def _total(terms: Sequence[Tensor]) -> Tensor:
@@ -110,6 +143,8 @@ class SuperNet(nn.Module):
         layout: The outer network.
         checkpoint_cells: Keep only the cells' outputs for the backward pass, which computes each
             cell a second time: memory of one cell in place of all, for one more forward pass.
+        partial_channels: K of PC-DARTS: only 1 / K of the channels runs through the candidates
+            (`nets.partial`). 1 runs all.
 
     Attributes:
         run_cell: Calls a cell that is not to be computed again; the place for a compiled call.
@@ -119,9 +154,15 @@ class SuperNet(nn.Module):
     """
 
     def __init__(
-        self, space: SearchSpace, layout: Layout, *, checkpoint_cells: bool = False
+        self,
+        space: SearchSpace,
+        layout: Layout,
+        *,
+        checkpoint_cells: bool = False,
+        partial_channels: int = 1,
     ) -> None:
         super().__init__()
+        check_partial_channels(partial_channels, layout.channels)
         missing = layout.searched_kinds - set(space.cells)
         if missing:
             raise ValueError(
@@ -135,6 +176,7 @@ class SuperNet(nn.Module):
         self.space = space
         self.layout = layout
         self.checkpoint_cells = checkpoint_cells
+        self.partial_channels = partial_channels
         self.run_cell: Callable[..., Tensor] = _run
         outputs = {kind: len(cell.output) for kind, cell in space.cells.items()}
         plans = layout.plan(outputs)
@@ -142,7 +184,7 @@ class SuperNet(nn.Module):
         self.cells = nn.ModuleList(
             ResidualReduction(plan)
             if plan.kind == RESIDUAL
-            else SearchCell(space.cells[plan.kind], plan)
+            else SearchCell(space.cells[plan.kind], plan, partial_channels=partial_channels)
             for plan in plans
         )
         features = outputs[plans[-1].kind] * plans[-1].channels
@@ -158,13 +200,15 @@ class SuperNet(nn.Module):
         layers: int = 8,
         num_classes: int = 10,
         in_channels: int = 3,
+        partial_channels: int = 1,
     ) -> "SuperNet":
         """A supernet for small images; the defaults are the DARTS paper's for CIFAR-10.
 
         Cells with one input stand in NAS-Bench-201's outer network, which takes 3 N + 2 layers.
         """
         skeleton = Skeleton.of(cell.num_inputs for cell in space.cells.values())
-        return cls(space, Layout(channels, layers, num_classes, in_channels, skeleton=skeleton))
+        layout = Layout(channels, layers, num_classes, in_channels, skeleton=skeleton)
+        return cls(space, layout, partial_channels=partial_channels)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"], mixture: Mixture
@@ -176,7 +220,13 @@ class SuperNet(nn.Module):
         """
         self._check(mixture)
         states = entering_states(self.layout, self.stem, channels_last(images))
-        groups = {kind: group_edges(cell, mixture[kind]) for kind, cell in self.space.cells.items()}
+        weights = {
+            kind: CellWeights(
+                group_edges(cell, mixture[kind]),
+                mixture[kind].edges if self.partial_channels > 1 else None,
+            )
+            for kind, cell in self.space.cells.items()
+        }
         rectifies = self.layout.skeleton is Skeleton.darts
         for i, (kind, cell) in enumerate(zip(self.layout.kinds, self.cells, strict=True)):
             rectify = rectifies and i + 1 < len(self.cells)
@@ -185,7 +235,7 @@ class SuperNet(nn.Module):
                 if self.checkpoint_cells and torch.is_grad_enabled()
                 else self.run_cell
             )
-            states = (*states[1:], run(cell, states, groups.get(kind, ()), rectify))
+            states = (*states[1:], run(cell, states, weights.get(kind), rectify))
         return self.classifier(self.tail(states[-1]).mean(dim=(2, 3)))
 
     def _check(self, mixture: Mixture) -> None:
@@ -226,13 +276,13 @@ class FixedMixture(nn.Module):
 
 
 def _run(
-    cell: nn.Module, states: tuple[Tensor, ...], groups: Sequence[Sequence[Group]], rectify: bool
+    cell: nn.Module, states: tuple[Tensor, ...], weights: CellWeights | None, rectify: bool
 ) -> Tensor:
-    return cell(states, groups, rectify=rectify)
+    return cell(states, weights, rectify=rectify)
 
 
 def _checkpointed(
-    cell: nn.Module, states: tuple[Tensor, ...], groups: Sequence[Sequence[Group]], rectify: bool
+    cell: nn.Module, states: tuple[Tensor, ...], mixture: CellWeights | None, rectify: bool
 ) -> Tensor:
     """The same, computed again in the backward pass, with the weights and statistics of now."""
     # `functional_call` may have put others in their place, and will have taken them back by then.
@@ -240,7 +290,7 @@ def _checkpointed(
     replay = Replay(cell)
 
     def run(*states: Tensor) -> Tensor:
-        return functional_call(cell, weights, (states, groups), {"rectify": rectify})
+        return functional_call(cell, weights, (states, mixture), {"rectify": rectify})
 
     return checkpoint(
         run,

@@ -37,10 +37,10 @@ def float64(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=source)
 
 
-def supernet(space: SearchSpace, layout: Layout = LAYOUT) -> SuperNet:
+def supernet(space: SearchSpace, layout: Layout = LAYOUT, *, partial_channels: int = 1) -> SuperNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return SuperNet(space, layout).double()
+        return SuperNet(space, layout, partial_channels=partial_channels).double()
 
 
 def mixture_of(space: SearchSpace, relaxation: Relaxation, *, edges: bool = False) -> Mixture:
@@ -132,13 +132,20 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
     space=spaces(),
     stacked=st.booleans(),
     sparse=st.booleans(),
+    partial_channels=st.integers(1, 3),
     training=st.booleans(),
     size=st.tuples(st.integers(4, 9), st.integers(4, 9)),
 )
 def test_fused_equals_plain_on_any_space(
-    space: SearchSpace, stacked: bool, sparse: bool, training: bool, size: tuple[int, int]
+    space: SearchSpace,
+    stacked: bool,
+    sparse: bool,
+    partial_channels: int,
+    training: bool,
+    size: tuple[int, int],
 ):
-    net = supernet(space, Layout(2, 3, 2, in_channels=1, reductions=(1,)))
+    layout = Layout(2 * partial_channels, 3, 2, in_channels=1, reductions=(1,))
+    net = supernet(space, layout, partial_channels=partial_channels)
     mixture = mixture_of(space, GumbelHard() if sparse else Softmax(), edges=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "stacks_edges", lambda x: stacked)
@@ -153,13 +160,41 @@ def test_the_layout_in_memory_of_the_images_does_not_matter(stacked: bool):
     assert torch.equal(net(images, mixture), net(last, mixture))
 
 
+# Partial channels
+
+
+@on_both_devices
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("edges", [False, True], ids=["no edge weights", "edge weights"])
+@pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
+@pytest.mark.parametrize("partial_channels", [2, 4])
+def test_partial_channels_equal_plain(
+    partial_channels: int, relaxation: Relaxation, edges: bool, training: bool, stacked: bool
+):
+    layout = Layout(8, 3, 3, in_channels=2)
+    net = supernet(SPACE, layout, partial_channels=partial_channels)
+    mixture = mixture_of(SPACE, relaxation, edges=edges)
+    assert_same_as_plain(net, float64(3, 2, 8, 8), mixture)
+    assert_same_as_plain(net.train(training), float64(3, 2, 9, 8, seed=5), mixture)
+
+
+@pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
+def test_partial_channels_equal_plain_on_nas_bench_201(relaxation: Relaxation):
+    space = SearchSpace.named("nasbench201")
+    layout = Layout(8, 5, 10, skeleton=Skeleton.nasbench201)
+    net = supernet(space, layout, partial_channels=4)
+    assert_same_as_plain(net, float64(4, 3, 8, 8), mixture_of(space, relaxation, edges=True))
+
+
 # Derivatives of higher order, per-sample gradients
 
 
 @on_both_devices
-def test_second_derivatives_equal_plain(stacked: bool):
+@pytest.mark.parametrize("partial_channels", [1, 2])
+def test_second_derivatives_equal_plain(partial_channels: int, stacked: bool):
     """d/dmixture <dL/dweights, v>: what an exact unrolled step needs."""
-    net, mixture = supernet(SPACE), mixture_of(SPACE, Softmax())
+    net = supernet(SPACE, partial_channels=partial_channels)
+    mixture = mixture_of(SPACE, Softmax(), edges=True)
     weights = list(net.parameters())
     images, found = float64(2, 2, 8, 8), []
     for logits in (net(images, mixture), supernet_logits(net, images, mixture)):
@@ -191,10 +226,12 @@ def test_per_sample_gradients_by_vmap_equal_a_loop(stacked: bool):
 # Recomputation in the backward pass
 
 
+@pytest.mark.parametrize("partial_channels", [1, 2])
 @pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
-def test_checkpointed_cells_change_no_bit(relaxation: Relaxation):
+def test_checkpointed_cells_change_no_bit(relaxation: Relaxation, partial_channels: int):
     """Values, gradients and statistics, which move once although the cells run twice."""
-    net, mixture = supernet(SPACE), mixture_of(SPACE, relaxation)
+    net = supernet(SPACE, partial_channels=partial_channels)
+    mixture = mixture_of(SPACE, relaxation, edges=partial_channels > 1)
     lean = copy.deepcopy(net)
     lean.checkpoint_cells = True
     images = float64(3, 2, 8, 8)
