@@ -164,18 +164,21 @@ def test_the_layout_in_memory_of_the_images_does_not_matter(stacked: bool):
 
 
 @on_both_devices
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("edges", [False, True], ids=["no edge weights", "edge weights"])
-@pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
-@pytest.mark.parametrize("partial_channels", [2, 4])
+@pytest.mark.parametrize(
+    ("training", "edges"), [(True, False), (False, True)], ids=["training", "evaluation, edges"]
+)
+@pytest.mark.parametrize(
+    ("relaxation", "partial_channels"), [(Softmax(), 4), (GumbelHard(), 2)], ids=["darts", "gdas"]
+)
 def test_partial_channels_equal_plain(
     partial_channels: int, relaxation: Relaxation, edges: bool, training: bool, stacked: bool
 ):
     layout = Layout(8, 3, 3, in_channels=2)
     net = supernet(SPACE, layout, partial_channels=partial_channels)
     mixture = mixture_of(SPACE, relaxation, edges=edges)
-    assert_same_as_plain(net, float64(3, 2, 8, 8), mixture)
-    assert_same_as_plain(net.train(training), float64(3, 2, 9, 8, seed=5), mixture)
+    assert_same_as_plain(net, float64(3, 2, 8, 8), mixture)  # in training, to have statistics
+    if not training:
+        assert_same_as_plain(net.eval(), float64(3, 2, 9, 8, seed=5), mixture)
 
 
 @pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
