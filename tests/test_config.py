@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from darts_gdas.config import (
@@ -15,7 +16,8 @@ from darts_gdas.config import (
     typed,
 )
 from darts_gdas.runtime.datasets import Cifar10, Digits
-from darts_gdas.runtime.optim import Cosine, Decay
+from darts_gdas.runtime.loop import Progress
+from darts_gdas.runtime.optim import SGD, Adam, Cosine, Decay
 from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Order
@@ -86,6 +88,35 @@ def test_gdas_has_its_papers_numbers():
     assert (config.epochs, config.batch_size, config.optimizer.nesterov) == (250, 64, True)
     assert config.relaxation == GumbelHard(tau=Linear(10.0, 0.1))
     assert config.order is Order.weights_first
+
+
+def test_pc_darts_has_its_papers_numbers():
+    """Xu et al., section 4.2 (FACTS: K=4, batch 256, lr 0.1 -> 0, A lr 6e-4, frozen 15 of 50)."""
+    config = search_config("method=pc_darts", "dataset=cifar10")
+    assert (config.epochs, config.batch_size, config.arch_warmup_epochs) == (50, 256, 15)
+    assert config.partial_channels == 4 and config.edge_normalization
+    assert (config.net.channels, config.net.layers) == (16, 8)
+    assert config.optimizer == SGD(0.1, 0.9, False, 3e-4, 5.0, Cosine(end=0.0))
+    assert config.arch_optimizer == Adam(6e-4, (0.5, 0.999), 1e-3)
+    assert config.relaxation == Softmax() and config.hypergradient == FirstOrder()
+
+
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel_hard"])
+@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+def test_pc_darts_takes_steps_on_every_space(space: str, relaxation: str):
+    config = search_config(
+        "method=pc_darts", f"space={space}", f"relaxation={relaxation}", "batch_size=4",
+        "dataset.test_fraction=0.9",
+    )  # fmt: skip
+    task = config.build()
+    before = [p.clone() for p in task.arch.parameters()]
+    for epoch in (14, 15):  # the last without and the first with a step of the alphas
+        metrics = task.train_step(Progress(epoch, config.epochs, 0, task.steps_per_epoch))
+        loss, count = metrics["train/loss"]
+        assert torch.isfinite(loss) and count == 4
+        moved = [not torch.equal(p, q) for p, q in zip(before, task.arch.parameters(), strict=True)]
+        assert any(moved) == (epoch == 15)
+    assert task.genotype().cells["normal"].num_inputs == (2 if space == "darts" else 1)
 
 
 def test_the_second_order_is_darts_with_another_hypergradient():

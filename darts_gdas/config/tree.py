@@ -15,6 +15,7 @@ from darts_gdas.config.network import NetConfig, SpaceConfig
 from darts_gdas.config.pressure import Penalties, check_pressure
 from darts_gdas.config.stages import check_measurements, check_order, check_untrained
 from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
@@ -125,6 +126,10 @@ class SearchConfig(RunConfig):
         benchmark: A table of known accuracies (.npz or .csv) of all cells of the space; every
             epoch and the result then say what the found cell reaches.
         benchmark_column: Which of its columns.
+        partial_channels: K: 1 / K of the channels runs through the candidates. PC-DARTS takes 4.
+        edge_normalization: Weigh the edges into a node against each other (PC-DARTS).
+        arch_warmup_epochs: Epochs at the beginning in which the alphas stand still. PC-DARTS
+            takes 15 of 50.
     """
 
     space: SpaceConfig = MISSING
@@ -142,6 +147,9 @@ class SearchConfig(RunConfig):
     checkpoint_cells: bool = False
     benchmark: str | None = None
     benchmark_column: str | None = None
+    partial_channels: int = 1
+    edge_normalization: bool = False
+    arch_warmup_epochs: int = 0
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
@@ -161,6 +169,14 @@ class SearchConfig(RunConfig):
         check_untrained(self.epochs, self.warm_start, self.discretizer)
         check_order(self.order, self.relaxation, self.hypergradient, self.discretizer)
         check_measurements(self.diagnostics, self.discretizer, self.compile)
+        check_partial_channels(self.partial_channels, self.net.channels)
+        if self.arch_warmup_epochs and self.order is Order.weights_only:
+            raise ValueError("arch_warmup_epochs has no effect with order=weights_only")
+        if self.arch_warmup_epochs and not 0 < self.arch_warmup_epochs < self.epochs:
+            raise ValueError(
+                f"arch_warmup_epochs must lie between 0 and epochs={self.epochs}, which it must "
+                f"not reach, got {self.arch_warmup_epochs}: the alphas would never move"
+            )
         self.layout(num_classes=2, in_channels=1)
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
@@ -238,6 +254,9 @@ class SearchConfig(RunConfig):
             self.order,
             penalties,
             self.perturbation,
+            partial_channels=self.partial_channels,
+            edge_normalization=self.edge_normalization,
+            arch_warmup_epochs=self.arch_warmup_epochs,
         )
 
     def _data(self, train: ImageSet, compute: Compute) -> SearchData:

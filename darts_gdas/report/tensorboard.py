@@ -1,7 +1,7 @@
 """TensorBoard: scalars of any run, and how a search's alphas move."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,13 @@ class SearchView:
         probabilities: Expected weights [edges, candidates] by kind, each in [0, 1]; rows are
             distributions unless the candidates do not compete.
         genotype: What the search would return now.
+        edge_weights: Expected weights [edges] by kind, where edges are weighed against each other.
     """
 
     space: SearchSpace
     probabilities: Mapping[str, np.ndarray]
     genotype: Genotype
+    edge_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 HEAT_MAPS = 30
@@ -56,7 +58,7 @@ class TensorBoard(Callback):
         purge = progress.epoch * progress.steps_per_epoch + 1 if progress.global_step else None
         self.writer = SummaryWriter(str(self.folder), purge_step=purge)
         if self.view is not None:
-            self.writer.add_custom_scalars(_layout(self.view().space))
+            self.writer.add_custom_scalars(_layout(self.view()))
 
     def on_epoch_end(self, report: EpochReport) -> None:
         """Write everything of this epoch and flush it to the disc."""
@@ -87,6 +89,8 @@ class TensorBoard(Callback):
             for edge, names in enumerate(cell.candidates):
                 for name, value in zip(names, probabilities[edge], strict=False):
                     writer.add_scalar(_tag(kind, cell, edge, name), float(value), step)
+            for edge, value in enumerate(view.edge_weights.get(kind, ())):
+                writer.add_scalar(_edge_tag(kind, cell, edge), float(value), step)
 
     @staticmethod
     def _draw_probabilities(writer: SummaryWriter, view: SearchView, step: int) -> None:
@@ -130,9 +134,13 @@ def _tag(kind: str, cell: CellSpace, edge: int, name: str) -> str:
     return f"probability_{kind}/{edge_name(cell, edge)}/{name}"
 
 
-def _layout(space: SearchSpace) -> dict[str, dict[str, list[object]]]:
-    """One multi-line chart per edge, a group per kind."""
-    return {
+def _edge_tag(kind: str, cell: CellSpace, edge: int) -> str:
+    return f"edge_weight_{kind}/{edge_name(cell, edge)}"
+
+
+def _layout(view: SearchView) -> dict[str, dict[str, list[object]]]:
+    """One multi-line chart per edge, a group per kind; one more for the weights of edges."""
+    charts: dict[str, dict[str, list[object]]] = {
         f"{kind} cell": {
             edge_name(cell, edge): [
                 "Multiline",
@@ -140,8 +148,13 @@ def _layout(space: SearchSpace) -> dict[str, dict[str, list[object]]]:
             ]
             for edge, names in enumerate(cell.candidates)
         }
-        for kind, cell in space.cells.items()
+        for kind, cell in view.space.cells.items()
     }
+    for kind in view.edge_weights:
+        cell = view.space.cells[kind]
+        tags = [f"^{_edge_tag(kind, cell, edge)}$" for edge in range(len(cell.edges))]
+        charts[f"{kind} cell"]["edge weights"] = ["Multiline", [*tags]]
+    return charts
 
 
 def _column_names(cell: CellSpace) -> tuple[str, ...]:

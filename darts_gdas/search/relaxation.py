@@ -14,7 +14,7 @@ from darts_gdas.space import SearchSpace
 
 
 class ArchParameters(nn.Module):
-    """The alphas: one logit per kind of cell, edge and candidate.
+    """The alphas: one logit per kind of cell, edge and candidate, and one per edge where asked.
 
     They live outside the supernet, so no weight optimiser, decay or clipping ever sees them.
 
@@ -22,13 +22,25 @@ class ArchParameters(nn.Module):
         space: Determines the shapes.
         scale: Standard deviation of the initial logits. Liu et al. use 1e-3.
         generator: CPU generator of the initial logits; None is torch's global one.
+        edge_normalization: Weigh the edges into a node against each other too, by a softmax of
+            logits of their own, under any relaxation of the candidates (PC-DARTS).
 
     Attributes:
         logits: Parameters [edges, candidates] by kind.
+        edge_logits: Parameters [edges] by kind, called beta in PC-DARTS; empty without edge
+            normalisation.
+
+    Reference:
+        Xu et al., ICLR 2020, https://arxiv.org/abs/1907.05737, eq. (3).
     """
 
     def __init__(
-        self, space: SearchSpace, *, scale: float = 1e-3, generator: Generator | None = None
+        self,
+        space: SearchSpace,
+        *,
+        scale: float = 1e-3,
+        generator: Generator | None = None,
+        edge_normalization: bool = False,
     ) -> None:
         super().__init__()
         self.space = space
@@ -40,6 +52,10 @@ class ArchParameters(nn.Module):
                 [i >= len(names) for i in range(cell.num_candidates)] for names in cell.candidates
             ]
             self.register_buffer(f"absent_{kind}", torch.tensor(absent), persistent=False)
+        self.edge_logits = nn.ParameterDict()
+        for kind, cell in space.cells.items() if edge_normalization else ():
+            initial = scale * torch.randn(len(cell.edges), generator=generator)
+            self.edge_logits[kind] = nn.Parameter(initial)
 
     def stacked(self) -> Float[Tensor, "edges candidates"]:
         """All kinds below each other; a candidate that an edge does not have is -inf."""
@@ -50,13 +66,25 @@ class ArchParameters(nn.Module):
             rows.append(F.pad(masked, (0, width - masked.shape[1]), value=-torch.inf))
         return torch.cat(rows)
 
+    def edge_weights(self, kind: str) -> Float[Tensor, " edges"] | None:
+        """Softmax of the edge logits over the edges into each node; None without any."""
+        if not self.edge_logits:
+            return None
+        cell = self.space.cells[kind]
+        sizes = [len(cell.edges_into(node)) for node in range(cell.num_nodes)]
+        return torch.cat([into.softmax(0) for into in self.edge_logits[kind].split(sizes)])
+
     def unstack(self, weights: Tensor, active: tuple[int, ...] | None = None) -> Mixture:
-        """The mixture whose cells are the rows of `weights`, laid out as by `stacked`."""
+        """The mixture whose cells are the rows of `weights`, laid out as by `stacked`.
+
+        It has the edge weights too.
+        """
         cells, start = {}, 0
         for kind, cell in self.space.cells.items():
             rows = slice(start, start + len(cell.edges))
             cells[kind] = CellMixture(
                 weights[rows, : cell.num_candidates],
+                self.edge_weights(kind),
                 active=None if active is None else active[rows],
             )
             start = rows.stop

@@ -35,6 +35,10 @@ class Method:
         order: Which step comes first.
         penalties: Added to the validation loss in the arch step.
         perturbation: What the weight step does to its mixture; None leaves it.
+        partial_channels: K: 1 / K of the channels runs through the candidates; see `nets.partial`.
+        edge_normalization: Weigh the edges into a node against each other; see `ArchParameters`.
+        arch_warmup_epochs: Epochs at the beginning in which the alphas stand still and the weights
+            alone learn.
     """
 
     relaxation: Relaxation
@@ -45,6 +49,13 @@ class Method:
     order: Order
     penalties: tuple[Penalty, ...] = ()
     perturbation: Perturbation | None = None
+    partial_channels: int = 1
+    edge_normalization: bool = False
+    arch_warmup_epochs: int = 0
+
+    def steps_alphas(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, takes arch steps."""
+        return self.order is not Order.weights_only and epoch >= self.arch_warmup_epochs
 
 
 @dataclass(frozen=True)

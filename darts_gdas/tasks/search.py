@@ -82,10 +82,19 @@ class SearchTask:
         self.compute = compute
         self.num_epochs = num_epochs
         self.steps_per_epoch = data.weights.batches_per_epoch
-        self.supernet = compute.place(SuperNet(space, layout, checkpoint_cells=checkpoint_cells))
+        self.supernet = compute.place(
+            SuperNet(
+                space,
+                layout,
+                checkpoint_cells=checkpoint_cells,
+                partial_channels=method.partial_channels,
+            )
+        )
         self.supernet.run_cell = compute.compiled(self.supernet.run_cell)
         initial = torch.Generator().manual_seed(derive_seed(seed, "alphas"))
-        self.arch = ArchParameters(space, generator=initial).to(compute.device)
+        self.arch = ArchParameters(
+            space, generator=initial, edge_normalization=method.edge_normalization
+        ).to(compute.device)
         self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))
         # Kept, because walking all modules in every step is slow.
         self._weights: Weights = dict(self.supernet.named_parameters())
@@ -121,11 +130,9 @@ class SearchTask:
         if not self.supernet.training:  # walks thousands of modules
             self.supernet.train()
         steps: list[Callable[[Batch, Batch, float], dict[str, tuple[Tensor, int]]]]
-        steps = [self.arch_step, self.weight_step]
-        if self.method.order is Order.weights_first:
-            steps.reverse()
-        if self.method.order is Order.weights_only:
-            steps = [self.weight_step]
+        steps = [self.weight_step]
+        if self.method.steps_alphas(progress.epoch):
+            steps.insert(self.method.order is Order.weights_first, self.arch_step)
         metrics = {}
         for take_step in steps:
             metrics |= take_step(*batches, progress.annealed)
@@ -258,7 +265,12 @@ class SearchTask:
         """What there is to see now."""
         expected = self.method.relaxation.expected(self.arch)
         probabilities = {kind: cell.ops.cpu().numpy() for kind, cell in expected.items()}
-        return SearchView(self.space, probabilities, self.genotype())
+        edges = {
+            kind: cell.edges.cpu().numpy()
+            for kind, cell in expected.items()
+            if cell.edges is not None
+        }
+        return SearchView(self.space, probabilities, self.genotype(), edges)
 
     def state_dict(self) -> State:
         """Weights, alphas, optimisers, noise, measured costs; data order follows from the step."""

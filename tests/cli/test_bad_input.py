@@ -100,6 +100,8 @@ SEARCH_CASES = [
     (["method=darts_2nd", "compile=cuda_graphs"], "compile=cuda_graphs holds one pass at a time"),
     (["method=darts", "compile=inductor", "checkpoint_cells=true"],
      "compile=inductor and checkpoint_cells=true exclude each other"),
+    (["partial_channels=3"], "net.channels must be a multiple of partial_channels=3"),
+    (["method=pc_darts", "epochs=15"], "arch_warmup_epochs must lie between 0 and epochs=15"),
     (["compile=fast"], "Invalid value 'fast', expected one of [none, inductor, cuda_graphs]"),
     (["penalties=[foo]"], "penalties=foo is not known; choose one of beta_decay, cost"),
     (["penalties.cost.target=3"], "a value is set inside a choice that is off; choose first"),

@@ -1,6 +1,7 @@
 """What TensorBoard will show, read back from the events."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,24 @@ def test_one_chart_per_edge_matches_the_curves_exactly(tmp_path: Path):
         for chart in category.chart:
             names = [pattern.strip("^$") for pattern in chart.multiline.tag]
             assert len(names) == 3 and set(names) <= tags
+
+
+def test_weights_of_edges_have_curves_and_one_chart_per_kind(tmp_path: Path):
+    weights = {kind: np.arange(5) / 10 for kind in SPACE.cells}
+    view = replace(view_at(0), edge_weights=weights)
+    board = TensorBoard(tmp_path, view=lambda: view)
+    board.on_start(Progress(0, 1, 0, STEPS))
+    board.on_epoch_end(EpochReport(0, 1, STEPS, {}, False, 0.5))
+    board.on_stop()
+    events = read(tmp_path)
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("edge_weight_")]
+    assert len(tags) == 2 * 5
+    assert events.Scalars("edge_weight_reduce/c_k-1->1")[0].value == pytest.approx(0.3)
+    (event,) = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = [chart for category in layout.category for chart in category.chart]
+    shown = [chart.multiline.tag for chart in charts if chart.title == "edge weights"]
+    assert {tag.strip("^$") for names in shown for tag in names} == set(tags)
 
 
 def test_the_genotype_is_drawn_after_every_epoch(tmp_path: Path):

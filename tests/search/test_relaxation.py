@@ -138,6 +138,49 @@ def test_kinds_of_different_width_share_one_draw():
     assert mixture["reduce"].active == (0,) * 14
 
 
+@RELAXATIONS
+def test_edges_are_weighed_within_their_node_under_any_relaxation(relaxation: Relaxation):
+    """Eq. (3) of Xu et al.: exp(beta_e) over the sum of the edges into the same node."""
+    arch = ArchParameters(DARTS, scale=1.0, generator=rng(), edge_normalization=True).double()
+    plain = ArchParameters(DARTS, scale=1.0, generator=rng()).double()
+    mixture, without = (relaxation(a, progress=0.5, rng=rng(1)) for a in (arch, plain))
+    for kind, cell in DARTS.cells.items():
+        assert torch.equal(mixture[kind].ops, without[kind].ops) and without[kind].edges is None
+        assert mixture[kind].active == without[kind].active
+        powers = [math.exp(beta) for beta in arch.edge_logits[kind].tolist()]
+        totals = [
+            sum(p for p, (other, _) in zip(powers, cell.edges, strict=True) if other == node)
+            for node, _ in cell.edges
+        ]
+        expected = [p / total for p, total in zip(powers, totals, strict=True)]
+        assert_close(
+            mixture[kind].edges, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0
+        )
+
+
+def test_edge_logits_get_the_softmaxs_gradient():
+    """db_i/dbeta_j = b_i (delta_ij - b_j) within a node, nothing across nodes."""
+    space = SearchSpace({"normal": CellSpace(("skip_connect",), num_nodes=2)})
+    arch = ArchParameters(space, scale=1.0, edge_normalization=True).double()
+    edges = Softmax()(arch)["normal"].edges
+    assert edges is not None
+    upstream = torch.randn(5).double()
+    (gradient,) = torch.autograd.grad(edges @ upstream, [arch.edge_logits["normal"]])
+    for node in (slice(0, 2), slice(2, 5)):
+        b, g = edges[node].detach(), upstream[node]
+        assert_close(gradient[node], b * (g - (b * g).sum()), rtol=1e-12, atol=1e-14)
+
+
+def test_edge_logits_are_saved_and_absent_unless_asked_for():
+    arch = ArchParameters(DARTS, edge_normalization=True)
+    names = {f"{part}.{kind}" for part in ("logits", "edge_logits") for kind in DARTS.cells}
+    assert set(arch.state_dict()) == names
+    assert all(beta.shape == (14,) for beta in arch.edge_logits.values())
+    assert set(ArchParameters(DARTS).state_dict()) == {"logits.normal", "logits.reduce"}
+    expected = Softmax().expected(arch)
+    assert all(leaf.grad_fn is None and not leaf.requires_grad for leaf in expected.leaves())
+
+
 def test_arch_parameters_start_near_zero_and_from_their_generator():
     arch, again = (ArchParameters(DARTS, generator=rng(7)) for _ in range(2))
     values = torch.cat([p.flatten() for p in arch.parameters()])

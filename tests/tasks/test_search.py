@@ -26,11 +26,12 @@ SPACE = SearchSpace.darts(
 )
 DARTS = Method(Softmax(), FirstOrder(), ArgMax(), SGD(), Adam(lr=0.1), Order.arch_first)
 GDAS = replace(DARTS, relaxation=GumbelHard(), order=Order.weights_first)
+PC_DARTS = replace(DARTS, partial_channels=2, edge_normalization=True)
 METHODS = pytest.mark.parametrize(
     "method",
-    [DARTS, GDAS, replace(DARTS, hypergradient=Unrolled()),
+    [DARTS, GDAS, PC_DARTS, replace(DARTS, hypergradient=Unrolled()),
      replace(GDAS, hypergradient=UnrolledExact())],
-    ids=["darts", "gdas", "darts_2nd", "gdas_exact"],
+    ids=["darts", "gdas", "pc_darts", "darts_2nd", "gdas_exact"],
 )  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def task_of(
     )
     return SearchTask(
         space,
-        Layout(2, 3, 3, 1) if len(space.cells) > 1 else BENCH_LAYOUT,
+        Layout(2 * method.partial_channels, 3, 3, 1) if len(space.cells) > 1 else BENCH_LAYOUT,
         method,
         SearchData(weights, arch, halves[1], normalize),
         num_epochs=num_epochs,
@@ -126,9 +127,10 @@ def test_the_weight_step_leaves_the_alphas():
     assert all(logits.grad is None for logits in task.arch.parameters())
 
 
-def test_first_order_alphas_get_the_gradient_of_the_validation_loss():
+@pytest.mark.parametrize("method", [DARTS, PC_DARTS], ids=["darts", "pc_darts"])
+def test_first_order_alphas_get_the_gradient_of_the_validation_loss(method: Method):
     """Two routes: the task's pulled-back hypergradient, and plain autograd through everything."""
-    task = task_of(replace(DARTS, arch_optimizer=Adam(lr=1e-12)))
+    task = task_of(replace(method, arch_optimizer=Adam(lr=1e-12)))
     task.supernet.double()
     task.arch.double()
     train, (x, y) = task.data.weights.batch(0), task.data.arch.batch(0)
@@ -186,6 +188,20 @@ def test_the_order_of_the_steps_is_the_methods(order: Order, monkeypatch: pytest
     assert calls == expected[order]
 
 
+@pytest.mark.parametrize("order", list(Order), ids=lambda order: order.name)
+def test_alphas_stand_still_while_the_weights_warm_up(order: Order):
+    task = task_of(replace(PC_DARTS, order=order, arch_warmup_epochs=1))
+    alphas = flat(task.arch.parameters()).clone()
+    for step in range(task.steps_per_epoch):
+        weights = flat(task.supernet.parameters()).clone()
+        metrics = task.train_step(at(task, step))
+        assert set(metrics) == {"train/loss", "train/accuracy"}
+        assert torch.equal(flat(task.arch.parameters()), alphas)
+        assert not torch.equal(flat(task.supernet.parameters()), weights)
+    assert "arch/loss" in task.train_step(at(task, task.steps_per_epoch))
+    assert not torch.equal(flat(task.arch.parameters()), alphas)
+
+
 def test_the_two_levels_never_share_an_image():
     task = task_of(DARTS)
     seen = []
@@ -230,6 +246,13 @@ def test_the_view_shows_distributions_and_the_present_genotype():
     assert view.probabilities["normal"].shape == (5, 4)
     assert view.probabilities["reduce"].sum(1) == pytest.approx(1.0)
     assert view.genotype == task.genotype()
+    assert view.edge_weights == {}
+
+
+def test_the_view_shows_the_weights_of_edges_that_are_weighed():
+    edges = task_of(PC_DARTS).view().edge_weights
+    assert edges["normal"][:2].sum() == pytest.approx(1.0)  # into the first node
+    assert edges["reduce"][2:].sum() == pytest.approx(1.0)  # into the second
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
