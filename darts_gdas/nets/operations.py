@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.depthwise import Depthwise
+from darts_gdas.nets.noise import Noise
 from darts_gdas.space import NONE
 
 OperationFactory = Callable[[int, int, bool], nn.Module]
@@ -177,13 +178,14 @@ OPERATIONS: dict[str, OperationFactory] = {
     "conv_7x1_1x7": _conv_7x1_1x7,
     "nor_conv_1x1": _conv(1),
     "nor_conv_3x3": _conv(3),
+    "noise": lambda channels, stride, affine: Noise(stride),
 }
 """All known operations: what a genotype or a search space may name.
 
 A factory takes (channels, stride, affine) and returns a module that keeps the number of channels
 and divides height and width by the stride, rounding up. The set is that of Liu et al., ICLR 2019,
-section 3.1 and appendix, with NASNet's and AmoebaNet's larger kernels, and NAS-Bench-201's plain
-convolutions (Dong and Yang, ICLR 2020, section 2.1).
+section 3.1 and appendix, with NASNet's and AmoebaNet's larger kernels, NAS-Bench-201's plain
+convolutions (Dong and Yang, ICLR 2020, section 2.1), and the noise of Zela et al., ICLR 2020.
 """
 
 POOLINGS = frozenset({"max_pool_3x3", "avg_pool_3x3"})

@@ -1,4 +1,7 @@
-"""Running statistics of batch norms: who has them, when they move and when they do not."""
+"""Running statistics of batch norms: who has them, when they move and when they do not.
+
+The count of `nets.noise` moves and stands still with them.
+"""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -7,11 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from darts_gdas.nets.noise import Noise, noises
+
 # One call for many tensors; PyTorch's own optimisers are built on these.
 _lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
 _add = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
 
 BatchNorm = nn.modules.batchnorm._BatchNorm  # the base of all of them, synchronised ones too
+
+Tracked = BatchNorm | Noise
+"""What training passes move, beside weights."""
+
+
+def tracked_modules(module: nn.Module) -> list[Tracked]:
+    """All batch norms that keep running statistics, and all noise."""
+    return [*batch_norms(module), *noises(module)]
 
 
 def batch_norms(module: nn.Module) -> list[BatchNorm]:
@@ -24,19 +37,19 @@ def _all_norms(module: nn.Module) -> list[BatchNorm]:
 
 
 @contextlib.contextmanager
-def untouched_statistics(norms: Sequence[BatchNorm]) -> Iterator[None]:
+def untouched_statistics(modules: Sequence[Tracked]) -> Iterator[None]:
     """Batch norms normalise with the batch and leave their running statistics as they are.
 
     For passes in training mode that are not a weight step: the arch step would otherwise move
-    the statistics up to three times per step.
+    the statistics up to three times per step. Noise draws the same in all of them.
     """
-    for norm in norms:
-        norm.track_running_stats = False
+    for module in modules:
+        module.track_running_stats = False
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for module in modules:
+            module.track_running_stats = True
 
 
 class Replay(contextlib.AbstractContextManager[None]):
@@ -46,7 +59,9 @@ class Replay(contextlib.AbstractContextManager[None]):
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._norms = _all_norms(module)
+        self._noises = noises(module)
+        self._draws = [noise.draws.clone() for noise in self._noises]
+        self._norms: list[Tracked] = [*_all_norms(module), *self._noises]
         self._tracked = [norm.track_running_stats for norm in self._norms]
 
     def __enter__(self) -> None:
@@ -54,6 +69,9 @@ class Replay(contextlib.AbstractContextManager[None]):
         self._before = [(b, b.clone()) for norm in self._norms for b in norm.buffers()]
         for norm, flag in zip(self._norms, self._tracked, strict=True):
             norm.track_running_stats = flag
+        with torch.no_grad():
+            for noise, draws in zip(self._noises, self._draws, strict=True):
+                noise.draws.copy_(draws)
 
     def __exit__(self, *_: object) -> None:
         for norm, flag in zip(self._norms, self._now, strict=True):

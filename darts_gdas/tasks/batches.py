@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from darts_gdas.nets import Mixture, SuperNet
-from darts_gdas.nets.statistics import BatchNorm, untouched_statistics
+from darts_gdas.nets.statistics import Tracked, untouched_statistics
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, evaluation_batches
@@ -79,7 +79,7 @@ class BatchLoss:
     """
 
     def __init__(
-        self, supernet: SuperNet, norms: Sequence[BatchNorm], batch: Batch, compute: Compute
+        self, supernet: SuperNet, norms: Sequence[Tracked], batch: Batch, compute: Compute
     ) -> None:
         self.supernet = supernet
         self.norms = norms

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from darts_gdas.nets import Mixture, SuperNet
-from darts_gdas.nets.statistics import BatchNorm, untouched_statistics
+from darts_gdas.nets.statistics import Tracked, untouched_statistics
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.search import ArchParameters, Relaxation
@@ -35,7 +35,7 @@ class SupernetProbe:
     def __init__(
         self,
         supernet: SuperNet,
-        norms: Sequence[BatchNorm],
+        norms: Sequence[Tracked],
         data: SearchData,
         compute: Compute,
         seed: int,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_gdas.nets import Layout, SuperNet
-from darts_gdas.nets.statistics import batch_norms
+from darts_gdas.nets.statistics import tracked_modules
 from darts_gdas.report.tensorboard import SearchView
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
@@ -98,7 +98,7 @@ class SearchTask:
         self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))
         # Kept, because walking all modules in every step is slow.
         self._weights: Weights = dict(self.supernet.named_parameters())
-        self._norms = batch_norms(self.supernet)
+        self._norms = tracked_modules(self.supernet)
         self.optimizer = method.optimizer.build(self._weights.values())
         self.learning_rate = method.optimizer.rate or 0.0
         self.arch_optimizer = method.arch_optimizer.build(self.arch.parameters())

@@ -116,14 +116,18 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
     cells = {}
     for kind in ("normal", "reduce"):
         num_nodes = draw(st.integers(1, 3))
-        num_edges = num_nodes * 2 + num_nodes * (num_nodes - 1) // 2
+        predecessors = tuple(
+            tuple(draw(st.sets(st.integers(0, 1 + node), min_size=1))) for node in range(num_nodes)
+        )
         candidates = []
-        for _ in range(num_edges):
+        for _ in range(sum(map(len, predecessors))):
             names = draw(
                 st.lists(st.sampled_from(tuple(OPERATIONS)), min_size=1, max_size=4, unique=True)
             )
             candidates.append((*names, "skip_connect") if names == [NONE] else tuple(names))
-        cells[kind] = CellSpace(tuple(candidates), num_nodes=num_nodes)
+        cells[kind] = CellSpace(
+            tuple(candidates), num_nodes=num_nodes, keep=1, predecessors=predecessors
+        )
     return SearchSpace(cells)
 
 
