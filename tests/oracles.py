@@ -15,12 +15,16 @@ from darts_gdas.nets import DerivedNet, Mixture, SuperNet
 from darts_gdas.space import CellGenotype, CellSpace, Edge
 
 
-def wiring(num_nodes: int, num_inputs: int) -> list[tuple[int, int]]:
-    """(node, source) pairs of a cell whose nodes read every earlier state."""
+def wiring(
+    num_nodes: int, num_inputs: int, predecessors: Sequence[Sequence[int]] | None = None
+) -> list[tuple[int, int]]:
+    """(node, source) pairs of a cell whose nodes read every earlier state, or those allowed."""
     pairs = []
     states = list(range(num_inputs))
     for node in range(num_nodes):
-        pairs += [(node, source) for source in states]
+        for source in states:
+            if predecessors is None or source in predecessors[node]:
+                pairs.append((node, source))
         states.append(len(states))
     return pairs
 
@@ -28,7 +32,7 @@ def wiring(num_nodes: int, num_inputs: int) -> list[tuple[int, int]]:
 def enumerate_cells(space: CellSpace) -> set[CellGenotype]:
     """Every cell that derivation can return, by listing subsets of edges and operations."""
     incoming: list[list[tuple[int, tuple[str, ...]]]] = [[] for _ in range(space.num_nodes)]
-    pairs = wiring(space.num_nodes, space.num_inputs)
+    pairs = wiring(space.num_nodes, space.num_inputs, space.predecessors)
     for (node, source), names in zip(pairs, space.candidates, strict=True):
         final = tuple(name for name in names if space.derives_none or name != "none")
         incoming[node].append((source, final))
@@ -95,7 +99,7 @@ def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
             continue
         space, weights = net.space.cells[kind], mixture[kind]
         states = _entering(cell, before, last)
-        pairs = wiring(space.num_nodes, space.num_inputs)
+        pairs = wiring(space.num_nodes, space.num_inputs, space.predecessors)
         for node in range(space.num_nodes):
             total = torch.zeros((), dtype=images.dtype)
             for edge, (target, source) in enumerate(pairs):

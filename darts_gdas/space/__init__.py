@@ -1,13 +1,12 @@
 """What can be built: search spaces and genotypes, as plain values. Imports no torch."""
 
-from darts_gdas.space.cell import (
+from darts_gdas.space.cell import NONE, CellSpace
+from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
+from darts_gdas.space.search_space import (
     DARTS_CANDIDATES,
     NASBENCH201_CANDIDATES,
-    NONE,
-    CellSpace,
     SearchSpace,
 )
-from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
 
 __all__ = [
     "DARTS_CANDIDATES",

@@ -1,28 +1,14 @@
-"""Search spaces: what can be wired to what, by which operations, and what derivation keeps."""
+"""Spaces of cells: what can be wired to what, by which operations, what derivation keeps."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from darts_gdas.space.frozen import FrozenDict
-from darts_gdas.space.genotype import CellGenotype, Edge, Genotype
+from darts_gdas.space.genotype import CellGenotype, Edge
 
 NONE = "none"
 """The candidate that removes an edge. It competes for weight; few spaces let it be derived."""
-
-DARTS_CANDIDATES = (
-    NONE,
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
-
-NASBENCH201_CANDIDATES = (NONE, "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 Item = TypeVar("Item")
 
@@ -37,7 +23,7 @@ class UniformSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CellSpace:
-    """The cells one kind can become: every node wired to all its predecessors.
+    """The cells one kind can become: every node wired to all its predecessors, or to some.
 
     Attributes:
         candidates: Operation names, per edge in the order of `edges`. A flat sequence of names
@@ -47,10 +33,12 @@ class CellSpace:
         keep: Incoming edges that derivation keeps per node; None keeps every edge.
         derives_none: Whether `none` can be an edge's final operation, which leaves the edge out.
         ends_in_last_node: The last node alone leaves the cell, in place of all nodes side by side.
+        predecessors: States that each node may read; None is every earlier state. Stored in
+            ascending order, and as None where nothing is left out.
 
     Raises:
-        ValueError: If `keep` exceeds the first node's predecessors, or an edge has no candidate
-            that can be derived.
+        ValueError: If `keep` exceeds some node's predecessors, an edge has no candidate that can be
+            derived, or a node reads nothing, what is not before it, or is read by nothing.
 
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 2.1.
@@ -62,16 +50,19 @@ class CellSpace:
     keep: int | None = 2
     derives_none: bool = False
     ends_in_last_node: bool = False
+    predecessors: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.num_nodes < 1:
             raise ValueError(f"space.num_nodes must be at least 1, got {self.num_nodes}")
         if self.num_inputs < 1:
             raise ValueError(f"space.num_inputs must be at least 1, got {self.num_inputs}")
-        if self.keep is not None and not 1 <= self.keep <= self.num_inputs:
+        object.__setattr__(self, "predecessors", self._canonical(self.predecessors))
+        fewest, node = min((len(self._sources(node)), node) for node in range(self.num_nodes))
+        if self.keep is not None and not 1 <= self.keep <= fewest:
             raise ValueError(
-                f"space.keep must lie in 1..{self.num_inputs}, got {self.keep}: "
-                f"the first node has only {self.num_inputs} predecessors"
+                f"space.keep must lie in 1..{fewest}, got {self.keep}: "
+                f"node {node} has only {fewest} predecessors"
             )
         object.__setattr__(self, "candidates", self._per_edge(self.candidates))
         for names in self.candidates:
@@ -92,19 +83,65 @@ class CellSpace:
             )
         return tuple(tuple(names) for names in candidates)
 
+    def _canonical(
+        self, predecessors: Sequence[Sequence[int]] | None
+    ) -> tuple[tuple[int, ...], ...] | None:
+        if predecessors is None:
+            return None
+        check_predecessors(predecessors, self.num_nodes, self.num_inputs)
+        chosen = tuple(tuple(sorted(sources)) for sources in predecessors)
+        if self.ends_in_last_node:
+            read = {source for sources in chosen for source in sources}
+            for node in range(self.num_nodes - 1):
+                if self.num_inputs + node not in read:
+                    raise ValueError(
+                        f"space.predecessors: no node reads node {node} (state "
+                        f"{self.num_inputs + node}), and the last node alone leaves the cell"
+                    )
+        everything = all(
+            len(sources) == self.num_inputs + node for node, sources in enumerate(chosen)
+        )
+        return None if everything else chosen
+
+    def _sources(self, node: int) -> Sequence[int]:
+        """The states that a node may read, ascending."""
+        if self.predecessors is None:
+            return range(self.num_inputs + node)
+        return self.predecessors[node]
+
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """All (node, source) pairs; their order is that of every "edges" axis in the project."""
         return tuple(
-            (node, source)
-            for node in range(self.num_nodes)
-            for source in range(self.num_inputs + node)
+            (node, source) for node in range(self.num_nodes) for source in self._sources(node)
         )
 
     def edges_into(self, node: int) -> range:
         """Indices into `edges` of a node's incoming edges, in order of their source."""
-        start = node * self.num_inputs + node * (node - 1) // 2
-        return range(start, start + self.num_inputs + node)
+        start = sum(len(self._sources(earlier)) for earlier in range(node))
+        return range(start, start + len(self._sources(node)))
+
+    def restrict(self, candidates: Mapping[int, Sequence[str]]) -> "CellSpace":
+        """The same cells with fewer candidates on some edges, in their old order.
+
+        Args:
+            candidates: Names that stay, by position in `edges`; other edges stay as they are.
+
+        Raises:
+            ValueError: If there is no such edge, an edge never had a name, or none but `none`
+                would be left on one.
+        """
+        rows = list(self.candidates)
+        for edge, names in candidates.items():
+            if not 0 <= edge < len(rows):
+                raise ValueError(f"there is no edge {edge}; edges lie in 0..{len(rows) - 1}")
+            foreign = sorted(set(names) - set(rows[edge]))
+            if foreign:
+                raise ValueError(f"edge {edge} has no candidates {foreign}, only {rows[edge]}")
+            rows[edge] = tuple(name for name in rows[edge] if name in names)
+            if not set(rows[edge]) - {NONE}:
+                raise ValueError(f"edge {edge} would be left with {list(rows[edge])} to choose")
+        return replace(self, candidates=tuple(rows))
 
     @property
     def num_candidates(self) -> int:
@@ -151,87 +188,6 @@ class CellSpace:
         return CellGenotype(tuple(nodes), self.output, self.num_inputs)
 
 
-@dataclass(frozen=True, slots=True)
-class SearchSpace:
-    """One cell space per kind of cell.
-
-    Attributes:
-        cells: The space of each kind, for example "normal" and "reduce".
-
-    Example:
-        >>> space = SearchSpace.named("darts")
-        >>> len(space.edges), space.cells["normal"].num_cells
-        (14, 1037664180)
-    """
-
-    cells: Mapping[str, CellSpace]
-
-    def __post_init__(self) -> None:
-        if not self.cells:
-            raise ValueError("a search space needs at least one kind of cell")
-        object.__setattr__(self, "cells", FrozenDict(self.cells))
-
-    @classmethod
-    def named(cls, name: str) -> "SearchSpace":
-        """A published space with its paper's settings. Known: "darts", "nasbench201"."""
-        known = {"darts": cls.darts, "nasbench201": cls.nasbench201}
-        if name not in known:
-            raise ValueError(f"unknown space {name!r}; known: {', '.join(known)}")
-        return known[name]()
-
-    @classmethod
-    def darts(
-        cls,
-        *,
-        num_nodes: int = 4,
-        keep: int = 2,
-        candidates: Sequence[str] = DARTS_CANDIDATES,
-    ) -> "SearchSpace":
-        """The DARTS space: normal and reduction cells with two inputs and equal candidates."""
-        cell = CellSpace(tuple(candidates), num_nodes=num_nodes, keep=keep)  # type: ignore[arg-type]
-        return cls({"normal": cell, "reduce": cell})
-
-    @classmethod
-    def nasbench201(cls, *, candidates: Sequence[str] = NASBENCH201_CANDIDATES) -> "SearchSpace":
-        """The space of NAS-Bench-201: one kind of cell, whose 15,625 trained accuracies are known.
-
-        One state enters, three nodes read all earlier states, every edge stays, `none` may be
-        final, and the last node is the output.
-
-        Reference:
-            Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326, section 2.1.
-        """
-        cell = CellSpace(
-            tuple(candidates),  # type: ignore[arg-type]
-            num_nodes=3,
-            num_inputs=1,
-            keep=None,
-            derives_none=True,
-            ends_in_last_node=True,
-        )
-        return cls({"normal": cell})
-
-    @property
-    def edges(self) -> tuple[tuple[int, int], ...]:
-        """All (node, source) pairs of a cell, where every kind is wired alike.
-
-        Raises:
-            ValueError: If the kinds differ; then ask `cells[kind].edges`.
-        """
-        wirings = {cell.edges for cell in self.cells.values()}
-        if len(wirings) > 1:
-            raise ValueError("the kinds are wired differently; ask space.cells[kind].edges")
-        return next(iter(wirings))
-
-    def sample(self, rng: UniformSource) -> Genotype:
-        """A random genotype: each kind's cell drawn by `CellSpace.sample`.
-
-        Args:
-            rng: `random.Random(seed)` or `numpy.random.default_rng(seed)`.
-        """
-        return Genotype({kind: cell.sample(rng) for kind, cell in self.cells.items()})
-
-
 def _check_candidates(names: tuple[str, ...]) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"space.candidates must be distinct, got {list(names)}")
@@ -240,6 +196,28 @@ def _check_candidates(names: tuple[str, ...]) -> None:
             f"space.candidates must offer something besides {NONE!r} on every edge, "
             f"got {list(names)}"
         )
+
+
+def check_predecessors(
+    predecessors: Sequence[Sequence[int]], num_nodes: int, num_inputs: int
+) -> None:
+    """Raise a `ValueError` unless every node reads distinct states before it, at least one."""
+    if len(predecessors) != num_nodes:
+        raise ValueError(
+            f"space.predecessors must hold one list per node, {num_nodes} here, "
+            f"got {len(predecessors)}"
+        )
+    for node, sources in enumerate(predecessors):
+        if not sources or len(set(sources)) < len(sources):
+            raise ValueError(
+                f"space.predecessors of node {node} must be distinct states, at least one, "
+                f"got {list(sources)}"
+            )
+        if not set(sources) <= set(range(num_inputs + node)):
+            raise ValueError(
+                f"space.predecessors of node {node} must lie in 0..{num_inputs + node - 1}, "
+                f"got {list(sources)}"
+            )
 
 
 def _choose(items: Sequence[Item], count: int, rng: UniformSource) -> list[Item]:

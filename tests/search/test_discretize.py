@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from darts_gdas.nets import CellMixture, Mixture
 from darts_gdas.search.discretize import ArgMax
-from darts_gdas.space import NONE, CellSpace, Edge, SearchSpace
+from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, SearchSpace
+from tests.oracles import enumerate_cells
+from tests.space.test_cell import spaces
 
 DARTS = SearchSpace.named("darts")
 
@@ -61,6 +63,27 @@ def test_each_node_is_the_best_of_all_its_choices(seed: int, has_edge_weights: b
                     choices[pair] = float(sum(strengths))
             best = max(choices, key=lambda pair: choices[pair])
             assert genotype.cells[kind].nodes[node] == best
+
+
+@settings(deadline=None, max_examples=60)
+@given(cell=spaces(), seed=st.integers(0, 2**31))
+def test_the_derived_cell_is_the_strongest_of_all_cells_of_any_space(cell: CellSpace, seed: int):
+    """By listing every cell: the largest sum of weights times edge weights."""
+    space = SearchSpace({"normal": cell})
+    mixture = mixture_of(space, seed, edges=True)["normal"]
+    assert mixture.edges is not None
+    strength = mixture.ops.double() * mixture.edges.double()[:, None]
+
+    def total(genotype: CellGenotype) -> float:
+        edges = [(node, e) for node, edges in enumerate(genotype.nodes) for e in edges]
+        rows = [cell.edges.index((node, e.source)) for node, e in edges]
+        columns = [cell.candidates[r].index(e.op) for r, (_, e) in zip(rows, edges, strict=True)]
+        return float(strength[rows, columns].sum())
+
+    derived = ArgMax()(Mixture({"normal": mixture}), space).cells["normal"]
+    cells = enumerate_cells(cell)
+    assert derived in cells
+    assert total(derived) == pytest.approx(max(map(total, cells)), rel=1e-12)
 
 
 def test_none_scales_an_edge_down_but_is_not_chosen():

@@ -5,6 +5,7 @@ import pickle
 import random
 from collections import Counter
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,22 +18,27 @@ from tests.oracles import enumerate_cells, wiring
 sizes = {"num_nodes": st.integers(1, 6), "num_inputs": st.integers(1, 4)}
 
 
-def flat(*names: str, **numbers: int | None) -> CellSpace:
+def flat(*names: str, **numbers: Any) -> CellSpace:
     """A space with the same candidates on every edge."""
     return CellSpace(names, **numbers)  # type: ignore[arg-type]
 
 
 @st.composite
 def spaces(draw: st.DrawFn) -> CellSpace:
-    """Small spaces with candidates of their own on every edge."""
+    """Small spaces with candidates of their own on every edge and any wiring."""
     num_nodes, num_inputs = draw(st.integers(1, 2)), draw(st.integers(1, 2))
-    keep = draw(st.sampled_from([None, *range(1, num_inputs + 1)]))
+    predecessors = tuple(
+        tuple(draw(st.sets(st.integers(0, num_inputs + node - 1), min_size=1)))
+        for node in range(num_nodes)
+    )
+    fewest = min(map(len, predecessors))
+    keep = draw(st.sampled_from([None, *range(1, fewest + 1)]))
     names = st.lists(st.sampled_from([NONE, "a", "b", "c"]), min_size=1, max_size=3, unique=True)
     candidates = tuple(
         tuple(draw(names.filter(lambda chosen: chosen != [NONE])))
-        for _ in wiring(num_nodes, num_inputs)
+        for _ in wiring(num_nodes, num_inputs, predecessors)
     )
-    return CellSpace(candidates, num_nodes, num_inputs, keep)
+    return CellSpace(candidates, num_nodes, num_inputs, keep, predecessors=predecessors)
 
 
 # Wiring
@@ -52,6 +58,23 @@ def test_edges_into_are_the_positions_of_a_node(num_nodes: int, num_inputs: int)
     for node in range(num_nodes):
         positions = [i for i, (target, _) in enumerate(space.edges) if target == node]
         assert list(space.edges_into(node)) == positions
+
+
+@given(spaces())
+@settings(deadline=None)
+def test_nodes_are_wired_to_the_states_that_they_may_read(space: CellSpace):
+    pairs = wiring(space.num_nodes, space.num_inputs, space.predecessors)
+    assert list(space.edges) == pairs
+    for node in range(space.num_nodes):
+        into = [i for i, (target, _) in enumerate(pairs) if target == node]
+        assert list(space.edges_into(node)) == into
+
+
+def test_predecessors_are_stored_in_one_form():
+    """Sorted; and a node that may read everything is one without a list."""
+    some = flat("a", num_nodes=2, predecessors=((1, 0), (2, 0)))
+    assert some.predecessors == ((0, 1), (0, 2))
+    assert flat("a", num_nodes=2, predecessors=((1, 0), (2, 0, 1))) == flat("a", num_nodes=2)
 
 
 @given(**sizes)
@@ -194,18 +217,45 @@ def test_without_keep_a_sample_holds_every_edge():
     assert [[edge.source for edge in edges] for edges in cell.nodes] == [[0], [0, 1], [0, 1, 2]]
 
 
-# Kinds that differ
+# Restriction
 
 
-def test_kinds_with_other_candidates_share_their_edges():
-    space = SearchSpace({"normal": flat("a", num_nodes=2), "reduce": flat("b", num_nodes=2)})
-    assert space.edges == tuple(wiring(2, 2))
+@given(spaces(), st.data())
+@settings(deadline=None)
+def test_a_restricted_space_has_exactly_the_cells_of_the_names_that_stay(
+    space: CellSpace, data: st.DataObject
+):
+    kept = {
+        edge: data.draw(st.sets(st.sampled_from(space.derivable(edge)), min_size=1))
+        for edge in data.draw(st.sets(st.integers(0, len(space.edges) - 1)))
+    }
+    smaller = space.restrict({edge: sorted(names) for edge, names in kept.items()})
+    for edge, names in enumerate(space.candidates):
+        allowed = kept.get(edge, set(names))
+        assert smaller.candidates[edge] == tuple(name for name in names if name in allowed)
+
+    def is_allowed(cell: CellGenotype) -> bool:
+        return all(
+            edge.op in kept.get(space.edges.index((node, edge.source)), {edge.op})
+            for node, edges in enumerate(cell.nodes)
+            for edge in edges
+        )
+
+    assert enumerate_cells(smaller) == set(filter(is_allowed, enumerate_cells(space)))
 
 
-def test_kinds_that_are_wired_differently_have_no_common_edges():
-    space = SearchSpace({"normal": flat("a", num_nodes=2), "reduce": flat("a", num_nodes=3)})
-    with pytest.raises(ValueError, match=r"wired differently; ask space\.cells\[kind\]\.edges"):
-        _ = space.edges
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({0: []}, r"edge 0 would be left with \[\]"),
+        ({1: [NONE]}, r"edge 1 would be left with \['none'\]"),
+        ({0: ["b"]}, r"edge 0 has no candidates \['b'\], only \('none', 'a'\)"),
+        ({2: ["a"]}, r"there is no edge 2; edges lie in 0\.\.1"),
+    ],
+)
+def test_an_impossible_restriction_is_an_error(chosen: dict[int, list[str]], message: str):
+    with pytest.raises(ValueError, match=message):
+        flat(NONE, "a", num_nodes=1).restrict(chosen)
 
 
 # Error messages
@@ -216,12 +266,25 @@ def test_kinds_that_are_wired_differently_have_no_common_edges():
     [
         ({"num_nodes": 0}, r"space\.num_nodes must be at least 1, got 0"),
         ({"num_inputs": 0}, r"space\.num_inputs must be at least 1, got 0"),
-        ({"keep": 3}, r"space\.keep must lie in 1\.\.2, got 3: the first node has only 2 pred"),
+        ({"keep": 3}, r"space\.keep must lie in 1\.\.2, got 3: node 0 has only 2 pred"),
         ({"keep": 0}, r"space\.keep must lie in 1\.\.2, got 0"),
         ({"num_inputs": 1}, r"space\.keep must lie in 1\.\.1, got 2"),
+        (
+            {"num_nodes": 2, "predecessors": ((0, 1), (2,))},
+            r"space\.keep must lie in 1\.\.1, got 2: node 1 has only 1 predecessors",
+        ),
+        ({"num_nodes": 2, "predecessors": ((0, 1),)}, "one list per node, 2 here, got 1"),
+        ({"num_nodes": 1, "predecessors": ((),)}, r"node 0 must be distinct .* got \[\]"),
+        ({"num_nodes": 1, "predecessors": ((0, 0),)}, r"must be distinct .* got \[0, 0\]"),
+        ({"num_nodes": 1, "predecessors": ((0, 2),)}, r"must lie in 0\.\.1, got \[0, 2\]"),
+        ({"num_nodes": 1, "predecessors": ((-1, 0),)}, r"must lie in 0\.\.1, got \[-1, 0\]"),
+        (
+            {"num_nodes": 2, "predecessors": ((0, 1), (0, 1)), "ends_in_last_node": True},
+            r"no node reads node 0 \(state 2\), and the last node alone leaves",
+        ),
     ],
 )
-def test_impossible_numbers_are_errors(numbers: dict[str, int], message: str):
+def test_impossible_numbers_are_errors(numbers: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         flat("a", **numbers)
 
@@ -241,25 +304,3 @@ def test_impossible_numbers_are_errors(numbers: dict[str, int], message: str):
 def test_impossible_candidates_are_errors(candidates, message: str):
     with pytest.raises(ValueError, match=message):
         CellSpace(candidates, num_nodes=1)
-
-
-def test_an_unknown_space_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown space 'cifar'; known: .*darts"):
-        SearchSpace.named("cifar")
-
-
-def test_a_space_without_kinds_is_an_error():
-    with pytest.raises(ValueError, match="at least one kind of cell"):
-        SearchSpace({})
-
-
-def test_nas_bench_201_is_a_space_like_others():
-    space = SearchSpace.named("nasbench201")
-    (cell,) = space.cells.values()
-    assert (len(cell.edges), cell.num_candidates, cell.num_cells) == (6, 5, 15_625)
-    assert cell.output == (3,)
-    rng = random.Random(0)
-    drawn = Counter(edge.op for _ in range(500) for n in cell.sample(rng).nodes for edge in n)
-    # 3,000 draws of five operations: sigma = sqrt(3000 * 0.2 * 0.8) = 22.
-    assert set(drawn) == set(cell.candidates[0])
-    assert all(abs(count - 600) < 5 * 22 for count in drawn.values())

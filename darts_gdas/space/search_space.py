@@ -1,0 +1,133 @@
+"""Search spaces: a space of cells per kind, the published ones by name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from darts_gdas.space.cell import NONE, CellSpace, UniformSource
+from darts_gdas.space.frozen import FrozenDict
+from darts_gdas.space.genotype import Genotype
+from darts_gdas.space.robust import ROBUST_CANDIDATES
+
+DARTS_CANDIDATES = (
+    NONE,
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+
+NASBENCH201_CANDIDATES = (NONE, "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """One cell space per kind of cell.
+
+    Attributes:
+        cells: The space of each kind, for example "normal" and "reduce".
+
+    Example:
+        >>> space = SearchSpace.named("darts")
+        >>> len(space.edges), space.cells["normal"].num_cells
+        (14, 1037664180)
+    """
+
+    cells: Mapping[str, CellSpace]
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise ValueError("a search space needs at least one kind of cell")
+        object.__setattr__(self, "cells", FrozenDict(self.cells))
+
+    @classmethod
+    def named(cls, name: str) -> "SearchSpace":
+        """A published space with its paper's settings.
+
+        Known: "darts", "nasbench201", and "s1" to "s4" (see `space.robust`).
+        """
+        known = {"darts": cls.darts, "nasbench201": cls.nasbench201}
+        if name in ROBUST_CANDIDATES:
+            kinds = ROBUST_CANDIDATES[name]
+            return cls({kind: CellSpace(names) for kind, names in kinds.items()})  # type: ignore[arg-type]
+        if name not in known:
+            names = ", ".join([*known, *ROBUST_CANDIDATES])
+            raise ValueError(f"unknown space {name!r}; known: {names}")
+        return known[name]()
+
+    @classmethod
+    def darts(
+        cls,
+        *,
+        num_nodes: int = 4,
+        keep: int = 2,
+        candidates: Sequence[str] = DARTS_CANDIDATES,
+    ) -> "SearchSpace":
+        """The DARTS space: normal and reduction cells with two inputs and equal candidates."""
+        cell = CellSpace(tuple(candidates), num_nodes=num_nodes, keep=keep)  # type: ignore[arg-type]
+        return cls({"normal": cell, "reduce": cell})
+
+    @classmethod
+    def nasbench201(cls, *, candidates: Sequence[str] = NASBENCH201_CANDIDATES) -> "SearchSpace":
+        """The space of NAS-Bench-201: one kind of cell, whose 15,625 trained accuracies are known.
+
+        One state enters, three nodes read all earlier states, every edge stays, `none` may be
+        final, and the last node is the output.
+
+        Reference:
+            Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326, section 2.1.
+        """
+        cell = CellSpace(
+            tuple(candidates),  # type: ignore[arg-type]
+            num_nodes=3,
+            num_inputs=1,
+            keep=None,
+            derives_none=True,
+            ends_in_last_node=True,
+        )
+        return cls({"normal": cell})
+
+    def restrict(self, candidates: Mapping[str, Mapping[int, Sequence[str]]]) -> "SearchSpace":
+        """The same space with fewer candidates, by kind; see `CellSpace.restrict`.
+
+        Example:
+            >>> space = SearchSpace.named("s3")
+            >>> smaller = space.restrict({"normal": {0: ["skip_connect"]}})
+            >>> smaller.cells["normal"].candidates[:2]
+            (('skip_connect',), ('none', 'skip_connect', 'sep_conv_3x3'))
+
+        Raises:
+            ValueError: If there is no such kind, edge or candidate, or an edge ends with none.
+        """
+        unknown = sorted(set(candidates) - set(self.cells))
+        if unknown:
+            raise ValueError(f"there are no cells of kind {unknown}, only {sorted(self.cells)}")
+        cells = dict(self.cells)
+        for kind, chosen in candidates.items():
+            try:
+                cells[kind] = cells[kind].restrict(chosen)
+            except ValueError as error:
+                raise ValueError(f"{kind} cell: {error}") from None
+        return SearchSpace(cells)
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """All (node, source) pairs of a cell, where every kind is wired alike.
+
+        Raises:
+            ValueError: If the kinds differ; then ask `cells[kind].edges`.
+        """
+        wirings = {cell.edges for cell in self.cells.values()}
+        if len(wirings) > 1:
+            raise ValueError("the kinds are wired differently; ask space.cells[kind].edges")
+        return next(iter(wirings))
+
+    def sample(self, rng: UniformSource) -> Genotype:
+        """A random genotype: each kind's cell drawn by `CellSpace.sample`.
+
+        Args:
+            rng: `random.Random(seed)` or `numpy.random.default_rng(seed)`.
+        """
+        return Genotype({kind: cell.sample(rng) for kind, cell in self.cells.items()})
