@@ -7,6 +7,7 @@ from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.layout import Layout, Skeleton, Stem
 from darts_gdas.nets.mixture import CellMixture, Mixture
 from darts_gdas.nets.operations import OPERATIONS
+from darts_gdas.nets.registry import register_operation
 from darts_gdas.nets.supernet import SuperNet
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "count_multiply_adds",
     "count_parameters",
     "initialize",
+    "register_operation",
 ]

@@ -1,0 +1,73 @@
+"""Operations of a user's own: checked once, then candidates like any other."""
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from darts_gdas.nets.formats import channels_last
+from darts_gdas.nets.operations import OPERATIONS, OperationFactory
+
+_CHANNELS = (4, 8)
+_SIZES = ((8, 8), (7, 9))
+
+
+def register_operation(name: str, factory: OperationFactory) -> None:
+    """Add an operation that spaces and genotypes may name, in this process.
+
+    It runs in supernets and derived networks as it is, without a fused path. Programs started from
+    a configuration know built-in operations only; docs/add_a_space.md shows a program with its own.
+    A checkpoint knows the name, not the code: resume with the code that it was made with.
+
+    Args:
+        name: Lower-case letters, digits and underscores.
+        factory: (channels, stride, affine) -> a module that keeps the number of channels and
+            divides height and width by the stride, rounding up. `affine` is false in a supernet:
+            a norm must not learn a scale there, which would undo the mixture's weights.
+
+    Raises:
+        ValueError: If the name is taken or malformed, or the factory fails, returns no module, or
+            one of another output shape, or one that writes to its input. Tried with 4 and 8
+            channels, stride 1 and 2, on 8 x 8 and 7 x 9 pixels.
+
+    Example:
+        >>> register_operation("blur", lambda channels, stride, affine: nn.AvgPool2d(4, stride))
+        Traceback (most recent call last):
+        ...
+        ValueError: operation 'blur' with channels=4, stride=1, affine=False must turn (2, 4, 8, 8) into (2, 4, 8, 8), got (2, 4, 5, 5)
+    """  # noqa: E501
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ValueError(
+            f"an operation's name is lower-case letters, digits and underscores, got {name!r}"
+        )
+    if name in OPERATIONS or hasattr(nn.ModuleDict, name) or hasattr(nn.ModuleDict(), name):
+        raise ValueError(f"the name {name!r} is taken; choose another for your operation")
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for channels in _CHANNELS:
+            for stride in (1, 2):
+                for affine in (False, True):
+                    _try(name, factory, channels, stride, affine)
+    OPERATIONS[name] = factory
+
+
+def _try(name: str, factory: OperationFactory, channels: int, stride: int, affine: bool) -> None:
+    where = f"operation {name!r} with {channels=}, {stride=}, {affine=}"
+    try:
+        module: object = factory(channels, stride, affine)
+    except Exception as error:  # whatever a user's code does wrong
+        raise ValueError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{where} must be a torch.nn.Module, got {type(module).__name__}")
+    for height, width in _SIZES:
+        x = channels_last(torch.randn(2, channels, height, width))
+        before = x.clone()
+        try:
+            y: object = module(x)
+        except Exception as error:
+            raise ValueError(f"{where} fails: {type(error).__name__}: {error}") from error
+        expected = (2, channels, -(-height // stride), -(-width // stride))
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        if got != expected:
+            raise ValueError(f"{where} must turn {tuple(x.shape)} into {expected}, got {got}")
+        if not torch.equal(x, before):
+            raise ValueError(f"{where} must not write to its input, which other edges read too")
