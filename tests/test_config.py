@@ -19,7 +19,8 @@ from darts_gdas.runtime.datasets import Cifar10, Digits
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam, Cosine, Decay
 from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
-from darts_gdas.space import SearchSpace
+from darts_gdas.space import CellSpace, SearchSpace
+from darts_gdas.tasks.first_alphas import small_layout
 from darts_gdas.tasks.method import Order
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -55,6 +56,54 @@ def test_nas_bench_201_has_its_papers_numbers():
     assert search_config("space=nasbench201").net.layers == 5  # on digits, one cell per stage
     small = search_config("space=nasbench201", "space.candidates=[none,skip_connect]")
     assert small.space.build().cells["normal"].num_cells == 2**6
+
+
+@pytest.mark.parametrize("name", ["s1", "s2", "s3", "s4"])
+def test_the_spaces_of_robust_darts_are_chosen_by_name(name: str):
+    assert options("space") == ["s1", "s2", "s3", "s4"]
+    config = search_config(f"space={name}", "method=darts", "net.channels=2", "batch_size=4",
+                           "dataset.test_fraction=0.9")  # fmt: skip
+    assert config.space.build() == SearchSpace.named(name)
+    task = config.build()
+    metrics = task.train_step(Progress(0, config.epochs, 0, task.steps_per_epoch))
+    assert torch.isfinite(metrics["arch/loss"][0])
+
+
+def test_a_space_of_ones_own_is_what_it_would_be_in_python():
+    config = search_config(
+        "space=custom",
+        "space.normal={candidates: [[skip_connect], [none, noise], [skip_connect]], num_nodes: 2, "
+        "predecessors: [[0, 1], [2]], keep: 1, derives_none: true, ends_in_last_node: true}",
+        "space.reduce={candidates: [skip_connect, max_pool_3x3]}",
+    )
+    normal = CellSpace(
+        (("skip_connect",), ("none", "noise"), ("skip_connect",)), 2, 2, 1, True, True,
+        ((0, 1), (2,)),
+    )  # fmt: skip
+    reduce = CellSpace(("skip_connect", "max_pool_3x3"))  # type: ignore[arg-type]
+    assert config.space.build() == SearchSpace({"normal": normal, "reduce": reduce})
+    settings = json.loads(fingerprint(config))
+    assert settings["space.normal.predecessors"] == [[0, 1], [2]]
+
+
+def test_places_of_reductions_are_settings():
+    config = search_config("space=darts", "net.layers=4", "net.reductions=[3,0]")
+    layout = config.layout(num_classes=3, in_channels=1)
+    assert layout.kinds == ("reduce", "normal", "normal", "reduce")
+    assert train_config("net.reductions=[]").net.reductions == []
+
+
+def test_a_network_without_reductions_needs_normal_cells_alone():
+    """Its small networks for scores have none either."""
+    config = search_config(
+        "space=custom", "space.reduce=null", "space.normal={candidates: [none, skip_connect]}",
+        "net.reductions=[]", "net.layers=2",
+    )  # fmt: skip
+    layout = config.layout(num_classes=2, in_channels=1)
+    assert layout.kinds == ("normal", "normal")
+    assert small_layout(layout, 2).kinds == ("normal",) * 3
+    wider = search_config("net.layers=4").layout(num_classes=2, in_channels=1)
+    assert small_layout(wider, 2).kinds == ("normal", "reduce", "reduce")
 
 
 @pytest.mark.parametrize("dataset", options("dataset"))

@@ -66,6 +66,8 @@ def one_line(error: Exception) -> str:
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if misspelt:
         key, known = misspelt[1], configuration.known_keys()
+        inside = re.search(rf"full_key: ({re.escape(key)}\.\S+)", told)
+        key = inside[1] if inside else key
         if key in known:
             return f"{key!r} is a setting of another program, or of another choice of a group"
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

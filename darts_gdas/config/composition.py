@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from darts_gdas.config.network import DartsSpace, NasBench201Space
+from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
 from darts_gdas.config.pressure import CostConfig
 from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.train import TrainConfig
@@ -61,7 +61,12 @@ AnyConfig = RunConfig | ScoreConfig
 Config = TypeVar("Config", bound=AnyConfig)
 
 GROUPS: dict[str, dict[str, type]] = {
-    "space": {"darts": DartsSpace, "nasbench201": NasBench201Space},
+    "space": {
+        "darts": DartsSpace,
+        "nasbench201": NasBench201Space,
+        "published_schema": PublishedSpace,
+        "custom": CustomSpace,
+    },
     "relaxation": {
         "softmax": Softmax,
         "gumbel_hard": GumbelHard,

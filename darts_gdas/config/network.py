@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 from darts_gdas.nets import Layout, Skeleton, Stem
 from darts_gdas.nets.operations import check_operations
-from darts_gdas.space import DARTS_CANDIDATES, NASBENCH201_CANDIDATES, SearchSpace
+from darts_gdas.space import DARTS_CANDIDATES, NASBENCH201_CANDIDATES, CellSpace, SearchSpace
 
 
 @dataclass
@@ -62,12 +63,119 @@ class NasBench201Space(SpaceConfig):
 
 
 @dataclass
+class PublishedSpace(SpaceConfig):
+    """A published space as it is, without numbers of its own: S1 to S4.
+
+    Attributes:
+        name: As in `SearchSpace.named`.
+    """
+
+    name: str = "s1"
+
+    def __post_init__(self) -> None:
+        self.build()
+
+    def build(self) -> SearchSpace:
+        """The space."""
+        return SearchSpace.named(self.name)
+
+
+@dataclass
+class CustomCell:
+    """One kind of cell of a user's space; see `CellSpace`.
+
+    Attributes:
+        candidates: Names of operations on every edge, or one list of names per edge, in the order
+            (node 0, its first source), (node 0, its second source), ...
+        num_nodes: Intermediate nodes.
+        num_inputs: States that enter: 2 in DARTS's outer network, 1 in NAS-Bench-201's.
+        keep: Incoming edges that derivation keeps per node; null keeps every edge.
+        derives_none: Whether `none` can be final.
+        ends_in_last_node: The last node alone leaves the cell, in place of all side by side.
+        predecessors: States that each node may read, the inputs first; null is all before it.
+    """
+
+    candidates: list[Any] = field(default_factory=list)
+    num_nodes: int = 4
+    num_inputs: int = 2
+    keep: int | None = 2
+    derives_none: bool = False
+    ends_in_last_node: bool = False
+    predecessors: list[list[int]] | None = None
+
+    def build(self) -> CellSpace:
+        """The space of this kind."""
+        if not self.candidates:
+            raise ValueError(
+                "candidates must name operations, see docs/add_a_space.md; or drop this kind of "
+                "cell by setting it to null"
+            )
+        rows = [row if isinstance(row, list) else [row] for row in self.candidates]
+        names = [name for row in rows for name in row]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"space.candidates must be names of operations, got {names}")
+        check_operations(set(names), "space.candidates")
+        return CellSpace(
+            tuple(self.candidates),
+            num_nodes=self.num_nodes,
+            num_inputs=self.num_inputs,
+            keep=self.keep,
+            derives_none=self.derives_none,
+            ends_in_last_node=self.ends_in_last_node,
+            predecessors=self.predecessors,  # type: ignore[arg-type]
+        )
+
+
+@dataclass
+class CustomSpace(SpaceConfig):
+    """A user's space (docs/add_a_space.md), checked where it is built: it has no default.
+
+    Attributes:
+        normal: The cells that keep the resolution.
+        reduce: The cells that halve it; null where the network has none that are searched
+            (one input per cell, or `net.reductions=[]`).
+    """
+
+    normal: CustomCell = field(default_factory=CustomCell)
+    reduce: CustomCell | None = field(default_factory=CustomCell)
+
+    def build(self) -> SearchSpace:
+        """The space."""
+        cells = {}
+        for kind, cell in (("normal", self.normal), ("reduce", self.reduce)):
+            try:
+                if cell is not None:
+                    cells[kind] = cell.build()
+            except ValueError as error:
+                raise ValueError(f"space.{kind}: {error}") from None
+        return SearchSpace(cells)
+
+
+def check_kinds(space: SearchSpace, layout: Layout) -> None:
+    """Raise a `ValueError` unless the network has a place for every kind of cell."""
+    spare = sorted(set(space.cells) - layout.searched_kinds)
+    if spare:
+        raise ValueError(
+            f"space has cells of kind {spare}, but the network has a place for "
+            f"{sorted(layout.searched_kinds)} alone: see net.reductions"
+        )
+
+
+@dataclass
 class NetConfig:
-    """The outer network; see `Layout`. NAS-Bench-201's takes 3 N + 2 layers."""
+    """The outer network; see `Layout`. NAS-Bench-201's takes 3 N + 2 layers.
+
+    Attributes:
+        channels: Of the first cells.
+        layers: Number of cells.
+        stem: What precedes the first cell.
+        reductions: Positions of the reduction cells; null puts two at L // 3 and 2 L // 3.
+    """
 
     channels: int = 16
     layers: int = 8
     stem: Stem = Stem.cifar
+    reductions: list[int] | None = None
 
     def __post_init__(self) -> None:
         self.layout(Skeleton.darts, num_classes=2, in_channels=1)
@@ -77,5 +185,11 @@ class NetConfig:
         if num_classes < 2:
             raise ValueError(f"the dataset must have at least 2 classes, got {num_classes}")
         return Layout(
-            self.channels, self.layers, num_classes, in_channels, self.stem, skeleton=skeleton
+            self.channels,
+            self.layers,
+            num_classes,
+            in_channels,
+            self.stem,
+            None if self.reductions is None else tuple(self.reductions),
+            skeleton,
         )

@@ -98,11 +98,13 @@ class ScoreConfig:
             check_operations(genotype.operations, "a cell")
         inputs = {cell.num_inputs for genotype in genotypes for cell in genotype.cells.values()}
         skeleton = Skeleton.of(inputs)
+        reduces = skeleton is not Skeleton.darts or any("reduce" in g.cells for g in genotypes)
         layout = Layout(
             self.channels,
             5 if skeleton is Skeleton.nasbench201 else 3,
             train.num_classes,
             train.in_channels,
+            reductions=None if reduces else (),
             skeleton=skeleton,
         )
         layout.check_image_size(*train.image_size)

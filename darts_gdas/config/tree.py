@@ -11,7 +11,7 @@ import torch
 from omegaconf import MISSING
 
 from darts_gdas.config.benchmark import check_column, load_table
-from darts_gdas.config.network import NetConfig, SpaceConfig
+from darts_gdas.config.network import NetConfig, SpaceConfig, check_kinds
 from darts_gdas.config.pressure import Penalties, check_pressure
 from darts_gdas.config.stages import check_measurements, check_order, check_untrained
 from darts_gdas.nets import Layout, Skeleton
@@ -240,8 +240,11 @@ class SearchConfig(RunConfig):
 
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""
-        skeleton = Skeleton.of(cell.num_inputs for cell in self.space.build().cells.values())
-        return self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
+        space = self.space.build()
+        skeleton = Skeleton.of(cell.num_inputs for cell in space.cells.values())
+        layout = self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
+        check_kinds(space, layout)
+        return layout
 
     def method(self, penalties: tuple[Penalty, ...] = ()) -> Method:
         """The strategies, with penalties that have been built."""

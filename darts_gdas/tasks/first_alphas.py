@@ -49,6 +49,7 @@ def set_first_alphas(
 
 
 def small_layout(layout: Layout, channels: int) -> Layout:
-    """The smallest outer network of the same form: every kind of cell and two reductions."""
+    """The smallest outer network of the same form: every kind of cell, two reductions if any."""
     layers = 5 if layout.skeleton is Skeleton.nasbench201 else 3
-    return replace(layout, channels=channels, layers=layers, reductions=None)
+    reductions = None if layout.reduction_positions else ()
+    return replace(layout, channels=channels, layers=layers, reductions=reductions)
