@@ -40,7 +40,7 @@ def register_operation(name: str, factory: OperationFactory) -> None:
         raise ValueError(
             f"an operation's name is lower-case letters, digits and underscores, got {name!r}"
         )
-    if name in OPERATIONS or hasattr(nn.ModuleDict, name) or hasattr(nn.ModuleDict(), name):
+    if name in {*OPERATIONS, *dir(nn.ModuleDict())}:  # whose keys cannot be its attributes
         raise ValueError(f"the name {name!r} is taken; choose another for your operation")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for channels in _CHANNELS:

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets.noise import noises
 from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import BatchStream
@@ -229,6 +230,30 @@ def test_saved_and_loaded_continues_bit_for_bit(method: Method):
         assert torch.equal(a, b), name
     assert torch.equal(flat(whole.arch.parameters()), flat(second.arch.parameters()))
     assert whole.evaluate(at(whole, 3)) == second.evaluate(at(second, 3))
+
+
+@pytest.mark.parametrize("checkpoint_cells", [False, True])
+@pytest.mark.parametrize("order", list(Order), ids=lambda order: order.name)
+def test_a_search_with_noise_resumes_bit_for_bit_and_its_arch_step_draws_none_anew(
+    order: Order, checkpoint_cells: bool
+):
+    """Finite differences see one noise; only weight steps go on to the next."""
+    space = SearchSpace.darts(num_nodes=1, candidates=("noise", "sep_conv_3x3"))
+    method = replace(DARTS, hypergradient=Unrolled(), order=order)
+    whole, first, second = (task_of(method, space=space) for _ in range(3))
+    for task in (whole, first, second):
+        task.supernet.checkpoint_cells = checkpoint_cells
+    for step in range(2):
+        whole.train_step(at(whole, step))
+    first.train_step(at(first, 0))
+    second.load_state_dict(first.state_dict())
+    second.train_step(at(second, 1))
+    for (name, a), b in zip(
+        whole.supernet.state_dict().items(), second.supernet.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    assert torch.equal(flat(whole.arch.parameters()), flat(second.arch.parameters()))
+    assert {int(noise.draws) for noise in noises(whole.supernet)} == {2}  # one per weight step
 
 
 def test_evaluation_reports_the_state_of_the_search():
