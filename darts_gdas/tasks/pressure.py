@@ -1,6 +1,5 @@
 """What penalties and perturbations need of a search, so that the search's steps stay short."""
 
-import torch
 from torch import Tensor, nn
 
 from darts_gdas.search import ArchParameters, Cost
@@ -16,16 +15,17 @@ def penalty_terms(method: Method, arch: ArchParameters, annealed: float) -> dict
     return {penalty.name: penalty(arch, mixture, progress=annealed) for penalty in method.penalties}
 
 
-def expected_costs(method: Method, arch: ArchParameters) -> dict[str, float]:
-    """What the networks that the alphas stand for cost, for the curves."""
-    with torch.no_grad():
-        return {
-            f"cost/{penalty.quantity.name}": float(
-                penalty.table.expected(method.relaxation.expected(arch))
-            )
-            for penalty in method.penalties
-            if isinstance(penalty, Cost)
-        }
+def curves(method: Method, arch: ArchParameters, annealed: float) -> dict[str, float]:
+    """What the networks that the alphas stand for cost, and how far a perturbation goes."""
+    metrics = {}
+    for penalty in method.penalties:
+        if isinstance(penalty, Cost):
+            mean = penalty.table.expected(method.relaxation.expected(arch))
+            metrics[f"cost/{penalty.quantity.name}"] = mean.item()
+    if method.perturbation is not None:
+        for name, value in method.perturbation.settings(annealed).items():
+            metrics[f"search/{name}"] = value
+    return metrics
 
 
 def costs(method: Method) -> nn.ModuleDict:

@@ -28,7 +28,7 @@ from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.batches import BatchLoss, batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
-from darts_gdas.tasks.pressure import costs, detached, expected_costs, penalty_terms
+from darts_gdas.tasks.pressure import costs, curves, detached, penalty_terms
 from darts_gdas.tasks.probing import SupernetProbe
 
 
@@ -247,7 +247,7 @@ class SearchTask:
         metrics["search/learning_rate"] = self._learning_rate(progress)
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value
-        metrics |= expected_costs(self.method, self.arch)
+        metrics |= curves(self.method, self.arch, progress.annealed)
         return metrics | self.monitor.observe(progress.epoch, self.arch, relaxation, genotype)
 
     @property

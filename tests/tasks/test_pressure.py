@@ -234,7 +234,7 @@ def test_a_resumed_search_goes_on_with_the_costs_it_measured():
     assert torch.equal(other.table.fixed, measured.table.fixed)
 
 
-@some("fair_darts", "drnas", "cost")
+@some("fair_darts", "drnas", "cost", "sdarts_rs")
 def test_evaluation_copes_with_every_kind_of_row(method: Method):
     task = task_of(method)
     metrics = task.evaluate(at(task, 0))
@@ -248,4 +248,5 @@ def test_evaluation_copes_with_every_kind_of_row(method: Method):
         if isinstance(penalty, Cost):
             expected = penalty.table.expected(mean).item()
             assert metrics["cost/parameters"] == pytest.approx(expected)
+    assert metrics.get("search/epsilon") == (0.1 if method.perturbation else None)
     assert any(isinstance(p, Cost) for p in method.penalties) == ("cost/parameters" in metrics)
