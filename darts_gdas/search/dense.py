@@ -24,7 +24,7 @@ class Concrete(Relaxation):
         tau: Softmax temperature over progress. The authors' code anneals 1 to 0.03, linearly.
 
     Reference:
-        Xie et al., ICLR 2019, https://arxiv.org/abs/1812.09926, eq. (3)-(5).
+        Xie et al., ICLR 2019, https://arxiv.org/abs/1812.09926.
     """
 
     tau: Linear = field(default_factory=lambda: Linear(1.0, 0.03))
@@ -56,11 +56,11 @@ class Sigmoid(Relaxation):
     starve the rest. `none` adds nothing and takes weight from nobody: it has no influence here.
     Rows need not sum to 1. Wants the penalty `ZeroOne`, without which few weights decide.
 
-    The paper keeps, of the two strongest edges of each node, those whose largest sigmoid exceeds
+    The authors keep, of the two strongest edges of each node, those whose largest sigmoid exceeds
     0.85, so that a cell may be thinner than DARTS's. `ArgMax` has no threshold: it keeps the two.
 
     Reference:
-        Chu et al., ECCV 2020, https://arxiv.org/abs/1911.12126, section 3.2, eq. (3).
+        Chu et al., ECCV 2020, https://arxiv.org/abs/1911.12126.
     """
 
     def relax(
@@ -86,7 +86,7 @@ class Dirichlet(Relaxation):
     below 0.01 draw as if they were 0.01. One transfer to the host per mixture.
 
     Reference:
-        Chen et al., ICLR 2021, https://arxiv.org/abs/2006.10355, section 2.2, eq. (2)-(4).
+        Chen et al., ICLR 2021, https://arxiv.org/abs/2006.10355.
     """
 
     def relax(

@@ -29,7 +29,7 @@ class Perturbation(ABC):
             equations have the cube alone.
 
     Reference:
-        Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283, section 3.
+        Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283.
     """
 
     epsilon: Linear = field(default_factory=lambda: Linear(0.03, 0.3))
@@ -96,7 +96,7 @@ class RandomPerturbation(Perturbation):
     """Random smoothing (SDARTS-RS): uniform noise in the cube. Costs nothing.
 
     Reference:
-        Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283, section 3.1, eq. (4).
+        Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283.
     """
 
     def move(self, mixture: Mixture, loss: MixtureLoss, epsilon: float, rng: Generator) -> Mixture:
@@ -117,7 +117,7 @@ class AdversarialPerturbation(Perturbation):
         steps: Of the ascent. The authors' code takes 7.
 
     Reference:
-        Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283, section 3.2, eq. (5).
+        Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283.
     """
 
     steps: int = 7

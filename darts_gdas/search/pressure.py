@@ -45,10 +45,10 @@ class ZeroOne(Penalty):
     nothing else makes a candidate decide.
 
     Attributes:
-        weight: In front of the mean. The paper takes 10.
+        weight: In front of the mean. The authors take 10.
 
     Reference:
-        Chu et al., ECCV 2020, https://arxiv.org/abs/1911.12126, section 3.3.
+        Chu et al., ECCV 2020, https://arxiv.org/abs/1911.12126.
     """
 
     name: ClassVar[str] = "zero_one"
@@ -75,10 +75,10 @@ class BetaDecay(Penalty):
     most. Averaged over the edges of a kind, summed over kinds.
 
     Attributes:
-        weight: Over progress. The paper raises it from 0 to 50, linearly.
+        weight: Over progress. The authors raise it from 0 to 50, linearly.
 
     Reference:
-        Ye et al., CVPR 2022, https://arxiv.org/abs/2203.01665, section 3.3.
+        Ye et al., CVPR 2022, https://arxiv.org/abs/2203.01665.
     """
 
     name: ClassVar[str] = "beta_decay"
@@ -112,7 +112,7 @@ class DirichletKL(Penalty):
         weight: In front of the sum. The authors' code takes 1e-3 (and then no weight decay).
 
     Reference:
-        Chen et al., ICLR 2021, https://arxiv.org/abs/2006.10355, section 2.2.
+        Chen et al., ICLR 2021, https://arxiv.org/abs/2006.10355.
     """
 
     name: ClassVar[str] = "dirichlet_kl"

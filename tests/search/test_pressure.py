@@ -97,7 +97,7 @@ def test_zero_one_is_smallest_where_every_sigmoid_has_decided():
 
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
 def test_the_gradient_of_beta_decay_is_the_softmax(progress: float):
-    """Ye et al., eq. (13): weight / edges of the kind times the softmax of each edge."""
+    """Weight / edges of the kind times the softmax of each edge."""
     arch = alphas()
     value, gradients = value_and_gradient(BetaDecay(), arch, Softmax(), progress)
     means = [sum(row.exp().sum().log() for row in rows) / len(rows) for rows in present(arch)]
