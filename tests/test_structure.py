@@ -19,6 +19,7 @@ MODULES = sorted(
 )
 TESTED_TOGETHER = {
     "cli/beginning.py": "cli/test_untrained.py",
+    "nets/fixed.py": "tasks/test_learning_rate.py",
     "config/benchmark.py": "cli/test_untrained.py",
     "cli/ranking.py": "cli/test_untrained.py",
     "config/score.py": "cli/test_untrained.py",

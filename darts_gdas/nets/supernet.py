@@ -260,21 +260,6 @@ class SuperNet(nn.Module):
                 )
 
 
-class FixedMixture(nn.Module):
-    """A supernet with a mixture, as a function of images alone."""
-
-    def __init__(self, supernet: SuperNet, mixture: Mixture) -> None:
-        super().__init__()
-        self.supernet = supernet
-        self.mixture = mixture
-
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch classes"]:
-        """Logits under the mixture."""
-        return self.supernet(images, self.mixture)
-
-
 def _run(
     cell: nn.Module, states: tuple[Tensor, ...], weights: CellWeights | None, rectify: bool
 ) -> Tensor:

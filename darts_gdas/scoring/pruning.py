@@ -23,8 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet
+from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.nets.initialization import Fan, initialize
-from darts_gdas.nets.supernet import FixedMixture
 from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
 from darts_gdas.scoring.ranking import rank_sum
 from darts_gdas.scoring.scores import inputs_on_lines

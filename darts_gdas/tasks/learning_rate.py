@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from darts_gdas.nets.supernet import FixedMixture
+from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.ntk import empirical_ntk, max_learning_rate
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.tasks.search import SearchTask

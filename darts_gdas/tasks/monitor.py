@@ -21,8 +21,9 @@ GROWTH = 0.75
 
 REMEDIES = (
     "Such cells look good under shared weights and retrain badly. What helps: "
-    "method=robust_darts (stops in time, decays the weights more) or method=darts_pt "
-    "(asks the trained supernet, not the alphas, which operation to keep)"
+    "method=robust_darts (stops in time, decays the weights more), method=sdarts_rs or sdarts_adv "
+    "(trains the weights under disturbed mixtures), method=beta_darts (holds the alphas together) "
+    "or method=darts_pt (asks the trained supernet, not the alphas, which operation to keep)"
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from darts_gdas.nets.supernet import FixedMixture
+from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.ntk import empirical_ntk
 from darts_gdas.runtime.optim import SGD
 from darts_gdas.tasks.learning_rate import FRACTION, choose_learning_rate, learning_rate_bound
