@@ -2,13 +2,15 @@
 
 import argparse
 
-from benchmarks import digits, kernels, ntk, retrain_step, search_step, second_order
+from benchmarks import digits, kernels, ntk, retrain_step, scores, search_step, second_order, te_nas
 
 PROGRAMS = {
     "search_step": search_step,
     "retrain_step": retrain_step,
     "kernels": kernels,
     "ntk": ntk,
+    "scores": scores,
+    "te_nas": te_nas,
     "second_order": second_order,
     "digits": digits,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from torch import nn
 
 from darts_gdas.config import (
     SearchConfig,
@@ -19,7 +20,7 @@ from darts_gdas.runtime.datasets import Cifar10, Digits
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam, Cosine, Decay
 from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
-from darts_gdas.space import CellSpace, SearchSpace
+from darts_gdas.space import CellSpace, Genotype, SearchSpace
 from darts_gdas.tasks.first_alphas import small_layout
 from darts_gdas.tasks.method import Order
 
@@ -223,3 +224,21 @@ def test_known_keys_name_every_setting():
     assert {"epochs", "relaxation.tau.end", "optimizer.schedule.gamma", "dataset.root"} <= set(
         known_keys()
     )
+
+
+@pytest.mark.parametrize("program", ["search", "train"])
+def test_critical_weights_have_a_variance_of_two_over_their_fan_in(program: str):
+    """He et al.: chi_1 = 1 for ReLU; k^2 inputs for a depthwise kernel."""
+    tiny = ("dataset=digits", "net.channels=16", "net.layers=3", "net.initialization=critical")
+    if program == "search":
+        net = search_config(*tiny).build().supernet
+    else:
+        net = train_config(*tiny).build(Genotype.load("DARTS_V2")).net
+    scaled: dict[bool, list[torch.Tensor]] = {False: [], True: []}
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            weight = module.weight.detach()
+            scaled[weight.shape[1] == 1].append((weight * weight[0].numel() ** 0.5).flatten())
+    for weights in map(torch.cat, scaled.values()):
+        five_sigma = 5 * (2 * 2.0**2 / len(weights)) ** 0.5  # of a mean of squared normals
+        assert weights.square().mean().item() == pytest.approx(2.0, abs=five_sigma)

@@ -16,12 +16,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TINY = ["dataset=digits", "dataset.test_fraction=0.9", "epochs=1", "net.channels=2", "net.layers=3"]
-REPLACED = ("dataset=", "dataset.", "epochs=", "net.channels=", "net.layers=", "device=")
+SCORED = ["dataset=digits", "dataset.test_fraction=0.9", "count=3", "channels=2"]
+REPLACED = ("count=", "dataset=", "dataset.", "epochs=", "net.channels=", "net.layers=", "device=")
 
 
 def commands() -> list[str]:
-    """The lines `python search.py ...` and `python train.py ...`, in blocks and in the text."""
-    found = re.findall(r"python (?:search|train)\.py[^`\n#]*", README)
+    """The lines `python search.py ...` and of the other programs, in blocks and in the text."""
+    programs = r"(?:search\.py|train\.py|-m darts_gdas\.(?:score|compare))"
+    found = re.findall(rf"python {programs}[^`\n#]*", README)
     return list(dict.fromkeys(command.strip() for command in found))
 
 
@@ -41,12 +43,22 @@ def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("command", commands())
 def test_the_command_runs(command: str, working_folder: Path, monkeypatch: pytest.MonkeyPatch):
     _, script, *arguments = shlex.split(command)
-    if "--cfg" not in arguments:
+    is_module = script == "-m"
+    if is_module:
+        script, *arguments = arguments
+    if "--cfg" not in arguments and script != "darts_gdas.compare":
         kept = [argument for argument in arguments if not argument.startswith(REPLACED)]
-        arguments = kept + TINY
+        arguments = kept + (SCORED if script == "darts_gdas.score" else TINY)
+    if "space=nasbench201" in arguments:
+        arguments = [a for a in arguments if not a.startswith("net.layers=")]
+    if "warm_start=ntk" in arguments:
+        arguments.append("warm_start.samples=10")
     monkeypatch.chdir(working_folder)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
-    runpy.run_path(str(ROOT / script), run_name="__main__")
+    if is_module:
+        runpy.run_module(script, run_name="__main__")
+    else:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
 
 
 def test_the_searches_left_their_alphas_in_tensorboard(working_folder: Path):
@@ -58,7 +70,8 @@ def test_the_searches_left_their_alphas_in_tensorboard(working_folder: Path):
         events = EventAccumulator(str(folder))
         events.Reload()
         curves = [tag for tag in events.Tags()["scalars"] if tag.startswith("probability_")]
-        assert len(curves) == 2 * 14 * 8
+        is_bench = "space=nasbench201" in (folder.parent / "overrides.yaml").read_text()
+        assert len(curves) == (6 * 5 if is_bench else 2 * 14 * 8)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +79,7 @@ def test_the_searches_left_their_alphas_in_tensorboard(working_folder: Path):
     [
         ("search", "search.py"),
         ("train", "train.py"),
-        ("test", "-m pytest"),
+        ("test", "-m pytest -n auto --dist loadfile"),
         ("bench", "-m benchmarks"),
         ("tensorboard", "tensorboard --logdir outputs"),
     ],
@@ -83,15 +96,18 @@ def test_make_has_the_target_and_passes_arguments_on(target: str, program: str):
     assert any(line.endswith(f"{program} key=value") for line in shown.stdout.splitlines())
 
 
-def test_the_library_example_runs_and_says_the_truth():
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def test_the_library_examples_run_and_say_the_truth():
+    nets, kernels = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names: dict = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(nets, "README.md", "exec"), names)
     assert names["logits"].shape == (2, 10)
     parameters = sum(
         p.numel() for n, p in names["net"].named_parameters() if not n.startswith("auxiliary")
     )
-    assert f"# {parameters:,} parameters" in example
+    assert f"# {parameters:,} parameters" in nets
+    exec(compile(kernels, "README.md", "exec"), names)
+    assert names["kernel"].shape == (20, 20, 3, 3) and "# [20, 20, 3, 3]" in kernels
+    assert names["after"].shape == (20, 3) and "# [20, 3]" in kernels
 
 
 def test_links_to_files_lead_somewhere():

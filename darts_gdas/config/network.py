@@ -2,10 +2,15 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
+from torch import nn
+
 from darts_gdas.nets import Layout, Skeleton, Stem
+from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.operations import check_operations
+from darts_gdas.ntk import critical_weight_variance
 from darts_gdas.space import DARTS_CANDIDATES, NASBENCH201_CANDIDATES, CellSpace, SearchSpace
 
 
@@ -161,6 +166,18 @@ def check_kinds(space: SearchSpace, layout: Layout) -> None:
         )
 
 
+class Initialization(Enum):
+    """How a network's weights begin.
+
+    `torch` leaves each module's own rule. `critical` draws every weight with the variance at which
+    signals travel deepest through ReLU, 2 / fan_in (He et al.; `ntk.critical_weight_variance`),
+    the fan of a depthwise convolution being its kernel's pixels.
+    """
+
+    torch = "torch"
+    critical = "critical"
+
+
 @dataclass
 class NetConfig:
     """The outer network; see `Layout`. NAS-Bench-201's takes 3 N + 2 layers.
@@ -170,15 +187,22 @@ class NetConfig:
         layers: Number of cells.
         stem: What precedes the first cell.
         reductions: Positions of the reduction cells; null puts two at L // 3 and 2 L // 3.
+        initialization: How the weights begin.
     """
 
     channels: int = 16
     layers: int = 8
     stem: Stem = Stem.cifar
     reductions: list[int] | None = None
+    initialization: Initialization = Initialization.torch
 
     def __post_init__(self) -> None:
         self.layout(Skeleton.darts, num_classes=2, in_channels=1)
+
+    def initialize(self, net: nn.Module) -> None:
+        """Draw the weights of a network that has just been built, from torch's generator."""
+        if self.initialization is Initialization.critical:
+            initialize(net, critical_weight_variance("relu"), mode=Fan.IN)
 
     def layout(self, skeleton: Skeleton, *, num_classes: int, in_channels: int) -> Layout:
         """The layout for cells that stand in a skeleton, and for a data set."""

@@ -49,8 +49,10 @@ class TrainConfig(RunConfig):
         auxiliary = self.regularization.auxiliary_weight > 0
         normalize = Normalize(*train.statistics())
         train, test = train.to(compute.device), test.to(compute.device)
+        net = DerivedNet(genotype, layout, auxiliary=auxiliary)
+        self.net.initialize(net)
         return RetrainTask(
-            DerivedNet(genotype, layout, auxiliary=auxiliary),
+            net,
             self.stream(train, normalize, name="train"),
             test,
             normalize,

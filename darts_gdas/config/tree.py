@@ -225,7 +225,7 @@ class SearchConfig(RunConfig):
         layout = self.layout(num_classes=train.num_classes, in_channels=train.in_channels)
         layout.check_image_size(*train.image_size)
         penalties = self.penalties.build(space, layout, train.image_size, compute.device)
-        return SearchTask(
+        task = SearchTask(
             space,
             layout,
             self.method(penalties),
@@ -237,6 +237,8 @@ class SearchConfig(RunConfig):
             checkpoint_cells=self.checkpoint_cells,
             known=known,
         )
+        self.net.initialize(task.supernet)
+        return task
 
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""

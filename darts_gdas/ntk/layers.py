@@ -1,7 +1,7 @@
 """Gradients of one layer's weights for every sample by itself, the fastest exact form per layer.
 
 All forms start from what entered a layer and from the gradient of its output, both with the
-samples first. They were chosen by measuring (docs/benchmarks.md, "Kernels"):
+samples first. They were chosen by measuring on a CPU:
 
 - 1x1 convolutions: a matrix product per sample;
 - depthwise kernels of more than 9 taps: images shifted along the width only, then for each row of
