@@ -65,6 +65,8 @@ def test_the_spaces_of_robust_darts_are_chosen_by_name(name: str):
     config = search_config(f"space={name}", "method=darts", "net.channels=2", "batch_size=4",
                            "dataset.test_fraction=0.9")  # fmt: skip
     assert config.space.build() == SearchSpace.named(name)
+    if name in ("s2", "s3"):  # nothing but fewer candidates
+        return
     task = config.build()
     metrics = task.train_step(Progress(0, config.epochs, 0, task.steps_per_epoch))
     assert torch.isfinite(metrics["arch/loss"][0])
@@ -151,8 +153,9 @@ def test_pc_darts_has_its_papers_numbers():
     assert config.relaxation == Softmax() and config.hypergradient == FirstOrder()
 
 
-@pytest.mark.parametrize("relaxation", ["softmax", "gumbel_hard"])
-@pytest.mark.parametrize("space", ["darts", "nasbench201"])
+@pytest.mark.parametrize(
+    ("space", "relaxation"), [("darts", "softmax"), ("nasbench201", "gumbel_hard")]
+)
 def test_pc_darts_takes_steps_on_every_space(space: str, relaxation: str):
     config = search_config(
         "method=pc_darts", f"space={space}", f"relaxation={relaxation}", "batch_size=4",
