@@ -35,6 +35,10 @@ METHODS = pytest.mark.parametrize(
     ids=["darts", "gdas", "pc_darts", "darts_2nd", "gdas_exact"],
 )  # fmt: skip
 
+STEPPED = pytest.mark.parametrize(
+    "order", [Order.arch_first, Order.weights_first], ids=lambda order: order.name
+)
+
 
 def images(count: int, seed: int) -> ImageSet:
     generator = torch.Generator().manual_seed(seed)
@@ -189,7 +193,7 @@ def test_the_order_of_the_steps_is_the_methods(order: Order, monkeypatch: pytest
     assert calls == expected[order]
 
 
-@pytest.mark.parametrize("order", list(Order), ids=lambda order: order.name)
+@STEPPED
 def test_alphas_stand_still_while_the_weights_warm_up(order: Order):
     task = task_of(replace(PC_DARTS, order=order, arch_warmup_epochs=1))
     alphas = flat(task.arch.parameters()).clone()
@@ -233,7 +237,7 @@ def test_saved_and_loaded_continues_bit_for_bit(method: Method):
 
 
 @pytest.mark.parametrize("checkpoint_cells", [False, True])
-@pytest.mark.parametrize("order", list(Order), ids=lambda order: order.name)
+@STEPPED
 def test_a_search_with_noise_resumes_bit_for_bit_and_its_arch_step_draws_none_anew(
     order: Order, checkpoint_cells: bool
 ):
