@@ -34,9 +34,17 @@ def begin_search(
 def _set_alphas(
     task: SearchTask, warm_start: WarmStart, folder: RunFolder, fingerprint: str
 ) -> None:
-    book = ScoreBook(folder.path / BOOK, fingerprint)
-    with ProgressLine() as progress:
-        first = set_first_alphas(task, warm_start, book, progress)
+    path = folder.path / BOOK
+    book = ScoreBook(path, fingerprint)
+    try:
+        with ProgressLine() as progress:
+            first = set_first_alphas(task, warm_start, book, progress)
+    except KeyboardInterrupt:
+        hint = "nothing had been scored yet"
+        if path.exists():
+            hint = f"what is scored is kept\ngo on with: python search.py resume={folder.path}"
+        print(f"stopped in the warm start; {hint}", file=sys.stderr)
+        raise SystemExit(130) from None
     if first is None:
         return
     text = csv_text(_columns(task.space, first))

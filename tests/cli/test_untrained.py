@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,22 @@ def test_a_warm_start_sets_the_first_alphas_and_shows_them(tmp_path: Path):
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     assert "warm_start/text_summary" in events.Tags()["tensors"]
     assert "warm_start/normal" in events.Tags()["images"]
+
+
+def test_an_interrupted_warm_start_goes_on(tmp_path: Path):
+    command = (*SMALL, *NTK, "warm_start.samples=24", "epochs=1")
+    finish(start(tmp_path, "search.py", *command, "run_dir=whole"))
+    process = start(tmp_path, "search.py", *command, "run_dir=cut")
+    assert process.stderr is not None
+    while "scoring cells: 6 of 24" not in process.stderr.readline():
+        pass
+    os.kill(process.pid, signal.SIGINT)
+    _, err = finish(process, status=130)
+    assert "what is scored is kept\ngo on with: python search.py resume=cut" in err
+    finish(start(tmp_path, "search.py", "resume=cut"))
+    files = ("warm_start.csv", "genotype.json")
+    for whole, cut in ((tmp_path / "whole" / f, tmp_path / "cut" / f) for f in files):
+        assert whole.read_bytes() == cut.read_bytes()
 
 
 def test_te_nas_finds_a_cell_without_training(tmp_path: Path):
