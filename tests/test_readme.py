@@ -56,6 +56,7 @@ def test_the_command_runs(command: str, working_folder: Path, monkeypatch: pytes
     monkeypatch.chdir(working_folder)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     if is_module:
+        monkeypatch.delitem(sys.modules, script, raising=False)  # others may have imported it
         runpy.run_module(script, run_name="__main__")
     else:
         runpy.run_path(str(ROOT / script), run_name="__main__")

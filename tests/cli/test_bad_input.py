@@ -130,10 +130,30 @@ SEARCH_CASES = [
       "dataset.augment.crop_padding=0"], "images of 3x3 pixels are too small"),
     (["dataset=cifar10", "dataset.root=nowhere"], "dataset.download=true"),
     (["dataset.augment.cutout=16"], "dataset.augment.cutout must be less than the image's 8"),
+    (["warm_start=ntk", "warm_start.samples=3"], "warm_start.samples must be at least 10, got 3"),
+    (["warm_start=ntk", "warm_start.scores=[luck]"], "must be distinct names out of ntk_logdet"),
     (["resume=nowhere"], "resume=nowhere does not exist"),
     (["resume=empty"], "resume=empty is a folder without checkpoints"),
     (["run_dir=file"], "run_dir 'file' cannot be made"),
 ]  # fmt: skip
+
+
+RANKING_CASES = [
+    (["scores=[luck]"], "scores must be distinct names out of ntk_logdet"),
+    (["count=2"], "count must be at least 3, got 2"),
+    (["benchmark=nowhere.npz"], "'nowhere.npz' does not exist"),
+    (["benchmark_column=x"], "has no effect without benchmark"),
+    (["cells=nowhere.txt"], "cells=nowhere.txt cannot be read"),
+    (["cuont=3"], "there is no setting 'cuont'; did you mean count?"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), RANKING_CASES, ids=case_name)
+def test_a_bad_ranking_is_one_line(run, tmp_path: Path, arguments: list[str], message: str):
+    status, out, err = run("darts_gdas/score.py", "space=nasbench201", *arguments)
+    assert status == 2 and out == ""
+    assert err.count("\n") == 1 and err.startswith("error: ") and message in err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("arguments", "message"), SEARCH_CASES, ids=case_name)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -74,19 +73,6 @@ def test_te_nas_finds_a_cell_without_training(tmp_path: Path):
     assert len(chosen) == 6
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("warm_start.samples=3", "warm_start.samples must be at least 10, got 3"),
-        ("warm_start.scores=[luck]", "warm_start.scores must be distinct names out of ntk_logdet"),
-    ],
-)
-def test_wrong_settings_are_one_line(tmp_path: Path, override: str, message: str):
-    _, err = finish(start(tmp_path, "search.py", "warm_start=ntk", override), status=2)
-    assert err.startswith("error: ") and message in err and len(err.splitlines()) == 1
-    assert not (tmp_path / "outputs").exists()
-
-
 def test_a_search_says_what_its_cell_is_known_to_reach(tmp_path: Path):
     names = ("skip_connect", "nor_conv_1x1")
     known = {cell: 40.0 + i for i, cell in enumerate(all_arch_strings(names))}
@@ -119,13 +105,13 @@ SCORING = (
 )
 
 
-def score(folder: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
+def score(folder: Path, *arguments: str) -> tuple[str, str]:
     command = [sys.executable, "-m", "darts_gdas.score", *arguments]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == status, done.stderr
+    assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 
 
@@ -154,22 +140,3 @@ def test_cells_are_ranked_against_known_accuracies_and_a_cut_run_goes_on(tmp_pat
     score(tmp_path, "resume=run")
     assert (run / "scores.csv").read_text() == whole
     assert (run / "scores.jsonl").read_text() == book
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (("scores=[luck]",), "scores must be distinct names out of ntk_logdet"),
-        (("count=2",), "count must be at least 3, got 2"),
-        (("benchmark=nowhere.npz",), "'nowhere.npz' does not exist"),
-        (("benchmark_column=x",), "has no effect without benchmark"),
-        (("cells=nowhere.txt",), "cells=nowhere.txt cannot be read"),
-        (("cuont=3",), "there is no setting 'cuont'; did you mean count?"),
-    ],
-)
-def test_wrong_settings_of_a_ranking_are_one_line(
-    tmp_path: Path, overrides: tuple[str, ...], message: str
-):
-    _, err = score(tmp_path, *SCORING, *overrides, status=2)
-    assert err.startswith("error: ") and message in err and len(err.splitlines()) == 1
-    assert not (tmp_path / "outputs").exists()
