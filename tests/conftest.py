@@ -1,5 +1,7 @@
 """Check every annotated shape and dtype of the mathematics while the tests run."""
 
+import signal
+
 import torch
 from jaxtyping import install_import_hook
 
@@ -10,3 +12,6 @@ install_import_hook(
 
 # Tensors are small here: a second thread gains nothing and waits long where the machine is busy.
 torch.set_num_threads(1)
+
+# What runs in the background ignores Ctrl-C, and so would the programs that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
