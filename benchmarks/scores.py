@@ -9,8 +9,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scipy.stats import kendalltau
-
 from darts_gdas.scoring.effects import main_effects
 from darts_gdas.scoring.ranking import kendall_tau, rank_sum
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SCORES
@@ -102,7 +100,7 @@ def tau(
 ) -> float:
     """Kendall's tau of a rank sum on some cells."""
     known = [accuracies[i] for i in cells]
-    return float(kendalltau(total(scores, names, cells), known).statistic)  # type: ignore[attr-defined]
+    return kendall_tau(total(scores, names, cells), known, num_resamples=1).value
 
 
 def warm_starts(

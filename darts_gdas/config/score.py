@@ -101,7 +101,7 @@ class ScoreConfig:
         reduces = skeleton is not Skeleton.darts or any("reduce" in g.cells for g in genotypes)
         layout = Layout(
             self.channels,
-            5 if skeleton is Skeleton.nasbench201 else 3,
+            skeleton.fewest_layers,
             train.num_classes,
             train.in_channels,
             reductions=None if reduces else (),

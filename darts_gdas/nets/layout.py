@@ -43,6 +43,11 @@ class Skeleton(Enum):
         return cls.nasbench201 if set(num_inputs) == {1} else cls.darts
 
     @property
+    def fewest_layers(self) -> int:
+        """Layers of the smallest network that has all its parts."""
+        return 3 if self is Skeleton.darts else 2 * NUM_STAGES - 1
+
+    @property
     def num_inputs(self) -> int:
         """States that a cell reads."""
         return 2 if self is Skeleton.darts else 1
@@ -136,7 +141,7 @@ class Layout:
                 "a NAS-Bench-201 network has its own reductions and stem: leave net.reductions and "
                 "net.stem out"
             )
-        if self.layers < 5 or (self.layers + 1) % NUM_STAGES:
+        if self.layers < self.skeleton.fewest_layers or (self.layers + 1) % NUM_STAGES:
             raise ValueError(
                 "net.layers of a NAS-Bench-201 network must be 3 N + 2 (N cells in each of 3 "
                 f"stages and 2 residual blocks): 5, 8, 11, 14, 17, ...; got {self.layers}"

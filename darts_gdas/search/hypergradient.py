@@ -87,7 +87,7 @@ class FirstOrder(Hypergradient):
     def __call__(self, problem: Bilevel) -> Mixture:
         """One backward pass that stops at the mixture; no weight gradient is formed."""
         mixture = problem.mixture.require_grad()
-        loss = problem.validation_loss(_detached(problem.weights), mixture)
+        loss = problem.validation_loss(detached(problem.weights), mixture)
         return mixture.with_leaves(_gradients(loss, mixture.leaves()))
 
 
@@ -120,7 +120,7 @@ class Unrolled(Hypergradient):
         fixed = problem.mixture.detach()
         inner = _gradients(problem.train_loss(weights, fixed), weights.values())
         step = problem.inner_step()
-        stepped = _leaves(step(_detached(weights), dict(zip(weights, inner, strict=True))))
+        stepped = _leaves(step(detached(weights), dict(zip(weights, inner, strict=True))))
 
         mixture = problem.mixture.require_grad()
         loss = problem.validation_loss(stepped, mixture)
@@ -175,7 +175,8 @@ class UnrolledExact(Hypergradient):
         return mixture.with_leaves(_gradients(loss, mixture.leaves()))
 
 
-def _detached(weights: Weights) -> Weights:
+def detached(weights: Weights) -> Weights:
+    """The same values, which collect no gradient."""
     return {name: weight.detach() for name, weight in weights.items()}
 
 

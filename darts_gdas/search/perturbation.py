@@ -1,6 +1,5 @@
 """Perturbations: the weights are trained under a mixture that is not quite the present one."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from darts_gdas.nets import Mixture
-from darts_gdas.search.relaxation import Linear
+from darts_gdas.search.relaxation import Linear, check_strength
 
 MixtureLoss = Callable[[Mixture], Tensor]
 
@@ -36,12 +35,7 @@ class Perturbation(ABC):
     renormalize: bool = True
 
     def __post_init__(self) -> None:
-        ends = self.epsilon.start, self.epsilon.end
-        if not all(0 <= end < math.inf for end in ends) or max(ends) == 0:
-            raise ValueError(
-                "perturbation.epsilon must not be negative and not zero throughout, "
-                f"got {ends[0]} -> {ends[1]}"
-            )
+        check_strength("perturbation.epsilon", self.epsilon)
 
     def __call__(
         self, mixture: Mixture, loss: MixtureLoss, *, progress: float, rng: Generator

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from darts_gdas.nets import CostTable, Mixture, Quantity
 from darts_gdas.search.dense import log_concentration
-from darts_gdas.search.relaxation import ArchParameters, Linear
+from darts_gdas.search.relaxation import ArchParameters, Linear, check_strength
 
 
 @dataclass
@@ -85,12 +85,7 @@ class BetaDecay(Penalty):
     weight: Linear = field(default_factory=lambda: Linear(0.0, 50.0))
 
     def __post_init__(self) -> None:
-        ends = self.weight.start, self.weight.end
-        if not all(0 <= end < math.inf for end in ends) or max(ends) == 0:
-            raise ValueError(
-                "penalties.beta_decay.weight must not be negative and not zero throughout, "
-                f"got {ends[0]} -> {ends[1]}"
-            )
+        check_strength("penalties.beta_decay.weight", self.weight)
 
     def __call__(
         self, arch: ArchParameters, mixture: Mixture, *, progress: float

@@ -230,6 +230,15 @@ def check_temperature(tau: Linear) -> None:
         )
 
 
+def check_strength(name: str, strength: Linear) -> None:
+    """Raise a `ValueError` where a strength is negative somewhere, or zero throughout."""
+    ends = strength.start, strength.end
+    if not all(0 <= end < math.inf for end in ends) or max(ends) == 0:
+        raise ValueError(
+            f"{name} must not be negative and not zero throughout, got {ends[0]} -> {ends[1]}"
+        )
+
+
 def noisy_logits(
     logits: Float[Tensor, "edges candidates"], rng: Generator | None
 ) -> Float[Tensor, "edges candidates"]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
@@ -61,6 +62,18 @@ def evaluate(
     loss, top1, top5 = (sums / len(images)).tolist()
     metrics = {"loss": loss, "accuracy": top1}
     return metrics | {"accuracy_top5": top5} if images.num_classes > 5 else metrics
+
+
+def random_images(
+    images: ImageSet, normalize: Normalize, *, count: int, seed: int, device: torch.device
+) -> Float[Tensor, "batch channels height width"]:
+    """`count` different images (or all, if there are fewer), normalised: a function of the seed.
+
+    A smaller count gives the first images of a larger one.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    chosen = order[:count].to(images.images.device)
+    return normalize.to(device)(images.images[chosen].to(device))
 
 
 def batch_metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, int]]:

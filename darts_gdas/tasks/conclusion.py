@@ -3,14 +3,11 @@
 import random
 from collections.abc import Callable
 
-import torch.nn.functional as F
-
 from darts_gdas.nets import Mixture
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.optim import set_learning_rate
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.search.selection import Probe, Selection
-from darts_gdas.tasks.batches import full_precision
 from darts_gdas.tasks.search import SearchTask
 
 Report = Callable[[str, int, int], None]
@@ -64,9 +61,5 @@ class Tuning:
         mixture = mixture.with_leaves([leaf.to(task.compute.device) for leaf in mixture.leaves()])
         task.supernet.train()
         for _ in range(task.steps_per_epoch):
-            images, labels = task.data.weights.batch(self.step)
-            with task.compute.forward_pass():
-                logits = task.supernet(images, mixture)
-            F.cross_entropy(full_precision(logits), labels).backward()
-            task.method.optimizer.step(task.optimizer)
+            task.train_weights(task.data.weights.batch(self.step), mixture)
             self.step += 1

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets import Layout
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, Report, Setting, WarmStart
+from darts_gdas.tasks.batches import random_images
 from darts_gdas.tasks.search import SearchTask
 
 
@@ -30,11 +31,10 @@ def set_first_alphas(
         What was found, or None where the alphas stay as they are.
     """
     data, seed = task.data.weights, derive_seed(task.seed, "warm start")
-    order = torch.randperm(len(data.images), generator=torch.Generator().manual_seed(seed))
+    device = task.compute.device
 
     def batch(count: int) -> Float[Tensor, "batch channels height width"]:
-        chosen = order[:count].to(data.images.images.device)
-        return data.normalize(data.images.images[chosen])
+        return random_images(data.images, data.normalize, count=count, seed=seed, device=device)
 
     def layout(channels: int) -> Layout:
         return small_layout(task.supernet.layout, channels)
@@ -50,6 +50,6 @@ def set_first_alphas(
 
 def small_layout(layout: Layout, channels: int) -> Layout:
     """The smallest outer network of the same form: every kind of cell, two reductions if any."""
-    layers = 5 if layout.skeleton is Skeleton.nasbench201 else 3
+    layers = layout.skeleton.fewest_layers
     reductions = None if layout.reduction_positions else ()
     return replace(layout, channels=channels, layers=layers, reductions=reductions)

@@ -2,11 +2,10 @@
 
 import logging
 
-import torch
-
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.ntk import empirical_ntk, max_learning_rate
 from darts_gdas.runtime.data import derive_seed
+from darts_gdas.tasks.batches import random_images
 from darts_gdas.tasks.search import SearchTask
 
 FRACTION = 0.5
@@ -30,9 +29,9 @@ def learning_rate_bound(task: SearchTask) -> float:
         task: A search; left as it is.
     """
     data, seed = task.data.weights, derive_seed(task.seed, "learning rate")
-    order = torch.randperm(len(data.images), generator=torch.Generator().manual_seed(seed))
-    chosen = order[:NUM_IMAGES].to(data.images.images.device)
-    images = data.normalize(data.images.images[chosen])
+    images = random_images(
+        data.images, data.normalize, count=NUM_IMAGES, seed=seed, device=task.compute.device
+    )
     net = FixedMixture(task.supernet, task.method.relaxation.expected(task.arch))
     kernel = empirical_ntk(net, images, kind="full", method="jacobian", batch_norm="frozen")
     return max_learning_rate(kernel, momentum=task.method.optimizer.momentum)

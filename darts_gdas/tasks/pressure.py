@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from darts_gdas.search import ArchParameters, Cost
-from darts_gdas.search.hypergradient import Weights
 from darts_gdas.tasks.method import Method
 
 
@@ -31,8 +30,3 @@ def curves(method: Method, arch: ArchParameters, annealed: float) -> dict[str, f
 def costs(method: Method) -> nn.ModuleDict:
     """The tables of costs. A checkpoint holds them: a second measurement would differ."""
     return nn.ModuleDict({p.name: p.table for p in method.penalties if isinstance(p, Cost)})
-
-
-def detached(weights: Weights) -> Weights:
-    """The same values, which collect no gradient."""
-    return {name: weight.detach() for name, weight in weights.items()}

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from darts_gdas.scoring.book import Report, ScoreBook, score_all
 from darts_gdas.scoring.ranking import rank_sum
 from darts_gdas.scoring.scores import Candidate, score
 from darts_gdas.space import Genotype
+from darts_gdas.tasks.batches import random_images
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,13 @@ class ScoreTask:
 
     def batch(self, repeat: int) -> Float[Tensor, "batch channels height width"]:
         """The images of a repeat, normalised, on the device."""
-        rng = torch.Generator().manual_seed(derive_seed(self.seed, "score images", repeat))
-        chosen = torch.randperm(len(self.images), generator=rng)[: self.batch_size]
-        images = self.images.select(chosen).images.to(self.compute.device)
-        return self.normalize.to(self.compute.device)(images)
+        return random_images(
+            self.images,
+            self.normalize,
+            count=self.batch_size,
+            seed=derive_seed(self.seed, "score images", repeat),
+            device=self.compute.device,
+        )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darts_gdas.nets import Layout, SuperNet
+from darts_gdas.nets import Layout, Mixture, SuperNet
 from darts_gdas.nets.statistics import tracked_modules
 from darts_gdas.report.tensorboard import SearchView
 from darts_gdas.runtime.checkpoint import State
@@ -16,19 +16,13 @@ from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import set_learning_rate
 from darts_gdas.scoring.table import AccuracyTable
-from darts_gdas.search import (
-    ArchParameters,
-    Bilevel,
-    SGDStep,
-    entropy,
-    skip_share,
-)
-from darts_gdas.search.hypergradient import Weights
+from darts_gdas.search import ArchParameters, Bilevel, SGDStep, entropy, skip_share
+from darts_gdas.search.hypergradient import Weights, detached
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.batches import BatchLoss, batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
-from darts_gdas.tasks.pressure import costs, curves, detached, penalty_terms
+from darts_gdas.tasks.pressure import costs, curves, penalty_terms
 from darts_gdas.tasks.probing import SupernetProbe
 
 
@@ -193,13 +187,17 @@ class SearchTask:
                 BatchLoss(self.supernet, self._norms, train, self.compute), detached(self._weights)
             )
             mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
-        images, labels = train
+        return batch_metrics("train", self.train_weights(train, mixture), train[1])
+
+    def train_weights(self, batch: Batch, mixture: Mixture) -> Tensor:
+        """Step the weights once under a mixture; returns the logits from before the step."""
+        images, labels = batch
         with self.compute.forward_pass():
             logits = self.supernet(images, mixture)
         logits = full_precision(logits)
         F.cross_entropy(logits, labels).backward()
         self.method.optimizer.step(self.optimizer)
-        return batch_metrics("train", logits.detach(), labels)
+        return logits.detach()
 
     def _inner_step(self) -> SGDStep:
         """The next weight step as a function; unclipped, as in Liu et al."""
