@@ -5,6 +5,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
+from darts_gdas.cli.errors import interruptible
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.report.scores import csv_text
 from darts_gdas.report.tensorboard import edge_name, write_page
@@ -35,16 +36,15 @@ def _set_alphas(
     task: SearchTask, warm_start: WarmStart, folder: RunFolder, fingerprint: str
 ) -> None:
     path = folder.path / BOOK
-    book = ScoreBook(path, fingerprint)
-    try:
-        with ProgressLine() as progress:
-            first = set_first_alphas(task, warm_start, book, progress)
-    except KeyboardInterrupt:
+
+    def told() -> str:
         hint = "nothing had been scored yet"
         if path.exists():
             hint = f"what is scored is kept\ngo on with: python search.py resume={folder.path}"
-        print(f"stopped in the warm start; {hint}", file=sys.stderr)
-        raise SystemExit(130) from None
+        return f"stopped in the warm start; {hint}"
+
+    with interruptible(told), ProgressLine() as progress:
+        first = set_first_alphas(task, warm_start, ScoreBook(path, fingerprint), progress)
     if first is None:
         return
     text = csv_text(_columns(task.space, first))

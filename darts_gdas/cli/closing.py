@@ -2,7 +2,6 @@
 
 import json
 import platform
-import sys
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 
 import darts_gdas
 from darts_gdas.cli.beginning import ProgressLine
+from darts_gdas.cli.errors import interruptible
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.report.artifacts import write_genotype
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
@@ -30,19 +30,15 @@ def end_search(task: SearchTask, folder: RunFolder, loop: Loop) -> dict[str, flo
     Returns:
         Metrics of what was chosen.
     """
+    told = (
+        "stopped while selecting; the state after the last epoch is saved\n"
+        f"go on with: python search.py resume={folder.path}"
+    )
     begin = time.monotonic()
-    try:
-        with ProgressLine() as progress:
-            return conclude(task, progress)
-    except KeyboardInterrupt:
-        print(
-            "stopped while selecting; the state after the last epoch is saved\n"
-            f"go on with: python search.py resume={folder.path}",
-            file=sys.stderr,
-        )
-        raise SystemExit(130) from None
-    finally:
-        loop.seconds += time.monotonic() - begin
+    with interruptible(lambda: told), ProgressLine() as progress:
+        metrics = conclude(task, progress)
+    loop.seconds += time.monotonic() - begin
+    return metrics
 
 
 def finish_search(

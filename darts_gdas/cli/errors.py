@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
@@ -28,10 +28,8 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let hydra raise instead of printing
     try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        with interruptible(lambda: "interrupted"):
+            yield
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -41,6 +39,20 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None
+
+
+@contextlib.contextmanager
+def interruptible(told: Callable[[], str]) -> Iterator[None]:
+    """Around long work outside the loop: Ctrl-C ends the program with words and exit status 130.
+
+    Args:
+        told: What is kept and how to go on, asked for when it happens.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(told(), file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _has_begun(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import ProgressLine
-from darts_gdas.cli.errors import usage_errors
+from darts_gdas.cli.errors import interruptible, usage_errors
 from darts_gdas.cli.start import open_folder, prepare
 from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cells import save_drawing
@@ -47,17 +47,13 @@ def run_score(cfg: DictConfig) -> None:
             fingerprint = configuration.fingerprint(start.config, data=task.images.digest())
             folder = stack.enter_context(open_folder(start))
         print(f"scoring {len(task.genotypes)} cells in {folder.path}", file=sys.stderr)
-        try:
-            with ProgressLine() as progress:
-                book = ScoreBook(folder.path / BOOK, fingerprint)
-                scored = task.run(book, lambda done, total: progress("scoring", done, total))
-        except KeyboardInterrupt:
-            print(
-                "stopped; what is scored is kept\ngo on with: python -m darts_gdas.score "
-                f"resume={folder.path}",
-                file=sys.stderr,
-            )
-            raise SystemExit(130) from None
+        told = (
+            "stopped; what is scored is kept\ngo on with: python -m darts_gdas.score "
+            f"resume={folder.path}"
+        )
+        with interruptible(lambda: told), ProgressLine() as progress:
+            book = ScoreBook(folder.path / BOOK, fingerprint)
+            scored = task.run(book, lambda done, total: progress("scoring", done, total))
         print(_finish(folder, scored, task.scores, table))
 
 
