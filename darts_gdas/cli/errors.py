@@ -14,7 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from darts_gdas import config as configuration
 
 USAGE_ERROR = 2
-PROGRAMS = "darts_gdas.cli.programs"
+PROGRAMS = {"run_search", "run_train", "run_score"}
+"""Functions of `darts_gdas.cli` that begin when everything has been composed."""
+
 LONGEST = 600
 """Characters of a message; a value that is a whole file is cut."""
 
@@ -58,7 +60,11 @@ def interruptible(told: Callable[[], str]) -> Iterator[None]:
 def _has_begun(error: Exception) -> bool:
     """Whether the error comes from inside a program, seen by the frames it passed."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(frame.f_globals.get("__name__") == PROGRAMS for frame in frames)
+    return any(
+        frame.f_code.co_name in PROGRAMS
+        and str(frame.f_globals.get("__name__")).startswith("darts_gdas.cli.")
+        for frame in frames
+    )
 
 
 def one_line(error: Exception) -> str:

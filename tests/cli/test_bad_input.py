@@ -13,6 +13,7 @@ from PIL import Image
 
 from darts_gdas.runtime.checkpoint import save
 from darts_gdas.space import Genotype
+from darts_gdas.tasks.score import ScoreTask
 from darts_gdas.tasks.search import SearchTask
 
 ROOT = Path(__file__).parents[2]
@@ -325,3 +326,9 @@ def test_a_run_goes_on_in_its_own_folder(run, monkeypatch: pytest.MonkeyPatch):
     folder = interrupted_run(run, monkeypatch)
     status, _, err = run("search.py", f"resume={folder}", "run_dir=elsewhere")
     assert status == 2 and "drop run_dir=elsewhere" in err
+
+
+def test_an_error_of_ours_in_a_ranking_keeps_its_traceback(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ScoreTask, "run", lambda *_: {}["a bug"])
+    with pytest.raises(KeyError, match="a bug"):
+        run("darts_gdas/score.py", "space=nasbench201", "dataset.test_fraction=0.9")
