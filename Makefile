@@ -12,7 +12,7 @@ train: .venv/installed  ## retrain the newest searched cell
 	$(BIN)/python train.py $(ARGS)
 
 test: .venv/installed  ## run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/installed  ## measure; prints the tables of docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -80,7 +80,7 @@ def test_the_searches_left_their_alphas_in_tensorboard(working_folder: Path):
     [
         ("search", "search.py"),
         ("train", "train.py"),
-        ("test", "-m pytest -n auto --dist loadfile"),
+        ("test", "-m pytest -n auto --dist loadfile --no-loadscope-reorder"),
         ("bench", "-m benchmarks"),
         ("tensorboard", "tensorboard --logdir outputs"),
     ],
