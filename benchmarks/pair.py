@@ -5,14 +5,13 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from benchmarks.measure import interleaved
 from benchmarks.reference import PlainSuperNet
 from darts_gdas.nets import Layout
 from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute, Precision
-from darts_gdas.runtime.data import BatchStream
+from darts_gdas.runtime.data import Batch, BatchStream
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import (
@@ -90,9 +89,9 @@ class Pair:
         call = {"step": lambda: task.arch_step(*self.batches, 0.5)}
         return interleaved(call, repeats=1, device=self.compute.device)["step"]
 
-    def plain_step(self, batch: tuple[Tensor, Tensor], *, weights: bool) -> None:
+    def plain_step(self, batch: Batch, *, weights: bool) -> None:
         """As usually written: one backward pass through everything, then one optimiser."""
-        images, labels = batch
+        images, labels, _ = batch
         sparse = isinstance(self.relaxation, GumbelHard)
         mixture = self.relaxation(self.task.arch, progress=0.5, rng=self.noise)
         self.plain.zero_grad()

@@ -3,6 +3,8 @@
 import sys
 
 import numpy as np
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from darts_gdas.cli.errors import interruptible
@@ -23,13 +25,28 @@ BOOK = "warm_start.jsonl"
 def begin_search(
     task: SearchTask, warm_start: WarmStart, folder: RunFolder, fingerprint: str
 ) -> None:
-    """Run the warm start; leave `warm_start.csv` and a page in TensorBoard. Set the rate."""
-    if not isinstance(warm_start, NoWarmStart):
-        _set_alphas(task, warm_start, folder, fingerprint)
-    if task.num_epochs:
-        measured = choose_learning_rate(task)
-        if measured is not None:
-            print(measured, file=sys.stderr)
+    """Run the warm start; leave `warm_start.csv` and a page in TensorBoard. Set the rate.
+
+    The first rank does, the others take over what it has found.
+    """
+
+    def begin() -> tuple[list[Tensor], float]:
+        if not isinstance(warm_start, NoWarmStart):
+            _set_alphas(task, warm_start, folder, fingerprint)
+        if task.num_epochs:
+            measured = choose_learning_rate(task)
+            if measured is not None:
+                print(measured, file=sys.stderr)
+        return [alphas.detach().cpu() for alphas in task.arch.parameters()], task.learning_rate
+
+    ranks = task.compute.ranks
+    if ranks.size == 1:
+        begin()
+        return
+    found, task.learning_rate = ranks.from_first(begin)
+    with torch.no_grad():
+        for alphas, values in zip(task.arch.parameters(), found, strict=True):
+            alphas.copy_(values)
 
 
 def _set_alphas(

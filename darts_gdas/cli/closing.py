@@ -3,6 +3,7 @@
 import json
 import platform
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_param
 from darts_gdas.report.artifacts import write_genotype
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
 from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.space import Genotype
@@ -36,9 +38,13 @@ def end_search(task: SearchTask, folder: RunFolder, loop: Loop) -> dict[str, flo
     )
     begin = time.monotonic()
     with interruptible(lambda: told), ProgressLine() as progress:
-        metrics = conclude(task, progress)
+        metrics = conclude(task, progress if task.compute.ranks.is_first else _silent)
     loop.seconds += time.monotonic() - begin
     return metrics
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    """The progress that all ranks make is shown by the first."""
 
 
 def finish_search(
@@ -103,8 +109,9 @@ def finish_train(
     """
     path = folder.path / "model.pt"
     save_model(path, task.model())
-    saved = task.compute.place(load_model(path).net)
-    test = evaluate_net(saved, task.test, task.normalize, task.compute)
+    by_itself = replace(task.compute, ranks=ALONE)
+    saved = by_itself.place(load_model(path).net)
+    test = evaluate_net(saved, task.test, task.normalize, by_itself)
     layout, genotype = task.net.layout, task.net.genotype
     cost = _cost(task.net, (layout.in_channels, *task.test.image_size))
     _write_result(

@@ -12,6 +12,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
+from darts_gdas.runtime.distributed import FirstRankFailed, is_follower
 
 USAGE_ERROR = 2
 PROGRAMS = {"run_search", "run_train", "run_score"}
@@ -33,14 +34,22 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
         with interruptible(lambda: "interrupted"):
             yield
     except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(error)
         raise SystemExit(1) from None
+    except FirstRankFailed:
+        raise SystemExit(USAGE_ERROR) from None  # it has said why
     except Exception as error:
         known = isinstance(error, (HydraException, OmegaConfBaseException, *more))
         if not known and _has_begun(error):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        _tell(error)
         raise SystemExit(USAGE_ERROR) from None
+
+
+def _tell(error: Exception) -> None:
+    """In one line, once for all ranks."""
+    if not is_follower():
+        print(f"error: {one_line(error)}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import Console, MetricsFile
 from darts_gdas.runtime.checkpoint import State
+from darts_gdas.runtime.distributed import Ranks, is_follower, joined, same_fate
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.loop import Callback, Loop, Task
 from darts_gdas.runtime.signals import Interrupted
@@ -35,12 +36,15 @@ def run_search(cfg: DictConfig) -> None:
     """Search, and leave genotype, drawings, curves and summary in the run folder."""
     with contextlib.ExitStack() as stack:
         with _input_errors():
-            start = prepare(cfg, SearchConfig, SEARCH)
+            ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
+            start = prepare(cfg, SearchConfig, SEARCH, ranks)
             if start is None:
                 return
-            task = start.config.build()
-            fingerprint = configuration.fingerprint(start.config, data=task.data_digest)
-            folder = _enter(stack, start, fingerprint)
+            with same_fate(ranks, ValueError, OSError):
+                task = start.config.build(ranks)
+                fingerprint = configuration.fingerprint(start.config, data=task.data_digest)
+                _check_resumed(start, fingerprint)
+            folder = _enter(stack, start, ranks)
             columns = {
                 "train": "train/accuracy",
                 "arch": "arch/accuracy",
@@ -60,22 +64,26 @@ def run_search(cfg: DictConfig) -> None:
             begin_search(task, start.config.warm_start, folder, fingerprint)
         metrics = _run(loop, task, folder)
         metrics = metrics | end_search(task, folder, loop)
-        print(finish_search(task, folder, metrics, loop))
+        if ranks.is_first:
+            print(finish_search(task, folder, metrics, loop))
 
 
 def run_train(cfg: DictConfig) -> None:
     """Retrain a genotype, and leave the model and its test accuracy in the run folder."""
     with contextlib.ExitStack() as stack:
         with _input_errors():
-            start = prepare(cfg, TrainConfig, TRAIN)
+            ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
+            start = prepare(cfg, TrainConfig, TRAIN, ranks)
             if start is None:
                 return
-            genotype, source = _find_genotype(start)
-            task = start.config.build(genotype)
-            fingerprint = configuration.fingerprint(
-                start.config, data=task.data_digest, genotype_content=genotype.to_json()
-            )
-            folder = _enter(stack, start, fingerprint)
+            genotype, source = ranks.from_first(lambda: _find_genotype(start))
+            with same_fate(ranks, ValueError, OSError):
+                task = start.config.build(genotype, ranks)
+                fingerprint = configuration.fingerprint(
+                    start.config, data=task.data_digest, genotype_content=genotype.to_json()
+                )
+                _check_resumed(start, fingerprint)
+            folder = _enter(stack, start, ranks)
             columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
             callbacks = [
                 Console(columns),
@@ -83,22 +91,30 @@ def run_train(cfg: DictConfig) -> None:
                 TensorBoard(folder.tensorboard),
             ]
             loop = _loop(TRAIN, folder, fingerprint, callbacks, task, start.state)
-            write_genotype(folder.path, genotype, title=source)
+            if ranks.is_first:
+                write_genotype(folder.path, genotype, title=source)
         metrics = _run(loop, task, folder)
-        print(finish_train(task, folder, metrics, loop, source))
+        if ranks.is_first:
+            print(finish_train(task, folder, metrics, loop, source))
 
 
 def _input_errors() -> contextlib.AbstractContextManager[None]:
     """Around all that can be wrong with the input."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    if is_follower():  # it would say what the first rank says
+        logging.getLogger().setLevel(logging.ERROR)
     return usage_errors(ValueError, OSError)
 
 
-def _enter(stack: contextlib.ExitStack, start: Start[Any], fingerprint: str) -> RunFolder:
-    """The run folder, made and locked until the stack closes: the input is right."""
+def _check_resumed(start: Start[Any], fingerprint: str) -> None:
+    """Raise where a resumed run is not the one that was started."""
     if start.state is not None:
         check_fingerprint(start.state, fingerprint)
-    return stack.enter_context(open_folder(start))
+
+
+def _enter(stack: contextlib.ExitStack, start: Start[Any], ranks: Ranks) -> RunFolder:
+    """The run folder, made and locked until the stack closes: the input is right."""
+    return ranks.from_first(lambda: stack.enter_context(open_folder(start)))
 
 
 def _loop(
@@ -110,17 +126,20 @@ def _loop(
     state: State | None,
 ) -> Loop:
     """The loop, ready to run, from the beginning or from a checkpoint."""
+    ranks = task.compute.ranks
     loop = Loop(
         folder,
         kind=kind,
         fingerprint=fingerprint,
-        callbacks=callbacks,
+        callbacks=callbacks if ranks.is_first else [],
         device=task.compute.device,
+        ranks=ranks,
     )
     if state is not None:
         loop.load(task, state)
-    verb = "starting" if state is None else "resuming"
-    print(f"{verb} {kind} in {folder.path}", file=sys.stderr)
+    if ranks.is_first:
+        verb = "starting" if state is None else "resuming"
+        print(f"{verb} {kind} in {folder.path}", file=sys.stderr)
     return loop
 
 
@@ -128,7 +147,9 @@ def _run(loop: Loop, task: Task, folder: RunFolder) -> dict[str, float]:
     try:
         return loop.run(task)
     except Interrupted as stop:
-        print(f"{stop}\ngo on with: python {loop.kind}.py resume={folder.path}", file=sys.stderr)
+        if loop.ranks.is_first:
+            hint = f"go on with: python {loop.kind}.py resume={folder.path}"
+            print(f"{stop}\n{hint}", file=sys.stderr)
         raise SystemExit(stop.exit_status) from None
 
 

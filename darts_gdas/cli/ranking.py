@@ -17,6 +17,7 @@ from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cells import save_drawing
 from darts_gdas.report.scores import csv_text, draw_scores, table_lines
 from darts_gdas.report.summary import summary
+from darts_gdas.runtime.distributed import refuse_ranks
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.ranking import Correlation, kendall_tau, spearman
@@ -40,6 +41,7 @@ def run_score(cfg: DictConfig) -> None:
     """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder."""
     with contextlib.ExitStack() as stack:
         with usage_errors(ValueError, OSError):
+            refuse_ranks("a ranking")
             start = prepare(cfg, ScoreConfig, SCORE)
             if start is None:
                 return

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State, load
+from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.loop import check_state
 
@@ -43,28 +43,45 @@ class Start(Generic[Config]):
     state: State | None
 
 
-def prepare(cfg: DictConfig, kind: type[Config], name: str) -> Start[Config] | None:
+def prepare(
+    cfg: DictConfig, kind: type[Config], name: str, ranks: Ranks = ALONE
+) -> Start[Config] | None:
     """Find the run folder and the checkpoint; None if `resume=auto` meets a finished run.
 
-    A resumed run repeats the overrides it was started with, then this command's.
+    A resumed run repeats the overrides it was started with, then this command's. The first rank
+    looks, the others are told.
 
     Args:
         cfg: As composed from this command.
         kind: The typed configuration.
         name: Name of the kind of run.
+        ranks: Who runs.
 
     Raises:
         ValueError: If a value has no meaning, or there is nothing (valid) to resume.
     """
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
+    if ranks.size > 1 and configuration.sweep_folder() is not None:
         raise ValueError(
-            f"started as one of {processes} processes (WORLD_SIZE), but runs are not data-parallel "
-            "yet: each would train alone. Start a single process"
+            f"--multirun among {ranks.size} ranks: each of them would sweep by itself. Start one "
+            "run with torchrun, or the sweep with a launcher (docs/cluster.md)"
         )
     overrides = configuration.task_overrides()
     config = configuration.typed(cfg, kind)
     root = Path(config.outputs) / name
+    found = ranks.from_first(lambda: _find(config, root, name, overrides))
+    if found is None:
+        return None
+    folder, state, said = found
+    if said != overrides:
+        cfg = configuration.recompose(said)
+        config = configuration.typed(cfg, kind)
+    return Start(config, cfg, root, folder, said, state)
+
+
+def _find(
+    config: AnyConfig, root: Path, name: str, overrides: list[str]
+) -> tuple[RunFolder | None, State | None, list[str]] | None:
+    """Folder, checkpoint, and the overrides said now and when the run was first started."""
     folder, state = _folder(config, root), None
     if config.resume != "none" and folder is not None:
         state = _state(config.resume, folder)
@@ -77,9 +94,7 @@ def prepare(cfg: DictConfig, kind: type[Config], name: str) -> Start[Config] | N
         if recorded.exists():
             everything = [*_read_overrides(recorded), *overrides]
             overrides = list(dict.fromkeys(everything[::-1]))[::-1]  # each once, where said last
-            cfg = configuration.recompose(overrides)
-            config = configuration.typed(cfg, kind)
-    return Start(config, cfg, root, folder, overrides, state)
+    return folder, state, overrides
 
 
 def _read_overrides(path: Path) -> list[str]:

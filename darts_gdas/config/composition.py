@@ -53,6 +53,7 @@ EXEMPT = (
     "compile",
     "dataset.root",
     "dataset.download",
+    "rank_timeout_minutes",
 )
 """Settings that a resumed run may change: they do not change what is computed."""
 

@@ -8,7 +8,9 @@ from darts_gdas.config.network import NetConfig
 from darts_gdas.config.tree import RunConfig
 from darts_gdas.nets import DerivedNet, Skeleton
 from darts_gdas.nets.operations import check_operations
+from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 
@@ -35,9 +37,9 @@ class TrainConfig(RunConfig):
         if self.optimizer.rate is None:
             raise ValueError("optimizer.lr=auto is for searches; a retraining needs a number")
 
-    def build(self, genotype: Genotype) -> RetrainTask:
+    def build(self, genotype: Genotype, ranks: Ranks = ALONE) -> RetrainTask:
         """Load the data, check that it fits, build the network."""
-        compute = self.compute()
+        compute = self.compute(ranks)
         torch.manual_seed(self.seed)
         check_operations(genotype.operations, "the genotype")
         train, test = self.dataset.load()
@@ -51,9 +53,12 @@ class TrainConfig(RunConfig):
         train, test = train.to(compute.device), test.to(compute.device)
         net = DerivedNet(genotype, layout, auxiliary=auxiliary)
         self.net.initialize(net)
+        if self.sync_batch_norm and ranks.size > 1:
+            synchronize_norms(net)
+        self.scatter(ranks)
         return RetrainTask(
             net,
-            self.stream(train, normalize, name="train"),
+            self.stream(train, normalize, name="train", ranks=ranks),
             test,
             normalize,
             optimizer=self.optimizer,

@@ -5,6 +5,7 @@ of composition, a value without meaning one of construction. Defaults stand in t
 YAML composes them and states what a paper does.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +22,7 @@ from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import BatchStream, derive_seed
 from darts_gdas.runtime.datasets import Dataset
+from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import ImageSet, stratified_split
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.scoring.warm_start import WarmStart
@@ -62,6 +64,9 @@ class RunConfig:
         run_dir: This run's folder; null makes a new one below `outputs`.
         resume: "none"; "auto" (go on in `run_dir`, or in the newest unfinished run, if there is
             one); or a run folder or checkpoint to go on from.
+        sync_batch_norm: Norms over the images of all ranks, not of each by itself. Costs two
+            messages per norm and pass; a supernet also loses the fused arithmetic of its edges.
+        rank_timeout_minutes: How long a rank waits for another before the run ends with an error.
     """
 
     dataset: Dataset = MISSING
@@ -77,6 +82,8 @@ class RunConfig:
     outputs: str = "outputs"
     run_dir: str | None = None
     resume: str = "none"
+    sync_batch_norm: bool = False
+    rank_timeout_minutes: float = 30.0
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -89,17 +96,33 @@ class RunConfig:
             raise ValueError(
                 f"threads must lie in 0..{MAX_THREADS} (0 is one per core), got {self.threads}"
             )
+        if not 0 < self.rank_timeout_minutes < math.inf:
+            raise ValueError(
+                f"rank_timeout_minutes must be positive, got {self.rank_timeout_minutes}"
+            )
+        if self.sync_batch_norm and self.compile is not Compilation.none:
+            raise ValueError(
+                f"sync_batch_norm=true waits for other ranks inside the cells, which "
+                f"compile={self.compile.name} cannot hold; leave one of them out"
+            )
         if not self.resume.strip() or (self.run_dir is not None and not self.run_dir.strip()):
             raise ValueError("resume and run_dir must not be blank; leave them out instead")
 
-    def compute(self) -> Compute:
-        """Device, precision, memory layout and threads."""
+    def compute(self, ranks: Ranks = ALONE) -> Compute:
+        """Device, precision, memory layout, threads and ranks."""
         return Compute.select(
-            self.device, self.precision, self.channels_last, self.threads, self.compile
+            self.device, self.precision, self.channels_last, self.threads, self.compile, ranks
         )
 
-    def stream(self, images: ImageSet, normalize: Normalize, *, name: str) -> BatchStream:
-        """Augmented training batches of a set."""
+    def scatter(self, ranks: Ranks) -> None:
+        """From here on, other ranks than the first draw numbers of their own (drop-path)."""
+        if ranks.rank > 0:
+            torch.manual_seed(derive_seed(self.seed, "rank", ranks.rank))
+
+    def stream(
+        self, images: ImageSet, normalize: Normalize, *, name: str, ranks: Ranks = ALONE
+    ) -> BatchStream:
+        """Augmented training batches of a set; ranks share them."""
         return BatchStream(
             images,
             batch_size=self.batch_size,
@@ -108,6 +131,7 @@ class RunConfig:
             seed=self.seed,
             name=name,
             channels_last=self.channels_last,
+            ranks=ranks,
         )
 
 
@@ -215,9 +239,9 @@ class SearchConfig(RunConfig):
                 "use compile=inductor"
             )
 
-    def build(self) -> SearchTask:
+    def build(self, ranks: Ranks = ALONE) -> SearchTask:
         """Load the data, check that it fits, build the networks."""
-        compute = self.compute()
+        compute = self.compute(ranks)
         torch.manual_seed(self.seed)
         space = self.space.build()
         known = load_table(self.benchmark, self.benchmark_column, space, complete=True)
@@ -235,9 +259,11 @@ class SearchConfig(RunConfig):
             seed=self.seed,
             diagnostics=self.diagnostics,
             checkpoint_cells=self.checkpoint_cells,
+            sync_batch_norm=self.sync_batch_norm,
             known=known,
         )
         self.net.initialize(task.supernet)
+        self.scatter(ranks)
         return task
 
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
@@ -271,8 +297,8 @@ class SearchConfig(RunConfig):
         )
         weights, arch = (train.select(indices).to(compute.device) for indices in halves)
         return SearchData(
-            self.stream(weights, normalize, name="weights"),
-            self.stream(arch, normalize, name="arch"),
+            self.stream(weights, normalize, name="weights", ranks=compute.ranks),
+            self.stream(arch, normalize, name="arch", ranks=compute.ranks),
             arch,
             normalize,
         )

@@ -32,6 +32,7 @@ from darts_gdas.nets.operations import (
 )
 from darts_gdas.nets.pointwise import Moments, normalized_sum
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
+from darts_gdas.nets.synced import SyncedBatchNorm
 from darts_gdas.space import NONE, CellSpace
 
 _FEW_EDGES, _FEW_NUMBERS = 2, 2**17
@@ -151,16 +152,16 @@ def leave(
     for name in group.weights:
         candidates = [edges[edge][name] for edge in group.edges]
         first = candidates[0]
-        if isinstance(first, SeparableConvs):
+        if isinstance(first, SeparableConvs) and not _is_synced(first.blocks[0].norm):
             convs[name] = [cast(SeparableConvs, candidate).blocks for candidate in candidates]
         elif isinstance(first, nn.Identity):
             shared[name] = state.x
-        elif isinstance(first, FactorizedReduce | ReluConvNorm):
-            blocks = cast(list[FactorizedReduce | ReluConvNorm], candidates)
+        elif isinstance(first, FactorizedReduce | ReluConvNorm | SeparableConvs):
+            blocks = cast(list[FactorizedReduce | ReluConvNorm | SeparableConvs], candidates)
             others[name] = [block.after_relu(state.relu()) for block in blocks]
         elif isinstance(first, NormalizedPool):
             norms = [cast(NormalizedPool, candidate).norm for candidate in candidates]
-            if uses_batch_statistics(first.norm):
+            if uses_batch_statistics(first.norm) and not _is_synced(first.norm):
                 shared[name], mean, variance = state.normalized_pool(name, first)
                 update.add(norms, mean.expand(len(norms), -1), variance.expand(len(norms), -1))
             else:
@@ -181,6 +182,11 @@ def leave(
             so_far = sums[i]
             sums[i] = weight * y if so_far is None else torch.addcmul(so_far, weight, y)
     return [y for y in sums if y is not None]
+
+
+def _is_synced(norm: nn.Module) -> bool:
+    """Whether a norm waits for other processes, and so has to run by itself."""
+    return isinstance(norm, SyncedBatchNorm)
 
 
 def _run_convs(

@@ -84,3 +84,8 @@ class Mixture(Mapping[str, CellMixture]):
     def require_grad(self) -> "Mixture":
         """The same values as fresh leaves that collect a gradient."""
         return self.with_leaves([leaf.detach().requires_grad_() for leaf in self.leaves()])
+
+
+def is_sparse(mixture: Mixture) -> bool:
+    """Whether some candidates do not run at all."""
+    return any(cell.active is not None for cell in mixture.values())

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.noise import Noise, noises
+from darts_gdas.nets.synced import SyncedBatchNorm
 
 # One call for many tensors; PyTorch's own optimisers are built on these.
 _lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
@@ -30,6 +31,13 @@ def tracked_modules(module: nn.Module) -> list[Tracked]:
 def batch_norms(module: nn.Module) -> list[BatchNorm]:
     """All batch norms that keep running statistics."""
     return [norm for norm in _all_norms(module) if norm.track_running_stats]
+
+
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """Running means and variances of all norms whose ranks see different batches."""
+    norms = [norm for norm in batch_norms(module) if not isinstance(norm, SyncedBatchNorm)]
+    found = (buffer for norm in norms for buffer in (norm.running_mean, norm.running_var))
+    return [buffer for buffer in found if buffer is not None]
 
 
 def _all_norms(module: nn.Module) -> list[BatchNorm]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from darts_gdas.runtime.compilation import Compilation, Compiled
+from darts_gdas.runtime.distributed import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Compute:
     precision: Precision = Precision.fp32
     channels_last: bool = False
     compilation: Compilation = Compilation.none
+    ranks: Ranks = ALONE
 
     @classmethod
     def select(
@@ -54,6 +56,7 @@ class Compute:
         channels_last: bool,
         threads: int = 0,
         compilation: Compilation = Compilation.none,
+        ranks: Ranks = ALONE,
     ) -> "Compute":
         """Turn the user's choice into a device, and set the number of CPU threads.
 
@@ -65,6 +68,7 @@ class Compute:
                 tensors of a few kilobytes one thread is as fast, and threads that wait for each
                 other on a busy machine are an order of magnitude slower.
             compilation: Of the networks. CUDA graphs on a CPU are left out, with a warning.
+            ranks: With whom; each has a device of its own.
 
         Raises:
             ValueError: If CUDA is asked for and there is none, or it has no bfloat16.
@@ -82,7 +86,7 @@ class Compute:
             logger.warning("compile=cuda_graphs needs a CUDA device; going on without it")
             compilation = Compilation.none
         where = torch.device("cuda" if use_cuda else "cpu")
-        return cls(where, precision, channels_last, compilation)
+        return cls(where, precision, channels_last, compilation, ranks)
 
     def place(self, module: Module) -> Module:
         """The module on the device, its convolutions in the chosen layout."""
@@ -110,7 +114,8 @@ class Compute:
         else:
             threads = torch.get_num_threads()
             name = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-        return f"{name}, {self.precision.value}"
+        ranks = f"{self.ranks.size} ranks, each " if self.ranks.size > 1 else ""
+        return f"{ranks}{name}, {self.precision.value}"
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -3,15 +3,30 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from darts_gdas.runtime.augment import Augment, Normalize
+from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import ImageSet
 
-Batch = tuple[Float[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
+
+class Batch(NamedTuple):
+    """Images and labels of a step, or one rank's part of them.
+
+    Attributes:
+        images: Normalised.
+        labels: Of the images.
+        weight: What the mean loss over these images is multiplied with, so that the mean over the
+            ranks is the mean over all images; 1 unless the ranks' parts differ in size.
+    """
+
+    images: Float[Tensor, "batch channels height width"]
+    labels: Int64[Tensor, " batch"]
+    weight: float = 1.0
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -29,17 +44,20 @@ class BatchStream:
     """Endless, randomly accessible stream of augmented training batches.
 
     Batch number t is a function of (seed, name, t) alone: a run resumed at step t sees what it
-    would have seen, without a state to save, and every rank can compute every batch. The images
-    stay where they are, on the device of the set; there are no worker processes.
+    would have seen, without a state to save. The images stay where they are, on the device of the
+    set; there are no worker processes. Ranks share every batch: each takes its part of it, so
+    that together they see what one process would see.
 
     Args:
         images: What to draw from; every epoch is a permutation of it.
-        batch_size: At least 2, since BatchNorm cannot train on one image.
+        batch_size: Images of a step over all ranks; at least 2 on each, since BatchNorm cannot
+            train on one image.
         augment: Changes to each batch.
         normalize: Applied between crop and cutout.
         seed: Of the run.
         name: Of this stream; two streams of a run with different names are unrelated.
         channels_last: Memory format of the batches.
+        ranks: Who shares the batches.
     """
 
     def __init__(
@@ -52,11 +70,20 @@ class BatchStream:
         seed: int,
         name: str,
         channels_last: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
+        least = 2 * ranks.size
         if batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 in training, got {batch_size}")
-        if len(images) < 2:
-            raise ValueError(f"training needs at least 2 images, got {len(images)} for {name!r}")
+        if batch_size < least or batch_size % ranks.size:
+            raise ValueError(
+                f"batch_size counts the images of all {ranks.size} ranks, so it must be a multiple "
+                f"of {ranks.size} and at least {least}, got {batch_size}"
+            )
+        if len(images) < least:
+            raise ValueError(
+                f"training needs at least {least} images, got {len(images)} for {name!r}"
+            )
         augment.check_size(*images.image_size)
         self.images = images
         self.batch_size = batch_size
@@ -65,13 +92,17 @@ class BatchStream:
         self.seed = seed
         self.name = name
         self.channels_last = channels_last
+        self.ranks = ranks
         self._epoch: tuple[int, list[Tensor]] = (-1, [])  # the last one asked for
 
     @property
     def batches_per_epoch(self) -> int:
-        """ceil(images / batch_size); a remainder of one image joins the batch before it."""
+        """ceil(images / batch_size); a remainder too small to share joins the batch before it.
+
+        Too small is less than two images for each rank.
+        """
         full, remainder = divmod(len(self.images), self.batch_size)
-        return max(full + (remainder > 1), 1)
+        return max(full + (remainder >= 2 * self.ranks.size), 1)
 
     def indices(self, epoch: int) -> list[Int64[Tensor, " batch"]]:
         """The permutation of an epoch, cut into batches; on the device of the images."""
@@ -91,7 +122,7 @@ class BatchStream:
             step: At least 0; the epoch is step // batches_per_epoch.
 
         Returns:
-            Images in float32, normalised, and labels, on the device of the set.
+            This rank's images in float32, normalised, and labels, on the device of the set.
         """
         assert step >= 0
         epoch, position = divmod(step, self.batches_per_epoch)
@@ -99,7 +130,14 @@ class BatchStream:
         rng = self._generator("augment", step)
         images = self.augment.geometric(self.images.images[chosen], rng)
         images = self.normalize(_with_format(images, self.channels_last))
-        return self.augment.erase(images, rng), self.images.labels[chosen]
+        images, labels = self.augment.erase(images, rng), self.images.labels[chosen]
+        if self.ranks.size == 1:
+            return Batch(images, labels)
+        # Cut at the end: every rank draws the random numbers of the whole batch.
+        rank, size = self.ranks.rank, self.ranks.size
+        mine = labels.tensor_split(size)[rank]
+        weight = len(mine) * size / len(labels)
+        return Batch(images.tensor_split(size)[rank], mine, weight)
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, self.name, purpose, number))
@@ -107,7 +145,7 @@ class BatchStream:
 
 def evaluation_batches(
     images: ImageSet, *, batch_size: int, normalize: Normalize, channels_last: bool = False
-) -> Iterator[Batch]:
+) -> Iterator[tuple[Float[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]]:
     """All images once, in order, normalised and otherwise unchanged; the last batch may be smaller.
 
     Raises:

@@ -12,17 +12,19 @@ from torch import Tensor
 
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State
 from darts_gdas.runtime.compute import random_state, set_random_state
+from darts_gdas.runtime.distributed import ALONE, Ranks, digest
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.meter import Meter
 from darts_gdas.runtime.signals import Interrupted, StopRequest
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the checkpoints' layout."""
 
 STATE_KEYS = {
     "schema", "kind", "fingerprint", "epoch", "step", "seconds", "best", "last", "meter", "random",
-    "task",
+    "task", "ranks",
 }  # fmt: skip
 """What a checkpoint holds."""
 
@@ -75,6 +77,10 @@ class Task(Protocol):
         """Metrics of the state after an epoch, `progress` standing in that epoch."""
         ...
 
+    def shared(self) -> Sequence[Tensor]:
+        """What ranks that train together must have in common; compared after every epoch."""
+        ...
+
     def state_dict(self) -> State:
         """Everything that the next step depends on, except torch's global generators."""
         ...
@@ -82,39 +88,6 @@ class Task(Protocol):
     def load_state_dict(self, state: State) -> None:
         """Inverse of `state_dict`."""
         ...
-
-
-class Meter:
-    """Sums of metrics over samples; values stay on their device until they are read."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, metrics: Mapping[str, tuple[Tensor, int]]) -> None:
-        """Add one step's sums and counts."""
-        for name, (value, count) in metrics.items():
-            value = value.detach().double()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + count
-
-    def means(self) -> dict[str, float]:
-        """Mean per sample of every metric; one transfer to the host."""
-        if not self._sums:
-            return {}
-        sums = torch.stack(list(self._sums.values())).tolist()
-        return {
-            name: value / self._counts[name] for name, value in zip(self._sums, sums, strict=True)
-        }
-
-    def state_dict(self) -> State:
-        """Sums and counts."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
-
-    def load_state_dict(self, state: State, device: torch.device) -> None:
-        """Inverse of `state_dict`."""
-        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self._counts = dict(state["counts"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +133,16 @@ class Loop:
     The state after every epoch is checkpointed, and the state after the current step when Ctrl-C
     or SIGTERM arrives, so that the resumed run equals the uninterrupted one, bit for bit on a CPU.
 
+    Ranks that train together stop after the same step, whichever of them was asked to; the first
+    one writes. After every epoch they compare what they must have in common.
+
     Args:
         folder: Where checkpoints go; exists.
         kind: Name of the kind of run; a checkpoint of another kind is refused.
         fingerprint: Everything the results depend on, as text, kept in the checkpoints.
         callbacks: Followers, called in order.
         device: Where metrics live.
+        ranks: Who trains; callbacks are for the first one.
     """
 
     def __init__(
@@ -176,7 +153,9 @@ class Loop:
         fingerprint: str,
         callbacks: Sequence[Callback],
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.checkpoints = CheckpointFolder(folder.checkpoints)
         self.kind = kind
         self.fingerprint = fingerprint
@@ -194,9 +173,11 @@ class Loop:
         Raises:
             Interrupted: After a request to stop, when the state is saved.
             FloatingPointError: When a metric is no longer finite; nothing of that epoch is saved.
+            RuntimeError: When the ranks have come to differ.
         """
         try:
             with StopRequest() as request:
+                self._compare(task)
                 for callback in self.callbacks:
                     callback.on_start(self._progress(task))
                 while self.epoch < task.num_epochs and not task.is_finished:
@@ -218,10 +199,33 @@ class Loop:
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from None
-        self.meter.load_state_dict(state["meter"], self.device)
+        self._load_own(state["meter"], state["random"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.best, self.last = dict(state["best"]), dict(state["last"])
-        set_random_state(state["random"])
+
+    def _load_own(self, meters: Sequence[State], generators: Sequence[State]) -> None:
+        """What every rank has of its own: one entry for each rank that saved."""
+        rank, size = self.ranks.rank, self.ranks.size
+        if len(meters) == size:
+            meters, mine = [meters[rank]], generators[rank]
+        else:
+            if self.ranks.is_first:
+                logger.warning(
+                    "the checkpoint is of %d ranks, this run has %d: it goes on from the same "
+                    "state, but not bit for bit as it would have",
+                    len(meters),
+                    size,
+                )
+            # Other ranks begin with numbers of their own, so that no two draw the same.
+            meters, mine = (meters, generators[0]) if self.ranks.is_first else ([], None)
+        self.meter.load_state_dicts(meters, self.device)
+        if mine is not None:
+            set_random_state(mine)
+
+    def _compare(self, task: Task) -> None:
+        if self.ranks.size > 1:
+            found = digest(task.shared(), self.fingerprint)
+            self.ranks.check_agreement("the settings, or what they train", found)
 
     def _run_epoch(self, task: Task, request: StopRequest) -> None:
         start = time.monotonic()
@@ -230,16 +234,20 @@ class Loop:
             self.step += 1
             for callback in self.callbacks:
                 callback.on_step(self._progress(task), self.meter)
-            if request.signum is not None:
-                self._finite(self.meter.means())
+            signum = self.ranks.largest(request.signum or 0)
+            if signum:
+                self._finite(self.meter.over(self.ranks).means())
                 self.seconds += time.monotonic() - start
                 self._save(task, is_best=False)
+                self.ranks.wait()  # whoever starts ranks may end all of them with the first
                 raise Interrupted(
-                    request.signum,
+                    signum,
                     f"stopped in epoch {self.epoch + 1} after step {self.step} "
                     f"of {task.steps_per_epoch}; the state is saved",
                 )
-        metrics = self._finite(self.meter.means() | task.evaluate(self._progress(task)))
+        means = self.meter.over(self.ranks).means()
+        metrics = self._finite(means | task.evaluate(self._progress(task)))
+        self._compare(task)
         seconds = time.monotonic() - start
         self.seconds += seconds
         value = metrics[task.selection_metric]
@@ -267,6 +275,9 @@ class Loop:
         return Progress(self.epoch, task.num_epochs, self.step, task.steps_per_epoch)
 
     def _save(self, task: Task, *, is_best: bool) -> None:
+        own = self.ranks.gather((self.meter.state_dict(), random_state()))
+        if not self.ranks.is_first:
+            return
         state = {
             "schema": SCHEMA,
             "kind": self.kind,
@@ -276,8 +287,9 @@ class Loop:
             "seconds": self.seconds,
             "best": self.best,
             "last": self.last,
-            "meter": self.meter.state_dict(),
-            "random": random_state(),
+            "ranks": self.ranks.size,
+            "meter": [meter for meter, _ in own],
+            "random": [generators for _, generators in own],
             "task": task.state_dict(),
         }
         self.checkpoints.save(self._progress(task).global_step, state, is_best=is_best)

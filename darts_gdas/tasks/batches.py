@@ -14,6 +14,7 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, evaluation_batches
 from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.replica import with_mean_gradients
 from darts_gdas.search.hypergradient import Weights
 
 
@@ -39,6 +40,7 @@ def evaluate(
     """Mean cross-entropy (nats), top-1 and top-5 accuracy in [0, 1] over all images.
 
     With five classes or fewer every label is among the top five, and that figure is left out.
+    Ranks share the images.
 
     Args:
         forward: Images to logits, in evaluation mode.
@@ -48,8 +50,13 @@ def evaluate(
         compute: Device and precision.
     """
     sums = torch.zeros(3, dtype=torch.float64, device=compute.device)
+    ranks = compute.ranks
+    part = torch.arange(ranks.rank, len(images), ranks.size, device=images.images.device)
     batches = evaluation_batches(
-        images, batch_size=batch_size, normalize=normalize, channels_last=compute.channels_last
+        images if ranks.size == 1 else images.select(part),
+        batch_size=batch_size,
+        normalize=normalize,
+        channels_last=compute.channels_last,
     )
     with torch.no_grad():
         for x, labels in batches:
@@ -59,6 +66,7 @@ def evaluate(
             loss = F.cross_entropy(logits, labels, reduction="sum")
             top1, top5 = (count_correct(logits, labels, top=top) for top in (1, 5))
             sums += torch.stack([loss.double(), top1.double(), top5.double()])
+    ranks.add_([sums])
     loss, top1, top5 = (sums / len(images)).tolist()
     metrics = {"loss": loss, "accuracy": top1}
     return metrics | {"accuracy_top5": top5} if images.num_classes > 5 else metrics
@@ -88,7 +96,9 @@ def batch_metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tupl
 class BatchLoss:
     """Cross-entropy of a supernet on one batch, as a function of (weights, mixture).
 
-    It remembers the logits of its last call, so that metrics cost no further pass.
+    It remembers the logits of its last call, so that metrics cost no further pass. Where ranks
+    share the batch, gradients are those of the whole; so is the value where none are recorded,
+    else it is that of this rank's part.
     """
 
     def __init__(
@@ -96,19 +106,27 @@ class BatchLoss:
     ) -> None:
         self.supernet = supernet
         self.norms = norms
-        self.images, self.labels = batch
+        self.images, self.labels, self.weight = batch
         self.compute = compute
         self.logits: Tensor | None = None
 
     def __call__(self, weights: Weights, mixture: Mixture) -> Tensor:
         """Mean loss; running statistics of the norms stay as they are."""
+        ranks = self.compute.ranks
+        if ranks.size > 1:
+            mixture = mixture.with_leaves(with_mean_gradients(mixture.leaves(), ranks))
+            values = with_mean_gradients([*weights.values()], ranks)
+            weights = dict(zip(weights, values, strict=True))
         with untouched_statistics(self.norms), self.compute.forward_pass():
             logits = functional_call(
                 self.supernet, weights, (self.images, mixture), tie_weights=False
             )
         logits = full_precision(logits)
         self.logits = logits.detach()
-        return F.cross_entropy(logits, self.labels)
+        loss = F.cross_entropy(logits, self.labels) * self.weight
+        if not torch.is_grad_enabled():
+            ranks.average_([loss])
+        return loss
 
     def metrics(self, prefix: str) -> dict[str, tuple[Tensor, int]]:
         """Loss and accuracy of the last call, as sums over the batch."""

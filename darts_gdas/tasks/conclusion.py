@@ -31,10 +31,15 @@ def conclude(task: SearchTask, report: Report) -> dict[str, float]:
     if not isinstance(selection, Selection):
         return {}
     tuning = Tuning(task)
+    ranks = task.compute.ranks
+
+    def accuracy(mixture: Mixture) -> float:
+        return ranks.from_first(lambda: task.probe.accuracy(mixture))
+
     probe = Probe(
         space=task.space,
         mixture=task.method.relaxation.expected(task.arch),
-        accuracy=task.probe.accuracy,
+        accuracy=accuracy,
         tune=tuning,
         rng=random.Random(derive_seed(task.seed, "selection")),
         report=lambda done, total: report("selecting", done, total),
@@ -43,7 +48,7 @@ def conclude(task: SearchTask, report: Report) -> dict[str, float]:
     task.monitor.chosen = genotype
     if task.num_epochs == 0:
         return {}
-    return {"search/selected_accuracy": task.probe.accuracy(one_hot(genotype, task.space))}
+    return {"search/selected_accuracy": accuracy(one_hot(genotype, task.space))}
 
 
 class Tuning:

@@ -61,7 +61,7 @@ class SupernetProbe:
             images = self.images.images[chosen]
             if self.compute.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
-            yield self.normalize(images), self.images.labels[chosen]
+            yield Batch(self.normalize(images), self.images.labels[chosen])
 
     def accuracy(self, mixture: Mixture) -> float:
         """Share of the arch half that the supernet gets right under a mixture."""
@@ -69,7 +69,7 @@ class SupernetProbe:
         self.supernet.train()
         correct = torch.zeros((), dtype=torch.long, device=self.compute.device)
         with torch.no_grad(), untouched_statistics(self.norms):
-            for images, labels in self.batches():
+            for images, labels, _ in self.batches():
                 with self.compute.forward_pass():
                     logits = self.supernet(images, mixture)
                 correct += count_correct(full_precision(logits), labels)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_gdas.nets import DerivedNet
+from darts_gdas.nets.statistics import running_statistics
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
@@ -14,6 +15,7 @@ from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, set_learning_rate
+from darts_gdas.runtime.replica import Replica
 from darts_gdas.tasks.batches import count_correct, evaluate, full_precision
 from darts_gdas.tasks.model import TrainedModel
 
@@ -84,6 +86,7 @@ class RetrainTask:
     ) -> None:
         self.net = compute.place(net)
         self.net.run_cell = compute.compiled(net.run_cell)
+        self.replica = Replica(self.net, compute.ranks, running_statistics(self.net))
         self.stream = stream
         self.test = test
         self.normalize = normalize
@@ -96,18 +99,19 @@ class RetrainTask:
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
         """One step of SGD on the loss with its auxiliary part."""
-        images, labels = self.stream.batch(progress.global_step)
+        images, labels, weight = self.stream.batch(progress.global_step)
         set_learning_rate(self.optimizer, self._learning_rate(progress))
         self.net.train()
         self.net.drop_path_probability = self._drop_path(progress)
         with self.compute.forward_pass():
-            outputs = self.net(images)
+            outputs = self.replica(images)
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
         loss = self._loss(logits, labels)
         total = loss
         if auxiliary is not None:
             total = loss + self.regularization.auxiliary_weight * self._loss(auxiliary, labels)
-        total.backward()
+        (total * weight).backward()
+        self.replica.finish()
         self.sgd.step(self.optimizer)
         count = len(labels)
         return {
@@ -135,6 +139,10 @@ class RetrainTask:
             "train/learning_rate": self._learning_rate(progress),
             "train/drop_path": self._drop_path(progress),
         }
+
+    def shared(self) -> list[Tensor]:
+        """What must be the same on all ranks: the weights."""
+        return list(self.net.parameters())
 
     @property
     def data_digest(self) -> str:

@@ -1,6 +1,7 @@
 """The search: alternating steps on weights and architecture over two halves of the data."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -8,13 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_gdas.nets import Layout, Mixture, SuperNet
-from darts_gdas.nets.statistics import tracked_modules
+from darts_gdas.nets.mixture import is_sparse
+from darts_gdas.nets.statistics import running_statistics, tracked_modules
+from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.report.tensorboard import SearchView
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
+from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import set_learning_rate
+from darts_gdas.runtime.replica import Replica
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.search import ArchParameters, Bilevel, SGDStep, entropy, skip_share
 from darts_gdas.search.hypergradient import Weights, detached
@@ -46,6 +51,7 @@ class SearchTask:
         seed: Of the alphas and the noise; torch's global seed makes the weights.
         diagnostics: What to measure along the way, and when to stop early.
         checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
+        sync_batch_norm: Norms over the images of all ranks, see `SyncedBatchNorm`.
         known: What cells of the space reach; evaluation then says what the present one does.
 
     Attributes:
@@ -67,6 +73,7 @@ class SearchTask:
         seed: int,
         diagnostics: Diagnostics | None = None,
         checkpoint_cells: bool = False,
+        sync_batch_norm: bool = False,
         known: AccuracyTable | None = None,
     ) -> None:
         self.known = known
@@ -76,15 +83,17 @@ class SearchTask:
         self.compute = compute
         self.num_epochs = num_epochs
         self.steps_per_epoch = data.weights.batches_per_epoch
-        self.supernet = compute.place(
-            SuperNet(
-                space,
-                layout,
-                checkpoint_cells=checkpoint_cells,
-                partial_channels=method.partial_channels,
-            )
+        supernet = SuperNet(
+            space,
+            layout,
+            checkpoint_cells=checkpoint_cells,
+            partial_channels=method.partial_channels,
         )
+        if sync_batch_norm and compute.ranks.size > 1:
+            synchronize_norms(supernet)
+        self.supernet = compute.place(supernet)
         self.supernet.run_cell = compute.compiled(self.supernet.run_cell)
+        self.replica = Replica(self.supernet, compute.ranks, running_statistics(self.supernet))
         initial = torch.Generator().manual_seed(derive_seed(seed, "alphas"))
         self.arch = ArchParameters(
             space, generator=initial, edge_normalization=method.edge_normalization
@@ -96,7 +105,8 @@ class SearchTask:
         self.optimizer = method.optimizer.build(self._weights.values())
         self.learning_rate = method.optimizer.rate or 0.0
         self.arch_optimizer = method.arch_optimizer.build(self.arch.parameters())
-        self.probe = SupernetProbe(self.supernet, self._norms, data, compute, seed)
+        by_itself = replace(compute, ranks=ALONE)  # what is measured, the first rank measures
+        self.probe = SupernetProbe(self.supernet, self._norms, data, by_itself, seed)
         self.monitor = Monitor(
             diagnostics or Diagnostics(),
             space,
@@ -187,15 +197,15 @@ class SearchTask:
                 BatchLoss(self.supernet, self._norms, train, self.compute), detached(self._weights)
             )
             mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
-        return batch_metrics("train", self.train_weights(train, mixture), train[1])
+        return batch_metrics("train", self.train_weights(train, mixture), train.labels)
 
     def train_weights(self, batch: Batch, mixture: Mixture) -> Tensor:
         """Step the weights once under a mixture; returns the logits from before the step."""
-        images, labels = batch
         with self.compute.forward_pass():
-            logits = self.supernet(images, mixture)
+            logits = self.replica(batch.images, mixture, sparse=is_sparse(mixture))
         logits = full_precision(logits)
-        F.cross_entropy(logits, labels).backward()
+        (F.cross_entropy(logits, batch.labels) * batch.weight).backward()
+        self.replica.finish()
         self.method.optimizer.step(self.optimizer)
         return logits.detach()
 
@@ -246,7 +256,23 @@ class SearchTask:
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value
         metrics |= curves(self.method, self.arch, progress.annealed)
-        return metrics | self.monitor.observe(progress.epoch, self.arch, relaxation, genotype)
+        return metrics | self._observe(progress.epoch, genotype)
+
+    def _observe(self, epoch: int, genotype: Genotype) -> dict[str, float]:
+        """The first rank's diagnostics, and what follows from them, on all ranks."""
+
+        def observed() -> tuple[dict[str, float], State]:
+            metrics = self.monitor.observe(epoch, self.arch, self.method.relaxation, genotype)
+            return metrics, self.monitor.state_dict()
+
+        metrics, state = self.compute.ranks.from_first(observed)
+        if not self.compute.ranks.is_first:
+            self.monitor.load_state_dict(state)
+        return metrics
+
+    def shared(self) -> list[Tensor]:
+        """What must be the same on all ranks: the alphas."""
+        return list(self.arch.parameters())
 
     @property
     def data_digest(self) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.loop import Callback, EpochReport, Loop, Meter, Progress, check_state
+from darts_gdas.runtime.loop import Callback, EpochReport, Loop, Progress, check_state
 from darts_gdas.runtime.signals import Interrupted
 
 
@@ -43,6 +43,9 @@ class Walk:
     def evaluate(self, progress: Progress) -> dict[str, float]:
         self.epochs_done = progress.epoch + 1
         return {"score": self.scores[progress.epoch]}
+
+    def shared(self) -> list[Tensor]:
+        return [self.position]
 
     def state_dict(self) -> dict:
         return {"position": self.position, "epochs_done": self.epochs_done}
@@ -184,7 +187,7 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path):
     state = found[1]
     for change, message in (
         ({"kind": "run"}, "the checkpoint is of a run, this run is a walk"),
-        ({"schema": 0}, "schema 0, this version reads 1"),
+        ({"schema": 1}, "schema 1, this version reads 2"),
         ({"task": {}}, "does not fit this run: 'position'"),
         ({"kind": None}, "the checkpoint is of a None"),
     ):
@@ -194,21 +197,10 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path):
 
 def test_a_checkpoint_with_missing_parts_is_refused():
     with pytest.raises(CheckpointError, match=r"lacks \['best', 'epoch', "):
-        check_state({"schema": 1, "kind": "walk"}, "walk")
+        check_state({"schema": 2, "kind": "walk"}, "walk")
 
 
 def test_progress_anneals_from_zero_to_one_over_the_epochs():
     values = [Progress(e, 5, 0, 10).annealed for e in range(5)]
     assert values == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert Progress(0, 1, 7, 10).annealed == 0.0  # one epoch: no division by zero
-
-
-def test_a_meter_weighs_batches_by_their_size():
-    meter = Meter()
-    meter.add({"loss": (torch.tensor(6.0), 3)})
-    meter.add({"loss": (torch.tensor(2.0), 1)})
-    assert meter.means() == {"loss": 2.0}
-    other = Meter()
-    other.load_state_dict(meter.state_dict(), torch.device("cpu"))
-    assert other.means() == {"loss": 2.0}
-    assert Meter().means() == {}

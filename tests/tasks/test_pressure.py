@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from darts_gdas.nets import Layout, Quantity, build_cost_table
+from darts_gdas.runtime.data import Batch
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import (
     AdversarialPerturbation,
@@ -61,7 +62,8 @@ def some(*names: str) -> pytest.MarkDecorator:
 
 def batches(task: SearchTask):
     train, validation = task.data.weights.batch(0), task.data.arch.batch(0)
-    return tuple((x.to(next(task.supernet.parameters())), y) for x, y in (train, validation))
+    like = next(task.supernet.parameters())
+    return tuple(batch._replace(images=batch.images.to(like)) for batch in (train, validation))
 
 
 def in_double(method: Method) -> SearchTask:
@@ -88,9 +90,9 @@ def test_the_alphas_get_the_gradient_of_loss_plus_penalties(name: str, progress:
     """Two routes: the task's single backward call, and plain autograd through everything."""
     method = replace(NEW_METHODS[name], arch_optimizer=Adam(lr=1e-12))
     task = in_double(method)
-    train, (x, y) = batches(task)
+    train, (x, y, _) = batches(task)
     noise = task.noise.get_state()
-    metrics = task.arch_step(train, (x, y), progress)
+    metrics = task.arch_step(train, Batch(x, y), progress)
     found = [logits.grad for logits in task.arch.parameters()]
 
     same_noise = torch.Generator()
@@ -160,7 +162,7 @@ def test_the_weights_gradient_is_taken_at_the_perturbed_mixture(perturbation):
     """With plain SGD of rate 1 the step is the gradient; its mixture is computed here again."""
     optimizer = SGD(lr=1.0, momentum=0.0, weight_decay=0.0, clip=0.0)
     task = in_double(replace(DARTS, perturbation=perturbation, optimizer=optimizer))
-    (x, y), validation = batches(task)
+    (x, y, _), validation = batches(task)
     names = [name for name, _ in task.supernet.named_parameters()]
     weights = {name: w.detach().clone() for name, w in task.supernet.named_parameters()}
     noise = torch.Generator()
@@ -173,7 +175,7 @@ def test_the_weights_gradient_is_taken_at_the_perturbed_mixture(perturbation):
 
     mixture = Softmax()(task.arch).detach()
     moved = perturbation(mixture, loss, progress=0.5, rng=noise)
-    task.weight_step((x, y), validation, 0.5)
+    task.weight_step(Batch(x, y), validation, 0.5)
 
     leaves = {name: weight.requires_grad_() for name, weight in weights.items()}
     gradients = torch.autograd.grad(loss(moved), list(leaves.values()), allow_unused=True)

@@ -12,7 +12,7 @@ from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.noise import noises
 from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
-from darts_gdas.runtime.data import BatchStream
+from darts_gdas.runtime.data import Batch, BatchStream
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam
@@ -138,9 +138,9 @@ def test_first_order_alphas_get_the_gradient_of_the_validation_loss(method: Meth
     task = task_of(replace(method, arch_optimizer=Adam(lr=1e-12)))
     task.supernet.double()
     task.arch.double()
-    train, (x, y) = task.data.weights.batch(0), task.data.arch.batch(0)
+    train, (x, y, _) = task.data.weights.batch(0), task.data.arch.batch(0)
     task.supernet.train()
-    task.arch_step(train, (x.double(), y), 0.0)
+    task.arch_step(train, Batch(x.double(), y), 0.0)
     pulled_back = [logits.grad for logits in task.arch.parameters()]
     loss = F.cross_entropy(task.supernet(x.double(), Softmax()(task.arch)), y)
     direct = torch.autograd.grad(loss, list(task.arch.parameters()))
@@ -165,7 +165,7 @@ def test_the_inner_step_predicts_the_next_weight_step():
     """With clipping out of the way the unrolled step is the step the optimiser takes."""
     task = task_of(replace(DARTS, optimizer=SGD(clip=0.0, nesterov=True)))
     task.train_step(at(task, 0))  # so that there are momentum buffers
-    x, y = task.data.weights.batch(1)
+    x, y, _ = task.data.weights.batch(1)
     names = [name for name, _ in task.supernet.named_parameters()]
     weights = {name: w.detach().clone() for name, w in task.supernet.named_parameters()}
     mixture = Softmax()(task.arch).detach()
@@ -173,7 +173,7 @@ def test_the_inner_step_predicts_the_next_weight_step():
     loss = F.cross_entropy(functional_call(task.supernet, leaves, (x, mixture)), y)
     gradients = torch.autograd.grad(loss, list(leaves.values()))
     predicted = task._inner_step()(leaves, dict(zip(names, gradients, strict=True)))
-    task.weight_step((x, y), (x, y), 0.0)
+    task.weight_step(Batch(x, y), Batch(x, y), 0.0)
     for name, weight in task.supernet.named_parameters():
         assert_close(weight, predicted[name], rtol=1e-5, atol=1e-6)
 

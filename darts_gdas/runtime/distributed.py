@@ -1,0 +1,217 @@
+"""Several processes that train one model: who they are, and how they come to the same numbers."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+_copy = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
+
+
+class FirstRankFailed(RuntimeError):
+    """What the first rank was to make for all has failed there, and was reported there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The processes of a run, as one of them sees it. The default is a process by itself.
+
+    Whatever all of them call, they call in the same order: every method below waits for the
+    others, except where there are none.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: How many there are.
+        local_rank: Number of this process on its machine: which GPU is its own.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the ranks: one call for all of a number format.
+
+        Every rank is left with the same bits.
+        """
+        if self.size > 1:
+            self._reduce_(tensors, divide=True)
+
+    def add_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their sums over the ranks."""
+        if self.size > 1:
+            self._reduce_(tensors, divide=False)
+
+    def _reduce_(self, tensors: Sequence[Tensor], *, divide: bool) -> None:
+        kinds = sorted(tensors, key=_kind)
+        for _, group in groupby(kinds, key=_kind):
+            members = [tensor.detach() for tensor in group]
+            flat = torch.cat([tensor.reshape(-1) for tensor in members])
+            dist.all_reduce(flat)
+            if divide:
+                flat /= self.size
+            sizes = [tensor.numel() for tensor in members]
+            pieces = zip(flat.split(sizes), members, strict=True)
+            _copy(members, [piece.view(tensor.shape) for piece, tensor in pieces])
+
+    def largest(self, number: int) -> int:
+        """The largest of all ranks' numbers."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+
+    def gather(self, value: Value) -> list[Value]:
+        """All ranks' values, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, make: Callable[[], Value]) -> Value:
+        """What the first rank makes, on all ranks; only that one calls `make`.
+
+        Raises:
+            FirstRankFailed: On the other ranks, where `make` failed on the first.
+        """
+        if self.size == 1:
+            return make()
+        box: list[Any] = [None, None]
+        try:
+            if self.is_first:
+                box[0] = make()
+        except BaseException as error:
+            box[1] = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            dist.broadcast_object_list(box, src=0)
+        if box[1] is not None:
+            raise FirstRankFailed(f"rank 0 failed: {box[1]}")
+        return box[0]
+
+    def wait(self) -> None:
+        """Return when all ranks have come here."""
+        self.largest(0)
+
+    def check_agreement(self, what: str, digest: str) -> None:
+        """Compare a digest over the ranks.
+
+        Raises:
+            RuntimeError: On all ranks, where it is not the same everywhere.
+        """
+        found = self.gather(digest)
+        if len(set(found)) > 1:
+            raise RuntimeError(
+                f"the ranks disagree about {what}: "
+                + ", ".join(f"rank {rank} has {one[:12]}" for rank, one in enumerate(found))
+                + ". They must be started with the same command, data and versions"
+            )
+
+
+ALONE = Ranks()
+"""A process that trains by itself."""
+
+
+def _kind(tensor: Tensor) -> tuple[str, str]:
+    return str(tensor.dtype), str(tensor.device)
+
+
+@contextlib.contextmanager
+def joined(timeout_minutes: float) -> Iterator[Ranks]:
+    """The ranks among which `torchrun` (or a scheduler that sets its variables) started this one.
+
+    Args:
+        timeout_minutes: How long a rank waits for another before it gives up.
+
+    Raises:
+        ValueError: If the variables are incomplete or make no sense.
+    """
+    size = _number("WORLD_SIZE", default=1, least=1)
+    if size == 1:
+        yield ALONE
+        return
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise ValueError(f"WORLD_SIZE is {size}, but {name} is not set; start with torchrun")
+    rank = _number("RANK", default=None, least=0)
+    local_rank = _number("LOCAL_RANK", default=rank, least=0)
+    if rank >= size:
+        raise ValueError(f"RANK must be less than WORLD_SIZE={size}, got {rank}")
+    backend = "gloo"
+    if torch.cuda.is_available():
+        local_rank %= torch.cuda.device_count()
+        torch.cuda.set_device(local_rank)
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(
+        backend, rank=rank, world_size=size, timeout=timedelta(minutes=timeout_minutes)
+    )
+    try:
+        yield Ranks(rank, size, local_rank)
+    finally:
+        dist.destroy_process_group()
+
+
+def refuse_ranks(what: str) -> None:
+    """Raise a `ValueError` if this is one of several processes."""
+    size = _number("WORLD_SIZE", default=1, least=1)
+    if size > 1:
+        raise ValueError(f"{what} runs in a single process, this is one of {size} (WORLD_SIZE)")
+
+
+def is_follower() -> bool:
+    """Whether this process was started as another rank than the first: what it says, all say."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
+def _number(name: str, *, default: int | None, least: int) -> int:
+    text = os.environ.get(name, "" if default is None else str(default))
+    if not text.isdigit() or int(text) < least:
+        raise ValueError(f"the variable {name} must be a number from {least} on, got {text!r}")
+    return int(text)
+
+
+@contextlib.contextmanager
+def same_fate(ranks: Ranks, *kinds: type[Exception]) -> Iterator[None]:
+    """Within it, an error of these kinds on one rank becomes one on all ranks.
+
+    Raises:
+        Exception: This rank's own error.
+        ValueError: The error of the first rank that has one, where this one has none.
+    """
+    mine: Exception | None = None
+    try:
+        yield
+    except kinds as error:
+        mine = error
+    found = ranks.gather(mine and str(mine))
+    if mine is not None:
+        raise mine
+    for rank, text in enumerate(found):
+        if text is not None:
+            raise ValueError(f"on rank {rank}: {text}")
+
+
+def digest(tensors: Sequence[Tensor], text: str = "") -> str:
+    """Tells one set of values from another: sha256 over their bytes."""
+    found = hashlib.sha256(text.encode())
+    for tensor in tensors:
+        numbers = tensor.detach().cpu().reshape(-1).contiguous()
+        found.update(numbers.view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

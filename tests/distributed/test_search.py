@@ -1,0 +1,161 @@
+"""Two ranks train what one process trains on the whole batch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from darts_gdas.nets import DerivedNet, Layout
+from darts_gdas.nets.statistics import batch_norms
+from darts_gdas.nets.synced import synchronize_norms
+from darts_gdas.runtime.augment import Augment, Normalize
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.data import BatchStream
+from darts_gdas.runtime.distributed import ALONE, Ranks
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.loop import Progress
+from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.search import (
+    AdversarialPerturbation,
+    ArgMax,
+    FirstOrder,
+    GumbelHard,
+    Softmax,
+    Unrolled,
+    UnrolledExact,
+)
+from darts_gdas.space import Genotype, SearchSpace
+from darts_gdas.tasks.method import Method, Order, SearchData
+from darts_gdas.tasks.retrain import Regularization, RetrainTask
+from darts_gdas.tasks.search import SearchTask
+from tests.ranks import on_ranks
+
+SPACE = SearchSpace.darts(
+    num_nodes=2, candidates=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
+)
+DARTS = Method(Softmax(), FirstOrder(), ArgMax(), SGD(), Adam(lr=0.1), Order.arch_first)
+GDAS = replace(DARTS, relaxation=GumbelHard(), order=Order.weights_first)
+METHODS = {
+    "darts": DARTS,
+    "gdas": GDAS,
+    "darts_2nd": replace(DARTS, hypergradient=Unrolled()),
+    "darts_exact": replace(DARTS, hypergradient=UnrolledExact()),
+    "gdas_2nd": replace(GDAS, hypergradient=Unrolled()),
+    "sdarts_adv": replace(DARTS, perturbation=AdversarialPerturbation()),
+    "pc_darts": replace(DARTS, partial_channels=2, edge_normalization=True),
+}
+
+
+class InDouble:
+    """Normalisation in float64."""
+
+    def __init__(self, normalize: Normalize) -> None:
+        self.normalize = normalize
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.normalize(images).double()
+
+    def to(self, device: torch.device) -> "InDouble":
+        return self
+
+
+NORMALIZE = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
+
+
+def images(count: int, seed: int) -> ImageSet:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return ImageSet(pixels, torch.arange(count) % 3, ("a", "b", "c"))
+
+
+def stream(data: ImageSet, name: str, ranks: Ranks) -> BatchStream:
+    made = BatchStream(
+        data, batch_size=8, augment=Augment(1, True, 2), normalize=NORMALIZE, seed=0, name=name,
+        ranks=ranks,
+    )  # fmt: skip
+    made.normalize = InDouble(NORMALIZE)  # type: ignore[assignment]
+    return made
+
+
+def prepared(net: nn.Module, *, synced: bool) -> None:
+    """In float64, and with norms that give one result for any cut of the batch."""
+    net.train()
+    if not synced:  # they normalise with their first statistics
+        for norm in batch_norms(net):
+            norm.eval()
+
+
+def searched(method: Method, ranks: Ranks, *, synced: bool) -> list[Tensor]:
+    """Alphas and weights after three steps; the third batch has 5 images: 3 and 2."""
+    torch.manual_seed(0)
+    halves = images(21, 1), images(13, 2)
+    data = SearchData(
+        stream(halves[0], "weights", ranks), stream(halves[1], "arch", ranks), halves[1],
+        InDouble(NORMALIZE),  # type: ignore[arg-type]
+    )  # fmt: skip
+    torch.set_default_dtype(torch.float64)
+    try:
+        task = SearchTask(
+            SPACE, Layout(2 * method.partial_channels, 3, 3, 1), method, data,
+            num_epochs=2, compute=Compute(torch.device("cpu"), ranks=ranks), seed=0,
+            sync_batch_norm=synced,
+        )  # fmt: skip
+        task.arch.double()
+        prepared(task.supernet, synced=synced)
+        for step in range(3):
+            task.train_step(Progress(0, 2, step, 3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert task.steps_per_epoch == 3
+    return [*task.arch.parameters(), *task.supernet.parameters(), *task.supernet.buffers()]
+
+
+@pytest.mark.parametrize("synced", [False, True], ids=["fixed_norms", "synced_norms"])
+@pytest.mark.parametrize("method", METHODS)
+def test_two_ranks_search_what_one_process_searches(tmp_path: Path, method: str, synced: bool):
+    def work(ranks: Ranks) -> list[list]:
+        return [t.tolist() for t in searched(METHODS[method], ranks, synced=synced)]
+
+    expected = searched(METHODS[method], ALONE, synced=synced)
+    one, other = on_ranks(work, tmp_path)
+    assert one == other  # bit for bit
+    for got, want in zip(one, expected, strict=True):
+        assert_close(torch.tensor(got, dtype=want.dtype), want.detach(), rtol=0, atol=1e-12)
+
+
+def retrained(ranks: Ranks, *, synced: bool) -> list[Tensor]:
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        net = DerivedNet(Genotype.load("DARTS_V2"), Layout(4, 3, 3, 1), auxiliary=True)
+        if synced and ranks.size > 1:
+            synchronize_norms(net)
+        task = RetrainTask(
+            net, stream(images(21, 1), "train", ranks), images(7, 3),
+            InDouble(NORMALIZE),  # type: ignore[arg-type]
+            optimizer=SGD(), regularization=Regularization(drop_path=0.0), num_epochs=2,
+            compute=Compute(torch.device("cpu"), channels_last=True, ranks=ranks),
+        )  # fmt: skip
+        for step in range(3):
+            prepared(net, synced=synced)
+            net.train = lambda mode=True: net  # type: ignore[method-assign]
+            task.train_step(Progress(0, 2, step, 3))
+            del net.train
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return [*net.parameters(), *net.buffers()]
+
+
+@pytest.mark.parametrize("synced", [False, True], ids=["fixed_norms", "synced_norms"])
+def test_two_ranks_retrain_what_one_process_retrains(tmp_path: Path, synced: bool):
+    def work(ranks: Ranks) -> list[list]:
+        return [t.tolist() for t in retrained(ranks, synced=synced)]
+
+    expected = retrained(ALONE, synced=synced)
+    one, other = on_ranks(work, tmp_path)
+    assert one == other
+    for got, want in zip(one, expected, strict=True):
+        assert_close(torch.tensor(got, dtype=want.dtype), want.detach(), rtol=0, atol=1e-12)
