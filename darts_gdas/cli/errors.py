@@ -12,7 +12,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
-from darts_gdas.runtime.distributed import FirstRankFailed, is_follower
+from darts_gdas.runtime.distributed import FirstRankFailed
+from darts_gdas.runtime.launch import is_follower
 
 USAGE_ERROR = 2
 PROGRAMS = {"run_search", "run_train", "run_score"}

@@ -21,8 +21,9 @@ from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import Console, MetricsFile
 from darts_gdas.runtime.checkpoint import State
-from darts_gdas.runtime.distributed import Ranks, is_follower, joined, same_fate
+from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.launch import is_follower, joined
 from darts_gdas.runtime.loop import Callback, Loop, Task
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.space import Genotype

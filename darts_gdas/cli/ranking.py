@@ -17,8 +17,8 @@ from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cells import save_drawing
 from darts_gdas.report.scores import csv_text, draw_scores, table_lines
 from darts_gdas.report.summary import summary
-from darts_gdas.runtime.distributed import refuse_ranks
 from darts_gdas.runtime.files import RunFolder, write_text
+from darts_gdas.runtime.launch import refuse_ranks
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.ranking import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES

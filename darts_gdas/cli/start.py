@@ -60,7 +60,7 @@ def prepare(
     Raises:
         ValueError: If a value has no meaning, or there is nothing (valid) to resume.
     """
-    if ranks.size > 1 and configuration.sweep_folder() is not None:
+    if ranks.size > 1 and configuration.sweeps_here():
         raise ValueError(
             f"--multirun among {ranks.size} ranks: each of them would sweep by itself. Start one "
             "run with torchrun, or the sweep with a launcher (docs/cluster.md)"

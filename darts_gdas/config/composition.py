@@ -158,6 +158,13 @@ def sweep_folder() -> str | None:
     return str(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
 
 
+def sweeps_here() -> bool:
+    """Whether this process runs the jobs of a sweep one after the other, by itself."""
+    hydra = HydraConfig.get()
+    by_itself = str(hydra.launcher.get("_target_", "")).endswith("BasicLauncher")
+    return hydra.mode == RunMode.MULTIRUN and by_itself
+
+
 def recompose(overrides: Sequence[str]) -> DictConfig:
     """Compose this process's root configuration again with other overrides."""
     name = HydraConfig.get().job.config_name

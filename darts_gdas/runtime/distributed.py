@@ -2,10 +2,8 @@
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -131,60 +129,6 @@ ALONE = Ranks()
 
 def _kind(tensor: Tensor) -> tuple[str, str]:
     return str(tensor.dtype), str(tensor.device)
-
-
-@contextlib.contextmanager
-def joined(timeout_minutes: float) -> Iterator[Ranks]:
-    """The ranks among which `torchrun` (or a scheduler that sets its variables) started this one.
-
-    Args:
-        timeout_minutes: How long a rank waits for another before it gives up.
-
-    Raises:
-        ValueError: If the variables are incomplete or make no sense.
-    """
-    size = _number("WORLD_SIZE", default=1, least=1)
-    if size == 1:
-        yield ALONE
-        return
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        if not os.environ.get(name):
-            raise ValueError(f"WORLD_SIZE is {size}, but {name} is not set; start with torchrun")
-    rank = _number("RANK", default=None, least=0)
-    local_rank = _number("LOCAL_RANK", default=rank, least=0)
-    if rank >= size:
-        raise ValueError(f"RANK must be less than WORLD_SIZE={size}, got {rank}")
-    backend = "gloo"
-    if torch.cuda.is_available():
-        local_rank %= torch.cuda.device_count()
-        torch.cuda.set_device(local_rank)
-        backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(
-        backend, rank=rank, world_size=size, timeout=timedelta(minutes=timeout_minutes)
-    )
-    try:
-        yield Ranks(rank, size, local_rank)
-    finally:
-        dist.destroy_process_group()
-
-
-def refuse_ranks(what: str) -> None:
-    """Raise a `ValueError` if this is one of several processes."""
-    size = _number("WORLD_SIZE", default=1, least=1)
-    if size > 1:
-        raise ValueError(f"{what} runs in a single process, this is one of {size} (WORLD_SIZE)")
-
-
-def is_follower() -> bool:
-    """Whether this process was started as another rank than the first: what it says, all say."""
-    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
-
-
-def _number(name: str, *, default: int | None, least: int) -> int:
-    text = os.environ.get(name, "" if default is None else str(default))
-    if not text.isdigit() or int(text) < least:
-        raise ValueError(f"the variable {name} must be a number from {least} on, got {text!r}")
-    return int(text)
 
 
 @contextlib.contextmanager

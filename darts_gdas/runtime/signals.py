@@ -1,4 +1,4 @@
-"""Stopping on request: Ctrl-C and SIGTERM become a flag that the loop reads between steps."""
+"""Stopping on request: Ctrl-C and schedulers' signals become a flag that the loop reads."""
 
 import logging
 import signal
@@ -6,7 +6,8 @@ from types import FrameType, TracebackType
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C; preemption and `scancel`; what schedulers send ahead of a time limit."""
 
 
 class Interrupted(Exception):
@@ -26,6 +27,9 @@ class StopRequest:
 
     The repeat is ignored so that an impatient second Ctrl-C does not break the save that the
     first one asked for.
+
+    Whoever handled the signal before, such as a launcher that requeues its job, is called on
+    leaving: after the save.
     """
 
     def __init__(self) -> None:
@@ -46,6 +50,10 @@ class StopRequest:
     ) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
+        if self.signum is not None:
+            earlier = self._previous[self.signum]
+            if callable(earlier) and earlier is not signal.default_int_handler:
+                earlier(self.signum, None)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self._count += 1

@@ -8,8 +8,6 @@ from darts_gdas.runtime.distributed import (
     FirstRankFailed,
     Ranks,
     digest,
-    joined,
-    refuse_ranks,
     same_fate,
 )
 from tests.ranks import on_ranks
@@ -90,32 +88,3 @@ def test_a_digest_tells_values_and_texts_apart():
     x = torch.tensor([1.0, 2.0])
     assert digest([x], "a") == digest([x.clone()], "a")
     assert len({digest([x], "a"), digest([x], "b"), digest([x + 1e-7], "a"), digest([], "a")}) == 4
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE must be a number from 1 on, got 'two'"),
-        ({"WORLD_SIZE": "2"}, "MASTER_ADDR is not set; start with torchrun"),
-        ({"WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, "RANK must be a number"),
-        (
-            {"WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1", "RANK": "2"},
-            "RANK must be less than WORLD_SIZE=2, got 2",
-        ),
-    ],
-)
-def test_variables_that_make_no_sense_are_named(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
-):
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message), joined(1.0):
-        pass
-
-
-def test_a_program_for_one_process_refuses_several(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(ValueError, match="a ranking runs in a single process, this is one of 4"):
-        refuse_ranks("a ranking")

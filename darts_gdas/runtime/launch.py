@@ -1,0 +1,96 @@
+"""How this process was started: by itself, by `torchrun`, or by Slurm's `srun`."""
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from darts_gdas.runtime.distributed import ALONE, Ranks
+
+
+@contextlib.contextmanager
+def joined(timeout_minutes: float) -> Iterator[Ranks]:
+    """The ranks among which this process was started: by `torchrun`, or by `srun`.
+
+    Args:
+        timeout_minutes: How long a rank waits for another before it gives up.
+
+    Raises:
+        ValueError: If the variables are incomplete or make no sense.
+    """
+    _take_from_slurm()
+    size = _number("WORLD_SIZE", default=1, least=1)
+    if size == 1:
+        yield ALONE
+        return
+    if timeout_minutes <= 0:
+        raise ValueError(f"rank_timeout_minutes must be positive, got {timeout_minutes}")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise ValueError(f"WORLD_SIZE is {size}, but {name} is not set; start with torchrun")
+    rank = _number("RANK", default=None, least=0)
+    local_rank = _number("LOCAL_RANK", default=rank, least=0)
+    if rank >= size:
+        raise ValueError(f"RANK must be less than WORLD_SIZE={size}, got {rank}")
+    backend = "gloo"
+    if torch.cuda.is_available():
+        local_rank %= torch.cuda.device_count()
+        torch.cuda.set_device(local_rank)
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(
+        backend, rank=rank, world_size=size, timeout=timedelta(minutes=timeout_minutes)
+    )
+    try:
+        yield Ranks(rank, size, local_rank)
+    finally:
+        dist.destroy_process_group()
+
+
+def _take_from_slurm() -> None:
+    """Set torchrun's variables where `srun` has started several tasks, and nobody else did."""
+    slurm = os.environ
+    if "WORLD_SIZE" in slurm or slurm.get("SLURM_NTASKS", "1") == "1":
+        return
+    if not {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_ID"} <= slurm.keys():
+        return  # in the batch script, not in a task
+    job = f"{slurm.get('SLURM_JOB_ID', '')}.{slurm['SLURM_STEP_ID']}"
+    port = 20000 + int(hashlib.sha256(job.encode()).hexdigest(), 16) % 20000
+    hosts = slurm.get("SLURM_STEP_NODELIST", slurm.get("SLURM_JOB_NODELIST", "localhost"))
+    slurm.setdefault("MASTER_ADDR", first_host(hosts))
+    slurm.setdefault("MASTER_PORT", str(port))
+    slurm["WORLD_SIZE"], slurm["RANK"] = slurm["SLURM_NTASKS"], slurm["SLURM_PROCID"]
+    slurm["LOCAL_RANK"] = slurm["SLURM_LOCALID"]
+
+
+def first_host(hosts: str) -> str:
+    """The first of Slurm's list of hosts, `gpu[03-07,12],login1`: here gpu03."""
+    first = re.match(r"([^\[,]+)(?:\[(\w+)[^\]]*\])?([^,]*)", hosts)
+    if first is None:
+        raise ValueError(f"this is no list of hosts: {hosts!r}")
+    return first[1] + (first[2] or "") + first[3]
+
+
+def refuse_ranks(what: str) -> None:
+    """Raise a `ValueError` if this is one of several processes."""
+    _take_from_slurm()
+    size = _number("WORLD_SIZE", default=1, least=1)
+    if size > 1:
+        raise ValueError(f"{what} runs in a single process, this is one of {size} (WORLD_SIZE)")
+
+
+def is_follower() -> bool:
+    """Whether this process was started as another rank than the first: what it says, all say."""
+    _take_from_slurm()
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
+def _number(name: str, *, default: int | None, least: int) -> int:
+    text = os.environ.get(name, "" if default is None else str(default))
+    if not text.isdigit() or int(text) < least:
+        raise ValueError(f"the variable {name} must be a number from {least} on, got {text!r}")
+    return int(text)
