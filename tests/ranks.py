@@ -15,9 +15,15 @@ from darts_gdas.runtime.distributed import Ranks
 
 
 def on_ranks(
-    function: Callable[..., Any], folder: Path, *, size: int = 2, seconds: float = 60
+    function: Callable[..., Any], folder: Path, *, size: int = 2, patience: float = 60
 ) -> list[Any]:
-    """What `function(ranks)` returns on each rank; tensors become numbers' bytes on the way.
+    """What `function(ranks)` returns on each rank.
+
+    Args:
+        function: May be a closure; what it returns is pickled.
+        folder: For the file by which the ranks find each other.
+        size: How many.
+        patience: Seconds that a rank waits for another.
 
     Raises:
         AssertionError: With the traceback of a rank that failed.
@@ -28,7 +34,7 @@ def on_ranks(
     for rank in range(size):
         here, there = fork.Pipe(duplex=False)
         ranks = Ranks(rank, size, rank)
-        arguments = function, ranks, f"file://{store}", there, seconds
+        arguments = function, ranks, f"file://{store}", there, patience
         process = fork.Process(target=_run, args=arguments, daemon=True)
         with warnings.catch_warnings():  # no other thread of ours holds a lock
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -39,7 +45,7 @@ def on_ranks(
     try:
         found = []
         for rank, pipe in enumerate(pipes):
-            assert pipe.poll(seconds), f"rank {rank} gave no answer in {seconds} s"
+            assert pipe.poll(120), f"rank {rank} gave no answer"
             found.append(pipe.recv())
     finally:
         for process in processes:
@@ -51,7 +57,7 @@ def on_ranks(
 
 
 def _run(
-    function: Callable[..., Any], ranks: Ranks, address: str, pipe: Any, seconds: float
+    function: Callable[..., Any], ranks: Ranks, address: str, pipe: Any, patience: float
 ) -> None:
     torch.set_num_threads(1)
     try:
@@ -60,7 +66,7 @@ def _run(
             init_method=address,
             rank=ranks.rank,
             world_size=ranks.size,
-            timeout=timedelta(seconds=seconds),
+            timeout=timedelta(seconds=patience),
         )
         value = function(ranks)
         dist.destroy_process_group()

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
-from darts_gdas.runtime.distributed import FirstRankFailed
+from darts_gdas.runtime.distributed import FirstRankFailed, RankLost
 from darts_gdas.runtime.launch import is_follower
 
 USAGE_ERROR = 2
@@ -36,6 +36,9 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
             yield
     except FloatingPointError as error:
         _tell(error)
+        raise SystemExit(1) from None
+    except RankLost as error:  # not the same on every rank
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except FirstRankFailed:
         raise SystemExit(USAGE_ERROR) from None  # it has said why

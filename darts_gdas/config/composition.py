@@ -54,6 +54,8 @@ EXEMPT = (
     "dataset.root",
     "dataset.download",
     "rank_timeout_minutes",
+    "on_nonfinite",
+    "max_skips",
 )
 """Settings that a resumed run may change: they do not change what is computed."""
 

@@ -65,4 +65,5 @@ class TrainConfig(RunConfig):
             regularization=self.regularization,
             num_epochs=self.epochs,
             compute=compute,
+            guard=self.guard(ranks),
         )

@@ -23,6 +23,7 @@ from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import BatchStream, derive_seed
 from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.distributed import ALONE, Ranks
+from darts_gdas.runtime.finite import FiniteGuard, OnNonFinite
 from darts_gdas.runtime.images import ImageSet, stratified_split
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.scoring.warm_start import WarmStart
@@ -66,6 +67,9 @@ class RunConfig:
             one); or a run folder or checkpoint to go on from.
         sync_batch_norm: Norms over the images of all ranks, not of each by itself. Costs two
             messages per norm and pass; a supernet also loses the fused arithmetic of its edges.
+        on_nonfinite: Where a gradient is not finite: end the run, leave out the step, or go back to
+            the last checkpoint and try once more.
+        max_skips: How many steps in a row may be left out.
         rank_timeout_minutes: How long a rank waits for another before the run ends with an error.
     """
 
@@ -83,6 +87,8 @@ class RunConfig:
     run_dir: str | None = None
     resume: str = "none"
     sync_batch_norm: bool = False
+    on_nonfinite: OnNonFinite = OnNonFinite.stop
+    max_skips: int = 5
     rank_timeout_minutes: float = 30.0
 
     def __post_init__(self) -> None:
@@ -96,6 +102,7 @@ class RunConfig:
             raise ValueError(
                 f"threads must lie in 0..{MAX_THREADS} (0 is one per core), got {self.threads}"
             )
+        self.guard(ALONE)
         if not 0 < self.rank_timeout_minutes < math.inf:
             raise ValueError(
                 f"rank_timeout_minutes must be positive, got {self.rank_timeout_minutes}"
@@ -113,6 +120,10 @@ class RunConfig:
         return Compute.select(
             self.device, self.precision, self.channels_last, self.threads, self.compile, ranks
         )
+
+    def guard(self, ranks: Ranks) -> FiniteGuard:
+        """What happens where a gradient is not finite."""
+        return FiniteGuard(self.on_nonfinite, self.max_skips, ranks)
 
     def scatter(self, ranks: Ranks) -> None:
         """From here on, other ranks than the first draw numbers of their own (drop-path)."""
@@ -260,6 +271,7 @@ class SearchConfig(RunConfig):
             diagnostics=self.diagnostics,
             checkpoint_cells=self.checkpoint_cells,
             sync_batch_norm=self.sync_batch_norm,
+            guard=self.guard(ranks),
             known=known,
         )
         self.net.initialize(task.supernet)

@@ -20,6 +20,15 @@ class FirstRankFailed(RuntimeError):
     """What the first rank was to make for all has failed there, and was reported there."""
 
 
+class RankLost(RuntimeError):
+    """Another rank has died, or gave no answer in time."""
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether an error says that another rank is gone; gloo has no type for it."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """The processes of a run, as one of them sees it. The default is a process by itself.

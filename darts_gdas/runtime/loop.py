@@ -1,9 +1,10 @@
 """The training loop: epochs, evaluation, checkpoints, interruption, resume. Knows no task."""
 
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State
 from darts_gdas.runtime.compute import random_state, set_random_state
-from darts_gdas.runtime.distributed import ALONE, Ranks, digest
+from darts_gdas.runtime.distributed import ALONE, RankLost, Ranks, digest, is_lost
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.finite import NotFinite
 from darts_gdas.runtime.meter import Meter
 from darts_gdas.runtime.signals import Interrupted, StopRequest
 
@@ -166,22 +168,27 @@ class Loop:
         self.best: dict[str, Any] = {}
         self.last: dict[str, float] = {}
         self.seconds = 0.0
+        self._failed: set[int] = set()  # steps after which the run was rolled back
 
     def run(self, task: Task) -> dict[str, float]:
         """Train to the last epoch, or until the task is finished; return the last metrics.
 
         Raises:
             Interrupted: After a request to stop, when the state is saved.
-            FloatingPointError: When a metric is no longer finite; nothing of that epoch is saved.
+            FloatingPointError: When a gradient or a metric is not finite; the step was not taken.
+            RankLost: When another rank gives no answer.
             RuntimeError: When the ranks have come to differ.
         """
         try:
-            with StopRequest() as request:
+            with self._others(task), StopRequest() as request:
                 self._compare(task)
                 for callback in self.callbacks:
                     callback.on_start(self._progress(task))
                 while self.epoch < task.num_epochs and not task.is_finished:
-                    self._run_epoch(task, request)
+                    try:
+                        self._run_epoch(task, request)
+                    except NotFinite as error:
+                        self._roll_back(task, error)
         finally:
             for callback in self.callbacks:
                 callback.on_stop()
@@ -262,6 +269,39 @@ class Loop:
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
         self._save(task, is_best=is_best)
 
+    @contextlib.contextmanager
+    def _others(self, task: Task) -> Iterator[None]:
+        """Say when and where another rank was lost."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.ranks.size == 1 or not is_lost(error):
+                raise
+            raise RankLost(
+                f"epoch {self.epoch + 1}, step {self.step + 1} of {task.steps_per_epoch}: rank "
+                f"{self.ranks.rank} has lost another rank, which died or gave no answer in time "
+                f"(rank_timeout_minutes). Checkpoints stand; go on with resume=auto. {error}"
+            ) from error
+
+    def _roll_back(self, task: Task, error: NotFinite) -> None:
+        """Go on from the last checkpoint; once for every step that fails."""
+        position = self._progress(task).global_step
+        told = f"epoch {self.epoch + 1}, step {self.step + 1}: {error}"
+        found = None
+        if error.retry and position not in self._failed:
+            found = self.ranks.from_first(self.checkpoints.newest)
+        if found is None:
+            raise FloatingPointError(
+                f"{told}. The step was not taken and nothing of it saved; earlier checkpoints "
+                "stand. Lower optimizer.lr, or check the data; precision=fp32 has the widest "
+                "range; on_nonfinite=skip leaves out such steps"
+            ) from None
+        self._failed.add(position)
+        path, state = found
+        self.load(task, state)
+        if self.ranks.is_first:
+            logger.warning("%s; going on from %s", told, path.name)
+
     def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if bad:
@@ -275,6 +315,11 @@ class Loop:
         return Progress(self.epoch, task.num_epochs, self.step, task.steps_per_epoch)
 
     def _save(self, task: Task, *, is_best: bool) -> None:
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in task.shared()):
+            raise FloatingPointError(
+                f"after step {self.step} of epoch {self.epoch + 1} what is trained is not finite; "
+                "this state was not saved, earlier checkpoints stand. Lower optimizer.lr"
+            )
         own = self.ranks.gather((self.meter.state_dict(), random_state()))
         if not self.ranks.is_first:
             return

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -116,12 +116,21 @@ class SGD:
             foreach=True,  # the same arithmetic in one call for all weights
         )
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip and step. A weight without a gradient (it did not run) stands still."""
+    def step(
+        self, optimizer: torch.optim.Optimizer, passes: Callable[[Tensor], bool] | None = None
+    ) -> None:
+        """Clip and step. A weight without a gradient (it did not run) stands still.
+
+        Args:
+            optimizer: Made by `build`.
+            passes: Is shown the norm of the whole gradient; where it says no, nothing moves.
+        """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if self.clip > 0:
-            nn.utils.clip_grad_norm_(parameters, self.clip, foreach=True)
-        optimizer.step()
+        norm = gradient_norm(parameters)
+        if passes is None or passes(norm):
+            if self.clip > 0:
+                nn.utils.clip_grads_with_norm_(parameters, self.clip, norm, foreach=True)
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
 
@@ -157,6 +166,12 @@ class Adam:
         return torch.optim.Adam(
             list(parameters), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay
         )
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Norm of all gradients together; zero where there are none."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return nn.utils.get_total_norm(gradients, foreach=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

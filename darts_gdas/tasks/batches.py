@@ -1,6 +1,6 @@
 """What search and retraining share: losses as sums, and evaluation over a data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +93,11 @@ def batch_metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tupl
     }
 
 
+def gradients_of(parameters: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+    """Gradients by the names of their parameters."""
+    return {name: parameter.grad for name, parameter in parameters.items()}
+
+
 class BatchLoss:
     """Cross-entropy of a supernet on one batch, as a function of (weights, mixture).
 
@@ -127,6 +132,11 @@ class BatchLoss:
         if not torch.is_grad_enabled():
             ranks.average_([loss])
         return loss
+
+    def value(self) -> Tensor:
+        """This rank's part of the loss in the last call."""
+        assert self.logits is not None
+        return F.cross_entropy(self.logits, self.labels)
 
     def metrics(self, prefix: str) -> dict[str, tuple[Tensor, int]]:
         """Loss and accuracy of the last call, as sums over the batch."""

@@ -12,11 +12,12 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import BatchStream
+from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, set_learning_rate
 from darts_gdas.runtime.replica import Replica
-from darts_gdas.tasks.batches import count_correct, evaluate, full_precision
+from darts_gdas.tasks.batches import count_correct, evaluate, full_precision, gradients_of
 from darts_gdas.tasks.model import TrainedModel
 
 
@@ -67,6 +68,7 @@ class RetrainTask:
         regularization: Auxiliary loss, drop-path, label smoothing.
         num_epochs: Epochs over the training set.
         compute: Device, precision, layout in memory.
+        guard: What happens where a gradient is not finite; by default the run stops.
     """
 
     selection_metric = "test/accuracy"
@@ -83,6 +85,7 @@ class RetrainTask:
         regularization: Regularization,
         num_epochs: int,
         compute: Compute,
+        guard: FiniteGuard | None = None,
     ) -> None:
         self.net = compute.place(net)
         self.net.run_cell = compute.compiled(net.run_cell)
@@ -95,6 +98,7 @@ class RetrainTask:
         self.num_epochs = num_epochs
         self.steps_per_epoch = stream.batches_per_epoch
         self.compute = compute
+        self.guard = guard or FiniteGuard(ranks=compute.ranks)
         self.optimizer = optimizer.build(self.net.parameters())
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
@@ -112,7 +116,14 @@ class RetrainTask:
             total = loss + self.regularization.auxiliary_weight * self._loss(auxiliary, labels)
         (total * weight).backward()
         self.replica.finish()
-        self.sgd.step(self.optimizer)
+
+        def passes(norm: Tensor) -> bool:
+            named = dict(self.net.named_parameters())
+            return self.guard.passes(
+                "weight step", norm, loss=lambda: total, gradients=lambda: gradients_of(named)
+            )
+
+        self.sgd.step(self.optimizer, passes)
         count = len(labels)
         return {
             "train/loss": (loss.detach() * count, count),

@@ -17,14 +17,21 @@ from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.runtime.distributed import ALONE
+from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.runtime.loop import Progress
-from darts_gdas.runtime.optim import set_learning_rate
+from darts_gdas.runtime.optim import gradient_norm, set_learning_rate
 from darts_gdas.runtime.replica import Replica
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.search import ArchParameters, Bilevel, SGDStep, entropy, skip_share
 from darts_gdas.search.hypergradient import Weights, detached
 from darts_gdas.space import Genotype, SearchSpace
-from darts_gdas.tasks.batches import BatchLoss, batch_metrics, evaluate, full_precision
+from darts_gdas.tasks.batches import (
+    BatchLoss,
+    batch_metrics,
+    evaluate,
+    full_precision,
+    gradients_of,
+)
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
 from darts_gdas.tasks.pressure import costs, curves, penalty_terms
@@ -52,6 +59,7 @@ class SearchTask:
         diagnostics: What to measure along the way, and when to stop early.
         checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
         sync_batch_norm: Norms over the images of all ranks, see `SyncedBatchNorm`.
+        guard: What happens where a gradient is not finite; by default the run stops.
         known: What cells of the space reach; evaluation then says what the present one does.
 
     Attributes:
@@ -74,6 +82,7 @@ class SearchTask:
         diagnostics: Diagnostics | None = None,
         checkpoint_cells: bool = False,
         sync_batch_norm: bool = False,
+        guard: FiniteGuard | None = None,
         known: AccuracyTable | None = None,
     ) -> None:
         self.known = known
@@ -81,6 +90,7 @@ class SearchTask:
         self.data = data
         self.seed = seed
         self.compute = compute
+        self.guard = guard or FiniteGuard(ranks=compute.ranks)
         self.num_epochs = num_epochs
         self.steps_per_epoch = data.weights.batches_per_epoch
         supernet = SuperNet(
@@ -174,7 +184,13 @@ class SearchTask:
             [*mixture.leaves(), *penalties.values()],
             [*gradient.leaves(), *map(torch.ones_like, penalties.values())],
         )
-        self.arch_optimizer.step()
+        if self.guard.passes(
+            "arch step",
+            gradient_norm(self.arch.parameters()),
+            loss=validation_loss.value,
+            gradients=lambda: gradients_of(dict(self.arch.named_parameters())),
+        ):
+            self.arch_optimizer.step()
         values = {f"penalty/{name}": (value.detach(), 1) for name, value in penalties.items()}
         return validation_loss.metrics("arch") | values
 
@@ -204,9 +220,19 @@ class SearchTask:
         with self.compute.forward_pass():
             logits = self.replica(batch.images, mixture, sparse=is_sparse(mixture))
         logits = full_precision(logits)
-        (F.cross_entropy(logits, batch.labels) * batch.weight).backward()
+        loss = F.cross_entropy(logits, batch.labels) * batch.weight
+        loss.backward()
         self.replica.finish()
-        self.method.optimizer.step(self.optimizer)
+
+        def passes(norm: Tensor) -> bool:
+            return self.guard.passes(
+                "weight step",
+                norm,
+                loss=lambda: loss,
+                gradients=lambda: gradients_of(self._weights),
+            )
+
+        self.method.optimizer.step(self.optimizer, passes)
         return logits.detach()
 
     def _inner_step(self) -> SGDStep:

@@ -1,0 +1,133 @@
+"""Data-parallel runs as a user starts them: `torchrun` on this machine, two ranks."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from darts_gdas.tasks.model import load_model
+
+ROOT = Path(__file__).parents[2]
+TINY = ("net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9")
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    # Else a restarted rank can meet the addresses of the attempt before (docs/cluster.md).
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+}
+
+
+def start(folder: Path, script: str, *arguments: str, options: tuple[str, ...] = ()):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", *options]
+    return subprocess.Popen(
+        [*torchrun, "--nproc-per-node=2", str(ROOT / script), *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], *, fails: bool = False) -> tuple[str, str]:
+    try:
+        out, err = process.communicate(timeout=200)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode != 0) == fails, err
+    return out, err
+
+
+def final_state(folder: Path) -> dict:
+    state = torch.load(max((folder / "checkpoints").glob("*.pt")), weights_only=True)
+    return {name: state[name] for name in ("epoch", "step", "random", "best", "last", "task")}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("searched")
+    out, err = finish(start(folder, "search.py", "epochs=3", *TINY))
+    assert out.count("Search finished") == 1 and err.count("starting search in") == 1
+    assert "2 ranks, each CPU" in out
+    (run,) = (folder / "outputs" / "search").iterdir()  # the ranks agree on one
+    return run
+
+
+def test_a_search_is_written_once(searched: Path):
+    lines = (searched / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
+    assert len(list((searched / "tensorboard").glob("events*"))) == 1
+    state = torch.load(max((searched / "checkpoints").glob("*.pt")), weights_only=True)
+    assert state["ranks"] == 2 and not torch.equal(*(r["cpu"] for r in state["random"]))
+
+
+def test_stopped_by_the_scheduler_and_resumed_it_ends_as_undisturbed(
+    searched: Path, tmp_path: Path
+):
+    options = ("--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2",)
+    arguments = ("run_dir=run", "resume=auto")
+    process = start(tmp_path, "search.py", "epochs=3", *TINY, *arguments, options=options)
+    assert process.stderr is not None
+    seen = ""
+    while "epoch 1/3" not in seen:
+        seen += process.stderr.readline()
+        assert process.poll() is None, seen
+    process.send_signal(signal.SIGUSR2)
+    _, err = finish(process, fails=True)  # torchrun's own status is 1 after any signal
+    assert err.count("the state is saved") == 1
+    finish(start(tmp_path, "search.py", *arguments))
+    a, b = final_state(tmp_path / "run"), final_state(searched)
+    assert str(a) == str(b)  # enough digits of nested tensors to see most differences,
+    for part in ("supernet", "arch"):  # and all of those that count
+        for name, value in b["task"][part].items():
+            assert torch.equal(a["task"][part][name], value), name
+
+
+def test_wrong_input_is_said_once(tmp_path: Path):
+    out, err = finish(start(tmp_path, "search.py", "batch_size=65", *TINY), fails=True)
+    assert err.count("error: batch_size counts the images of all 2 ranks") == 1 and not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_retraining_on_two_ranks_leaves_a_model(searched: Path, tmp_path: Path):
+    arguments = (f"genotype={searched}", "epochs=2", "run_dir=run", "sync_batch_norm=true")
+    finish(start(tmp_path, "train.py", *arguments, "net.channels=2", "net.layers=3"))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    # Loaded back and tested by one process; tested by two while training.
+    assert result["test"]["accuracy"] == pytest.approx(result["metrics"]["test/accuracy"])
+    assert load_model(tmp_path / "run").predict(torch.zeros(1, 1, 8, 8).byte()).shape == (1, 10)
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_started_again_and_the_end_is_the_same(searched: Path, tmp_path: Path):
+    script = tmp_path / "search_and_die.py"
+    script.write_text(
+        f"""import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from darts_gdas.tasks.search import SearchTask
+step = SearchTask.train_step
+def train_step(task, progress):
+    first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    if first and os.environ["RANK"] == "1" and progress.global_step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(task, progress)
+SearchTask.train_step = train_step
+sys.argv[0] = {str(ROOT / "search.py")!r}
+exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
+"""
+    )
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    options = ("--max-restarts=1", "--shutdown-timeout=5")
+    arguments = ("epochs=3", *TINY, "run_dir=run", "resume=auto")
+    finish(start(tmp_path, str(script), *arguments, options=options))
+    a, b = final_state(tmp_path / "run"), final_state(searched)
+    for part in ("supernet", "arch"):
+        for name, value in b["task"][part].items():
+            assert torch.equal(a["task"][part][name], value), name
