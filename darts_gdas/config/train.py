@@ -66,4 +66,5 @@ class TrainConfig(RunConfig):
             num_epochs=self.epochs,
             compute=compute,
             guard=self.guard(ranks),
+            accumulate=self.accumulate,
         )

@@ -67,6 +67,8 @@ class RunConfig:
             one); or a run folder or checkpoint to go on from.
         sync_batch_norm: Norms over the images of all ranks, not of each by itself. Costs two
             messages per norm and pass; a supernet also loses the fused arithmetic of its edges.
+        accumulate: Parts of every batch that pass one after the other: less memory
+            for the same gradient. Norms see each part by itself.
         on_nonfinite: Where a gradient is not finite: end the run, leave out the step, or go back to
             the last checkpoint and try once more.
         max_skips: How many steps in a row may be left out.
@@ -87,6 +89,7 @@ class RunConfig:
     run_dir: str | None = None
     resume: str = "none"
     sync_batch_norm: bool = False
+    accumulate: int = 1
     on_nonfinite: OnNonFinite = OnNonFinite.stop
     max_skips: int = 5
     rank_timeout_minutes: float = 30.0
@@ -103,6 +106,15 @@ class RunConfig:
                 f"threads must lie in 0..{MAX_THREADS} (0 is one per core), got {self.threads}"
             )
         self.guard(ALONE)
+        if not 1 <= self.accumulate <= self.batch_size // 2:
+            raise ValueError(
+                f"accumulate must lie in 1..{self.batch_size // 2} (parts of at least 2 of the "
+                f"batch_size={self.batch_size} images), got {self.accumulate}"
+            )
+        if self.accumulate > 1 and self.sync_batch_norm:
+            raise ValueError(
+                "sync_batch_norm=true makes norms see more images, accumulate fewer; leave one out"
+            )
         if not 0 < self.rank_timeout_minutes < math.inf:
             raise ValueError(
                 f"rank_timeout_minutes must be positive, got {self.rank_timeout_minutes}"
@@ -194,6 +206,21 @@ class SearchConfig(RunConfig):
                 "channels_last=false has no effect on a search: the supernet computes in "
                 "channels_last alone; leave it out (retraining has the choice)"
             )
+        if self.accumulate > 1 and not isinstance(self.hypergradient, FirstOrder):
+            raise ValueError(
+                "accumulate cannot cut the batches of an unrolled step, whose terms are products "
+                "over whole batches; use hypergradient=first_order, or checkpoint_cells=true"
+            )
+        if self.accumulate > 1 and isinstance(self.perturbation, AdversarialPerturbation):
+            raise ValueError(
+                "accumulate cannot cut the batch that perturbation=adversarial looks at; use "
+                "perturbation=random, or checkpoint_cells=true"
+            )
+        if isinstance(self.hypergradient, UnrolledExact) and self.precision is Precision.fp16:
+            raise ValueError(
+                "hypergradient=unrolled_exact differentiates twice, which precision=fp16's scaled "
+                "losses cannot; use precision=bf16 or fp32"
+            )
         if isinstance(self.hypergradient, Unrolled) and self.precision is not Precision.fp32:
             raise ValueError(
                 f"hypergradient=unrolled needs precision=fp32, got {self.precision.name}: its "
@@ -272,6 +299,7 @@ class SearchConfig(RunConfig):
             checkpoint_cells=self.checkpoint_cells,
             sync_batch_norm=self.sync_batch_norm,
             guard=self.guard(ranks),
+            accumulate=self.accumulate,
             known=known,
         )
         self.net.initialize(task.supernet)

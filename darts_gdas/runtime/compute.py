@@ -32,10 +32,14 @@ class Device(Enum):
 
 
 class Precision(Enum):
-    """`bf16` runs convolutions and matrix products in bfloat16; weights stay in float32."""
+    """`bf16` and `fp16` run convolutions and matrix products in that format; weights stay float32.
+
+    bfloat16 has float32's range. float16 has more digits, and a loss that is scaled for its range.
+    """
 
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ class Compute:
             torch.compiler.cudagraph_mark_step_begin()
         if self.precision is Precision.fp32:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        dtype = torch.bfloat16 if self.precision is Precision.bf16 else torch.float16
+        return torch.autocast(self.device.type, dtype)
 
     def describe(self) -> str:
         """Device, threads or GPU, and precision in a few words."""

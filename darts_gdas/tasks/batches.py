@@ -1,6 +1,6 @@
 """What search and retraining share: losses as sums, and evaluation over a data set."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, evaluation_batches
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.replica import with_mean_gradients
+from darts_gdas.runtime.scaling import with_scaled_gradients
 from darts_gdas.search.hypergradient import Weights
 
 
@@ -93,35 +94,35 @@ def batch_metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tupl
     }
 
 
-def gradients_of(parameters: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
-    """Gradients by the names of their parameters."""
-    return {name: parameter.grad for name, parameter in parameters.items()}
-
-
 class BatchLoss:
     """Cross-entropy of a supernet on one batch, as a function of (weights, mixture).
 
     It remembers the logits of its last call, so that metrics cost no further pass. Where ranks
     share the batch, gradients are those of the whole; so is the value where none are recorded,
-    else it is that of this rank's part.
+    else it is that of this rank's part. `scale` keeps float16's gradients in range, unchanged.
     """
 
     def __init__(
-        self, supernet: SuperNet, norms: Sequence[Tracked], batch: Batch, compute: Compute
+        self,
+        supernet: SuperNet,
+        norms: Sequence[Tracked],
+        batch: Batch,
+        compute: Compute,
+        scale: float = 1.0,
     ) -> None:
         self.supernet = supernet
         self.norms = norms
         self.images, self.labels, self.weight = batch
         self.compute = compute
+        self.scale = scale
         self.logits: Tensor | None = None
 
     def __call__(self, weights: Weights, mixture: Mixture) -> Tensor:
         """Mean loss; running statistics of the norms stay as they are."""
         ranks = self.compute.ranks
-        if ranks.size > 1:
-            mixture = mixture.with_leaves(with_mean_gradients(mixture.leaves(), ranks))
-            values = with_mean_gradients([*weights.values()], ranks)
-            weights = dict(zip(weights, values, strict=True))
+        if ranks.size > 1 or self.scale != 1:
+            mixture = mixture.with_leaves(self._entering(mixture.leaves()))
+            weights = dict(zip(weights, self._entering([*weights.values()]), strict=True))
         with untouched_statistics(self.norms), self.compute.forward_pass():
             logits = functional_call(
                 self.supernet, weights, (self.images, mixture), tie_weights=False
@@ -131,14 +132,13 @@ class BatchLoss:
         loss = F.cross_entropy(logits, self.labels) * self.weight
         if not torch.is_grad_enabled():
             ranks.average_([loss])
-        return loss
+        return with_scaled_gradients([loss], self.scale)[0]
+
+    def _entering(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        tensors = with_mean_gradients(tensors, self.compute.ranks)
+        return with_scaled_gradients(tensors, 1 / self.scale)
 
     def value(self) -> Tensor:
         """This rank's part of the loss in the last call."""
         assert self.logits is not None
         return F.cross_entropy(self.logits, self.labels)
-
-    def metrics(self, prefix: str) -> dict[str, tuple[Tensor, int]]:
-        """Loss and accuracy of the last call, as sums over the batch."""
-        assert self.logits is not None
-        return batch_metrics(prefix, self.logits, self.labels)

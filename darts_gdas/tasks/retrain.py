@@ -3,22 +3,22 @@
 import math
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from darts_gdas.nets import DerivedNet
-from darts_gdas.nets.statistics import running_statistics
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
-from darts_gdas.runtime.data import BatchStream
+from darts_gdas.runtime.data import Batch, BatchStream
 from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, set_learning_rate
-from darts_gdas.runtime.replica import Replica
-from darts_gdas.tasks.batches import count_correct, evaluate, full_precision, gradients_of
+from darts_gdas.tasks.batches import count_correct, evaluate, full_precision
 from darts_gdas.tasks.model import TrainedModel
+from darts_gdas.tasks.weight_step import WeightStep
 
 
 @dataclass
@@ -69,6 +69,7 @@ class RetrainTask:
         num_epochs: Epochs over the training set.
         compute: Device, precision, layout in memory.
         guard: What happens where a gradient is not finite; by default the run stops.
+        accumulate: Parts of a batch that pass one after the other, see `WeightStep`.
     """
 
     selection_metric = "test/accuracy"
@@ -86,10 +87,10 @@ class RetrainTask:
         num_epochs: int,
         compute: Compute,
         guard: FiniteGuard | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.net = compute.place(net)
         self.net.run_cell = compute.compiled(net.run_cell)
-        self.replica = Replica(self.net, compute.ranks, running_statistics(self.net))
         self.stream = stream
         self.test = test
         self.normalize = normalize
@@ -98,36 +99,34 @@ class RetrainTask:
         self.num_epochs = num_epochs
         self.steps_per_epoch = stream.batches_per_epoch
         self.compute = compute
-        self.guard = guard or FiniteGuard(ranks=compute.ranks)
-        self.optimizer = optimizer.build(self.net.parameters())
+        self.weights = WeightStep(
+            self.net, optimizer, compute, guard or FiniteGuard(ranks=compute.ranks), accumulate
+        )
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
         """One step of SGD on the loss with its auxiliary part."""
-        images, labels, weight = self.stream.batch(progress.global_step)
-        set_learning_rate(self.optimizer, self._learning_rate(progress))
+        batch = self.stream.batch(progress.global_step)
+        set_learning_rate(self.weights.optimizer, self._learning_rate(progress))
         self.net.train()
         self.net.drop_path_probability = self._drop_path(progress)
-        with self.compute.forward_pass():
-            outputs = self.replica(images)
-        logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
-        loss = self._loss(logits, labels)
-        total = loss
-        if auxiliary is not None:
-            total = loss + self.regularization.auxiliary_weight * self._loss(auxiliary, labels)
-        (total * weight).backward()
-        self.replica.finish()
+        sums: list[Tensor] = []
 
-        def passes(norm: Tensor) -> bool:
-            named = dict(self.net.named_parameters())
-            return self.guard.passes(
-                "weight step", norm, loss=lambda: total, gradients=lambda: gradients_of(named)
-            )
+        def run(part: Batch, more: bool) -> tuple[Tensor, Tensor]:
+            with self.compute.forward_pass():
+                outputs = self.weights.replica(part.images, sparse=more)
+            logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
+            loss = self._loss(logits, part.labels)
+            sums.append(loss.detach() * len(part.labels))
+            if auxiliary is not None:
+                weight = self.regularization.auxiliary_weight
+                loss = loss + weight * self._loss(auxiliary, part.labels)
+            return loss, logits
 
-        self.sgd.step(self.optimizer, passes)
-        count = len(labels)
+        logits = self.weights(batch, run)
+        count = len(batch.labels)
         return {
-            "train/loss": (loss.detach() * count, count),
-            "train/accuracy": (count_correct(logits.detach(), labels), count),
+            "train/loss": (torch.stack(sums).sum(), count),
+            "train/accuracy": (count_correct(logits, batch.labels), count),
         }
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -168,12 +167,12 @@ class RetrainTask:
 
     def state_dict(self) -> State:
         """Weights and optimiser; data order follows from the step."""
-        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"net": self.net.state_dict(), "weight_step": self.weights.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         """Inverse of `state_dict`."""
         self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights.load_state_dict(state["weight_step"])
 
 
 def evaluate_net(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from darts_gdas.nets import Layout, Mixture, SuperNet
 from darts_gdas.nets.mixture import is_sparse
-from darts_gdas.nets.statistics import running_statistics, tracked_modules
+from darts_gdas.nets.statistics import tracked_modules
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.report.tensorboard import SearchView
 from darts_gdas.runtime.checkpoint import State
@@ -20,7 +20,6 @@ from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import gradient_norm, set_learning_rate
-from darts_gdas.runtime.replica import Replica
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.search import ArchParameters, Bilevel, SGDStep, entropy, skip_share
 from darts_gdas.search.hypergradient import Weights, detached
@@ -30,12 +29,12 @@ from darts_gdas.tasks.batches import (
     batch_metrics,
     evaluate,
     full_precision,
-    gradients_of,
 )
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
 from darts_gdas.tasks.pressure import costs, curves, penalty_terms
 from darts_gdas.tasks.probing import SupernetProbe
+from darts_gdas.tasks.weight_step import WeightStep, split
 
 
 class SearchTask:
@@ -60,6 +59,7 @@ class SearchTask:
         checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
         sync_batch_norm: Norms over the images of all ranks, see `SyncedBatchNorm`.
         guard: What happens where a gradient is not finite; by default the run stops.
+        accumulate: Parts of a batch that pass one after the other, see `WeightStep`.
         known: What cells of the space reach; evaluation then says what the present one does.
 
     Attributes:
@@ -83,6 +83,7 @@ class SearchTask:
         checkpoint_cells: bool = False,
         sync_batch_norm: bool = False,
         guard: FiniteGuard | None = None,
+        accumulate: int = 1,
         known: AccuracyTable | None = None,
     ) -> None:
         self.known = known
@@ -103,16 +104,16 @@ class SearchTask:
             synchronize_norms(supernet)
         self.supernet = compute.place(supernet)
         self.supernet.run_cell = compute.compiled(self.supernet.run_cell)
-        self.replica = Replica(self.supernet, compute.ranks, running_statistics(self.supernet))
         initial = torch.Generator().manual_seed(derive_seed(seed, "alphas"))
         self.arch = ArchParameters(
             space, generator=initial, edge_normalization=method.edge_normalization
         ).to(compute.device)
         self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))
         # Kept, because walking all modules in every step is slow.
-        self._weights: Weights = dict(self.supernet.named_parameters())
+        self._named_weights: Weights = dict(self.supernet.named_parameters())
         self._norms = tracked_modules(self.supernet)
-        self.optimizer = method.optimizer.build(self._weights.values())
+        self.weights = WeightStep(self.supernet, method.optimizer, compute, self.guard, accumulate)
+        self.optimizer = self.weights.optimizer
         self.learning_rate = method.optimizer.rate or 0.0
         self.arch_optimizer = method.arch_optimizer.build(self.arch.parameters())
         by_itself = replace(compute, ranks=ALONE)  # what is measured, the first rank measures
@@ -166,33 +167,45 @@ class SearchTask:
             Loss and accuracy on the validation batch, and penalties, as sums.
         """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise)
-        train_loss, validation_loss = (
-            BatchLoss(self.supernet, self._norms, batch, self.compute)
-            for batch in (train, validation)
-        )
-        problem = Bilevel(
-            train_loss=train_loss,
-            validation_loss=validation_loss,
-            weights=self._weights,
-            mixture=mixture.detach(),
-            inner_step=self._inner_step,
-        )
-        gradient = self.method.hypergradient(problem)
+        losses = [self._loss(part) for part in split(validation, self.weights.accumulate)]
+        parts = [self._gradient(mixture.detach(), train, loss) for loss in losses]
+        gradient = [torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)]
         penalties = penalty_terms(self.method, self.arch, annealed)
         self.arch_optimizer.zero_grad()
         torch.autograd.backward(
             [*mixture.leaves(), *penalties.values()],
-            [*gradient.leaves(), *map(torch.ones_like, penalties.values())],
+            [*gradient, *map(torch.ones_like, penalties.values())],
         )
-        if self.guard.passes(
-            "arch step",
-            gradient_norm(self.arch.parameters()),
-            loss=validation_loss.value,
-            gradients=lambda: gradients_of(dict(self.arch.named_parameters())),
-        ):
-            self.arch_optimizer.step()
+        self._step_alphas(lambda: torch.stack([loss.value() for loss in losses]).mean())
         values = {f"penalty/{name}": (value.detach(), 1) for name, value in penalties.items()}
-        return validation_loss.metrics("arch") | values
+        logits = torch.cat([loss.logits for loss in losses if loss.logits is not None])
+        return batch_metrics("arch", logits, validation.labels) | values
+
+    def _loss(self, batch: Batch) -> BatchLoss:
+        return BatchLoss(self.supernet, self._norms, batch, self.compute, self.weights.scale)
+
+    def _gradient(self, mixture: Mixture, train: Batch, loss: BatchLoss) -> list[Tensor]:
+        """The hypergradient of a part of the validation loss, leaf by leaf."""
+        problem = Bilevel(
+            train_loss=self._loss(train),
+            validation_loss=loss,
+            weights=self._named_weights,
+            mixture=mixture,
+            inner_step=self._inner_step,
+        )
+        return self.method.hypergradient(problem).leaves()
+
+    def _step_alphas(self, loss: Callable[[], Tensor]) -> None:
+        norm = gradient_norm(self.arch.parameters())
+        if self.weights.overflows(norm):
+            self.weights.halve_scale()
+            return
+
+        def gradients() -> dict[str, Tensor | None]:
+            return {name: alphas.grad for name, alphas in self.arch.named_parameters()}
+
+        if self.guard.passes("arch step", norm, loss=loss, gradients=gradients):
+            self.arch_optimizer.step()
 
     def weight_step(
         self, train: Batch, validation: Batch, annealed: float
@@ -209,38 +222,28 @@ class SearchTask:
         """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise).detach()
         if self.method.perturbation is not None:
-            loss = partial(
-                BatchLoss(self.supernet, self._norms, train, self.compute), detached(self._weights)
-            )
+            loss = partial(self._loss(train), detached(self._named_weights))
             mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
         return batch_metrics("train", self.train_weights(train, mixture), train.labels)
 
     def train_weights(self, batch: Batch, mixture: Mixture) -> Tensor:
         """Step the weights once under a mixture; returns the logits from before the step."""
-        with self.compute.forward_pass():
-            logits = self.replica(batch.images, mixture, sparse=is_sparse(mixture))
-        logits = full_precision(logits)
-        loss = F.cross_entropy(logits, batch.labels) * batch.weight
-        loss.backward()
-        self.replica.finish()
 
-        def passes(norm: Tensor) -> bool:
-            return self.guard.passes(
-                "weight step",
-                norm,
-                loss=lambda: loss,
-                gradients=lambda: gradients_of(self._weights),
-            )
+        def run(part: Batch, more: bool) -> tuple[Tensor, Tensor]:
+            with self.compute.forward_pass():
+                sparse = more or is_sparse(mixture)
+                logits = self.weights.replica(part.images, mixture, sparse=sparse)
+            logits = full_precision(logits)
+            return F.cross_entropy(logits, part.labels), logits
 
-        self.method.optimizer.step(self.optimizer, passes)
-        return logits.detach()
+        return self.weights(batch, run)
 
     def _inner_step(self) -> SGDStep:
         """The next weight step as a function; unclipped, as in Liu et al."""
         state = self.optimizer.state
         buffers = {
             name: state[weight]["momentum_buffer"]
-            for name, weight in self._weights.items()
+            for name, weight in self._named_weights.items()
             if weight in state and state[weight].get("momentum_buffer") is not None
         }
         group = self.optimizer.param_groups[0]
@@ -327,7 +330,7 @@ class SearchTask:
         return {
             "supernet": self.supernet.state_dict(),
             "arch": self.arch.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "weight_step": self.weights.state_dict(),
             "arch_optimizer": self.arch_optimizer.state_dict(),
             "noise": self.noise.get_state(),
             "learning_rate": self.learning_rate,
@@ -339,7 +342,7 @@ class SearchTask:
         """Inverse of `state_dict`."""
         self.supernet.load_state_dict(state["supernet"])
         self.arch.load_state_dict(state["arch"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights.load_state_dict(state["weight_step"])
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.noise.set_state(state["noise"])
         self.learning_rate = state["learning_rate"]

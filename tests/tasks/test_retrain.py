@@ -62,7 +62,7 @@ def test_the_gradient_is_that_of_both_losses():
     loss = loss + 0.4 * F.cross_entropy(auxiliary, y, label_smoothing=0.1)
     expected = torch.autograd.grad(loss, list(task.net.parameters()))
     found = []
-    task.sgd.step = lambda optimizer: found.extend(  # type: ignore[method-assign]
+    task.sgd.step = lambda optimizer, passes: found.extend(  # type: ignore[method-assign]
         parameter.grad for parameter in task.net.parameters()
     )
     task.train_step(at(0))
