@@ -243,7 +243,7 @@ class SearchConfig(RunConfig):
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""
         space = self.space.build()
-        skeleton = Skeleton.of(cell.num_inputs for cell in space.cells.values())
+        skeleton = Skeleton.of(space.num_inputs.values())
         layout = self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
         check_kinds(space, layout)
         return layout
