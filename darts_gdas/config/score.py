@@ -33,7 +33,7 @@ class ScoreConfig:
         repeats: Networks and batches per cell.
         batch_size: Images per batch.
         channels: Of the small networks.
-        benchmark: A table of known accuracies (.npz or .csv) to hold the scores against.
+        benchmark: Known accuracies (.npz, .csv, or NATS-Bench's files) to hold the scores against.
         benchmark_column: Which of its columns.
         seed: Of everything random.
         device: Where to compute.

@@ -123,8 +123,8 @@ class SearchConfig(RunConfig):
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.
         checkpoint_cells: Compute each cell again in the backward pass: less memory, more time.
-        benchmark: A table of known accuracies (.npz or .csv) of all cells of the space; every
-            epoch and the result then say what the found cell reaches.
+        benchmark: Known accuracies of all cells of the space (.npz, .csv, or NATS-Bench's files);
+            every epoch and the result then say what the found cell reaches.
         benchmark_column: Which of its columns.
         partial_channels: K: 1 / K of the channels runs through the candidates. PC-DARTS takes 4.
         edge_normalization: Weigh the edges into a node against each other (PC-DARTS).

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from darts_gdas.scoring.nats import QUERIES, SUFFIX, is_nats_bench, read_accuracies
 from darts_gdas.space import Genotype, SearchSpace
 
 EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
@@ -36,15 +37,18 @@ class AccuracyTable:
         Args:
             path: An npz file with `ops` [cells, 6], numbers into `op_names`, optionally `edges`
                 that names their order, and columns [cells], row i being cell number i; or a CSV
-                file with a header, cells as strings in a column `arch` and further columns.
+                file with a header, cells as strings in a column `arch` and further columns; or
+                files of NATS-Bench (`scoring.nats`), whose columns are `nats.QUERIES`.
             column: Which one; None takes the only one.
 
         Raises:
-            ValueError: If the file cannot be read as either, or lacks the column.
+            ValueError: If the file cannot be read as any of them, or lacks the column.
         """
         path = Path(path)
-        if not path.is_file():
+        if not path.exists():
             raise ValueError(f"benchmark {str(path)!r} does not exist; pass an .npz or .csv file")
+        if is_nats_bench(path):
+            return cls._from_nats_bench(path, column)
         try:
             if path.suffix == ".npz":
                 return cls._from_npz(path, column)
@@ -52,7 +56,10 @@ class AccuracyTable:
                 return cls._from_csv(path, column)
         except (OSError, KeyError, IndexError, UnicodeDecodeError, zipfile.BadZipFile) as error:
             raise ValueError(f"benchmark {str(path)!r} cannot be read: {error}") from None
-        raise ValueError(f"benchmark {str(path)!r} must be an .npz or a .csv file")
+        raise ValueError(
+            f"benchmark {str(path)!r} must be an .npz or a .csv file, or NATS-Bench's folder or "
+            f"{SUFFIX} file"
+        )
 
     @classmethod
     def _from_npz(cls, path: Path, column: str | None) -> "AccuracyTable":
@@ -95,6 +102,12 @@ class AccuracyTable:
         except (TypeError, ValueError) as error:
             raise ValueError(f"benchmark {str(path)!r}: {error}") from None
         return cls._build([row["arch"] for row in rows], values, indices, chosen, path)
+
+    @classmethod
+    def _from_nats_bench(cls, path: Path, column: str | None) -> "AccuracyTable":
+        chosen = _choose(list(QUERIES), column, path)
+        texts, values = read_accuracies(path, chosen)
+        return cls._build(texts, values, range(len(texts)), chosen, path)
 
     @classmethod
     def _build(
