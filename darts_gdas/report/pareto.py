@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from darts_gdas.report.comparison import TITLES, UNITS, figure_text
 from darts_gdas.report.runs import (
@@ -153,10 +154,12 @@ def _draw(axes: Axes, trade: Trade) -> None:
     axes.plot(*front, drawstyle="steps-post", color=INK, linewidth=1.0, marker="o", markersize=7,
               markerfacecolor="none", zorder=1, label="Pareto front")  # fmt: skip
     axes.margins(0.06)
-    axes.set_xlabel(trade.cost + UNITS.get(trade.cost, ""), **figure_text())
+    cost = f"{trade.cost},{UNITS[trade.cost]}" if trade.cost in UNITS else trade.cost
+    axes.set_xlabel(cost, **figure_text())
     axes.set_ylabel(trade.title, **figure_text())
     axes.tick_params(labelsize=FONT_SIZE - 1)
-    axes.xaxis.set_major_formatter(lambda value, _: _amount(trade.cost, value))
+    if trade.cost != LATENCY:
+        axes.xaxis.set_major_formatter(EngFormatter())
     axes.spines[["top", "right"]].set_visible(False)
     font = {"family": FONT, "size": FONT_SIZE - 1}
     axes.legend(title="target", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False,

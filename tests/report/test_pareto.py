@@ -144,6 +144,27 @@ def test_the_picture_shows_every_run_by_its_target_and_marks_the_front():
     assert axes.get_ylabel() == "accuracy, % (validation, shared weights)"
 
 
+@pytest.mark.parametrize(
+    ("quantity", "costs", "label"),
+    [
+        ("latency", [0.99, 1.01], "latency, ms"),
+        ("parameters", [3_400_000, 3_410_000], "parameters"),
+        ("multiply_adds", [528_400_000, 528_450_000], "multiply-adds"),
+    ],
+)
+def test_an_axis_tells_close_costs_apart(quantity: str, costs: list[float], label: str):
+    runs = [
+        run_of(i, cost, dict.fromkeys((PARAMETERS, MULTIPLY_ADDS, LATENCY), cost) | {ACCURACY: 9.0},
+               quantity=quantity)
+        for i, cost in enumerate(costs)
+    ]  # fmt: skip
+    figure = draw_trades(trades_of([group_of(*runs)]))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert axes.get_xlabel() == label and len(set(ticks)) == len(ticks) > 2
+
+
 def test_different_targets_have_different_colours():
     runs = [run_of(i, 100.0 * (i + 1), {PARAMETERS: i, ACCURACY: i}) for i in range(12)]
     (axes,) = draw_trades(trades_of([group_of(*runs)])).axes
