@@ -85,9 +85,12 @@ class ScoreConfig:
         return genotypes
 
     def table(self) -> AccuracyTable | None:
-        """The known accuracies."""
+        """The known accuracies, of all cells that are scored."""
         space = self.space.build()
-        return load_table(self.benchmark, self.benchmark_column, space, complete=False)
+        table = load_table(self.benchmark, self.benchmark_column, space, complete=False)
+        if table is not None:
+            table.check_cells(self.genotypes())
+        return table
 
     def build(self) -> ScoreTask:
         """Load the data, and all that can be wrong."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from darts_gdas.nets.operations import check_operations
 from darts_gdas.scoring.nats import QUERIES, SUFFIX, is_nats_bench, read_accuracies
 from darts_gdas.space import Genotype, SearchSpace
 
@@ -118,8 +119,8 @@ class AccuracyTable:
         column: str,
         path: Path,
     ) -> "AccuracyTable":
-        for text in texts:
-            Genotype.from_arch_string(text)
+        parsed = [Genotype.from_arch_string(text).operations for text in texts]
+        check_operations(frozenset().union(*parsed), f"benchmark {str(path)!r}")
         known = {t: v for t, v in zip(texts, values, strict=True) if np.isfinite(v)}
         if not known:
             raise ValueError(f"benchmark {str(path)!r} has no accuracy in {column!r}")
@@ -146,6 +147,16 @@ class AccuracyTable:
             raise ValueError(
                 f"benchmark lacks {len(missing)} of the {cell.num_cells} cells of this space, "
                 f"{missing[0]} first; a search could not say what it found"
+            )
+
+    def check_cells(self, genotypes: Sequence[Genotype]) -> None:
+        """Raise a `ValueError` unless the table knows all of these cells."""
+        texts = [genotype.to_arch_string() for genotype in genotypes]
+        missing = [text for text in texts if text not in self.accuracies]
+        if missing:
+            raise ValueError(
+                f"benchmark lacks {len(missing)} of the {len(texts)} cells to be ranked, "
+                f"{missing[0]} first; take a table that has them, or name others with cells=FILE"
             )
 
     def standing(self, genotype: Genotype) -> dict[str, float]:
