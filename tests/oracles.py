@@ -97,6 +97,10 @@ def supernet_logits(net: SuperNet, images: Tensor, mixture: Mixture) -> Tensor:
         if kind == "residual":
             before, last = last, residual_reduction(cell, last)
             continue
+        if kind in net.space.fixed:
+            states = _entering(cell, before, last)
+            before, last = last, _derived_cell(cell, net.space.fixed[kind], states)
+            continue
         space, weights = net.space.cells[kind], mixture[kind]
         states = _entering(cell, before, last)
         pairs = wiring(space.num_nodes, space.num_inputs, space.predecessors)
@@ -167,19 +171,27 @@ def derived_logits(
         if kind == "residual":
             before, last = last, residual_reduction(cell, last)
             continue
-        genotype = net.genotype.cells[kind]
-        states = dict(enumerate(_entering(cell, before, last)))
-        for node, edges in enumerate(genotype.nodes):
-            total = torch.zeros((), dtype=images.dtype)
-            for position, edge in enumerate(edges):
-                operation = cell.nodes[node][position]
-                path = operation(states[edge.source])
-                if factors is not None and not isinstance(operation, nn.Identity):
-                    path = path * next(factors)
-                total = total + path
-            states[genotype.num_inputs + node] = total
-        before, last = last, torch.cat([states[i] for i in genotype.output], dim=1)
+        states = _entering(cell, before, last)
+        before, last = last, _derived_cell(cell, net.genotype.cells[kind], states, factors)
     return _classify(net, last)
+
+
+def _derived_cell(
+    cell,
+    genotype: CellGenotype,
+    states: list[Tensor],
+    factors: Iterator[Tensor] | None = None,
+) -> Tensor:
+    """Node by node, every path but identities times the next factor."""
+    for operations, edges in zip(cell.nodes, genotype.nodes, strict=True):
+        total = torch.zeros((), dtype=states[0].dtype)
+        for operation, edge in zip(operations, edges, strict=True):
+            path = operation(states[edge.source])
+            if factors is not None and not isinstance(operation, nn.Identity):
+                path = path * next(factors)
+            total = total + path
+        states = [*states, total]
+    return torch.cat([states[i] for i in genotype.output], dim=1)
 
 
 def _classify(net: SuperNet | DerivedNet, state: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def test_nas_bench_201_has_its_papers_numbers():
 
 @pytest.mark.parametrize("name", ["s1", "s2", "s3", "s4"])
 def test_the_spaces_of_robust_darts_are_chosen_by_name(name: str):
-    assert options("space") == ["s1", "s2", "s3", "s4"]
+    assert options("space") == ["darts_frc", "s1", "s2", "s3", "s4"]
     config = search_config(f"space={name}", "method=darts", "net.channels=2", "batch_size=4",
                            "dataset.test_fraction=0.9")  # fmt: skip
     assert config.space.build() == SearchSpace.named(name)
@@ -140,6 +140,34 @@ def test_gdas_has_its_papers_numbers():
     assert (config.epochs, config.batch_size, config.optimizer.nesterov) == (250, 64, True)
     assert config.relaxation == GumbelHard(tau=Linear(10.0, 0.1))
     assert config.order is Order.weights_first
+
+
+def test_gdas_frc_is_gdas_in_a_space_with_a_fixed_reduction_cell():
+    plain, fixed = (
+        json.loads(fingerprint(search_config(f"method={name}"))) for name in ("gdas", "gdas_frc")
+    )
+    changed = {key for key in plain.keys() | fixed.keys() if plain.get(key) != fixed.get(key)}
+    assert changed == {"space.fixed_reduction"}
+    space = search_config("method=gdas_frc").space.build()
+    assert list(space.cells) == ["normal"]
+    assert space.fixed == {"reduce": Genotype.load("GDAS_FRC").cells["reduce"]}
+
+
+@pytest.mark.parametrize("method", ["gdas_frc", "pc_darts", "darts_pt", "random_ws", "darts_2nd"])
+def test_every_kind_of_search_takes_steps_with_a_fixed_reduction_cell(method: str):
+    """Only normal alphas exist, and the result is whole: it can be retrained."""
+    config = search_config(
+        f"method={method}", "space=darts_frc", "batch_size=4", "net.channels=8",
+        "dataset.test_fraction=0.9", "space.num_nodes=1",
+    )  # fmt: skip
+    task = config.build()
+    assert [tuple(p.shape) for p in task.arch.parameters() if p.dim() > 1] == [(2, 8)]
+    for epoch in range(2):
+        metrics = task.train_step(Progress(epoch, config.epochs, 0, task.steps_per_epoch))
+        assert torch.isfinite(metrics["train/loss"][0])
+    genotype = task.genotype()
+    assert genotype.cells["reduce"] == Genotype.load("GDAS_FRC").cells["reduce"]
+    assert train_config("dataset=digits", "net.channels=2", "net.layers=3").build(genotype)
 
 
 def test_pc_darts_has_its_papers_numbers():

@@ -22,6 +22,7 @@ from darts_gdas.runtime.loop import Loop
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model
+from darts_gdas.tasks.pressure import found_cost
 from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
 
@@ -66,6 +67,9 @@ def finish_search(
             "index": task.known.index(genotype),
             **task.known.standing(genotype),
         }
+    pressed = found_cost(task.method, genotype)
+    if pressed is not None:
+        figures["cost"] = pressed
     _write_result(folder, loop, genotype, task.compute, **figures)
     trained = "validation/accuracy" in metrics
     validation = (

@@ -14,6 +14,7 @@ from darts_gdas.report.comparison import (
     panels_of,
     runs_csv,
 )
+from darts_gdas.report.pareto import draw_trades, front_lines, trades_of
 from darts_gdas.report.runs import Group, Run, find_folders, group_runs, read_run
 from darts_gdas.runtime.files import RunFolder, write_text
 
@@ -45,13 +46,16 @@ def _parser() -> argparse.ArgumentParser:
         "runs", nargs="+", metavar="RUN", help="run folders, or folders that hold runs (a sweep)"
     )
     parser.add_argument(
-        "--out", help="where compare.csv and compare.png go; default: a new outputs/compare/..."
+        "--out",
+        help="where compare.csv, compare.png and, of a sweep over cost targets, pareto.png go; "
+        "default: a new outputs/compare/...",
     )
     return parser
 
 
 def _compare(paths: Sequence[Path], out: Path | None) -> None:
     groups = group_runs(_read_all(paths))
+    trades = trades_of(groups)
     figure = draw_comparison(panels_of(groups))
     if out is None:
         out = RunFolder.new(Path("outputs") / "compare").path
@@ -59,9 +63,15 @@ def _compare(paths: Sequence[Path], out: Path | None) -> None:
     write_text(out / "compare.csv", groups_csv(groups))
     write_text(out / "compare_runs.csv", runs_csv(groups))
     save_drawing(figure, out / "compare.png")
+    if trades:
+        save_drawing(draw_trades(trades), out / "pareto.png")
     print("\n".join(_lines(groups)))
+    for trade in trades:
+        print("\n".join(["", *front_lines(trade)]))
     print(f"\ntable    {out / 'compare.csv'}\nruns     {out / 'compare_runs.csv'}")
     print(f"picture  {out / 'compare.png'}")
+    if trades:
+        print(f"front    {out / 'pareto.png'}")
 
 
 def _lines(groups: Sequence[Group]) -> list[str]:

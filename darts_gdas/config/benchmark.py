@@ -16,7 +16,7 @@ def load_table(
     """The table, checked against the space; None where there is none.
 
     Args:
-        benchmark: Its path, .npz or .csv.
+        benchmark: Its path: .npz, .csv, or NATS-Bench's files.
         column: Which accuracies; may be None where there is only one kind.
         space: What it must speak of.
         complete: Whether every cell of the space must be in it.

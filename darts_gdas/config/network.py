@@ -9,9 +9,17 @@ from torch import nn
 
 from darts_gdas.nets import Layout, Skeleton, Stem
 from darts_gdas.nets.initialization import Fan, initialize
+from darts_gdas.nets.layout import REDUCE
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.ntk import critical_weight_variance
-from darts_gdas.space import DARTS_CANDIDATES, NASBENCH201_CANDIDATES, CellSpace, SearchSpace
+from darts_gdas.space import (
+    DARTS_CANDIDATES,
+    NASBENCH201_CANDIDATES,
+    CellGenotype,
+    CellSpace,
+    Genotype,
+    SearchSpace,
+)
 
 
 @dataclass
@@ -31,11 +39,14 @@ class DartsSpace(SpaceConfig):
         num_nodes: Intermediate nodes of a cell.
         keep: Incoming edges that derivation keeps per node.
         candidates: Operations on every edge.
+        fixed_reduction: Where the reduction cell is from that all reductions take: a published
+            genotype, a file or a run folder. null searches it.
     """
 
     num_nodes: int = 4
     keep: int = 2
     candidates: list[str] = field(default_factory=lambda: list(DARTS_CANDIDATES))
+    fixed_reduction: str | None = None
 
     def __post_init__(self) -> None:
         check_operations(set(self.candidates), "space.candidates")
@@ -43,9 +54,32 @@ class DartsSpace(SpaceConfig):
 
     def build(self) -> SearchSpace:
         """The space."""
-        return SearchSpace.darts(
+        space = SearchSpace.darts(
             num_nodes=self.num_nodes, keep=self.keep, candidates=self.candidates
         )
+        if self.fixed_reduction is None:
+            return space
+        return space.fix({REDUCE: load_reduction(self.fixed_reduction)})
+
+
+def load_reduction(source: str) -> CellGenotype:
+    """The reduction cell of a genotype, for `space.fixed_reduction`.
+
+    Raises:
+        ValueError: If there is no such genotype, or it has no such cell for a DARTS network.
+    """
+    try:
+        genotype = Genotype.load(source)
+        check_operations(genotype.operations, source)
+    except ValueError as error:
+        raise ValueError(f"space.fixed_reduction: {error}") from None
+    cell = genotype.cells.get(REDUCE)
+    if cell is None or cell.num_inputs != Skeleton.darts.num_inputs:
+        raise ValueError(
+            f"space.fixed_reduction={source} has no reduction cell with two inputs; take one that "
+            "has, such as GDAS_FRC"
+        )
+    return cell
 
 
 @dataclass
@@ -158,7 +192,7 @@ class CustomSpace(SpaceConfig):
 
 def check_kinds(space: SearchSpace, layout: Layout) -> None:
     """Raise a `ValueError` unless the network has a place for every kind of cell."""
-    spare = sorted(set(space.cells) - layout.searched_kinds)
+    spare = sorted(set(space.num_inputs) - layout.searched_kinds)
     if spare:
         raise ValueError(
             f"space has cells of kind {spare}, but the network has a place for "

@@ -33,7 +33,7 @@ class ScoreConfig:
         repeats: Networks and batches per cell.
         batch_size: Images per batch.
         channels: Of the small networks.
-        benchmark: A table of known accuracies (.npz or .csv) to hold the scores against.
+        benchmark: Known accuracies (.npz, .csv, or NATS-Bench's files) to hold the scores against.
         benchmark_column: Which of its columns.
         seed: Of everything random.
         device: Where to compute.
@@ -85,9 +85,12 @@ class ScoreConfig:
         return genotypes
 
     def table(self) -> AccuracyTable | None:
-        """The known accuracies."""
+        """The known accuracies, of all cells that are scored."""
         space = self.space.build()
-        return load_table(self.benchmark, self.benchmark_column, space, complete=False)
+        table = load_table(self.benchmark, self.benchmark_column, space, complete=False)
+        if table is not None:
+            table.check_cells(self.genotypes())
+        return table
 
     def build(self) -> ScoreTask:
         """Load the data, and all that can be wrong."""

@@ -170,8 +170,8 @@ class SearchConfig(RunConfig):
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.
         checkpoint_cells: Compute each cell again in the backward pass: less memory, more time.
-        benchmark: A table of known accuracies (.npz or .csv) of all cells of the space; every
-            epoch and the result then say what the found cell reaches.
+        benchmark: Known accuracies of all cells of the space (.npz, .csv, or NATS-Bench's files);
+            every epoch and the result then say what the found cell reaches.
         benchmark_column: Which of its columns.
         partial_channels: K: 1 / K of the channels runs through the candidates. PC-DARTS takes 4.
         edge_normalization: Weigh the edges into a node against each other (PC-DARTS).
@@ -309,7 +309,7 @@ class SearchConfig(RunConfig):
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""
         space = self.space.build()
-        skeleton = Skeleton.of(cell.num_inputs for cell in space.cells.values())
+        skeleton = Skeleton.of(space.num_inputs.values())
         layout = self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
         check_kinds(space, layout)
         return layout

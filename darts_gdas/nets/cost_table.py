@@ -33,13 +33,14 @@ class Quantity(Enum):
 class CostTable(nn.Module):
     """The cost of derived networks, as a linear function of their cells.
 
-    The cost of a network is a fixed part (stem, what brings states into a cell, classifier) plus,
-    for every edge that stays, an entry of the table. Parameters and multiply-adds are exact;
-    latency is the sum of operations timed one by one, which leaves out how they are joined.
+    The cost of a network is a fixed part (stem, what brings states into a cell, cells that are not
+    searched, classifier) plus, for every edge that stays, an entry of the table. Parameters and
+    multiply-adds are exact; latency is the sum of operations timed one by one, which leaves out how
+    they are joined.
 
     Args:
         space: The cells.
-        fixed: What the network costs when every edge is `none`.
+        fixed: What the network costs when every edge that is searched is `none`.
         tables: By kind, [edges, candidates]: what a candidate costs in all cells of that kind.
     """
 
@@ -110,11 +111,10 @@ def build_cost_table(
         device: Where a latency is measured; a count needs none.
     """
     count = cache(_Counter(quantity, device))
-    outputs = {kind: len(cell.output) for kind, cell in space.cells.items()}
     shapes = {kind: (len(cell.edges), cell.num_candidates) for kind, cell in space.cells.items()}
     tables = {kind: torch.zeros(shape).double() for kind, shape in shapes.items()}
     sizes = cell_sizes(layout, image_size)
-    for plan, size in zip(layout.plan(outputs), sizes, strict=True):
+    for plan, size in zip(layout.plan(space.num_outputs), sizes, strict=True):
         if plan.kind in space.cells:
             _add_cell(tables[plan.kind], space.cells[plan.kind], plan, size, count)
     fixed = _fixed_cost(space, layout, image_size, quantity, device)
@@ -206,14 +206,14 @@ def _fixed_cost(
     quantity: Quantity,
     device: torch.device,
 ) -> float:
-    """The cost of a network whose edges are all `none`."""
+    """The cost of a network whose edges are all `none`, but for those of fixed cells."""
     cells = {}
     for kind, cell in space.cells.items():
         into = (cell.edges_into(node)[: cell.keep] for node in range(cell.num_nodes))
         nodes = tuple(tuple(Edge(NONE, cell.edges[edge][1]) for edge in edges) for edges in into)
         cells[kind] = CellGenotype(nodes, cell.output, cell.num_inputs)
     with torch.device("meta"):
-        net = DerivedNet(Genotype(cells), layout)
+        net = DerivedNet(space.genotype(cells), layout)
     return _cost(net, (layout.in_channels, *image_size), quantity, device)
 
 

@@ -1,5 +1,6 @@
 """The candidate operations: name -> factory(channels, stride, affine)."""
 
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -121,10 +122,10 @@ class SeparableConvs(nn.Sequential):
 class NormalizedPool(nn.Module):
     """Pooling as a supernet holds it: normalised, so that candidates compete at equal scales."""
 
-    def __init__(self, pool: nn.Module, channels: int) -> None:
+    def __init__(self, pool: nn.Module, channels: int, affine: bool = False) -> None:
         super().__init__()
         self.pool = pool
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = nn.BatchNorm2d(channels, affine=affine)
 
     def forward(self, x: Images) -> Reduced:
         """Pool, then normalise."""
@@ -163,6 +164,18 @@ def _conv_7x1_1x7(channels: int, stride: int, affine: bool) -> nn.Module:
     )
 
 
+def _group_conv_3x1_1x3(channels: int, stride: int, affine: bool) -> nn.Module:
+    """A row and a column of weights in eight groups of channels, then a mix of all channels."""
+    groups = math.gcd(8, channels)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, (1, 3), (1, stride), (0, 1), groups=groups, bias=False),
+        nn.Conv2d(channels, channels, (3, 1), (stride, 1), (1, 0), groups=groups, bias=False),
+        nn.BatchNorm2d(channels, affine=affine),
+        ReluConvNorm(channels, channels, affine),
+    )
+
+
 OPERATIONS: dict[str, OperationFactory] = {
     NONE: lambda channels, stride, affine: Zero(stride),
     "max_pool_3x3": lambda channels, stride, affine: nn.MaxPool2d(3, stride, padding=1),
@@ -178,6 +191,10 @@ OPERATIONS: dict[str, OperationFactory] = {
     "conv_7x1_1x7": _conv_7x1_1x7,
     "nor_conv_1x1": _conv(1),
     "nor_conv_3x3": _conv(3),
+    "group_conv_3x1_1x3": _group_conv_3x1_1x3,
+    "norm_max_pool_3x3": lambda channels, stride, affine: NormalizedPool(
+        nn.MaxPool2d(3, stride, padding=1), channels, affine
+    ),
     "noise": lambda channels, stride, affine: Noise(stride),
 }
 """All known operations: what a genotype or a search space may name.
@@ -185,7 +202,9 @@ OPERATIONS: dict[str, OperationFactory] = {
 A factory takes (channels, stride, affine) and returns a module that keeps the number of channels
 and divides height and width by the stride, rounding up. The set is that of Liu et al., ICLR 2019,
 section 3.1 and appendix, with NASNet's and AmoebaNet's larger kernels, NAS-Bench-201's plain
-convolutions (Dong and Yang, ICLR 2020, section 2.1), and the noise of Zela et al., ICLR 2020.
+convolutions (Dong and Yang, ICLR 2020, section 2.1), the grouped convolutions and normalised
+pooling of GDAS's fixed reduction cell (Dong and Yang, CVPR 2019, as in the authors' code), and the
+noise of Zela et al., ICLR 2020.
 """
 
 POOLINGS = frozenset({"max_pool_3x3", "avg_pool_3x3"})

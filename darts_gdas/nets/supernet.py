@@ -17,6 +17,7 @@ from darts_gdas.nets.blocks import (
     build_tail,
     entering_states,
 )
+from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import CellWeights, State, group_edges, leave
 from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton
@@ -163,13 +164,12 @@ class SuperNet(nn.Module):
     ) -> None:
         super().__init__()
         check_partial_channels(partial_channels, layout.channels)
-        missing = layout.searched_kinds - set(space.cells)
+        missing = layout.searched_kinds - set(space.num_inputs)
         if missing:
             raise ValueError(
                 f"the layout needs cells of kind {sorted(missing)}, the space has none"
             )
-        inputs = {kind: cell.num_inputs for kind, cell in space.cells.items()}
-        layout.skeleton.check_inputs(inputs, "the space")
+        layout.skeleton.check_inputs(space.num_inputs, "the space")
         for kind, cell in space.cells.items():
             names = {name for edge in cell.candidates for name in edge}
             check_operations(names, f"the {kind} cell's space.candidates")
@@ -178,15 +178,10 @@ class SuperNet(nn.Module):
         self.checkpoint_cells = checkpoint_cells
         self.partial_channels = partial_channels
         self.run_cell: Callable[..., Tensor] = _run
-        outputs = {kind: len(cell.output) for kind, cell in space.cells.items()}
+        outputs = space.num_outputs
         plans = layout.plan(outputs)
         self.stem = build_stem(layout)
-        self.cells = nn.ModuleList(
-            ResidualReduction(plan)
-            if plan.kind == RESIDUAL
-            else SearchCell(space.cells[plan.kind], plan, partial_channels=partial_channels)
-            for plan in plans
-        )
+        self.cells = nn.ModuleList(self._build_cell(plan) for plan in plans)
         features = outputs[plans[-1].kind] * plans[-1].channels
         self.tail = build_tail(layout, features)
         self.classifier = nn.Linear(features, layout.num_classes)
@@ -206,9 +201,18 @@ class SuperNet(nn.Module):
 
         Cells with one input stand in NAS-Bench-201's outer network, which takes 3 N + 2 layers.
         """
-        skeleton = Skeleton.of(cell.num_inputs for cell in space.cells.values())
+        skeleton = Skeleton.of(space.num_inputs.values())
         layout = Layout(channels, layers, num_classes, in_channels, skeleton=skeleton)
         return cls(space, layout, partial_channels=partial_channels)
+
+    def _build_cell(self, plan: CellPlan) -> nn.Module:
+        """What stands at one place; all kinds of it are called alike."""
+        if plan.kind == RESIDUAL:
+            return ResidualReduction(plan)
+        if plan.kind in self.space.fixed:
+            return DerivedCell(self.space.fixed[plan.kind], plan)
+        cell = self.space.cells[plan.kind]
+        return SearchCell(cell, plan, partial_channels=self.partial_channels)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"], mixture: Mixture

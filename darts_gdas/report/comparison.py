@@ -2,12 +2,14 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from darts_gdas.report.runs import (
     ACCURACY,
     BENCHMARK,
+    LATENCY,
     MEASURES,
     MULTIPLY_ADDS,
     PARAMETERS,
@@ -21,8 +23,8 @@ from darts_gdas.report.summary import count
 from darts_gdas.report.text import FONT, FONT_SIZE, INK
 
 TITLES = {"search": "validation, shared weights", "train": "test"}
-DECIMALS = {ACCURACY: 2, BENCHMARK: 2, REGRET: 2, PERCENTILE: 1, SECONDS: 1}
-UNITS = {ACCURACY: " %", BENCHMARK: " %", REGRET: " %", PERCENTILE: " %"}
+DECIMALS = {ACCURACY: 2, BENCHMARK: 2, REGRET: 2, PERCENTILE: 1, SECONDS: 1, LATENCY: 3}
+UNITS = {ACCURACY: " %", BENCHMARK: " %", REGRET: " %", PERCENTILE: " %", LATENCY: " ms"}
 WIDTH, ROW, MARGIN = 8.0, 0.3, 0.7  # inches
 
 
@@ -100,10 +102,15 @@ def draw_comparison(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
                 axes.vlines(statistics.fmean(values), y - 0.3, y + 0.3, color=INK, linewidth=1.5)
         axes.set_ylim(len(groups) - 0.4, -0.6)  # the first on top
         axes.set_yticks(range(len(groups)), [*groups], parse_math=False)
-        axes.set_xlabel(quantity, family=FONT, size=FONT_SIZE, color=INK, parse_math=False)
+        axes.set_xlabel(quantity, **figure_text())
         axes.tick_params(labelsize=FONT_SIZE - 1)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def figure_text(size: float = FONT_SIZE) -> dict[str, Any]:
+    """How text in a picture is set; no part of it is mathematics."""
+    return {"family": FONT, "size": size, "color": INK, "parse_math": False}
 
 
 def panels_of(groups: Sequence[Group]) -> dict[str, dict[str, list[float]]]:

@@ -12,8 +12,12 @@ from darts_gdas.runtime.files import RunFolder
 
 ACCURACY, PARAMETERS, MULTIPLY_ADDS, SECONDS = "accuracy", "parameters", "multiply-adds", "seconds"
 BENCHMARK, REGRET, PERCENTILE = "benchmark accuracy", "benchmark regret", "benchmark percentile"
-MEASURES = (ACCURACY, PARAMETERS, MULTIPLY_ADDS, SECONDS, BENCHMARK, REGRET, PERCENTILE)
-"""What runs are compared by, in the order of the table; accuracies in percent."""
+LATENCY = "latency"
+MEASURES = (
+    *(ACCURACY, PARAMETERS, MULTIPLY_ADDS, LATENCY, SECONDS),
+    *(BENCHMARK, REGRET, PERCENTILE),
+)
+"""What runs are compared by, in the order of the table; accuracies in percent, latencies in ms."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Run:
         settings: Everything that the result depends on but the seed, by dotted name.
         seed: Of the run.
         measures: Out of `MEASURES`, those that there are.
+        aim: What its search was to cost: a quantity by its name, and the target; None if that was
+            left open or cannot be known.
     """
 
     folder: Path
@@ -37,6 +43,7 @@ class Run:
     settings: Mapping[str, Any]
     seed: int | None
     measures: Mapping[str, float]
+    aim: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,14 +91,13 @@ def read_run(folder: Path, *, default_method: str, ignored: Collection[str]) -> 
     config = _read(folder / "config.yaml", yaml.safe_load, dict)
     choices = _choices(folder)
     if result["kind"] == "search":
-        method = choices.get("method", default_method)
+        method, aim = choices.get("method", default_method), _aim(config)
     else:
-        method = _origin(str(result.get("genotype_source")), default_method)
+        method, aim = _origin(str(result.get("genotype_source")), default_method)
     settings = {key: value for key, value in _flat(config) if key != "seed" and key not in ignored}
     kept = {key: value for key, value in choices.items() if key not in ("method", "seed", *ignored)}
-    return Run(
-        folder, result["kind"], method, kept, settings, config.get("seed"), _measures(result)
-    )
+    measures = _measures(result)
+    return Run(folder, result["kind"], method, kept, settings, config.get("seed"), measures, aim)
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
@@ -131,12 +137,19 @@ def _choices(folder: Path) -> dict[str, str]:
     return {key.lstrip("+"): value for key, _, value in pairs if not key.startswith("hydra")}
 
 
-def _origin(source: str, default_method: str) -> str:
-    """A retraining's genotype: the method of the search that found it, or its name."""
+def _origin(source: str, default_method: str) -> tuple[str, tuple[str, float] | None]:
+    """A retraining's genotype: method and aim of the search that found it, or its name alone."""
     folder = Path(source) if Path(source).is_dir() else Path(source).parent
-    if RunFolder(folder).result.exists() and (folder / "overrides.yaml").exists():
-        return _choices(folder).get("method", default_method)
-    return source
+    if not RunFolder(folder).result.exists() or not (folder / "overrides.yaml").exists():
+        return source, None
+    config = folder / "config.yaml"
+    aim = _aim(_read(config, yaml.safe_load, dict)) if config.exists() else None
+    return _choices(folder).get("method", default_method), aim
+
+
+def _aim(config: Mapping[str, Any]) -> tuple[str, float] | None:
+    cost = (config.get("penalties") or {}).get("cost")
+    return (str(cost["quantity"]), float(cost["target"])) if cost else None
 
 
 def _measures(result: Mapping[str, Any]) -> dict[str, float]:
@@ -145,11 +158,12 @@ def _measures(result: Mapping[str, Any]) -> dict[str, float]:
         if result["kind"] == "search"
         else (result.get("test") or {}).get("accuracy")
     )
-    benchmark = result.get("benchmark") or {}
+    benchmark, cost = (result.get(name) or {} for name in ("benchmark", "cost"))
     found = {
         ACCURACY: None if accuracy is None else 100 * accuracy,
         PARAMETERS: result.get("parameters"),
         MULTIPLY_ADDS: result.get("multiply_adds"),
+        LATENCY: cost.get("found") if cost.get("quantity") == "latency" else None,
         SECONDS: result.get("seconds"),
         BENCHMARK: benchmark.get("accuracy"),
         REGRET: benchmark.get("regret"),

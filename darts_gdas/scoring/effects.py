@@ -69,7 +69,7 @@ def sample_balanced(space: SearchSpace, count: int, seed: int) -> list[Genotype]
     """
     rng = random.Random(seed)
     cells = {kind: _balanced_cells(cell, count, rng) for kind, cell in space.cells.items()}
-    return [Genotype({kind: cells[kind][i] for kind in cells}) for i in range(count)]
+    return [space.genotype({kind: cells[kind][i] for kind in cells}) for i in range(count)]
 
 
 def _balanced_cells(space: CellSpace, count: int, rng: random.Random) -> list[CellGenotype]:

@@ -86,7 +86,7 @@ class Pruned:
                 for node in range(cell.num_nodes)
             ]
             cells[kind] = CellGenotype(tuple(nodes), cell.output, cell.num_inputs)
-        return Genotype(cells)
+        return self.space.genotype(cells)
 
 
 def prune(
@@ -216,12 +216,11 @@ def _networks(
 
 def _restricted(space: SearchSpace, remaining: Remaining) -> SearchSpace:
     """The space with the candidates that are left."""
-    return SearchSpace(
-        {
-            kind: dataclasses.replace(cell, candidates=tuple(map(tuple, remaining[kind])))
-            for kind, cell in space.cells.items()
-        }
-    )
+    cells = {
+        kind: dataclasses.replace(cell, candidates=tuple(map(tuple, remaining[kind])))
+        for kind, cell in space.cells.items()
+    }
+    return dataclasses.replace(space, cells=cells)
 
 
 def _mixture(space: SearchSpace, without: Place | None, like: Tensor) -> Mixture:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from darts_gdas.nets.operations import check_operations
+from darts_gdas.scoring.nats import QUERIES, SUFFIX, is_nats_bench, read_accuracies
 from darts_gdas.space import Genotype, SearchSpace
 
 EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
@@ -36,15 +38,18 @@ class AccuracyTable:
         Args:
             path: An npz file with `ops` [cells, 6], numbers into `op_names`, optionally `edges`
                 that names their order, and columns [cells], row i being cell number i; or a CSV
-                file with a header, cells as strings in a column `arch` and further columns.
+                file with a header, cells as strings in a column `arch` and further columns; or
+                files of NATS-Bench (`scoring.nats`), whose columns are `nats.QUERIES`.
             column: Which one; None takes the only one.
 
         Raises:
-            ValueError: If the file cannot be read as either, or lacks the column.
+            ValueError: If the file cannot be read as any of them, or lacks the column.
         """
         path = Path(path)
-        if not path.is_file():
+        if not path.exists():
             raise ValueError(f"benchmark {str(path)!r} does not exist; pass an .npz or .csv file")
+        if is_nats_bench(path):
+            return cls._from_nats_bench(path, column)
         try:
             if path.suffix == ".npz":
                 return cls._from_npz(path, column)
@@ -52,7 +57,10 @@ class AccuracyTable:
                 return cls._from_csv(path, column)
         except (OSError, KeyError, IndexError, UnicodeDecodeError, zipfile.BadZipFile) as error:
             raise ValueError(f"benchmark {str(path)!r} cannot be read: {error}") from None
-        raise ValueError(f"benchmark {str(path)!r} must be an .npz or a .csv file")
+        raise ValueError(
+            f"benchmark {str(path)!r} must be an .npz or a .csv file, or NATS-Bench's folder or "
+            f"{SUFFIX} file"
+        )
 
     @classmethod
     def _from_npz(cls, path: Path, column: str | None) -> "AccuracyTable":
@@ -97,6 +105,12 @@ class AccuracyTable:
         return cls._build([row["arch"] for row in rows], values, indices, chosen, path)
 
     @classmethod
+    def _from_nats_bench(cls, path: Path, column: str | None) -> "AccuracyTable":
+        chosen = _choose(list(QUERIES), column, path)
+        texts, values = read_accuracies(path, chosen)
+        return cls._build(texts, values, range(len(texts)), chosen, path)
+
+    @classmethod
     def _build(
         cls,
         texts: Sequence[str],
@@ -105,8 +119,8 @@ class AccuracyTable:
         column: str,
         path: Path,
     ) -> "AccuracyTable":
-        for text in texts:
-            Genotype.from_arch_string(text)
+        parsed = [Genotype.from_arch_string(text).operations for text in texts]
+        check_operations(frozenset().union(*parsed), f"benchmark {str(path)!r}")
         known = {t: v for t, v in zip(texts, values, strict=True) if np.isfinite(v)}
         if not known:
             raise ValueError(f"benchmark {str(path)!r} has no accuracy in {column!r}")
@@ -133,6 +147,16 @@ class AccuracyTable:
             raise ValueError(
                 f"benchmark lacks {len(missing)} of the {cell.num_cells} cells of this space, "
                 f"{missing[0]} first; a search could not say what it found"
+            )
+
+    def check_cells(self, genotypes: Sequence[Genotype]) -> None:
+        """Raise a `ValueError` unless the table knows all of these cells."""
+        texts = [genotype.to_arch_string() for genotype in genotypes]
+        missing = [text for text in texts if text not in self.accuracies]
+        if missing:
+            raise ValueError(
+                f"benchmark lacks {len(missing)} of the {len(texts)} cells to be ranked, "
+                f"{missing[0]} first; take a table that has them, or name others with cells=FILE"
             )
 
     def standing(self, genotype: Genotype) -> dict[str, float]:

@@ -69,14 +69,14 @@ def collapse_threshold(space: CellSpace) -> float:
 
 
 def has_collapsed(genotype: Genotype, cells: dict[str, CellSpace]) -> bool:
-    """Whether the cells of all kinds are above their thresholds.
+    """Whether the cells of all kinds that are searched are above their thresholds.
 
     One kind alone is no sign: the reduction cells of DARTS's published genotypes consist of
     pooling and skips, and retrain well.
     """
     return all(
-        parameter_free_share(cell) > collapse_threshold(cells[kind])
-        for kind, cell in genotype.cells.items()
+        parameter_free_share(genotype.cells[kind]) > collapse_threshold(cell)
+        for kind, cell in cells.items()
     )
 
 

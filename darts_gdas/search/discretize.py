@@ -32,7 +32,9 @@ class ArgMax(Discretizer):
 
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """The genotype of the largest weights."""
-        return Genotype({kind: _derive(mixture[kind], cell) for kind, cell in space.cells.items()})
+        return space.genotype(
+            {kind: _derive(mixture[kind], cell) for kind, cell in space.cells.items()}
+        )
 
 
 def _derive(mixture: CellMixture, space: CellSpace) -> CellGenotype:

@@ -159,7 +159,8 @@ class Cost(Penalty):
         if self.target < smallest:
             raise ValueError(
                 f"penalties.cost.target={self.target:.12g} cannot be met: the smallest network of "
-                f"this space and size costs {smallest:.12g} ({self.quantity.name})"
+                f"this space and size costs {smallest:.12g} ({self.quantity.name}), so take at "
+                "least that"
             )
 
     def __call__(

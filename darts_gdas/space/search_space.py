@@ -1,11 +1,11 @@
 """Search spaces: a space of cells per kind, the published ones by name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from darts_gdas.space.cell import NONE, CellSpace, UniformSource
 from darts_gdas.space.frozen import FrozenDict
-from darts_gdas.space.genotype import Genotype
+from darts_gdas.space.genotype import CellGenotype, Genotype
 from darts_gdas.space.robust import ROBUST_CANDIDATES
 
 DARTS_CANDIDATES = (
@@ -27,7 +27,11 @@ class SearchSpace:
     """One cell space per kind of cell.
 
     Attributes:
-        cells: The space of each kind, for example "normal" and "reduce".
+        cells: The space of each kind that is searched, for example "normal" and "reduce".
+        fixed: The cell of each kind that is not; every genotype of the space has it.
+
+    Raises:
+        ValueError: If no kind is searched, or one is both searched and fixed.
 
     Example:
         >>> space = SearchSpace.named("darts")
@@ -36,11 +40,16 @@ class SearchSpace:
     """
 
     cells: Mapping[str, CellSpace]
+    fixed: Mapping[str, CellGenotype] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.cells:
             raise ValueError("a search space needs at least one kind of cell")
+        both = sorted(set(self.cells) & set(self.fixed))
+        if both:
+            raise ValueError(f"cells of kind {both} are both searched and fixed")
         object.__setattr__(self, "cells", FrozenDict(self.cells))
+        object.__setattr__(self, "fixed", FrozenDict(self.fixed))
 
     @classmethod
     def named(cls, name: str) -> "SearchSpace":
@@ -110,7 +119,39 @@ class SearchSpace:
                 cells[kind] = cells[kind].restrict(chosen)
             except ValueError as error:
                 raise ValueError(f"{kind} cell: {error}") from None
-        return SearchSpace(cells)
+        return SearchSpace(cells, self.fixed)
+
+    def fix(self, cells: Mapping[str, CellGenotype]) -> "SearchSpace":
+        """The same space with cells that are given in place of searched, by kind.
+
+        Example:
+            >>> cells = Genotype.load("GDAS_FRC").cells
+            >>> space = SearchSpace.named("darts").fix({"reduce": cells["reduce"]})
+            >>> sorted(space.cells), sorted(space.fixed)
+            (['normal'], ['reduce'])
+
+        Raises:
+            ValueError: If there is no such kind, or no kind would be left to search.
+        """
+        unknown = sorted(set(cells) - set(self.cells))
+        if unknown:
+            raise ValueError(f"there are no cells of kind {unknown}, only {sorted(self.cells)}")
+        rest = {kind: cell for kind, cell in self.cells.items() if kind not in cells}
+        return SearchSpace(rest, {**self.fixed, **cells})
+
+    def genotype(self, cells: Mapping[str, CellGenotype]) -> Genotype:
+        """The genotype of these cells, one per kind that is searched, and of the fixed ones."""
+        return Genotype({**cells, **self.fixed})
+
+    @property
+    def num_inputs(self) -> dict[str, int]:
+        """States that enter a cell, by kind, searched or fixed."""
+        return {kind: cell.num_inputs for kind, cell in {**self.cells, **self.fixed}.items()}
+
+    @property
+    def num_outputs(self) -> dict[str, int]:
+        """States that leave a cell side by side, by kind, searched or fixed."""
+        return {kind: len(cell.output) for kind, cell in {**self.cells, **self.fixed}.items()}
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -130,4 +171,4 @@ class SearchSpace:
         Args:
             rng: `random.Random(seed)` or `numpy.random.default_rng(seed)`.
         """
-        return Genotype({kind: cell.sample(rng) for kind, cell in self.cells.items()})
+        return self.genotype({kind: cell.sample(rng) for kind, cell in self.cells.items()})

@@ -122,8 +122,8 @@ class Monitor:
     ) -> dict[str, float]:
         """Metrics after an epoch (counted from 0); may warn, may ask for an end."""
         metrics = {
-            f"search/parameter_free_share_{kind}": parameter_free_share(cell)
-            for kind, cell in genotype.cells.items()
+            f"search/parameter_free_share_{kind}": parameter_free_share(genotype.cells[kind])
+            for kind in self.space.cells
         }
         if self._is_due(self.diagnostics.gap_every, epoch):
             whole = self.probe.accuracy(relaxation.expected(arch))

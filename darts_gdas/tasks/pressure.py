@@ -1,8 +1,11 @@
 """What penalties and perturbations need of a search, so that the search's steps stay short."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from darts_gdas.search import ArchParameters, Cost
+from darts_gdas.space import Genotype
 from darts_gdas.tasks.method import Method
 
 
@@ -25,6 +28,16 @@ def curves(method: Method, arch: ArchParameters, annealed: float) -> dict[str, f
         for name, value in method.perturbation.settings(annealed).items():
             metrics[f"search/{name}"] = value
     return metrics
+
+
+def found_cost(method: Method, genotype: Genotype) -> dict[str, Any] | None:
+    """What a cell costs by the table that pressed on the search, and its target; or None."""
+    for penalty in method.penalties:
+        if isinstance(penalty, Cost):
+            found = penalty.table.of(genotype)
+            quantity = penalty.quantity.name
+            return {"quantity": quantity, "target": penalty.target, "found": found}
+    return None
 
 
 def costs(method: Method) -> nn.ModuleDict:

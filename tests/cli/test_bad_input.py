@@ -59,6 +59,18 @@ def changed_genotype(edge: list) -> str:
     return json.dumps(data)
 
 
+ALL_NONE = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+UNKNOWN = ALL_NONE.replace("none~2", "sep_conv_4x4~2")
+
+
+def write_cells(folder: Path) -> None:
+    """Tables and lists of cells that a program cannot use."""
+    (folder / "table.csv").write_text(f"arch,test\n{ALL_NONE},10\n")
+    (folder / "unknown.csv").write_text(f"arch,test\n{UNKNOWN},10\n")
+    (folder / "cells.txt").write_text("DARTS_V1\nDARTS_V2\nGDAS_V1\n")
+    (folder / "unknown.txt").write_text("\n".join([ALL_NONE] * 2 + [UNKNOWN]))
+
+
 def case_name(value: list[str] | str) -> str:
     return " ".join(value)[:60] if isinstance(value, list) else ""
 
@@ -103,7 +115,11 @@ SEARCH_CASES = [
      "compile=inductor and checkpoint_cells=true exclude each other"),
     (["partial_channels=3"], "net.channels must be a multiple of partial_channels=3"),
     (["method=pc_darts", "epochs=15"], "arch_warmup_epochs must lie between 0 and epochs=15"),
-    (["space=s5"], "space=s5 is not known; choose one of custom, darts, nasbench201, s1, s2"),
+    (["space=s5"], "space=s5 is not known; choose one of custom, darts, darts_frc, nasbench201"),
+    (["space.fixed_reduction=nowhere"], "space.fixed_reduction: genotype 'nowhere' is neither a"),
+    (["space.fixed_reduction='|none~0|+|none~0|none~1|+|none~0|none~1|noise~2|'"],
+     "has no reduction cell with two inputs; take one that has, such as GDAS_FRC"),
+    (["space=darts_frc", "net.reductions=[]"], "space has cells of kind ['reduce'], but"),
     (["space=custom"], "space.normal: candidates must name operations, see docs/add_a_space.md"),
     (["space=custom", "space.normal={candidates: [none, 3]}"], "names of operations, got"),
     (["space=custom", "space.normal={kept: 2}"], "no setting 'space.normal.kept'; did you mean"),
@@ -119,7 +135,9 @@ SEARCH_CASES = [
     (["penalties=[cost]", "penalties.cost.targt=3"],
      "no setting 'penalties.cost.targt'; did you mean penalties.cost.target?"),
     (["penalties=[cost]", "penalties.cost.target=9", "dataset.test_fraction=0.9"],
-     "penalties.cost.target=9 cannot be met: the smallest network"),
+     "penalties.cost.target=9 cannot be met: the smallest network of this space and size costs"),
+    (["space=nasbench201", "benchmark=table.csv"],
+     "benchmark lacks 15624 of the 15625 cells of this space, |none~0|"),
     (["perturbation=random"], "relaxation=gumbel_hard runs one per edge"),
     (["weights_fraction=1.0"], "weights_fraction must lie between 0 and 1, got 1.0"),
     (["optimizer.lr=fast"], "optimizer.lr must be a number or 'auto', got 'fast'"),
@@ -144,6 +162,13 @@ RANKING_CASES = [
     (["count=2"], "count must be at least 3, got 2"),
     (["benchmark=nowhere.npz"], "'nowhere.npz' does not exist"),
     (["benchmark_column=x"], "has no effect without benchmark"),
+    (["benchmark=table.csv", "count=3"], "benchmark lacks 3 of the 3 cells to be ranked, |"),
+    (
+        ["benchmark=unknown.csv"],
+        "benchmark 'unknown.csv' names unknown operations ['sep_conv_4x4']",
+    ),
+    (["benchmark=table.csv", "cells=cells.txt"], "only cells of NAS-Bench-201 can be written"),
+    (["cells=unknown.txt"], "a cell names unknown operations ['sep_conv_4x4']"),
     (["cells=nowhere.txt"], "cells=nowhere.txt cannot be read"),
     (["cuont=3"], "there is no setting 'cuont'; did you mean count?"),
 ]
@@ -151,10 +176,12 @@ RANKING_CASES = [
 
 @pytest.mark.parametrize(("arguments", "message"), RANKING_CASES, ids=case_name)
 def test_a_bad_ranking_is_one_line(run, tmp_path: Path, arguments: list[str], message: str):
+    write_cells(tmp_path)
+    before = set(tmp_path.rglob("*"))
     status, out, err = run("darts_gdas/score.py", "space=nasbench201", *arguments)
     assert status == 2 and out == ""
     assert err.count("\n") == 1 and err.startswith("error: ") and message in err
-    assert not list(tmp_path.iterdir())
+    assert set(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(("arguments", "message"), SEARCH_CASES, ids=case_name)
@@ -162,6 +189,7 @@ def test_a_bad_search_is_one_line(run, tmp_path: Path, arguments: list[str], mes
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     image_tree(tmp_path / "images")
+    write_cells(tmp_path)
     before = set(tmp_path.rglob("*"))
     status, out, err = run("search.py", *arguments)
     assert status == 2
@@ -173,6 +201,7 @@ def test_a_bad_search_is_one_line(run, tmp_path: Path, arguments: list[str], mes
 TRAIN_CASES = [
     (["genotype=DARTS_V3"], "genotype 'DARTS_V3' is neither a published name"),
     (["genotype=unknown.json"], "unknown operations ['sep_conv_4x4']"),
+    ([f"genotype='{UNKNOWN}'"], "unknown operations ['sep_conv_4x4']; known: none, max_pool_3x3"),
     (["genotype=forward.json"], "node 0 reads state 4, but only states 0..1 exist before it"),
     (["genotype=broken.json"], "not JSON"),
     ([], "no finished search under outputs/search; run search.py first"),

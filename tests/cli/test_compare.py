@@ -51,7 +51,29 @@ def test_the_same_run_named_twice_counts_once(tmp_path: Path, capsys: pytest.Cap
     main([str(tmp_path / "runs"), str(tmp_path / "runs" / "0"), "--out", str(out)])
     table = capsys.readouterr().out
     assert "darts      1       90.00" in table
-    assert (out / "compare.csv").exists() and (out / "compare.png").exists()
+    assert {path.name for path in out.iterdir()} == {
+        "compare.csv", "compare_runs.csv", "compare.png",
+    }  # fmt: skip
+
+
+def test_a_sweep_over_cost_targets_shows_which_runs_nothing_beats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    found = {"0": (6000, 5900, 0.8), "1": (9000, 8000, 0.7), "2": (9000, 8500, 0.9)}
+    for name, (target, parameters, accuracy) in found.items():
+        make_run(
+            tmp_path / "sweep" / name, f"penalties.cost.target={target}",
+            result={"kind": "search", "metrics": {"validation/accuracy": accuracy},
+                    "parameters": parameters},
+            penalties={"cost": {"quantity": "parameters", "target": target}},
+        )  # fmt: skip
+    out = tmp_path / "out"
+    main([str(tmp_path / "sweep"), "--out", str(out)])
+    text = capsys.readouterr().out
+    _, front = text.split("Pareto front of 3 runs: ")
+    shown = [name for name in found if str(tmp_path / "sweep" / name) in front]
+    assert shown == ["0", "2"] and f"front    {out / 'pareto.png'}" in front
+    assert (out / "pareto.png").exists()
 
 
 @pytest.mark.parametrize(

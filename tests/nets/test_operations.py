@@ -1,5 +1,7 @@
 """Candidate operations: shapes, values against loops over pixels, parameter counts."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,10 @@ def num_weights(name: str, channels: int, stride: int) -> tuple[int, int]:
         return layers * (KERNELS[name] ** 2 * c + c * c), layers
     if name == "conv_7x1_1x7":
         return 2 * 7 * c * c, 1
+    if name == "group_conv_3x1_1x3":
+        return 2 * 3 * c * (c // math.gcd(c, 8)) + c * c, 2
+    if name == "norm_max_pool_3x3":
+        return 0, 1
     if name.startswith("nor_conv"):
         return int(name[-1]) ** 2 * c * c, 1
     if name == "skip_connect" and stride == 2:
@@ -121,6 +127,8 @@ def test_pooling_ignores_the_padding(stride: int, size: tuple[int, int]):
     assert_close(OPERATIONS["max_pool_3x3"](3, stride, True)(x), largest, **EXACT)
     assert_close(candidate("avg_pool_3x3", 3, stride).double()(x), batch_norm(mean), **EXACT)
     assert_close(candidate("max_pool_3x3", 3, stride).double()(x), batch_norm(largest), **EXACT)
+    normalized = OPERATIONS["norm_max_pool_3x3"](3, stride, True).double()
+    assert_close(normalized(x), batch_norm(largest), **EXACT)  # scale 1 and shift 0 at first
 
 
 def depthwise_separable(
@@ -170,6 +178,31 @@ def test_conv_7x1_1x7_slides_along_the_width_then_the_height(stride: int):
     y = per_pixel(x.clamp(min=0), 1, lambda *at: line(*at, along_width))[:, :, :, ::stride]
     z = per_pixel(y, 1, lambda *at: line(*at, along_height))[:, :, ::stride]
     assert_close(module(x), batch_norm(z), **EXACT)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [3, 6])
+def test_group_convolutions_mix_channels_of_a_group_then_all(channels: int, stride: int):
+    """gcd(8, 3) = 1 group and gcd(8, 6) = 2 groups of three channels."""
+    module = candidate("group_conv_3x1_1x3", channels, stride).double()
+    along_width, along_height, mix = weights_of(module)
+    assert along_width.shape == (channels, 3, 1, 3) and along_height.shape == (channels, 3, 3, 1)
+
+    def line(image: Tensor, row: int, column: int, weight: Tensor) -> Tensor:
+        down, right = weight.shape[2] > 1, weight.shape[3] > 1
+        total = torch.zeros(channels, dtype=torch.float64)
+        for tap, i in zip(weight.flatten(2).unbind(2), (-1, 0, 1), strict=True):
+            value = pixel(image, row + i * down, column + i * right)
+            for out in range(channels if value is not None else 0):
+                first = out // 3 * 3  # of the group that the output belongs to
+                total[out] += tap[out] @ value[first : first + 3]
+        return total
+
+    x = images(2, channels, 5, 6)
+    y = per_pixel(x.clamp(min=0), 1, lambda *at: line(*at, along_width))[:, :, :, ::stride]
+    z = batch_norm(per_pixel(y, 1, lambda *at: line(*at, along_height))[:, :, ::stride])
+    mixed = per_pixel(z.clamp(min=0), 1, lambda *at: mix[:, :, 0, 0] @ pixel(*at))
+    assert_close(module(x), batch_norm(mixed), **EXACT)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -7,6 +7,7 @@ import yaml
 from darts_gdas.report.runs import (
     ACCURACY,
     BENCHMARK,
+    LATENCY,
     PARAMETERS,
     PERCENTILE,
     REGRET,
@@ -73,6 +74,26 @@ def test_a_retraining_is_named_after_the_search_that_found_its_cell(tmp_path: Pa
         )
         assert (run.kind, run.method) == ("train", method)
         assert run.measures == {ACCURACY: pytest.approx(97.0)} and run.choices == {}
+
+
+def test_what_a_search_was_to_cost_is_known_of_its_retraining_too(tmp_path: Path):
+    cost = {"quantity": "latency", "target": 0.25, "found": 0.2}
+    found = make_run(
+        tmp_path / "found", result=RESULT | {"cost": cost}, penalties={"cost": cost, "beta": None}
+    )
+    source = {"kind": "train", "genotype_source": str(found / "genotype.json"), "parameters": 7}
+    free = make_run(tmp_path / "free", penalties={"cost": None})
+    retrained = read(make_run(tmp_path / "retrained", result=source))
+    assert read(found).aim == retrained.aim == ("latency", 0.25)
+    assert read(found).measures[LATENCY] == 0.2 and LATENCY not in retrained.measures
+    assert read(free).aim is None
+    assert read(make_run(tmp_path / "named", result=source | {"genotype_source": "x"})).aim is None
+
+
+def test_counted_costs_are_no_latency(tmp_path: Path):
+    cost = {"quantity": "parameters", "target": 2000, "found": 1000}
+    run = read(make_run(tmp_path / "a", result=RESULT | {"cost": cost}))
+    assert LATENCY not in run.measures and run.measures[PARAMETERS] == 1000
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_group(tmp_path: Path):

@@ -84,6 +84,16 @@ def test_a_table_is_complete_or_names_what_is_missing(npz: Path):
         AccuracyTable(dict.fromkeys(cells[:-1], 1.0), {}, "test").check_complete(space)
 
 
+def test_cells_that_a_table_lacks_are_counted_and_named(npz: Path):
+    table = AccuracyTable.load(npz, "test")
+    known, unknown = Genotype.load(TEXTS[0]), Genotype.load(arch_string(["noise"] * 6))
+    table.check_cells([known, known])
+    with pytest.raises(ValueError, match=r"lacks 2 of the 3 cells to be ranked, \|noise~0\|"):
+        table.check_cells([unknown, known, unknown])
+    with pytest.raises(ValueError, match="only cells of NAS-Bench-201"):
+        table.check_cells([known, Genotype.load("DARTS_V2")])
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"nowhere\.npz' does not exist"):
         AccuracyTable.load(tmp_path / "nowhere.npz")
@@ -103,6 +113,11 @@ def test_a_missing_column_lists_those_there(npz: Path):
         ("a.csv", b"cell,test\nx,1\n", "needs a column 'arch'"),
         ("a.csv", b"", "needs a column 'arch'"),
         ("a.csv", b"arch,test\n|a~0|,1\n", "a NAS-Bench-201 cell is written"),
+        (
+            "a.csv",
+            f"arch,test\n{arch_string(['conv'] * 6)},1\n".encode(),
+            r"a\.csv' names unknown operations \['conv'\]",
+        ),
         ("a.csv", f"arch,test\n{TEXTS[0]},high\n".encode(), "could not convert"),
         ("a.csv", f"arch,test\n{TEXTS[0]},nan\n".encode(), "has no accuracy in 'test'"),
     ],

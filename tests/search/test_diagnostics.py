@@ -105,6 +105,14 @@ def test_one_kind_alone_is_no_collapse():
     assert not has_collapsed(Genotype({"normal": healthy, "reduce": cell}), cells)
 
 
+def test_a_fixed_cell_does_not_hide_a_collapse():
+    """A cell that is not searched neither collapses nor speaks for those that are."""
+    space = DARTS.fix({"reduce": Genotype.load("GDAS_V1").cells["reduce"]})
+    skips = CellGenotype(((Edge("skip_connect", 0), Edge("skip_connect", 1)),), (2,))
+    assert has_collapsed(space.genotype({"normal": skips}), dict(space.cells))
+    assert not has_collapsed(Genotype.load("GDAS_V1"), dict(space.cells))
+
+
 def test_growth_compares_the_last_window_with_the_one_before():
     assert curvature_growth([9.0, 1.0, 2.0, 3.0, 2.0, 4.0, 6.0], window=3) == pytest.approx(0.5)
     assert curvature_growth([-1.0, 2.0], window=1) == pytest.approx(0.5)  # magnitudes

@@ -23,6 +23,8 @@ SHORT = {
     "ap": "avg_pool_3x3",
     "sk": "skip_connect",
     "c7": "conv_7x1_1x7",
+    "g3": "group_conv_3x1_1x3",
+    "np": "norm_max_pool_3x3",
 }
 
 # name: (normal, reduce), each "edges | edges | ... -> output states"
@@ -38,6 +40,10 @@ TABLE = {
     "GDAS_V1": (
         "sk 0,sk 1 | sk 0,s5 2 | s3 3,sk 0 | s5 4,s3 3 -> 2 3 4 5",
         "s5 0,s3 1 | s5 2,s5 1 | d5 2,s3 1 | s5 0,s5 1 -> 2 3 4 5",
+    ),
+    "GDAS_FRC": (
+        "sk 0,sk 1 | sk 0,s3 2 | sk 0,s3 2 | sk 0,s3 2 -> 2 3 4 5",
+        "g3 0 | g3 1 | sk 2,sk 3 | np 4 | np 1 -> 2 3 5 6",
     ),
     "PC_DARTS_cifar": (
         "s3 1,sk 0 | s3 0,d3 1 | s5 0,s3 1 | ap 0,d3 1 -> 2 3 4 5",

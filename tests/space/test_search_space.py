@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from darts_gdas.space import SearchSpace
+from darts_gdas.space import CellGenotype, Edge, Genotype, SearchSpace
 from tests.oracles import enumerate_cells, wiring
 from tests.space.test_cell import flat
 
@@ -77,3 +77,54 @@ def test_a_restricted_space_differs_in_the_named_kind_alone():
 def test_an_impossible_restriction_is_an_error(chosen, message: str):
     with pytest.raises(ValueError, match=message):
         SearchSpace.named("s2").restrict(chosen)
+
+
+# Kinds that are not searched
+
+POOLED = CellGenotype(((Edge("max_pool_3x3", 0), Edge("avg_pool_3x3", 1)),), (2,))
+
+
+def test_every_genotype_of_a_space_has_its_fixed_cells():
+    space = SearchSpace.named("darts").fix({"reduce": POOLED})
+    assert list(space.cells) == ["normal"] and dict(space.fixed) == {"reduce": POOLED}
+    drawn = [space.sample(random.Random(seed)) for seed in range(3)]
+    assert all(genotype.cells["reduce"] == POOLED for genotype in drawn)
+    assert len({genotype.cells["normal"] for genotype in drawn}) == 3
+    normal = drawn[0].cells["normal"]
+    assert space.genotype({"normal": normal}) == Genotype({"normal": normal, "reduce": POOLED})
+    assert Genotype.from_json(drawn[0].to_json()) == drawn[0]
+
+
+def test_what_enters_and_leaves_is_known_of_all_kinds():
+    space = SearchSpace.darts(num_nodes=3, keep=1).fix({"reduce": POOLED})
+    assert space.num_inputs == {"normal": 2, "reduce": 2}
+    assert space.num_outputs == {"normal": 3, "reduce": 1}
+
+
+def test_a_restricted_space_keeps_its_fixed_cells():
+    space = SearchSpace.named("s3").fix({"reduce": POOLED})
+    assert space.restrict({"normal": {0: ["skip_connect"]}}).fixed == space.fixed
+
+
+def test_spaces_with_fixed_cells_are_values():
+    space = SearchSpace.named("darts")
+    assert space.fix({"reduce": POOLED}) == space.fix({"reduce": POOLED}) != space
+    assert len({space.fix({"reduce": POOLED}), space.fix({"reduce": POOLED}), space}) == 2
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (["other"], r"no cells of kind \['other'\], only \['normal', 'reduce'\]"),
+        (["normal", "reduce"], "needs at least one kind of cell"),
+    ],
+)
+def test_what_cannot_be_fixed_is_an_error(kinds: list[str], message: str):
+    with pytest.raises(ValueError, match=message):
+        SearchSpace.named("darts").fix(dict.fromkeys(kinds, POOLED))
+
+
+def test_a_kind_is_searched_or_fixed():
+    cells = SearchSpace.named("darts").cells
+    with pytest.raises(ValueError, match=r"kind \['reduce'\] are both searched and fixed"):
+        SearchSpace(cells, {"reduce": POOLED})

@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from darts_gdas.nets import Layout, Quantity, build_cost_table
+from darts_gdas.nets import (
+    DerivedNet,
+    Layout,
+    Quantity,
+    build_cost_table,
+    count_multiply_adds,
+    count_parameters,
+)
 from darts_gdas.runtime.data import Batch
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import (
@@ -26,6 +33,7 @@ from darts_gdas.search import (
     ZeroOne,
 )
 from darts_gdas.tasks.method import Method, Order
+from darts_gdas.tasks.pressure import found_cost
 from darts_gdas.tasks.search import SearchTask
 from tests.tasks.test_search import DARTS, SPACE, at, flat, task_of
 
@@ -124,6 +132,24 @@ def test_the_penalties_gradient_is_the_difference_it_makes():
     expected = flat(torch.autograd.grad(total, list(task.arch.parameters())))
     assert expected.abs().sum() > 0
     assert_close(gradients[1] - gradients[0], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("quantity", [Quantity.parameters, Quantity.multiply_adds])
+def test_the_found_cost_is_that_of_the_derived_network(quantity: Quantity):
+    """Of the network that the penalty speaks of, which may be larger than the supernet's."""
+    layout = Layout(4, 5, 3, 1)
+    table = build_cost_table(SPACE, layout, (8, 8), quantity, torch.device("cpu"))
+    task = task_of(replace(DARTS, penalties=(BetaDecay(), Cost(table, quantity, 1e9))))
+    net = DerivedNet(task.genotype(), layout)
+    counted = (
+        count_parameters(net)
+        if quantity is Quantity.parameters
+        else count_multiply_adds(net, (1, 8, 8))
+    )
+    assert found_cost(task.method, task.genotype()) == {
+        "quantity": quantity.name, "target": 1e9, "found": counted,
+    }  # fmt: skip
+    assert found_cost(DARTS, task.genotype()) is None
 
 
 @some("drnas", "cost", "unrolled")

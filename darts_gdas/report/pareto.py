@@ -1,0 +1,170 @@
+"""What accuracy costs: runs of a sweep over cost targets, and which of them nothing beats."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from darts_gdas.report.comparison import TITLES, UNITS, figure_text
+from darts_gdas.report.runs import (
+    ACCURACY,
+    BENCHMARK,
+    LATENCY,
+    MULTIPLY_ADDS,
+    PARAMETERS,
+    Group,
+    Run,
+)
+from darts_gdas.report.scores import table_lines
+from darts_gdas.report.summary import count
+from darts_gdas.report.text import FONT, FONT_SIZE, INK
+
+COSTS = {"parameters": PARAMETERS, "multiply_adds": MULTIPLY_ADDS, "latency": LATENCY}
+"""Measures by the name of the quantity that a cost penalty counts."""
+
+WIDTH, HEIGHT = 6.4, 3.6  # inches, of a panel
+COLORS, DARKEST_TO_LIGHTEST, NO_TARGET = colormaps["viridis"], 0.9, "#9AA3AB"
+
+
+@dataclass(frozen=True)
+class Trade:
+    """Runs whose accuracy is held against their cost.
+
+    Attributes:
+        kind: "search" or "train".
+        accuracy: The measure upwards.
+        cost: The measure from left to right.
+        runs: Those that have both.
+    """
+
+    kind: str
+    accuracy: str
+    cost: str
+    runs: tuple[Run, ...]
+
+    @property
+    def title(self) -> str:
+        """What the accuracies are."""
+        of_what = TITLES[self.kind] if self.accuracy == ACCURACY else self.kind
+        return f"{self.accuracy},{UNITS[self.accuracy]} ({of_what})"
+
+    @property
+    def front(self) -> tuple[Run, ...]:
+        """The runs that no other run beats, the cheapest first."""
+        costs, accuracies = zip(*map(self.point, self.runs), strict=True)
+        return tuple(self.runs[i] for i in pareto_front(costs, accuracies))
+
+    def point(self, run: Run) -> tuple[float, float]:
+        """Cost and accuracy of a run."""
+        return run.measures[self.cost], run.measures[self.accuracy]
+
+
+def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> tuple[int, ...]:
+    """Positions of the points that no other beats, in ascending order of cost.
+
+    A point beats another if it costs no more, is no less accurate, and differs in one of the two.
+    Equal points do not beat each other.
+
+    Example:
+        >>> pareto_front([1.0, 2.0, 3.0, 2.0], [80.0, 90.0, 85.0, 70.0])
+        (0, 1)
+    """
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -accuracies[i]))
+    front: list[int] = []
+    best = (-math.inf, -math.inf)  # cost and accuracy of the last point on the front
+    for i in order:  # whatever comes before costs no more
+        if accuracies[i] > best[1] or (costs[i], accuracies[i]) == best:
+            front.append(i)
+            best = (costs[i], accuracies[i])
+    return tuple(front)
+
+
+def trades_of(groups: Sequence[Group]) -> list[Trade]:
+    """One per kind and known accuracy, where the runs' searches aimed at different costs."""
+    trades = []
+    for kind in TITLES:
+        runs = [run for group in groups if group.kind == kind for run in group.runs]
+        aims = {run.aim for run in runs if run.aim is not None}
+        if len(aims) < 2:
+            continue
+        quantities = {quantity for quantity, _ in aims}
+        cost = COSTS[next(iter(quantities))] if len(quantities) == 1 else PARAMETERS
+        if not any(cost in run.measures for run in runs):
+            cost = PARAMETERS  # no retraining knows its latency
+        for accuracy in (ACCURACY, BENCHMARK):
+            chosen = tuple(run for run in runs if {cost, accuracy} <= run.measures.keys())
+            if len(chosen) > 1:
+                trades.append(Trade(kind, accuracy, cost, chosen))
+    return trades
+
+
+def front_lines(trade: Trade) -> list[str]:
+    """The front as a table for the terminal: what was aimed at, what came out, and where it is."""
+    cost = trade.cost + UNITS.get(trade.cost, "")
+    accuracy = trade.accuracy + UNITS[trade.accuracy]
+    rows = [
+        [
+            str(run.folder),
+            "-" if run.seed is None else str(run.seed),
+            "-" if run.aim is None else _amount(COSTS[run.aim[0]], run.aim[1]),
+            _amount(trade.cost, run.measures[trade.cost]),
+            f"{run.measures[trade.accuracy]:.2f}",
+        ]
+        for run in trade.front
+    ]
+    heading = f"Pareto front of {len(trade.runs)} runs: {trade.title} against {trade.cost}"
+    return [heading, "", *table_lines(["run", "seed", "target", cost, accuracy], rows)]
+
+
+def draw_trades(trades: Sequence[Trade]) -> Figure:
+    """One panel per trade: a dot per run in the colour of its target; the front ringed, in a line.
+
+    The line is the best accuracy that can be had for a cost, so it goes in steps.
+
+    Raises:
+        ValueError: If there is nothing to draw.
+    """
+    if not trades:
+        raise ValueError("there is nothing to draw")
+    figure = Figure((WIDTH, HEIGHT * len(trades)), facecolor="white")
+    figure.set_layout_engine("constrained")
+    every = figure.subplots(len(trades), squeeze=False)
+    for axes, trade in zip(every[:, 0], trades, strict=True):
+        _draw(axes, trade)
+    return figure
+
+
+def _draw(axes: Axes, trade: Trade) -> None:
+    members: dict[tuple[str, float] | None, list[tuple[float, float]]] = {}
+    for run in trade.runs:
+        members.setdefault(run.aim, []).append(trade.point(run))
+    aims = sorted(aim for aim in members if aim is not None)
+    for i, aim in enumerate(aims):
+        color = COLORS(DARKEST_TO_LIGHTEST * i / max(len(aims) - 1, 1))
+        axes.scatter(*zip(*members[aim], strict=True), s=24, color=color, linewidths=0,
+                     label=_amount(COSTS[aim[0]], aim[1]))  # fmt: skip
+    if None in members:
+        axes.scatter(*zip(*members[None], strict=True), s=24, color=NO_TARGET, linewidths=0,
+                     label="none")  # fmt: skip
+    front = list(zip(*map(trade.point, trade.front), strict=True))
+    axes.plot(*front, drawstyle="steps-post", color=INK, linewidth=1.0, marker="o", markersize=7,
+              markerfacecolor="none", zorder=1, label="Pareto front")  # fmt: skip
+    axes.margins(0.06)
+    cost = f"{trade.cost},{UNITS[trade.cost]}" if trade.cost in UNITS else trade.cost
+    axes.set_xlabel(cost, **figure_text())
+    axes.set_ylabel(trade.title, **figure_text())
+    axes.tick_params(labelsize=FONT_SIZE - 1)
+    if trade.cost != LATENCY:
+        axes.xaxis.set_major_formatter(EngFormatter())
+    axes.spines[["top", "right"]].set_visible(False)
+    font = {"family": FONT, "size": FONT_SIZE - 1}
+    axes.legend(title="target", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False,
+                prop=font, title_fontproperties=font)  # fmt: skip
+
+
+def _amount(measure: str, value: float) -> str:
+    return f"{value:.3g}" if measure == LATENCY else count(value)

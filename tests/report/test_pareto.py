@@ -1,0 +1,177 @@
+"""The front against its definition, and the picture by what it shows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darts_gdas.report.pareto import draw_trades, front_lines, pareto_front, trades_of
+from darts_gdas.report.runs import (
+    ACCURACY,
+    BENCHMARK,
+    LATENCY,
+    MULTIPLY_ADDS,
+    PARAMETERS,
+    Group,
+    Run,
+)
+
+
+def run_of(
+    number: int,
+    target: float | None,
+    measures: dict[str, float],
+    *,
+    quantity: str = "parameters",
+    kind: str = "search",
+) -> Run:
+    aim = None if target is None else (quantity, target)
+    return Run(Path(f"sweep/{number}"), kind, "gdas", {}, {}, number, measures, aim)
+
+
+def group_of(*runs: Run) -> Group:
+    return Group("gdas", runs[0].kind, runs)
+
+
+def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Costs no more, is no less accurate, and is not the same."""
+    return one[0] <= other[0] and one[1] >= other[1] and one != other
+
+
+# Small whole numbers, so that ties are frequent.
+POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=14)
+
+
+@given(POINTS)
+def test_the_front_is_what_no_point_beats(points: list[tuple[int, int]]):
+    front = pareto_front([cost for cost, _ in points], [accuracy for _, accuracy in points])
+    expected = {i for i, p in enumerate(points) if not any(beats(q, p) for q in points)}
+    assert len(front) == len(set(front)) and set(front) == expected
+    costs = [points[i][0] for i in front]
+    assert costs == sorted(costs)
+
+
+@given(POINTS, st.integers(1, 9), st.integers(0, 9))
+def test_units_do_not_change_the_front(points: list[tuple[int, int]], scale: int, shift: int):
+    costs, accuracies = [p[0] for p in points], [p[1] for p in points]
+    changed = [scale * cost + shift for cost in costs]
+    assert pareto_front(changed, accuracies) == pareto_front(costs, accuracies)
+
+
+SWEEP = group_of(
+    run_of(0, 6000, {PARAMETERS: 5900, ACCURACY: 80.0}),
+    run_of(1, 9000, {PARAMETERS: 8000, ACCURACY: 79.0}),  # dearer than run 0, and worse
+    run_of(2, 9000, {PARAMETERS: 8500, ACCURACY: 91.0}),
+    run_of(3, None, {PARAMETERS: 30_000, ACCURACY: 95.0}),
+    run_of(4, None, {PARAMETERS: 40_000}),  # nothing was trained
+)
+
+
+def test_a_sweep_over_targets_is_a_trade():
+    (trade,) = trades_of([SWEEP])
+    assert (trade.kind, trade.cost, trade.accuracy) == ("search", PARAMETERS, ACCURACY)
+    assert [run.seed for run in trade.runs] == [0, 1, 2, 3]
+    assert [run.seed for run in trade.front] == [0, 2, 3]
+
+
+def test_runs_that_aim_at_one_cost_or_none_are_no_trade():
+    same = [run_of(i, 6000, {PARAMETERS: 10 + i, ACCURACY: 50.0}) for i in range(3)]
+    free = [run_of(i, None, {PARAMETERS: 10 + i, ACCURACY: 50.0}) for i in range(3)]
+    assert trades_of([group_of(*same), group_of(*free)]) == []
+
+
+@pytest.mark.parametrize(
+    ("quantity", "kind", "cost"),
+    [
+        ("multiply_adds", "search", MULTIPLY_ADDS),
+        ("latency", "search", LATENCY),
+        ("multiply_adds", "train", MULTIPLY_ADDS),
+        ("latency", "train", PARAMETERS),  # a retraining does not measure it
+    ],
+)
+def test_the_axis_is_the_quantity_that_was_aimed_at(quantity: str, kind: str, cost: str):
+    measures = {PARAMETERS: 1.0, MULTIPLY_ADDS: 2.0, ACCURACY: 50.0}
+    if kind == "search":
+        measures[LATENCY] = 0.5
+    runs = [run_of(i, 3.0 + i, measures, quantity=quantity, kind=kind) for i in range(2)]
+    (trade,) = trades_of([group_of(*runs)])
+    assert trade.cost == cost
+    assert trade.front == tuple(runs)  # equal points do not beat each other
+
+
+def test_known_accuracies_have_a_panel_of_their_own():
+    runs = [
+        run_of(i, 10.0 * (i + 1), {PARAMETERS: 9.0 + i, ACCURACY: 50.0 - i, BENCHMARK: 90.0 + i})
+        for i in range(3)
+    ]
+    first, second = trades_of([group_of(*runs)])
+    assert [run.seed for run in first.front] == [0]
+    assert [run.seed for run in second.front] == [0, 1, 2]
+    assert second.title == "benchmark accuracy, % (search)"
+    assert len(draw_trades([first, second]).axes) == 2
+
+
+def test_the_front_is_printed_run_by_run():
+    (trade,) = trades_of([SWEEP])
+    heading, _, header, _, *rows = front_lines(trade)
+    assert heading == (
+        "Pareto front of 4 runs: accuracy, % (validation, shared weights) against parameters"
+    )
+    assert header.split() == ["run", "seed", "target", "parameters", "accuracy", "%"]
+    assert [row.split() for row in rows] == [
+        ["sweep/0", "0", "6,000", "5,900", "80.00"],
+        ["sweep/2", "2", "9,000", "8,500", "91.00"],
+        ["sweep/3", "3", "-", "30,000", "95.00"],
+    ]
+
+
+def test_the_picture_shows_every_run_by_its_target_and_marks_the_front():
+    (trade,) = trades_of([SWEEP])
+    (axes,) = draw_trades([trade]).axes
+    drawn = {c.get_label(): np.asarray(c.get_offsets()).tolist() for c in axes.collections}
+    assert drawn == {
+        "6,000": [[5900, 80.0]], "9,000": [[8000, 79.0], [8500, 91.0]], "none": [[30_000, 95.0]],
+    }  # fmt: skip
+    (line,) = axes.lines
+    assert (line.get_drawstyle(), line.get_marker()) == ("steps-post", "o")
+    assert np.asarray(line.get_xydata()).tolist() == [[5900, 80.0], [8500, 91.0], [30_000, 95.0]]
+    legend = axes.get_legend()
+    assert legend is not None and legend.get_title().get_text() == "target"
+    assert [t.get_text() for t in legend.get_texts()] == ["6,000", "9,000", "none", "Pareto front"]
+    assert axes.get_xlabel() == "parameters"
+    assert axes.get_ylabel() == "accuracy, % (validation, shared weights)"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "costs", "label"),
+    [
+        ("latency", [0.99, 1.01], "latency, ms"),
+        ("parameters", [3_400_000, 3_410_000], "parameters"),
+        ("multiply_adds", [528_400_000, 528_450_000], "multiply-adds"),
+    ],
+)
+def test_an_axis_tells_close_costs_apart(quantity: str, costs: list[float], label: str):
+    runs = [
+        run_of(i, cost, dict.fromkeys((PARAMETERS, MULTIPLY_ADDS, LATENCY), cost) | {ACCURACY: 9.0},
+               quantity=quantity)
+        for i, cost in enumerate(costs)
+    ]  # fmt: skip
+    figure = draw_trades(trades_of([group_of(*runs)]))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert axes.get_xlabel() == label and len(set(ticks)) == len(ticks) > 2
+
+
+def test_different_targets_have_different_colours():
+    runs = [run_of(i, 100.0 * (i + 1), {PARAMETERS: i, ACCURACY: i}) for i in range(12)]
+    (axes,) = draw_trades(trades_of([group_of(*runs)])).axes
+    colours = {tuple(np.asarray(c.get_facecolor()).ravel()) for c in axes.collections}
+    assert len(colours) == 12
+
+
+def test_nothing_is_not_drawn():
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw_trades([])
