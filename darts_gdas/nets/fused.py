@@ -14,7 +14,7 @@ Whatever leaves one state of a cell is computed together:
 Parameters and running statistics stay where the edges hold them, one per edge and candidate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
+from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.mixture import CellMixture
 from darts_gdas.nets.operations import (
     FactorizedReduce,
@@ -57,10 +58,12 @@ class CellWeights(NamedTuple):
         groups: By source, see `group_edges`.
         bypass: Weight of each edge [edges] for the channels that no candidate sees, where there
             are such channels; None is one each.
+        dropout: Behind the skip connections of this pass; None is none.
     """
 
     groups: list[list[Group]]
     bypass: Tensor | None = None
+    dropout: SkipDropout | None = None
 
 
 def group_edges(space: CellSpace, mixture: CellMixture) -> list[list[Group]]:
@@ -135,7 +138,11 @@ def stacks_edges(x: Tensor) -> bool:
 
 
 def leave(
-    state: State, group: Group, edges: Sequence[nn.ModuleDict], update: StatisticsUpdate
+    state: State,
+    group: Group,
+    edges: Sequence[nn.ModuleDict],
+    update: StatisticsUpdate,
+    drop: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Tensor]:
     """What each edge of a group adds to the node that it leads to.
 
@@ -144,6 +151,7 @@ def leave(
         group: The edges and their weights.
         edges: The candidates of every edge of the cell.
         update: Takes the batch's statistics.
+        drop: Dropout behind a skip connection, called once per edge.
     """
     convs: dict[str, list[list[SeparableConv]]] = {}  # [edges][depth]
     shared: dict[str, Tensor] = {}  # candidates with the same output on every edge
@@ -154,7 +162,10 @@ def leave(
         if isinstance(first, SeparableConvs):
             convs[name] = [cast(SeparableConvs, candidate).blocks for candidate in candidates]
         elif isinstance(first, nn.Identity):
-            shared[name] = state.x
+            if drop is None:
+                shared[name] = state.x
+            else:
+                others[name] = [drop(state.x) for _ in candidates]
         elif isinstance(first, FactorizedReduce | ReluConvNorm):
             blocks = cast(list[FactorizedReduce | ReluConvNorm], candidates)
             others[name] = [block.after_relu(state.relu()) for block in blocks]

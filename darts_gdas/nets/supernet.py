@@ -17,6 +17,7 @@ from darts_gdas.nets.blocks import (
     build_tail,
     entering_states,
 )
+from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import CellWeights, State, group_edges, leave
 from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton
@@ -85,6 +86,7 @@ class SearchCell(nn.Module):
         incoming: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
         passing: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
         update = StatisticsUpdate()
+        drop = weights.dropout and weights.dropout.start(before[0].device)
         for source in range(first_node + self.space.num_nodes):
             if source >= first_node:  # all edges into this node have been computed
                 node = source - first_node
@@ -94,7 +96,7 @@ class SearchCell(nn.Module):
                 self._pass_by(state.x, source, weights.bypass, passing)
                 state = State(first_channels(state.x, self.channels))
             for group in weights.groups[source]:
-                outputs = leave(state, group, edges, update)
+                outputs = leave(state, group, edges, update, drop)
                 for edge, y in zip(group.edges, outputs, strict=True):
                     incoming[self.nodes[edge]].append(y)
         update.apply()
@@ -148,6 +150,7 @@ class SuperNet(nn.Module):
 
     Attributes:
         run_cell: Calls a cell that is not to be computed again; the place for a compiled call.
+        skip_dropout: Of passes in training mode. None in a new network; a training loop sets it.
 
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 2.2, eq. (2).
@@ -178,6 +181,7 @@ class SuperNet(nn.Module):
         self.checkpoint_cells = checkpoint_cells
         self.partial_channels = partial_channels
         self.run_cell: Callable[..., Tensor] = _run
+        self.skip_dropout: SkipDropout | None = None
         outputs = {kind: len(cell.output) for kind, cell in space.cells.items()}
         plans = layout.plan(outputs)
         self.stem = build_stem(layout)
@@ -235,7 +239,10 @@ class SuperNet(nn.Module):
                 if self.checkpoint_cells and torch.is_grad_enabled()
                 else self.run_cell
             )
-            states = (*states[1:], run(cell, states, weights.get(kind), rectify))
+            of_cell = weights.get(kind)
+            if of_cell is not None and self.skip_dropout is not None and self.training:
+                of_cell = of_cell._replace(dropout=self.skip_dropout.of_cell(i))
+            states = (*states[1:], run(cell, states, of_cell, rectify))
         return self.classifier(self.tail(states[-1]).mean(dim=(2, 3)))
 
     def _check(self, mixture: Mixture) -> None:
