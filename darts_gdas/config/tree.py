@@ -5,7 +5,7 @@ of composition, a value without meaning one of construction. Defaults stand in t
 YAML composes them and states what a paper does.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from omegaconf import MISSING
@@ -13,7 +13,14 @@ from omegaconf import MISSING
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import NetConfig, SpaceConfig, check_kinds
 from darts_gdas.config.pressure import Penalties, check_pressure
-from darts_gdas.config.stages import check_measurements, check_order, check_untrained
+from darts_gdas.config.progressive import check_beside_stages, check_stages
+from darts_gdas.config.stages import (
+    check_compile,
+    check_measurements,
+    check_order,
+    check_untrained,
+    check_warmup,
+)
 from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
@@ -25,21 +32,18 @@ from darts_gdas.runtime.images import ImageSet, stratified_split
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import (
-    AdversarialPerturbation,
     Discretizer,
-    FirstOrder,
-    GumbelHard,
     Hypergradient,
     Penalty,
     Perturbation,
     Relaxation,
-    Uniform,
     Unrolled,
-    UnrolledExact,
 )
+from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.staged import Stage, StagedSearchTask
 
 MAX_THREADS = 1024
 
@@ -130,6 +134,8 @@ class SearchConfig(RunConfig):
         edge_normalization: Weigh the edges into a node against each other (PC-DARTS).
         arch_warmup_epochs: Epochs at the beginning in which the alphas stand still. PC-DARTS
             takes 15 of 50.
+        stages: Of a progressive search, in order; their epochs sum up to `epochs`. None: one
+            search throughout.
     """
 
     space: SpaceConfig = MISSING
@@ -150,6 +156,7 @@ class SearchConfig(RunConfig):
     partial_channels: int = 1
     edge_normalization: bool = False
     arch_warmup_epochs: int = 0
+    stages: list[Stage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
@@ -165,80 +172,89 @@ class SearchConfig(RunConfig):
                 "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
             )
         check_pressure(self.relaxation, self.penalties, self.perturbation, self.order)
-        self._check_compile()
+        check_compile(
+            self.compile,
+            checkpoint_cells=self.checkpoint_cells,
+            relaxation=self.relaxation,
+            hypergradient=self.hypergradient,
+            perturbation=self.perturbation,
+        )
         check_untrained(self.epochs, self.warm_start, self.discretizer)
         check_order(self.order, self.relaxation, self.hypergradient, self.discretizer)
         check_measurements(self.diagnostics, self.discretizer, self.compile)
         check_partial_channels(self.partial_channels, self.net.channels)
-        if self.arch_warmup_epochs and self.order is Order.weights_only:
-            raise ValueError("arch_warmup_epochs has no effect with order=weights_only")
-        if self.arch_warmup_epochs and not 0 < self.arch_warmup_epochs < self.epochs:
-            raise ValueError(
-                f"arch_warmup_epochs must lie between 0 and epochs={self.epochs}, which it must "
-                f"not reach, got {self.arch_warmup_epochs}: the alphas would never move"
-            )
+        check_warmup(self.arch_warmup_epochs, self.epochs, self.order)
         self.layout(num_classes=2, in_channels=1)
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
                 f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
             )
+        if self.stages:
+            self._check_stages()
 
-    def _check_compile(self) -> None:
-        chosen = f"compile={self.compile.name}"
-        if self.compile is Compilation.none:
-            return
-        if self.checkpoint_cells:
-            raise ValueError(f"{chosen} and checkpoint_cells=true exclude each other; choose one")
-        if isinstance(self.relaxation, GumbelHard | Uniform):
-            name = "gumbel_hard" if isinstance(self.relaxation, GumbelHard) else "uniform"
-            raise ValueError(
-                f"{chosen} needs the same candidates in every step, relaxation={name} runs "
-                "others each time; leave compile out"
-            )
-        if isinstance(self.hypergradient, UnrolledExact):
-            raise ValueError(
-                f"{chosen} cannot be differentiated twice, which hypergradient=unrolled_exact "
-                "needs; use hypergradient=unrolled, or leave compile out"
-            )
-        if self.compile is Compilation.cuda_graphs and not isinstance(
-            self.hypergradient, FirstOrder
-        ):
-            raise ValueError(
-                f"{chosen} holds one pass at a time, hypergradient=unrolled several; "
-                "use compile=inductor"
-            )
-        if self.compile is Compilation.cuda_graphs and isinstance(
-            self.perturbation, AdversarialPerturbation
-        ):
-            raise ValueError(
-                f"{chosen} holds one pass at a time, perturbation=adversarial several; "
-                "use compile=inductor"
-            )
+    def _check_stages(self) -> None:
+        check_stages(self.stages, self.space.build(), epochs=self.epochs)
+        check_beside_stages(
+            self.stages,
+            order=self.order,
+            penalties=self.penalties,
+            diagnostics=self.diagnostics,
+            compilation=self.compile,
+            partial_channels=self.partial_channels,
+            arch_warmup_epochs=self.arch_warmup_epochs,
+        )
+        for i in range(len(self.stages)):
+            try:
+                self.of_stage(i)
+            except ValueError as error:
+                raise ValueError(f"stages.{i}: {error}") from None
 
-    def build(self) -> SearchTask:
+    def of_stage(self, index: int) -> "SearchConfig":
+        """A stage as a search of its own. Only the first has this search's random numbers."""
+        stage = self.stages[index]
+        return replace(
+            self,
+            stages=[],
+            net=replace(self.net, **stage.network),
+            epochs=stage.epochs,
+            partial_channels=stage.partial_channels,
+            arch_warmup_epochs=stage.arch_warmup_epochs,
+            seed=derive_seed(self.seed, "stage", index) if index else self.seed,
+        )
+
+    def build(self) -> SearchTask | StagedSearchTask:
         """Load the data, check that it fits, build the networks."""
         compute = self.compute()
         torch.manual_seed(self.seed)
         space = self.space.build()
         known = load_table(self.benchmark, self.benchmark_column, space, complete=True)
         train, _ = self.dataset.load()
-        layout = self.layout(num_classes=train.num_classes, in_channels=train.in_channels)
-        layout.check_image_size(*train.image_size)
-        penalties = self.penalties.build(space, layout, train.image_size, compute.device)
-        task = SearchTask(
-            space,
-            layout,
-            self.method(penalties),
-            self._data(train, compute),
-            num_epochs=self.epochs,
-            compute=compute,
-            seed=self.seed,
-            diagnostics=self.diagnostics,
-            checkpoint_cells=self.checkpoint_cells,
-            known=known,
-        )
-        self.net.initialize(task.supernet)
-        return task
+        parts = [self.of_stage(i) for i in range(len(self.stages))] or [self]
+        size = {"num_classes": train.num_classes, "in_channels": train.in_channels}
+        layouts = [part.layout(**size) for part in parts]
+        for layout in layouts:
+            layout.check_image_size(*train.image_size)
+        halves = self._halves(train, compute)
+
+        def build(index: int, space: SearchSpace) -> SearchTask:
+            part, layout = parts[index], layouts[index]
+            penalties = part.penalties.build(space, layout, train.image_size, compute.device)
+            task = SearchTask(
+                space,
+                layout,
+                part.method(penalties),
+                part.data(train, halves),
+                num_epochs=part.epochs,
+                compute=compute,
+                seed=part.seed,
+                diagnostics=part.diagnostics,
+                checkpoint_cells=part.checkpoint_cells,
+                known=known,
+            )
+            part.net.initialize(task.supernet)
+            return task
+
+        return StagedSearchTask(space, self.stages, build) if self.stages else build(0, space)
 
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""
@@ -264,12 +280,16 @@ class SearchConfig(RunConfig):
             arch_warmup_epochs=self.arch_warmup_epochs,
         )
 
-    def _data(self, train: ImageSet, compute: Compute) -> SearchData:
+    def _halves(self, train: ImageSet, compute: Compute) -> list[ImageSet]:
+        """The images for the weights and those for the alphas, on the device."""
+        seed = derive_seed(self.seed, "split")
+        halves = stratified_split(train.labels, self.weights_fraction, seed)
+        return [train.select(indices).to(compute.device) for indices in halves]
+
+    def data(self, train: ImageSet, halves: list[ImageSet]) -> SearchData:
+        """Batches of this search from the halves of a training set."""
         normalize = Normalize(*train.statistics())
-        halves = stratified_split(
-            train.labels, self.weights_fraction, derive_seed(self.seed, "split")
-        )
-        weights, arch = (train.select(indices).to(compute.device) for indices in halves)
+        weights, arch = halves
         return SearchData(
             self.stream(weights, normalize, name="weights"),
             self.stream(arch, normalize, name="arch"),
