@@ -23,8 +23,11 @@ from darts_gdas.tasks.method import Method
 from darts_gdas.tasks.search import SearchTask
 from darts_gdas.tasks.staged import DECAY, Stage, StagedSearchTask, present
 from tests.cli.test_runs import assert_same
-from tests.tasks.test_search import DARTS, GDAS, SPACE, at, flat, task_of
+from tests.tasks.test_search import DARTS, GDAS, at, flat, task_of
 
+SPACE = SearchSpace.darts(
+    num_nodes=1, candidates=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
+)
 STAGES = (
     Stage(epochs=2, arch_warmup_epochs=1),
     Stage(epochs=2, candidates=3, arch_warmup_epochs=1, skip_dropout=0.5),
@@ -80,7 +83,7 @@ def newest(loop: Loop) -> dict:
 
 @pytest.mark.parametrize("method", [DARTS, GDAS], ids=["darts", "gdas"])
 def test_one_stage_is_the_plain_search_bit_for_bit(method: Method, tmp_path: Path):
-    plain, one = task_of(method), staged(method, (Stage(epochs=2),))
+    plain, one = task_of(method, space=SPACE), staged(method, (Stage(epochs=2),))
     states, metrics = [], []
     for name, task in (("plain", plain), ("one", one)):
         loop = loop_in(tmp_path / name)
@@ -95,9 +98,9 @@ def test_one_stage_is_the_plain_search_bit_for_bit(method: Method, tmp_path: Pat
     assert plain.genotype() == one.genotype()
 
 
-@pytest.mark.parametrize("steps", [4, 2 * STEPS, 2 * STEPS + 4, 4 * STEPS + 1])
+@pytest.mark.parametrize("steps", [2 * STEPS, 2 * STEPS + 4])
 def test_stopped_in_any_stage_and_resumed_equals_undisturbed(steps: int, tmp_path: Path):
-    """In the middle of each, and at a boundary; GDAS has noise, two stages have dropout."""
+    """At a boundary and in the middle of a later one; GDAS has noise, that stage has dropout."""
     whole = loop_in(tmp_path / "whole")
     metrics = whole.run(staged(GDAS))
     parts = loop_in(tmp_path / "parts", StopAfter(steps))
