@@ -127,7 +127,7 @@ NO_SKIPS = DartsSpace(candidates=["none", "noise", "dil_conv_3x3", "sep_conv_3x3
         (1, {"layers": 2}, "stages.1: net.layers must be at least 3, got 2"),
         (1, {"layers": 0}, "stages.1: net.layers must be at least 1, got 0"),
         (1, {"channels": 1}, "stages.1: net.channels must be at least 2, got 1"),
-        (0, {"arch_warmup_epochs": 4}, "stages.0: arch_warmup_epochs must lie between 0 and epoc"),
+        (0, {"arch_warmup_epochs": 3}, "stages.0: arch_warmup_epochs must lie between 0 and epoc"),
     ],
 )
 def test_a_stage_that_makes_no_sense_is_named(
@@ -142,7 +142,7 @@ def test_a_stage_that_makes_no_sense_is_named(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 20}, "epochs=20 contradicts stages, which take 4 + 4 + 4 = 12"),
+        ({"epochs": 20}, "epochs=20 contradicts stages, which take 3 + 3 + 3 = 9"),
         ({"space": PublishedSpace("s2")}, "stages.1.candidates=5 is more than the 2"),
         ({"space": NO_SKIPS}, "stages.1.skip_dropout=0.4 has no effect, for no edge of the space"),
         ({"partial_channels": 2}, "partial_channels=2 has no effect beside stages"),
