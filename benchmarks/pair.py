@@ -128,6 +128,7 @@ def search_task(
             seed=0,
             name=name,
             channels_last=True,
+            ranks=compute.ranks,
         )
         for name in ("weights", "arch")
     )

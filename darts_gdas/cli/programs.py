@@ -24,11 +24,13 @@ from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import is_follower, joined
-from darts_gdas.runtime.loop import Callback, Loop, Task
+from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
+from darts_gdas.runtime.task import Callback, Task
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.staged import StagedSearchTask, present
 
 SEARCH, TRAIN = "search", "train"
 
@@ -57,16 +59,16 @@ def run_search(cfg: DictConfig) -> None:
                 MetricsFile(folder.metrics),
                 TensorBoard(folder.tensorboard, view=task.view),
             ]
-            if task.monitor.learns:  # else no epoch's genotype means anything
+            if present(task).monitor.learns:  # else no epoch's genotype means anything
                 best = folder.path / "genotype_best.json"
                 callbacks.append(BestGenotype(best, task.genotype))
             loop = _loop(SEARCH, folder, fingerprint, callbacks, task, start.state)
         if start.state is None:
-            begin_search(task, start.config.warm_start, folder, fingerprint)
+            begin_search(present(task), start.config.warm_start, folder, fingerprint)
         metrics = _run(loop, task, folder)
-        metrics = metrics | end_search(task, folder, loop)
+        metrics = metrics | end_search(present(task), folder, loop)
         if ranks.is_first:
-            print(finish_search(task, folder, metrics, loop))
+            print(finish_search(present(task), folder, metrics, loop))
 
 
 def run_train(cfg: DictConfig) -> None:
@@ -123,7 +125,7 @@ def _loop(
     folder: RunFolder,
     fingerprint: str,
     callbacks: Sequence[Callback],
-    task: SearchTask | RetrainTask,
+    task: SearchTask | StagedSearchTask | RetrainTask,
     state: State | None,
 ) -> Loop:
     """The loop, ready to run, from the beginning or from a checkpoint."""

@@ -13,9 +13,10 @@ from darts_gdas.config.composition import (
     to_yaml,
     typed,
 )
+from darts_gdas.config.run import RunConfig
 from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.train import TrainConfig
-from darts_gdas.config.tree import RunConfig, SearchConfig
+from darts_gdas.config.tree import SearchConfig
 
 __all__ = [
     "GROUPS",

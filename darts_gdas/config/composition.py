@@ -14,9 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
 from darts_gdas.config.pressure import CostConfig
+from darts_gdas.config.progressive import total_epochs
+from darts_gdas.config.run import RunConfig
 from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.train import TrainConfig
-from darts_gdas.config.tree import RunConfig, SearchConfig
+from darts_gdas.config.tree import SearchConfig
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
@@ -39,6 +41,7 @@ from darts_gdas.search import (
     UnrolledExact,
     ZeroOne,
 )
+from darts_gdas.tasks.staged import Stage
 
 EXEMPT = (
     "run_dir",
@@ -116,6 +119,7 @@ ADDABLE = ("experiment",)
 
 def register() -> None:
     """Tell hydra the schemas; call before `hydra.main`."""
+    OmegaConf.register_new_resolver("stage_epochs", total_epochs, replace=True)
     store = ConfigStore.instance().store
     store(name="search_schema", node=SearchConfig)
     store(name="train_schema", node=TrainConfig)
@@ -195,6 +199,9 @@ def _settings(value: Any, name: str = "") -> dict[str, Any]:
     """Values by dotted name; a strategy's own name stands for which one it is."""
     if isinstance(value, Enum):
         return {name: value.name}
+    if isinstance(value, list) and any(is_dataclass(item) for item in value):
+        parts = [_settings(item, f"{name}.{i}") for i, item in enumerate(value)]
+        return {key: setting for part in parts for key, setting in part.items()}
     if not is_dataclass(value):
         return {name: value}
     settings: dict[str, Any] = {name: type(value).__name__} if name else {}
@@ -216,4 +223,5 @@ def known_keys() -> list[str]:
         for name, node in nodes.items():
             package = f"{group}.{name}" if group in SEVERAL else group.replace("/", ".")
             keys |= set(_settings(node(), package))
+    keys |= {f"stages.{i}.{part.name}" for i in range(3) for part in fields(Stage)}
     return sorted(keys)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from darts_gdas.config.network import NetConfig
-from darts_gdas.config.tree import RunConfig
+from darts_gdas.config.run import RunConfig
 from darts_gdas.nets import DerivedNet, Skeleton
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.nets.synced import synchronize_norms

@@ -1,12 +1,11 @@
-"""The configuration of runs and searches: what a user can set, with types, defaults and checks.
+"""The configuration of searches: what a user can set, with types, defaults and checks.
 
 Each strategy is a dataclass and thereby its own schema: a misspelt key or a wrong type is an error
 of composition, a value without meaning one of construction. Defaults stand in the dataclasses;
 YAML composes them and states what a paper does.
 """
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from omegaconf import MISSING
@@ -14,148 +13,31 @@ from omegaconf import MISSING
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import NetConfig, SpaceConfig, check_kinds
 from darts_gdas.config.pressure import Penalties, check_pressure
-from darts_gdas.config.stages import check_measurements, check_order, check_untrained
+from darts_gdas.config.progressive import check_beside_stages, check_stages
+from darts_gdas.config.run import RunConfig
+from darts_gdas.config.stages import (
+    check_compile,
+    check_measurements,
+    check_order,
+    check_precision,
+    check_untrained,
+    check_warmup,
+)
 from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
-from darts_gdas.runtime.compilation import Compilation
-from darts_gdas.runtime.compute import Compute, Device, Precision
-from darts_gdas.runtime.data import BatchStream, derive_seed
-from darts_gdas.runtime.datasets import Dataset
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.finite import FiniteGuard, OnNonFinite
 from darts_gdas.runtime.images import ImageSet, stratified_split
-from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.runtime.optim import Adam
 from darts_gdas.scoring.warm_start import WarmStart
-from darts_gdas.search import (
-    AdversarialPerturbation,
-    Discretizer,
-    FirstOrder,
-    GumbelHard,
-    Hypergradient,
-    Penalty,
-    Perturbation,
-    Relaxation,
-    Uniform,
-    Unrolled,
-    UnrolledExact,
-)
+from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
+from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.search import SearchTask
-
-MAX_THREADS = 1024
-
-
-@dataclass
-class RunConfig:
-    """What every run has.
-
-    Attributes:
-        dataset: What to learn.
-        epochs: Passes over the training data (in a search: over its weights' half).
-        batch_size: Images per step.
-        seed: Of everything random.
-        device: Where to compute.
-        precision: Number format of the forward and backward passes.
-        channels_last: Layout of images in memory; faster for depthwise convolutions.
-        compile: What `torch.compile` does with the cells; where it fails, the run goes on without.
-        threads: CPU threads; 0 is one per core.
-        outputs: Where new run folders go.
-        run_dir: This run's folder; null makes a new one below `outputs`.
-        resume: "none"; "auto" (go on in `run_dir`, or in the newest unfinished run, if there is
-            one); or a run folder or checkpoint to go on from.
-        sync_batch_norm: Norms over the images of all ranks, not of each by itself. Costs two
-            messages per norm and pass; a supernet also loses the fused arithmetic of its edges.
-        accumulate: Parts of every batch that pass one after the other: less memory
-            for the same gradient. Norms see each part by itself.
-        on_nonfinite: Where a gradient is not finite: end the run, leave out the step, or go back to
-            the last checkpoint and try once more.
-        max_skips: How many steps in a row may be left out.
-        rank_timeout_minutes: How long a rank waits for another before the run ends with an error.
-    """
-
-    dataset: Dataset = MISSING
-    optimizer: SGD = field(default_factory=lambda: SGD(schedule=MISSING))
-    epochs: int = 50
-    batch_size: int = 64
-    seed: int = 0
-    device: Device = Device.auto
-    precision: Precision = Precision.fp32
-    channels_last: bool = True
-    compile: Compilation = Compilation.none
-    threads: int = 0
-    outputs: str = "outputs"
-    run_dir: str | None = None
-    resume: str = "none"
-    sync_batch_norm: bool = False
-    accumulate: int = 1
-    on_nonfinite: OnNonFinite = OnNonFinite.stop
-    max_skips: int = 5
-    rank_timeout_minutes: float = 30.0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2, got {self.batch_size}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
-        if not 0 <= self.threads <= MAX_THREADS:
-            raise ValueError(
-                f"threads must lie in 0..{MAX_THREADS} (0 is one per core), got {self.threads}"
-            )
-        self.guard(ALONE)
-        if not 1 <= self.accumulate <= self.batch_size // 2:
-            raise ValueError(
-                f"accumulate must lie in 1..{self.batch_size // 2} (parts of at least 2 of the "
-                f"batch_size={self.batch_size} images), got {self.accumulate}"
-            )
-        if self.accumulate > 1 and self.sync_batch_norm:
-            raise ValueError(
-                "sync_batch_norm=true makes norms see more images, accumulate fewer; leave one out"
-            )
-        if not 0 < self.rank_timeout_minutes < math.inf:
-            raise ValueError(
-                f"rank_timeout_minutes must be positive, got {self.rank_timeout_minutes}"
-            )
-        if self.sync_batch_norm and self.compile is not Compilation.none:
-            raise ValueError(
-                f"sync_batch_norm=true waits for other ranks inside the cells, which "
-                f"compile={self.compile.name} cannot hold; leave one of them out"
-            )
-        if not self.resume.strip() or (self.run_dir is not None and not self.run_dir.strip()):
-            raise ValueError("resume and run_dir must not be blank; leave them out instead")
-
-    def compute(self, ranks: Ranks = ALONE) -> Compute:
-        """Device, precision, memory layout, threads and ranks."""
-        return Compute.select(
-            self.device, self.precision, self.channels_last, self.threads, self.compile, ranks
-        )
-
-    def guard(self, ranks: Ranks) -> FiniteGuard:
-        """What happens where a gradient is not finite."""
-        return FiniteGuard(self.on_nonfinite, self.max_skips, ranks)
-
-    def scatter(self, ranks: Ranks) -> None:
-        """From here on, other ranks than the first draw numbers of their own (drop-path)."""
-        if ranks.rank > 0:
-            torch.manual_seed(derive_seed(self.seed, "rank", ranks.rank))
-
-    def stream(
-        self, images: ImageSet, normalize: Normalize, *, name: str, ranks: Ranks = ALONE
-    ) -> BatchStream:
-        """Augmented training batches of a set; ranks share them."""
-        return BatchStream(
-            images,
-            batch_size=self.batch_size,
-            augment=self.dataset.augment,
-            normalize=normalize,
-            seed=self.seed,
-            name=name,
-            channels_last=self.channels_last,
-            ranks=ranks,
-        )
+from darts_gdas.tasks.staged import Stage, StagedSearchTask
 
 
 @dataclass
@@ -177,6 +59,8 @@ class SearchConfig(RunConfig):
         edge_normalization: Weigh the edges into a node against each other (PC-DARTS).
         arch_warmup_epochs: Epochs at the beginning in which the alphas stand still. PC-DARTS
             takes 15 of 50.
+        stages: Of a progressive search, in order; their epochs sum up to `epochs`. None: one
+            search throughout.
     """
 
     space: SpaceConfig = MISSING
@@ -197,6 +81,7 @@ class SearchConfig(RunConfig):
     partial_channels: int = 1
     edge_normalization: bool = False
     arch_warmup_epochs: int = 0
+    stages: list[Stage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
@@ -206,105 +91,97 @@ class SearchConfig(RunConfig):
                 "channels_last=false has no effect on a search: the supernet computes in "
                 "channels_last alone; leave it out (retraining has the choice)"
             )
-        if self.accumulate > 1 and not isinstance(self.hypergradient, FirstOrder):
-            raise ValueError(
-                "accumulate cannot cut the batches of an unrolled step, whose terms are products "
-                "over whole batches; use hypergradient=first_order, or checkpoint_cells=true"
-            )
-        if self.accumulate > 1 and isinstance(self.perturbation, AdversarialPerturbation):
-            raise ValueError(
-                "accumulate cannot cut the batch that perturbation=adversarial looks at; use "
-                "perturbation=random, or checkpoint_cells=true"
-            )
-        if isinstance(self.hypergradient, UnrolledExact) and self.precision is Precision.fp16:
-            raise ValueError(
-                "hypergradient=unrolled_exact differentiates twice, which precision=fp16's scaled "
-                "losses cannot; use precision=bf16 or fp32"
-            )
-        if isinstance(self.hypergradient, Unrolled) and self.precision is not Precision.fp32:
-            raise ValueError(
-                f"hypergradient=unrolled needs precision=fp32, got {self.precision.name}: its "
-                "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
-            )
+        check_precision(self.precision, self.accumulate, self.hypergradient, self.perturbation)
         check_pressure(self.relaxation, self.penalties, self.perturbation, self.order)
-        self._check_compile()
+        check_compile(
+            self.compile,
+            checkpoint_cells=self.checkpoint_cells,
+            relaxation=self.relaxation,
+            hypergradient=self.hypergradient,
+            perturbation=self.perturbation,
+        )
         check_untrained(self.epochs, self.warm_start, self.discretizer)
         check_order(self.order, self.relaxation, self.hypergradient, self.discretizer)
         check_measurements(self.diagnostics, self.discretizer, self.compile)
         check_partial_channels(self.partial_channels, self.net.channels)
-        if self.arch_warmup_epochs and self.order is Order.weights_only:
-            raise ValueError("arch_warmup_epochs has no effect with order=weights_only")
-        if self.arch_warmup_epochs and not 0 < self.arch_warmup_epochs < self.epochs:
-            raise ValueError(
-                f"arch_warmup_epochs must lie between 0 and epochs={self.epochs}, which it must "
-                f"not reach, got {self.arch_warmup_epochs}: the alphas would never move"
-            )
+        check_warmup(self.arch_warmup_epochs, self.epochs, self.order)
         self.layout(num_classes=2, in_channels=1)
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
                 f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
             )
+        if self.stages:
+            self._check_stages()
 
-    def _check_compile(self) -> None:
-        chosen = f"compile={self.compile.name}"
-        if self.compile is Compilation.none:
-            return
-        if self.checkpoint_cells:
-            raise ValueError(f"{chosen} and checkpoint_cells=true exclude each other; choose one")
-        if isinstance(self.relaxation, GumbelHard | Uniform):
-            name = "gumbel_hard" if isinstance(self.relaxation, GumbelHard) else "uniform"
-            raise ValueError(
-                f"{chosen} needs the same candidates in every step, relaxation={name} runs "
-                "others each time; leave compile out"
-            )
-        if isinstance(self.hypergradient, UnrolledExact):
-            raise ValueError(
-                f"{chosen} cannot be differentiated twice, which hypergradient=unrolled_exact "
-                "needs; use hypergradient=unrolled, or leave compile out"
-            )
-        if self.compile is Compilation.cuda_graphs and not isinstance(
-            self.hypergradient, FirstOrder
-        ):
-            raise ValueError(
-                f"{chosen} holds one pass at a time, hypergradient=unrolled several; "
-                "use compile=inductor"
-            )
-        if self.compile is Compilation.cuda_graphs and isinstance(
-            self.perturbation, AdversarialPerturbation
-        ):
-            raise ValueError(
-                f"{chosen} holds one pass at a time, perturbation=adversarial several; "
-                "use compile=inductor"
-            )
+    def _check_stages(self) -> None:
+        check_stages(self.stages, self.space.build(), epochs=self.epochs)
+        check_beside_stages(
+            self.stages,
+            order=self.order,
+            penalties=self.penalties,
+            diagnostics=self.diagnostics,
+            compilation=self.compile,
+            partial_channels=self.partial_channels,
+            arch_warmup_epochs=self.arch_warmup_epochs,
+        )
+        for i in range(len(self.stages)):
+            try:
+                self.of_stage(i)
+            except ValueError as error:
+                raise ValueError(f"stages.{i}: {error}") from None
 
-    def build(self, ranks: Ranks = ALONE) -> SearchTask:
+    def of_stage(self, index: int) -> "SearchConfig":
+        """A stage as a search of its own. Only the first has this search's random numbers."""
+        stage = self.stages[index]
+        return replace(
+            self,
+            stages=[],
+            net=replace(self.net, **stage.network),
+            epochs=stage.epochs,
+            partial_channels=stage.partial_channels,
+            arch_warmup_epochs=stage.arch_warmup_epochs,
+            seed=derive_seed(self.seed, "stage", index) if index else self.seed,
+        )
+
+    def build(self, ranks: Ranks = ALONE) -> SearchTask | StagedSearchTask:
         """Load the data, check that it fits, build the networks."""
         compute = self.compute(ranks)
         torch.manual_seed(self.seed)
         space = self.space.build()
         known = load_table(self.benchmark, self.benchmark_column, space, complete=True)
         train, _ = self.dataset.load()
-        layout = self.layout(num_classes=train.num_classes, in_channels=train.in_channels)
-        layout.check_image_size(*train.image_size)
-        penalties = self.penalties.build(space, layout, train.image_size, compute.device)
-        task = SearchTask(
-            space,
-            layout,
-            self.method(penalties),
-            self._data(train, compute),
-            num_epochs=self.epochs,
-            compute=compute,
-            seed=self.seed,
-            diagnostics=self.diagnostics,
-            checkpoint_cells=self.checkpoint_cells,
-            sync_batch_norm=self.sync_batch_norm,
-            guard=self.guard(ranks),
-            accumulate=self.accumulate,
-            known=known,
-        )
-        self.net.initialize(task.supernet)
-        self.scatter(ranks)
-        return task
+        parts = [self.of_stage(i) for i in range(len(self.stages))] or [self]
+        size = {"num_classes": train.num_classes, "in_channels": train.in_channels}
+        layouts = [part.layout(**size) for part in parts]
+        for layout in layouts:
+            layout.check_image_size(*train.image_size)
+        halves = self._halves(train, compute)
+
+        def build(index: int, space: SearchSpace) -> SearchTask:
+            part, layout = parts[index], layouts[index]
+            if index:
+                torch.manual_seed(part.seed)  # the same on all ranks
+            penalties = part.penalties.build(space, layout, train.image_size, compute.device)
+            task = SearchTask(
+                space,
+                layout,
+                part.method(penalties),
+                part.data(train, halves, ranks),
+                num_epochs=part.epochs,
+                compute=compute,
+                seed=part.seed,
+                diagnostics=part.diagnostics,
+                checkpoint_cells=part.checkpoint_cells,
+                sync_batch_norm=part.sync_batch_norm,
+                guard=part.guard(ranks),
+                accumulate=part.accumulate,
+                known=known,
+            )
+            part.net.initialize(task.supernet)
+            part.scatter(ranks)
+            return task
+
+        return StagedSearchTask(space, self.stages, build) if self.stages else build(0, space)
 
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""
@@ -330,15 +207,19 @@ class SearchConfig(RunConfig):
             arch_warmup_epochs=self.arch_warmup_epochs,
         )
 
-    def _data(self, train: ImageSet, compute: Compute) -> SearchData:
+    def _halves(self, train: ImageSet, compute: Compute) -> list[ImageSet]:
+        """The images for the weights and those for the alphas, on the device."""
+        seed = derive_seed(self.seed, "split")
+        halves = stratified_split(train.labels, self.weights_fraction, seed)
+        return [train.select(indices).to(compute.device) for indices in halves]
+
+    def data(self, train: ImageSet, halves: list[ImageSet], ranks: Ranks = ALONE) -> SearchData:
+        """Batches of this search from the halves of a training set."""
         normalize = Normalize(*train.statistics())
-        halves = stratified_split(
-            train.labels, self.weights_fraction, derive_seed(self.seed, "split")
-        )
-        weights, arch = (train.select(indices).to(compute.device) for indices in halves)
+        weights, arch = halves
         return SearchData(
-            self.stream(weights, normalize, name="weights", ranks=compute.ranks),
-            self.stream(arch, normalize, name="arch", ranks=compute.ranks),
+            self.stream(weights, normalize, name="weights", ranks=ranks),
+            self.stream(arch, normalize, name="arch", ranks=ranks),
             arch,
             normalize,
         )

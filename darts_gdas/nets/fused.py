@@ -14,7 +14,7 @@ Whatever leaves one state of a cell is computed together:
 Parameters and running statistics stay where the edges hold them, one per edge and candidate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
+from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.mixture import CellMixture
 from darts_gdas.nets.operations import (
     FactorizedReduce,
@@ -32,7 +33,7 @@ from darts_gdas.nets.operations import (
 )
 from darts_gdas.nets.pointwise import Moments, normalized_sum
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
-from darts_gdas.nets.synced import SyncedBatchNorm
+from darts_gdas.nets.synced import is_synced
 from darts_gdas.space import NONE, CellSpace
 
 _FEW_EDGES, _FEW_NUMBERS = 2, 2**17
@@ -58,10 +59,12 @@ class CellWeights(NamedTuple):
         groups: By source, see `group_edges`.
         bypass: Weight of each edge [edges] for the channels that no candidate sees, where there
             are such channels; None is one each.
+        dropout: Behind the skip connections of this pass; None is none.
     """
 
     groups: list[list[Group]]
     bypass: Tensor | None = None
+    dropout: SkipDropout | None = None
 
 
 def group_edges(space: CellSpace, mixture: CellMixture) -> list[list[Group]]:
@@ -136,7 +139,11 @@ def stacks_edges(x: Tensor) -> bool:
 
 
 def leave(
-    state: State, group: Group, edges: Sequence[nn.ModuleDict], update: StatisticsUpdate
+    state: State,
+    group: Group,
+    edges: Sequence[nn.ModuleDict],
+    update: StatisticsUpdate,
+    drop: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Tensor]:
     """What each edge of a group adds to the node that it leads to.
 
@@ -145,6 +152,7 @@ def leave(
         group: The edges and their weights.
         edges: The candidates of every edge of the cell.
         update: Takes the batch's statistics.
+        drop: Dropout behind a skip connection, called once per edge.
     """
     convs: dict[str, list[list[SeparableConv]]] = {}  # [edges][depth]
     shared: dict[str, Tensor] = {}  # candidates with the same output on every edge
@@ -152,16 +160,19 @@ def leave(
     for name in group.weights:
         candidates = [edges[edge][name] for edge in group.edges]
         first = candidates[0]
-        if isinstance(first, SeparableConvs) and not _is_synced(first.blocks[0].norm):
+        if isinstance(first, SeparableConvs) and not is_synced(first.blocks[0].norm):
             convs[name] = [cast(SeparableConvs, candidate).blocks for candidate in candidates]
         elif isinstance(first, nn.Identity):
-            shared[name] = state.x
+            if drop is None:
+                shared[name] = state.x
+            else:
+                others[name] = [drop(state.x) for _ in candidates]
         elif isinstance(first, FactorizedReduce | ReluConvNorm | SeparableConvs):
             blocks = cast(list[FactorizedReduce | ReluConvNorm | SeparableConvs], candidates)
             others[name] = [block.after_relu(state.relu()) for block in blocks]
         elif isinstance(first, NormalizedPool):
             norms = [cast(NormalizedPool, candidate).norm for candidate in candidates]
-            if uses_batch_statistics(first.norm) and not _is_synced(first.norm):
+            if uses_batch_statistics(first.norm) and not is_synced(first.norm):
                 shared[name], mean, variance = state.normalized_pool(name, first)
                 update.add(norms, mean.expand(len(norms), -1), variance.expand(len(norms), -1))
             else:
@@ -182,11 +193,6 @@ def leave(
             so_far = sums[i]
             sums[i] = weight * y if so_far is None else torch.addcmul(so_far, weight, y)
     return [y for y in sums if y is not None]
-
-
-def _is_synced(norm: nn.Module) -> bool:
-    """Whether a norm waits for other processes, and so has to run by itself."""
-    return isinstance(norm, SyncedBatchNorm)
 
 
 def _run_convs(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.noise import Noise, noises
-from darts_gdas.nets.synced import SyncedBatchNorm
+from darts_gdas.nets.synced import is_synced
 
 # One call for many tensors; PyTorch's own optimisers are built on these.
 _lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
@@ -35,7 +35,7 @@ def batch_norms(module: nn.Module) -> list[BatchNorm]:
 
 def running_statistics(module: nn.Module) -> list[Tensor]:
     """Running means and variances of all norms whose ranks see different batches."""
-    norms = [norm for norm in batch_norms(module) if not isinstance(norm, SyncedBatchNorm)]
+    norms = [norm for norm in batch_norms(module) if not is_synced(norm)]
     found = (buffer for norm in norms for buffer in (norm.running_mean, norm.running_var))
     return [buffer for buffer in found if buffer is not None]
 

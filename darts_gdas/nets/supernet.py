@@ -1,14 +1,11 @@
 """The weight-sharing network: every candidate on every edge, run with a given mixture."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint
 
 from darts_gdas.nets.blocks import (
     ResidualReduction,
@@ -18,6 +15,7 @@ from darts_gdas.nets.blocks import (
     entering_states,
 )
 from darts_gdas.nets.derived import DerivedCell
+from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import CellWeights, State, group_edges, leave
 from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton
@@ -29,7 +27,8 @@ from darts_gdas.nets.partial import (
     passing_channels,
     shuffled,
 )
-from darts_gdas.nets.statistics import Replay, StatisticsUpdate
+from darts_gdas.nets.recompute import recomputed
+from darts_gdas.nets.statistics import StatisticsUpdate
 from darts_gdas.space import CellSpace, SearchSpace
 
 
@@ -86,6 +85,7 @@ class SearchCell(nn.Module):
         incoming: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
         passing: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
         update = StatisticsUpdate()
+        drop = weights.dropout and weights.dropout.start(before[0].device)
         for source in range(first_node + self.space.num_nodes):
             if source >= first_node:  # all edges into this node have been computed
                 node = source - first_node
@@ -95,7 +95,7 @@ class SearchCell(nn.Module):
                 self._pass_by(state.x, source, weights.bypass, passing)
                 state = State(first_channels(state.x, self.channels))
             for group in weights.groups[source]:
-                outputs = leave(state, group, edges, update)
+                outputs = leave(state, group, edges, update, drop)
                 for edge, y in zip(group.edges, outputs, strict=True):
                     incoming[self.nodes[edge]].append(y)
         update.apply()
@@ -149,6 +149,7 @@ class SuperNet(nn.Module):
 
     Attributes:
         run_cell: Calls a cell that is not to be computed again; the place for a compiled call.
+        skip_dropout: Of passes in training mode. None in a new network; a training loop sets it.
 
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 2.2, eq. (2).
@@ -178,6 +179,7 @@ class SuperNet(nn.Module):
         self.checkpoint_cells = checkpoint_cells
         self.partial_channels = partial_channels
         self.run_cell: Callable[..., Tensor] = _run
+        self.skip_dropout: SkipDropout | None = None
         outputs = space.num_outputs
         plans = layout.plan(outputs)
         self.stem = build_stem(layout)
@@ -234,12 +236,11 @@ class SuperNet(nn.Module):
         rectifies = self.layout.skeleton is Skeleton.darts
         for i, (kind, cell) in enumerate(zip(self.layout.kinds, self.cells, strict=True)):
             rectify = rectifies and i + 1 < len(self.cells)
-            run = (
-                _checkpointed
-                if self.checkpoint_cells and torch.is_grad_enabled()
-                else self.run_cell
-            )
-            states = (*states[1:], run(cell, states, weights.get(kind), rectify))
+            run = recomputed if self.checkpoint_cells and torch.is_grad_enabled() else self.run_cell
+            of_cell = weights.get(kind)
+            if of_cell is not None and self.skip_dropout is not None and self.training:
+                of_cell = of_cell._replace(dropout=self.skip_dropout.of_cell(i))
+            states = (*states[1:], run(cell, states, of_cell, rectify))
         return self.classifier(self.tail(states[-1]).mean(dim=(2, 3)))
 
     def _check(self, mixture: Mixture) -> None:
@@ -268,26 +269,6 @@ def _run(
     cell: nn.Module, states: tuple[Tensor, ...], weights: CellWeights | None, rectify: bool
 ) -> Tensor:
     return cell(states, weights, rectify=rectify)
-
-
-def _checkpointed(
-    cell: nn.Module, states: tuple[Tensor, ...], mixture: CellWeights | None, rectify: bool
-) -> Tensor:
-    """The same, computed again in the backward pass, with the weights and statistics of now."""
-    # `functional_call` may have put others in their place, and will have taken them back by then.
-    weights: dict[str, Tensor] = dict(cell.named_parameters())
-    replay = Replay(cell)
-
-    def run(*states: Tensor) -> Tensor:
-        return functional_call(cell, weights, (states, mixture), {"rectify": rectify})
-
-    return checkpoint(
-        run,
-        *states,
-        use_reentrant=False,
-        preserve_rng_state=False,
-        context_fn=lambda: (contextlib.nullcontext(), replay),
-    )
 
 
 def _fits(active: tuple[int, ...], cell: CellSpace) -> bool:

@@ -49,6 +49,11 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             self.num_batches_tracked += 1
 
 
+def is_synced(norm: nn.Module) -> bool:
+    """Whether a norm waits for other processes, and so has to run by itself."""
+    return isinstance(norm, SyncedBatchNorm)
+
+
 class _Total(Function):
     """The sum over the ranks. What all ranks' losses say of a sum is the sum of what they say."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from darts_gdas.report.cells import draw_genotype, save_drawing
 from darts_gdas.runtime.files import write_text
-from darts_gdas.runtime.loop import Callback, EpochReport
+from darts_gdas.runtime.task import Callback, EpochReport
 from darts_gdas.space import Genotype
 
 

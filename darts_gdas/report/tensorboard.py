@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from darts_gdas.report.cells import draw_genotype
 from darts_gdas.report.heatmap import draw_probabilities
-from darts_gdas.runtime.loop import Callback, EpochReport, Progress
+from darts_gdas.runtime.task import Callback, EpochReport, Progress
 from darts_gdas.space import CellSpace, Genotype, SearchSpace
 
 

@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from darts_gdas.nets import CellMixture, Mixture
+from darts_gdas.nets.layout import NORMAL
 from darts_gdas.space import CellGenotype, CellSpace, Edge, Genotype, SearchSpace
+
+SKIP = "skip_connect"
 
 
 @dataclass
@@ -26,30 +29,73 @@ class ArgMax(Discretizer):
     softmax, scales an edge down, and is chosen only where the space derives it
     (NAS-Bench-201). Equal weights: the earlier one wins.
 
+    Where normal cells come out with more than `max_skips` skip connections, the weakest of them
+    leaves its edge's candidates and the cell is derived again, until they are few enough. An edge
+    that has nothing else keeps its skip connection, if its node cannot do without the edge.
+
+    Attributes:
+        max_skips: Skip connections of a normal cell, at most; None sets no limit. P-DARTS takes 2.
+
     Reference:
-        Liu et al., ICLR 2019, section 2.4.
+        Liu et al., ICLR 2019, section 2.4. The limit: Chen et al., ICCV 2019,
+        https://arxiv.org/abs/1904.12760, section 3.3.
     """
+
+    max_skips: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_skips is not None and self.max_skips < 0:
+            raise ValueError(f"discretizer.max_skips must not be negative, got {self.max_skips}")
 
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """The genotype of the largest weights."""
+        limits = {NORMAL: self.max_skips}
         return space.genotype(
-            {kind: _derive(mixture[kind], cell) for kind, cell in space.cells.items()}
+            {
+                kind: _derive(mixture[kind], cell, limits.get(kind))
+                for kind, cell in space.cells.items()
+            }
         )
 
 
-def _derive(mixture: CellMixture, space: CellSpace) -> CellGenotype:
+Offered = list[dict[str, float]]
+"""Per edge, the weight of each operation that can be final."""
+
+_REMOVED = -1.0
+"""In place of a weight, all of which are at least 0."""
+
+
+def _derive(mixture: CellMixture, space: CellSpace, max_skips: int | None) -> CellGenotype:
     weights = mixture.ops.tolist()
     edge_weights = [1.0] * len(weights) if mixture.edges is None else mixture.edges.tolist()
-    best: list[tuple[float, str]] = []  # per edge: strength and candidate
-    for edge, (row, edge_weight) in enumerate(zip(weights, edge_weights, strict=True)):
+    offered: Offered = []
+    for edge, row in enumerate(weights):
+        named = zip(space.candidates[edge], row, strict=False)
         final = space.derivable(edge)
-        named = zip(row, space.candidates[edge], strict=False)
-        offered = [(w, name) for w, name in named if name in final]
-        weight, name = max(offered, key=lambda pair: pair[0])
-        best.append((weight * edge_weight, name))
-    nodes = []
+        offered.append({name: weight for name, weight in named if name in final})
+    cell, skips = _strongest(offered, edge_weights, space)
+    while max_skips is not None and len(skips) > max_skips:
+        present = {edge: strength for edge, strength in skips.items() if strength >= 0}
+        if not present:
+            break
+        offered[min(present, key=lambda edge: present[edge])][SKIP] = _REMOVED
+        cell, skips = _strongest(offered, edge_weights, space)
+    return cell
+
+
+def _strongest(
+    offered: Offered, edge_weights: list[float], space: CellSpace
+) -> tuple[CellGenotype, dict[int, float]]:
+    """The cell of the strongest edges, and how strong those are that skip."""
+    best = [max(names.items(), key=lambda pair: pair[1]) for names in offered]
+    strengths = [
+        weight if weight == _REMOVED else weight * edge_weight
+        for (_, weight), edge_weight in zip(best, edge_weights, strict=True)
+    ]
+    nodes, skips = [], {}
     for node in range(space.num_nodes):
-        ranked = sorted(space.edges_into(node), key=lambda edge: -best[edge][0])
+        ranked = sorted(space.edges_into(node), key=lambda edge: -strengths[edge])
         kept = sorted(ranked[: space.keep])
-        nodes.append(tuple(Edge(best[edge][1], space.edges[edge][1]) for edge in kept))
-    return CellGenotype(tuple(nodes), space.output, space.num_inputs)
+        skips |= {edge: strengths[edge] for edge in kept if best[edge][0] == SKIP}
+        nodes.append(tuple(Edge(best[edge][0], space.edges[edge][1]) for edge in kept))
+    return CellGenotype(tuple(nodes), space.output, space.num_inputs), skips

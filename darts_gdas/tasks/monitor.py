@@ -94,6 +94,7 @@ class Monitor:
         chosen: The answer, where it is not the present genotype.
         stopped_after: The epoch after which the search stops early, counted from 1, or None.
         warning: What the user was told, or "".
+        epochs_before: Epochs of the run before this search; they count where epochs are told.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Monitor:
         self.chosen_epoch: int | None = None
         self.stopped_after: int | None = None
         self.warning = ""
+        self.epochs_before = 0
         self._collapsed_since: int | None = None
         self._history: dict[int, tuple[float, str]] = {}  # epoch: eigenvalue, genotype
 
@@ -171,9 +173,9 @@ class Monitor:
             self.chosen = Genotype.from_json(self._history[before][1])
         if not limit and ratio < GROWTH and before >= first:
             self._warn(
-                f"epoch {epoch + 1}: the curvature of the validation loss in the alphas grows "
-                f"(by a factor of {1 / ratio:.2f} since epoch {before + 1}), which announces a "
-                "collapse"
+                f"epoch {self.epochs_before + epoch + 1}: the curvature of the validation loss in "
+                f"the alphas grows (by a factor of {1 / ratio:.2f} since epoch "
+                f"{self.epochs_before + before + 1}), which announces a collapse"
             )
 
     def _judge_cells(self, epoch: int, genotype: Genotype) -> None:
@@ -185,8 +187,8 @@ class Monitor:
         # In the first quarter the alphas are hardly more than their random beginnings.
         if epoch - self._collapsed_since + 1 >= PATIENCE and 4 * (epoch + 1) > self.num_epochs:
             self._warn(
-                f"epoch {epoch + 1}: the search is collapsing, for {PATIENCE} epochs nearly all "
-                "operations of its genotype have been skips and pooling"
+                f"epoch {self.epochs_before + epoch + 1}: the search is collapsing, for {PATIENCE} "
+                "epochs nearly all operations of its genotype have been skips and pooling"
             )
 
     def _warn(self, text: str) -> None:

@@ -14,8 +14,8 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, BatchStream
 from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, set_learning_rate
+from darts_gdas.runtime.task import Progress
 from darts_gdas.tasks.batches import count_correct, evaluate, full_precision
 from darts_gdas.tasks.model import TrainedModel
 from darts_gdas.tasks.weight_step import WeightStep

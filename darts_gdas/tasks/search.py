@@ -10,7 +10,6 @@ from torch import Tensor
 
 from darts_gdas.nets import Layout, Mixture, SuperNet
 from darts_gdas.nets.mixture import is_sparse
-from darts_gdas.nets.statistics import tracked_modules
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.report.tensorboard import SearchView
 from darts_gdas.runtime.checkpoint import State
@@ -18,23 +17,23 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.finite import FiniteGuard
-from darts_gdas.runtime.loop import Progress
-from darts_gdas.runtime.optim import gradient_norm, set_learning_rate
+from darts_gdas.runtime.optim import set_learning_rate
+from darts_gdas.runtime.task import Progress
 from darts_gdas.scoring.table import AccuracyTable
-from darts_gdas.search import ArchParameters, Bilevel, SGDStep, entropy, skip_share
-from darts_gdas.search.hypergradient import Weights, detached
+from darts_gdas.search import ArchParameters, entropy, skip_share
+from darts_gdas.search.hypergradient import detached
 from darts_gdas.space import Genotype, SearchSpace
+from darts_gdas.tasks.arch_step import ArchStep
 from darts_gdas.tasks.batches import (
-    BatchLoss,
     batch_metrics,
     evaluate,
     full_precision,
 )
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
-from darts_gdas.tasks.pressure import costs, curves, penalty_terms
+from darts_gdas.tasks.pressure import costs, curves
 from darts_gdas.tasks.probing import SupernetProbe
-from darts_gdas.tasks.weight_step import WeightStep, split
+from darts_gdas.tasks.weight_step import WeightStep
 
 
 class SearchTask:
@@ -109,15 +108,13 @@ class SearchTask:
             space, generator=initial, edge_normalization=method.edge_normalization
         ).to(compute.device)
         self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))
-        # Kept, because walking all modules in every step is slow.
-        self._named_weights: Weights = dict(self.supernet.named_parameters())
-        self._norms = tracked_modules(self.supernet)
         self.weights = WeightStep(self.supernet, method.optimizer, compute, self.guard, accumulate)
         self.optimizer = self.weights.optimizer
         self.learning_rate = method.optimizer.rate or 0.0
-        self.arch_optimizer = method.arch_optimizer.build(self.arch.parameters())
+        self.alphas = ArchStep(self.supernet, self.arch, method, self.weights, compute)
+        self.arch_optimizer = self.alphas.optimizer
         by_itself = replace(compute, ranks=ALONE)  # what is measured, the first rank measures
-        self.probe = SupernetProbe(self.supernet, self._norms, data, by_itself, seed)
+        self.probe = SupernetProbe(self.supernet, self.alphas.norms, data, by_itself, seed)
         self.monitor = Monitor(
             diagnostics or Diagnostics(),
             space,
@@ -167,45 +164,7 @@ class SearchTask:
             Loss and accuracy on the validation batch, and penalties, as sums.
         """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise)
-        losses = [self._loss(part) for part in split(validation, self.weights.accumulate)]
-        parts = [self._gradient(mixture.detach(), train, loss) for loss in losses]
-        gradient = [torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)]
-        penalties = penalty_terms(self.method, self.arch, annealed)
-        self.arch_optimizer.zero_grad()
-        torch.autograd.backward(
-            [*mixture.leaves(), *penalties.values()],
-            [*gradient, *map(torch.ones_like, penalties.values())],
-        )
-        self._step_alphas(lambda: torch.stack([loss.value() for loss in losses]).mean())
-        values = {f"penalty/{name}": (value.detach(), 1) for name, value in penalties.items()}
-        logits = torch.cat([loss.logits for loss in losses if loss.logits is not None])
-        return batch_metrics("arch", logits, validation.labels) | values
-
-    def _loss(self, batch: Batch) -> BatchLoss:
-        return BatchLoss(self.supernet, self._norms, batch, self.compute, self.weights.scale)
-
-    def _gradient(self, mixture: Mixture, train: Batch, loss: BatchLoss) -> list[Tensor]:
-        """The hypergradient of a part of the validation loss, leaf by leaf."""
-        problem = Bilevel(
-            train_loss=self._loss(train),
-            validation_loss=loss,
-            weights=self._named_weights,
-            mixture=mixture,
-            inner_step=self._inner_step,
-        )
-        return self.method.hypergradient(problem).leaves()
-
-    def _step_alphas(self, loss: Callable[[], Tensor]) -> None:
-        norm = gradient_norm(self.arch.parameters())
-        if self.weights.overflows(norm):
-            self.weights.halve_scale()
-            return
-
-        def gradients() -> dict[str, Tensor | None]:
-            return {name: alphas.grad for name, alphas in self.arch.named_parameters()}
-
-        if self.guard.passes("arch step", norm, loss=loss, gradients=gradients):
-            self.arch_optimizer.step()
+        return self.alphas(mixture, (train, validation), annealed)
 
     def weight_step(
         self, train: Batch, validation: Batch, annealed: float
@@ -222,7 +181,7 @@ class SearchTask:
         """
         mixture = self.method.relaxation(self.arch, progress=annealed, rng=self.noise).detach()
         if self.method.perturbation is not None:
-            loss = partial(self._loss(train), detached(self._named_weights))
+            loss = partial(self.alphas.loss(train), detached(self.alphas.named_weights))
             mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
         return batch_metrics("train", self.train_weights(train, mixture), train.labels)
 
@@ -237,23 +196,6 @@ class SearchTask:
             return F.cross_entropy(logits, part.labels), logits
 
         return self.weights(batch, run)
-
-    def _inner_step(self) -> SGDStep:
-        """The next weight step as a function; unclipped, as in Liu et al."""
-        state = self.optimizer.state
-        buffers = {
-            name: state[weight]["momentum_buffer"]
-            for name, weight in self._named_weights.items()
-            if weight in state and state[weight].get("momentum_buffer") is not None
-        }
-        group = self.optimizer.param_groups[0]
-        return SGDStep(
-            lr=group["lr"],
-            momentum=group["momentum"],
-            nesterov=group["nesterov"],
-            weight_decay=group["weight_decay"],
-            buffers=buffers,
-        )
 
     def _learning_rate(self, progress: Progress) -> float:
         return self.method.optimizer.schedule(

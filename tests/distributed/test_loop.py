@@ -13,8 +13,9 @@ from darts_gdas.runtime.checkpoint import CheckpointFolder
 from darts_gdas.runtime.distributed import RankLost, Ranks
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.finite import FiniteGuard, OnNonFinite
-from darts_gdas.runtime.loop import Loop, Progress
+from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
+from darts_gdas.runtime.task import Progress
 from tests.ranks import on_ranks
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
-from darts_gdas.runtime.loop import EpochReport
+from darts_gdas.runtime.task import EpochReport
 from darts_gdas.space import Genotype
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.loop import Callback, EpochReport, Loop, Progress, check_state
+from darts_gdas.runtime.loop import Loop, check_state
 from darts_gdas.runtime.signals import Interrupted
+from darts_gdas.runtime.task import Callback, EpochReport, Progress
 
 
 class Walk:

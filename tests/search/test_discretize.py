@@ -138,3 +138,69 @@ def test_none_is_derived_where_the_space_lets_it():
         "|none~0|+|nor_conv_3x3~0|skip_connect~1|+|none~0|nor_conv_1x1~1|avg_pool_3x3~2|"
     )
     assert genotype.cells["normal"].output == cell.output == (3,)
+
+
+# At most so many skip connections
+
+
+def skips_of(cell: CellGenotype) -> int:
+    return sum(edge.op == "skip_connect" for node in cell.nodes for edge in node)
+
+
+def without(mixture: CellMixture, space: CellSpace, edge: int, name: str):
+    """The same with a candidate less on one edge."""
+    column = space.candidates[edge].index(name)
+    ops = mixture.ops.clone()
+    ops[edge, column:-1] = mixture.ops[edge, column + 1 :]
+    names = [n for n in space.candidates[edge] if n != name]
+    narrow = space.restrict({edge: names})
+    return CellMixture(ops[:, : narrow.num_candidates], mixture.edges), narrow
+
+
+def limited(mixture: CellMixture, space: CellSpace, limit: int) -> CellGenotype:
+    """Slowly: restrict the space by the weakest skip connection of the cell, derive, repeat."""
+    cell = ArgMax()(Mixture({"normal": mixture}), SearchSpace({"normal": space})).cells["normal"]
+    if skips_of(cell) <= limit:
+        return cell
+    chosen = {
+        space.edges.index((node, edge.source))
+        for node, edges in enumerate(cell.nodes)
+        for edge in edges
+        if edge.op == "skip_connect"
+    }
+    edges = mixture.edges if mixture.edges is not None else torch.ones(len(space.edges))
+    strength = {
+        e: mixture.ops[e, space.candidates[e].index("skip_connect")] * edges[e] for e in chosen
+    }
+    weakest = min(strength, key=lambda e: float(strength[e]))
+    return limited(*without(mixture, space, weakest, "skip_connect"), limit)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), limit=st.integers(0, 4), has_edge_weights=st.booleans())
+def test_a_limit_removes_the_weakest_skips_of_the_normal_cell_and_derives_again(
+    seed: int, limit: int, has_edge_weights: bool
+):
+    mixture = mixture_of(DARTS, seed, edges=has_edge_weights)
+    for kind in ("normal", "reduce"):  # skips are favoured
+        mixture[kind].ops[:, 3] += 0.1
+    free, found = (ArgMax(limit)(mixture, DARTS) for limit in (None, limit))
+    assert skips_of(found.cells["normal"]) <= limit
+    assert found.cells["reduce"] == free.cells["reduce"]
+    assert found.cells["normal"] == limited(mixture["normal"], DARTS.cells["normal"], limit)
+
+
+def test_an_edge_with_nothing_but_a_skip_gives_way_or_keeps_it():
+    names = (("skip_connect",), ("sep_conv_3x3",), ("sep_conv_3x3",))
+    mixture = Mixture({"normal": CellMixture(torch.tensor([[0.9], [0.5], [0.2]]))})
+    found = []
+    for keep in (2, 3):
+        cell = CellSpace(names, num_nodes=1, num_inputs=3, keep=keep)
+        found.append(ArgMax(0)(mixture, SearchSpace({"normal": cell})).cells["normal"].nodes[0])
+    assert found[0] == (Edge("sep_conv_3x3", 1), Edge("sep_conv_3x3", 2))
+    assert found[1][0] == Edge("skip_connect", 0)
+
+
+def test_a_limit_is_not_negative():
+    with pytest.raises(ValueError, match=r"discretizer\.max_skips must not be negative, got -1"):
+        ArgMax(-1)

@@ -14,8 +14,8 @@ from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import Batch, BatchStream
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.runtime.task import Progress
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
@@ -172,7 +172,7 @@ def test_the_inner_step_predicts_the_next_weight_step():
     leaves = {name: w.requires_grad_() for name, w in weights.items()}
     loss = F.cross_entropy(functional_call(task.supernet, leaves, (x, mixture)), y)
     gradients = torch.autograd.grad(loss, list(leaves.values()))
-    predicted = task._inner_step()(leaves, dict(zip(names, gradients, strict=True)))
+    predicted = task.alphas.inner_step()(leaves, dict(zip(names, gradients, strict=True)))
     task.weight_step(Batch(x, y), Batch(x, y), 0.0)
     for name, weight in task.supernet.named_parameters():
         assert_close(weight, predicted[name], rtol=1e-5, atol=1e-6)

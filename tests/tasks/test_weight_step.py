@@ -15,8 +15,8 @@ from darts_gdas.runtime.compute import Compute, Precision
 from darts_gdas.runtime.data import Batch, BatchStream
 from darts_gdas.runtime.finite import FiniteGuard, NotFinite
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.runtime.task import Progress
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData

@@ -1,0 +1,141 @@
+"""Steps of a search on several ranks: seconds, and bytes that the ranks send."""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks.measure import MEBIBYTE, interleaved
+from benchmarks.pair import search_task
+from darts_gdas.nets import Layout
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.data import Batch
+from darts_gdas.runtime.distributed import Ranks
+from darts_gdas.search import FirstOrder, GumbelHard, Softmax
+from darts_gdas.tasks.search import SearchTask
+
+RELAXATIONS = {"darts": Softmax(), "gdas": GumbelHard()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch", type=int, default=32, help="images of all ranks")
+    parser.add_argument("--channels", type=int, default=16)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    print("| method | ranks | W step | A step | sent per W step | sent per A step |")
+    print("|---|---|---|---|---|---|")
+    for method in RELAXATIONS:
+        for size in arguments.ranks:
+            print(_row(method, str(size), _spawn(size, method, arguments)))
+    sparse = _spawn(max(arguments.ranks), "gdas", arguments, find_unused=True)
+    print(_row("gdas, by find_unused_parameters", str(max(arguments.ranks)), sparse))
+
+
+def _row(method: str, ranks: str, found: dict[str, float]) -> str:
+    times = " | ".join(f"{found[step]:.3f} s" for step in ("W", "A"))
+    sent = " | ".join(f"{found[f'sent {step}'] / MEBIBYTE:.3f} MiB" for step in ("W", "A"))
+    return f"| {method} | {ranks} | {times} | {sent} |"
+
+
+def _spawn(
+    size: int, method: str, arguments: argparse.Namespace, *, find_unused: bool = False
+) -> dict[str, float]:
+    """What the first rank measures; every rank has one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = (size, method, arguments, find_unused, folder)
+        spawn(_measure, given, nprocs=size)
+        return torch.load(Path(folder) / "found.pt", weights_only=True)
+
+
+def _measure(
+    rank: int,
+    size: int,
+    method: str,
+    arguments: argparse.Namespace,
+    find_unused: bool,
+    folder: str,
+) -> None:
+    torch.set_num_threads(1)
+    cuda = arguments.device == "cuda"
+    if cuda:
+        torch.cuda.set_device(rank)
+    if size > 1:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            init_method=f"file://{folder}/store",
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(minutes=10),
+        )
+    torch.manual_seed(0)
+    compute = Compute(torch.device(arguments.device), ranks=Ranks(rank, size, rank))
+    layout = Layout(arguments.channels, arguments.layers, 10)
+    batch = arguments.batch
+    task = search_task(RELAXATIONS[method], FirstOrder(), layout, batch, 4 * batch, compute)
+    task.supernet.train()
+    batches = task.data.weights.batch(0), task.data.arch.batch(0)
+    calls: dict[str, Callable[[], object]] = {
+        "W": lambda: task.weight_step(*batches, 0.5),
+        "A": lambda: task.arch_step(*batches, 0.5),
+    }
+    if find_unused:
+        parallel = DistributedDataParallel(task.supernet, find_unused_parameters=True)
+        calls["W"] = lambda: _library_step(task, parallel, batches[0])
+    else:
+        calls["W"]()  # makes the library's wrapper, where one is used
+        parallel = task.weights.replica._parallel
+    sent = _counted(parallel)
+    found: dict[str, float] = {}
+    for step, call in calls.items():  # sampled paths differ in size
+        call()
+        sent["bytes"], count = 0, 4 if method == "gdas" else 1
+        for _ in range(count):
+            call()
+        found[f"sent {step}"] = sent["bytes"] / count
+    repeats = arguments.repeats * (4 if method == "gdas" else 1)
+    found |= interleaved(calls, repeats=repeats, device=compute.device)
+    if rank == 0:
+        torch.save(found, Path(folder) / "found.pt")
+    if size > 1:
+        dist.destroy_process_group()
+
+
+def _library_step(task: SearchTask, parallel: nn.Module, batch: Batch) -> None:
+    """As usually done: `DistributedDataParallel` looks for the weights that took no part."""
+    mixture = task.method.relaxation(task.arch, progress=0.5, rng=task.noise).detach()
+    F.cross_entropy(parallel(batch.images, mixture), batch.labels).backward()
+    task.method.optimizer.step(task.optimizer)
+
+
+def _counted(parallel: DistributedDataParallel | None) -> dict[str, int]:
+    """Bytes that this rank hands to the process group from here on."""
+    sent, plain = {"bytes": 0}, dist.all_reduce
+
+    def counted(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        sent["bytes"] += tensor.numel() * tensor.element_size()
+        return plain(tensor, *arguments, **options)
+
+    def hook(group: Any, bucket: Any) -> Any:
+        buffer = bucket.buffer()
+        sent["bytes"] += buffer.numel() * buffer.element_size()
+        return allreduce_hook(group, bucket)
+
+    dist.all_reduce = counted
+    if parallel is not None:
+        parallel.register_comm_hook(None, hook)
+    return sent

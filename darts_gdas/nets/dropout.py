@@ -1,0 +1,53 @@
+"""Dropout behind skip connections, which keeps a search from leaning on them (P-DARTS).
+
+Its masks are a function of a seed and of a place, as those of `nets.noise` are, and for the same
+reason: all passes of one step must see the same ones, a cell and its recomputation in the backward
+pass too, and a resumed run must draw what it would have drawn.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Images = Float[Tensor, "batch channels height width"]
+
+
+@dataclass(frozen=True, slots=True)
+class SkipDropout:
+    """Zero each element that leaves a skip connection with a probability; scale up the others.
+
+    It takes skip connections that hand on their input, not those that halve it: they have weights.
+    Every edge has masks of its own. Expectations stay as they are.
+
+    Attributes:
+        rate: The probability, in [0, 1).
+        seed: Of the masks of one training step.
+
+    Reference:
+        Chen et al., ICCV 2019, https://arxiv.org/abs/1904.12760, section 3.3.
+    """
+
+    rate: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"the rate of a dropout must lie in [0, 1), got {self.rate}")
+
+    def of_cell(self, position: int) -> "SkipDropout":
+        """The same with masks of its own for the cell at this position in the network."""
+        return replace(self, seed=(self.seed + position) % 2**63)
+
+    def start(self, device: torch.device) -> Callable[[Images], Images]:
+        """What one pass through a cell calls for one skip connection after the other."""
+        rng = torch.Generator(device).manual_seed(self.seed)
+        keep = 1.0 - self.rate
+
+        def drop(x: Images) -> Images:
+            mask = torch.empty_like(x, requires_grad=False).bernoulli_(keep, generator=rng)
+            return x * mask.div_(keep)
+
+        return drop

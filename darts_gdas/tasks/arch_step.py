@@ -1,0 +1,126 @@
+"""A step of the alphas: hypergradient and penalties pulled back, by itself or over ranks."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from darts_gdas.nets import Mixture, SuperNet
+from darts_gdas.nets.statistics import tracked_modules
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.data import Batch
+from darts_gdas.runtime.optim import gradient_norm
+from darts_gdas.search import ArchParameters, Bilevel, SGDStep
+from darts_gdas.search.hypergradient import Weights
+from darts_gdas.tasks.batches import BatchLoss, batch_metrics
+from darts_gdas.tasks.method import Method
+from darts_gdas.tasks.pressure import penalty_terms
+from darts_gdas.tasks.weight_step import WeightStep, split
+
+
+class ArchStep:
+    """Adam on the alphas. Weights and running statistics stay as they are.
+
+    Args:
+        supernet: On its device.
+        arch: The alphas.
+        method: How.
+        weights: The step that an unrolled hypergradient looks ahead to; its cut of batches,
+            its scale and its guard are used here too.
+        compute: Device, precision, ranks.
+
+    Attributes:
+        optimizer: Of the alphas.
+        named_weights: Of the supernet.
+        norms: Of the supernet.
+    """
+
+    def __init__(
+        self,
+        supernet: SuperNet,
+        arch: ArchParameters,
+        method: Method,
+        weights: WeightStep,
+        compute: Compute,
+    ) -> None:
+        self.supernet = supernet
+        self.arch = arch
+        self.method = method
+        self.weights = weights
+        self.compute = compute
+        self.optimizer = method.arch_optimizer.build(arch.parameters())
+        # Kept, because walking all modules in every step is slow.
+        self.named_weights: Weights = dict(supernet.named_parameters())
+        self.norms = tracked_modules(supernet)
+
+    def __call__(
+        self, mixture: Mixture, batches: tuple[Batch, Batch], annealed: float
+    ) -> dict[str, tuple[Tensor, int]]:
+        """One step.
+
+        Args:
+            mixture: A sample, made of the alphas.
+            batches: Of the weights' half and of the alphas' half.
+            annealed: Progress of annealing, in [0, 1].
+
+        Returns:
+            Loss and accuracy on the alphas' batch, and penalties, as sums.
+        """
+        train, validation = batches
+        losses = [self.loss(part) for part in split(validation, self.weights.accumulate)]
+        parts = [self._gradient(mixture.detach(), train, loss) for loss in losses]
+        gradient = [torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)]
+        penalties = penalty_terms(self.method, self.arch, annealed)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(
+            [*mixture.leaves(), *penalties.values()],
+            [*gradient, *map(torch.ones_like, penalties.values())],
+        )
+        self._step_alphas(lambda: torch.stack([loss.value() for loss in losses]).mean())
+        values = {f"penalty/{name}": (value.detach(), 1) for name, value in penalties.items()}
+        logits = torch.cat([loss.logits for loss in losses if loss.logits is not None])
+        return batch_metrics("arch", logits, validation.labels) | values
+
+    def loss(self, batch: Batch) -> BatchLoss:
+        """Of a batch of any half, as a function of weights and mixture."""
+        return BatchLoss(self.supernet, self.norms, batch, self.compute, self.weights.scale)
+
+    def _gradient(self, mixture: Mixture, train: Batch, loss: BatchLoss) -> list[Tensor]:
+        """The hypergradient of a part of the validation loss, leaf by leaf."""
+        problem = Bilevel(
+            train_loss=self.loss(train),
+            validation_loss=loss,
+            weights=self.named_weights,
+            mixture=mixture,
+            inner_step=self.inner_step,
+        )
+        return self.method.hypergradient(problem).leaves()
+
+    def _step_alphas(self, loss: Callable[[], Tensor]) -> None:
+        norm = gradient_norm(self.arch.parameters())
+        if self.weights.overflows(norm):
+            self.weights.halve_scale()
+            return
+
+        def gradients() -> dict[str, Tensor | None]:
+            return {name: alphas.grad for name, alphas in self.arch.named_parameters()}
+
+        if self.weights.guard.passes("arch step", norm, loss=loss, gradients=gradients):
+            self.optimizer.step()
+
+    def inner_step(self) -> SGDStep:
+        """The next weight step as a function; unclipped, as in Liu et al."""
+        state = self.weights.optimizer.state
+        buffers = {
+            name: state[weight]["momentum_buffer"]
+            for name, weight in self.named_weights.items()
+            if weight in state and state[weight].get("momentum_buffer") is not None
+        }
+        group = self.weights.optimizer.param_groups[0]
+        return SGDStep(
+            lr=group["lr"],
+            momentum=group["momentum"],
+            nesterov=group["nesterov"],
+            weight_decay=group["weight_decay"],
+            buffers=buffers,
+        )

@@ -1,0 +1,237 @@
+"""Stages: each a whole search over what the one before left, together one resumable run."""
+
+import itertools
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.loop import Loop
+from darts_gdas.runtime.optim import SGD
+from darts_gdas.runtime.signals import Interrupted
+from darts_gdas.runtime.task import Callback, Progress
+from darts_gdas.search import GumbelHard, PerturbationSelection
+from darts_gdas.space import Edge, Genotype, SearchSpace
+from darts_gdas.tasks.conclusion import conclude
+from darts_gdas.tasks.learning_rate import choose_learning_rate
+from darts_gdas.tasks.method import Method
+from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.staged import DECAY, Stage, StagedSearchTask, present
+from tests.cli.test_runs import assert_same
+from tests.tasks.test_search import DARTS, GDAS, at, flat, task_of
+
+SPACE = SearchSpace.darts(
+    num_nodes=1, candidates=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")
+)
+STAGES = (
+    Stage(epochs=2, arch_warmup_epochs=1),
+    Stage(epochs=2, candidates=3, arch_warmup_epochs=1, skip_dropout=0.5),
+    Stage(epochs=1, candidates=2, skip_dropout=0.2),
+)
+STEPS = 3  # of an epoch; see `task_of`
+
+
+def staged(
+    method: Method = DARTS, stages: tuple[Stage, ...] = STAGES, space: SearchSpace = SPACE
+) -> StagedSearchTask:
+    def build(index: int, space: SearchSpace) -> SearchTask:
+        stage = stages[index]
+        of_stage = replace(method, arch_warmup_epochs=stage.arch_warmup_epochs)
+        return task_of(of_stage, seed=index, space=space, num_epochs=stage.epochs)
+
+    return StagedSearchTask(space, stages, build)
+
+
+def progress(task: StagedSearchTask, epoch: int, step: int = 0) -> Progress:
+    return Progress(epoch, task.num_epochs, step, task.steps_per_epoch)
+
+
+def train(task: StagedSearchTask, epochs: range) -> None:
+    for epoch in epochs:
+        for step in range(STEPS):
+            task.train_step(progress(task, epoch, step))
+
+
+class StopAfter(Callback):
+    """Asks for an end, as Ctrl-C does, after so many steps of the run."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step(self, progress: Progress, meter: object) -> None:
+        if progress.global_step == self.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def loop_in(folder: Path, *callbacks: Callback) -> Loop:
+    folder.mkdir(exist_ok=True)
+    run = RunFolder(folder)
+    run.create()
+    return Loop(run, kind="search", fingerprint="", callbacks=callbacks, device=torch.device("cpu"))
+
+
+def newest(loop: Loop) -> dict:
+    found = loop.checkpoints.newest()
+    assert found is not None
+    return {key: value for key, value in found[1].items() if key != "seconds"}
+
+
+@pytest.mark.parametrize("method", [DARTS, GDAS], ids=["darts", "gdas"])
+def test_one_stage_is_the_plain_search_bit_for_bit(method: Method, tmp_path: Path):
+    plain, one = task_of(method, space=SPACE), staged(method, (Stage(epochs=2),))
+    states, metrics = [], []
+    for name, task in (("plain", plain), ("one", one)):
+        loop = loop_in(tmp_path / name)
+        metrics.append(loop.run(task))
+        states.append(newest(loop))
+    assert states[1]["task"].pop("stage") == 0
+    assert metrics[1].pop("search/stage") == 1
+    states[1]["last"].pop("search/stage")
+    states[1]["task"] = states[1]["task"]["search"]
+    assert_same(states[0], states[1])
+    assert_same(metrics[0], metrics[1])
+    assert plain.genotype() == one.genotype()
+
+
+@pytest.mark.parametrize("steps", [2 * STEPS, 2 * STEPS + 4])
+def test_stopped_in_any_stage_and_resumed_equals_undisturbed(steps: int, tmp_path: Path):
+    """At a boundary and in the middle of a later one; GDAS has noise, that stage has dropout."""
+    whole = loop_in(tmp_path / "whole")
+    metrics = whole.run(staged(GDAS))
+    parts = loop_in(tmp_path / "parts", StopAfter(steps))
+    with pytest.raises(Interrupted):
+        parts.run(staged(GDAS))
+    resumed, task = loop_in(tmp_path / "parts"), staged(GDAS)
+    resumed.load(task, newest(parts) | {"seconds": 0.0})
+    assert resumed.run(task) == metrics
+    assert_same(newest(whole), newest(resumed))
+
+
+def test_every_edge_keeps_what_was_most_probable_when_its_stage_ended():
+    task = staged()
+    train(task, range(2))
+    logits = {kind: rows.detach().clone() for kind, rows in task.current.arch.logits.items()}
+    assert task.current.space == SPACE  # all that follows the epoch still sees its stage
+    task.train_step(progress(task, 2))
+    for kind, cell in SPACE.cells.items():
+        left = task.current.space.cells[kind].candidates
+        for edge, names in enumerate(cell.candidates):
+            weakest = logits[kind][edge].argmin().item()  # one of four leaves
+            assert left[edge] == tuple(n for i, n in enumerate(names) if i != weakest)
+    train(task, range(2, 5))
+    assert {len(row) for c in task.current.space.cells.values() for row in c.candidates} == {2}
+
+
+def test_each_stage_begins_anew_and_has_a_progress_of_its_own():
+    """Warm-up, learning rate and temperature; weights and alphas are new, data goes on."""
+    task = staged(GDAS)
+    temperatures, rates, moved = [], [], []
+    for epoch in range(task.num_epochs):
+        task.train_step(progress(task, epoch))
+        alphas = flat(task.current.arch.parameters())
+        task.train_step(progress(task, epoch, 1))
+        moved.append(not torch.equal(alphas, flat(task.current.arch.parameters())))
+        metrics = task.evaluate(progress(task, epoch, STEPS))
+        temperatures.append(metrics["search/tau"])
+        rates.append(metrics["search/learning_rate"])
+        assert metrics["search/stage"] == 1 + epoch // 2
+    assert moved == [False, True, False, True, True]
+    tau = GumbelHard().tau
+    assert temperatures == pytest.approx([tau.start, tau.end, tau.start, tau.end, tau.start])
+    assert rates[0] == rates[2] == rates[4] > rates[1] == rates[3]
+
+
+def test_the_rate_falls_linearly_then_begins_anew_and_falls_exponentially():
+    stage = Stage(epochs=25, arch_warmup_epochs=10, skip_dropout=0.7)
+    rates = [stage.dropout_rate(epoch) for epoch in range(25)]
+    assert_close(torch.tensor(rates[:10]), 0.7 * torch.arange(24, 14, -1) / 25)
+    assert rates[10] == 0.7
+    ratios = [b / a for a, b in itertools.pairwise(rates[10:])]
+    assert ratios == pytest.approx([math.exp(-DECAY)] * 14)
+    assert {Stage(epochs=9).dropout_rate(epoch) for epoch in range(9)} == {0.0}
+
+
+def test_dropout_is_there_in_steps_and_in_steps_alone(monkeypatch: pytest.MonkeyPatch):
+    task, seen = staged(), []
+    original = SearchTask.train_step
+
+    def watched(self: SearchTask, progress: Progress):
+        seen.append(self.supernet.skip_dropout)
+        return original(self, progress)
+
+    monkeypatch.setattr(SearchTask, "train_step", watched)
+    train(task, range(5))
+    assert seen[: 2 * STEPS] == [None] * 2 * STEPS
+    masks = seen[2 * STEPS :]
+    expected = [
+        stage.dropout_rate(e) for stage, e in ((STAGES[1], 0), (STAGES[1], 1), (STAGES[2], 0))
+    ]
+    assert [mask.rate for mask in masks] == [rate for rate in expected for _ in range(STEPS)]
+    assert len({mask.seed for mask in masks}) == len(masks)
+    assert task.current.supernet.skip_dropout is None
+    assert task.evaluate(progress(task, 4, STEPS))["search/skip_dropout"] == expected[-1]
+
+
+def test_the_view_keeps_all_columns_and_gives_weight_to_what_is_left_alone():
+    task = staged()
+    train(task, range(4))
+    view, narrow = task.view(), task.current.view()
+    assert view.space == SPACE and view.genotype == task.genotype() == narrow.genotype
+    for kind, cell in SPACE.cells.items():
+        left = narrow.space.cells[kind].candidates
+        for edge, names in enumerate(cell.candidates):
+            row = dict(zip(names, view.probabilities[kind][edge], strict=True))
+            assert {name for name, value in row.items() if value > 0} == set(left[edge])
+            for name, value in zip(left[edge], narrow.probabilities[kind][edge], strict=False):
+                assert row[name] == value
+            assert sum(row.values()) == pytest.approx(1.0)
+
+
+def test_a_warning_is_told_once_per_run_with_the_epoch_of_the_run():
+    task = staged()
+    train(task, range(2))
+    task.current.monitor._warn("epoch 2: told")
+    train(task, range(2, 3))
+    monitor = present(task).monitor
+    assert monitor.warning.startswith("epoch 2: told") and monitor.epochs_before == 2
+    monitor.warning = ""
+    monitor._collapsed_since = -5
+    cells = {
+        kind: replace(
+            cell,
+            nodes=tuple(tuple(Edge("skip_connect", e.source) for e in node) for node in cell.nodes),
+        )
+        for kind, cell in task.genotype().cells.items()
+    }
+    monitor._judge_cells(1, Genotype(cells))
+    assert monitor.warning.startswith("epoch 4: the search is collapsing")
+
+
+def test_a_rate_that_is_to_be_measured_is_measured_in_every_stage():
+    task = staged(replace(DARTS, optimizer=SGD(lr="auto")))
+    assert choose_learning_rate(present(task)) is not None
+    first = present(task).learning_rate
+    train(task, range(2))
+    task.train_step(progress(task, 2))
+    assert present(task).learning_rate not in (0.0, first)
+
+
+def test_a_selection_asks_the_last_stage():
+    task = staged(replace(DARTS, discretizer=PerturbationSelection(tune_epochs=0)))
+    train(task, range(5))
+    assert "search/selected_accuracy" in conclude(present(task), lambda *_: None)
+    for kind, cell in task.current.space.cells.items():
+        for node, edges in enumerate(task.genotype().cells[kind].nodes):
+            for edge in edges:
+                assert edge.op in cell.candidates[cell.edges.index((node, edge.source))]
+
+
+def test_a_plain_search_is_its_own_present_stage():
+    task = task_of(DARTS)
+    assert present(task) is task and at(task, 0).global_step == 0
