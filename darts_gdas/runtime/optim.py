@@ -74,6 +74,8 @@ class SGD:
         weight_decay: L2 decay, on every weight.
         clip: Largest norm of the whole gradient; 0 never clips.
         schedule: Learning rate over the epochs.
+        warmup_epochs: Epochs at the beginning in which the rate rises linearly to the schedule's,
+            for large batches (Goyal et al., 2017, https://arxiv.org/abs/1706.02677, section 2.2).
     """
 
     lr: int | float | str = 0.025
@@ -82,8 +84,13 @@ class SGD:
     weight_decay: float = 3e-4
     clip: float = 5.0
     schedule: Schedule = field(default_factory=Cosine)
+    warmup_epochs: int = 0
 
     def __post_init__(self) -> None:
+        if self.warmup_epochs < 0:
+            raise ValueError(
+                f"optimizer.warmup_epochs must not be negative, got {self.warmup_epochs}"
+            )
         if isinstance(self.lr, str) and self.lr != AUTO:
             raise ValueError(f"optimizer.lr must be a number or {AUTO!r}, got {self.lr!r}")
         if not isinstance(self.lr, str):
@@ -104,6 +111,17 @@ class SGD:
     def rate(self) -> float | None:
         """The initial learning rate; None where it is to be measured."""
         return None if isinstance(self.lr, str) else float(self.lr)
+
+    def rate_at(self, lr: float, *, epoch: int, num_epochs: int) -> float:
+        """The rate during an epoch (counted from 0), from the initial rate: warm-up and schedule.
+
+        Example:
+            >>> sgd = SGD(warmup_epochs=3, schedule=Decay(1.0))
+            >>> [sgd.rate_at(0.4, epoch=epoch, num_epochs=5) for epoch in range(5)]
+            [0.1, 0.2, 0.3, 0.4, 0.4]
+        """
+        rate = self.schedule(lr, epoch=epoch, num_epochs=num_epochs)
+        return rate * min((epoch + 1) / (self.warmup_epochs + 1), 1.0)
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.SGD:
         """The optimiser at its initial rate; at 0 where that is to be measured."""

@@ -139,7 +139,7 @@ class RetrainTask:
     def _learning_rate(self, progress: Progress) -> float:
         assert self.sgd.rate is not None
         rate, epoch = self.sgd.rate, progress.epoch
-        return self.sgd.schedule(rate, epoch=epoch, num_epochs=progress.num_epochs)
+        return self.sgd.rate_at(rate, epoch=epoch, num_epochs=progress.num_epochs)
 
     def evaluate(self, progress: Progress) -> dict[str, float]:
         """Loss, top-1 and top-5 on the test split."""

@@ -198,7 +198,7 @@ class SearchTask:
         return self.weights(batch, run)
 
     def _learning_rate(self, progress: Progress) -> float:
-        return self.method.optimizer.schedule(
+        return self.method.optimizer.rate_at(
             self.learning_rate, epoch=progress.epoch, num_epochs=progress.num_epochs
         )
 

@@ -25,6 +25,17 @@ def test_decay_multiplies_every_few_epochs():
     assert rates == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2, 0.2])
 
 
+def test_warm_up_rises_linearly_to_the_schedule_and_leaves_the_rest_alone():
+    warm, plain = SGD(warmup_epochs=4, schedule=Cosine()), SGD(schedule=Cosine())
+    pairs = [
+        [sgd.rate_at(0.1, epoch=epoch, num_epochs=10) for sgd in (warm, plain)]
+        for epoch in range(10)
+    ]
+    assert [a / b for a, b in pairs] == pytest.approx([0.2, 0.4, 0.6, 0.8] + [1.0] * 6)
+    with pytest.raises(ValueError, match="warmup_epochs must not be negative, got -1"):
+        SGD(warmup_epochs=-1)
+
+
 def test_a_step_clips_the_norm_of_the_whole_gradient():
     weights = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))]
     sgd = SGD(lr=1.0, momentum=0.0, weight_decay=0.0, clip=1.0)
