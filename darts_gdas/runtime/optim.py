@@ -117,7 +117,7 @@ class SGD:
 
         Example:
             >>> sgd = SGD(warmup_epochs=3, schedule=Decay(1.0))
-            >>> [sgd.rate_at(0.4, epoch=epoch, num_epochs=5) for epoch in range(5)]
+            >>> [round(sgd.rate_at(0.4, epoch=e, num_epochs=5), 3) for e in range(5)]
             [0.1, 0.2, 0.3, 0.4, 0.4]
         """
         rate = self.schedule(lr, epoch=epoch, num_epochs=num_epochs)
