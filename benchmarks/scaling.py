@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from torch._C._distributed_c10d import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
@@ -83,7 +84,9 @@ def _measure(
             timeout=timedelta(minutes=10),
         )
     torch.manual_seed(0)
-    compute = Compute(torch.device(arguments.device), ranks=Ranks(rank, size, rank))
+    compute = Compute(
+        torch.device(arguments.device), channels_last=True, ranks=Ranks(rank, size, rank)
+    )
     layout = Layout(arguments.channels, arguments.layers, 10)
     batch = arguments.batch
     task = search_task(RELAXATIONS[method], FirstOrder(), layout, batch, 4 * batch, compute)
@@ -130,7 +133,7 @@ def _counted(parallel: DistributedDataParallel | None) -> dict[str, int]:
         sent["bytes"] += tensor.numel() * tensor.element_size()
         return plain(tensor, *arguments, **options)
 
-    def hook(group: Any, bucket: Any) -> Any:
+    def hook(group: Any, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
         buffer = bucket.buffer()
         sent["bytes"] += buffer.numel() * buffer.element_size()
         return allreduce_hook(group, bucket)

@@ -1,5 +1,6 @@
 """A module in data-parallel training, and gradients that are means over the ranks."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from inspect import signature
@@ -56,6 +57,8 @@ class Replica:
         if sparse and self._parallel is None:
             return self.module(*inputs)
         if self._parallel is None:
+            # Sizes of 1 leave strides open; the numbers lie alike, whatever it says.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view")
             self._parallel = DistributedDataParallel(self.module, **_OWN_BUFFERS)
         with self._parallel.no_sync() if sparse else nullcontext():
             return self._parallel(*inputs)
