@@ -25,7 +25,7 @@ from darts_gdas.nets import Layout
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.files import write_text
-from darts_gdas.runtime.loop import Progress
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.search import FirstOrder
 
 

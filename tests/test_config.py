@@ -17,8 +17,8 @@ from darts_gdas.config import (
     typed,
 )
 from darts_gdas.runtime.datasets import Cifar10, Digits
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam, Cosine, Decay
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
 from darts_gdas.space import CellSpace, Genotype, SearchSpace
 from darts_gdas.tasks.first_alphas import small_layout

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from darts_gdas.config import fingerprint
-from darts_gdas.runtime.loop import Progress
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.search import (
     ArgMax,
     BestOfSamples,

@@ -54,6 +54,9 @@ EXEMPT = (
     "dataset.root",
     "dataset.download",
     "rank_timeout_minutes",
+    "keep_checkpoints",
+    "checkpoint_every",
+    "on_save_error",
 )
 """Settings that a resumed run may change: they do not change what is computed."""
 

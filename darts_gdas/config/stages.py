@@ -3,13 +3,17 @@
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.scoring.warm_start import TeNasWarmStart, WarmStart
 from darts_gdas.search import (
+    AdversarialPerturbation,
     ArgMax,
     BestOfSamples,
     Discretizer,
     FirstOrder,
+    GumbelHard,
     Hypergradient,
+    Perturbation,
     Relaxation,
     Uniform,
+    UnrolledExact,
 )
 from darts_gdas.search.selection import Selection
 from darts_gdas.tasks.method import Order
@@ -69,4 +73,42 @@ def check_measurements(
             f"compile={compilation.name} runs one mixture and one derivative; "
             "diagnostics.eigenvalue_every, diagnostics.gap_every and selections at the end take "
             "others. Leave compile out"
+        )
+
+
+def check_compilation(
+    compilation: Compilation,
+    relaxation: Relaxation,
+    hypergradient: Hypergradient,
+    perturbation: Perturbation | None,
+    *,
+    checkpoint_cells: bool,
+) -> None:
+    """Raise a `ValueError` where what `torch.compile` makes of the cells could not be used."""
+    chosen = f"compile={compilation.name}"
+    if compilation is Compilation.none:
+        return
+    if checkpoint_cells:
+        raise ValueError(f"{chosen} and checkpoint_cells=true exclude each other; choose one")
+    if isinstance(relaxation, GumbelHard | Uniform):
+        name = "gumbel_hard" if isinstance(relaxation, GumbelHard) else "uniform"
+        raise ValueError(
+            f"{chosen} needs the same candidates in every step, relaxation={name} runs "
+            "others each time; leave compile out"
+        )
+    if isinstance(hypergradient, UnrolledExact):
+        raise ValueError(
+            f"{chosen} cannot be differentiated twice, which hypergradient=unrolled_exact "
+            "needs; use hypergradient=unrolled, or leave compile out"
+        )
+    if compilation is not Compilation.cuda_graphs:
+        return
+    several = ""
+    if not isinstance(hypergradient, FirstOrder):
+        several = "hypergradient=unrolled"
+    elif isinstance(perturbation, AdversarialPerturbation):
+        several = "perturbation=adversarial"
+    if several:
+        raise ValueError(
+            f"{chosen} holds one pass at a time, {several} several; use compile=inductor"
         )

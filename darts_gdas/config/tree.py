@@ -14,7 +14,12 @@ from omegaconf import MISSING
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import NetConfig, SpaceConfig, check_kinds
 from darts_gdas.config.pressure import Penalties, check_pressure
-from darts_gdas.config.stages import check_measurements, check_order, check_untrained
+from darts_gdas.config.stages import (
+    check_compilation,
+    check_measurements,
+    check_order,
+    check_untrained,
+)
 from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
@@ -25,19 +30,15 @@ from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import ImageSet, stratified_split
 from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.runtime.saving import Saving
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import (
-    AdversarialPerturbation,
     Discretizer,
-    FirstOrder,
-    GumbelHard,
     Hypergradient,
     Penalty,
     Perturbation,
     Relaxation,
-    Uniform,
     Unrolled,
-    UnrolledExact,
 )
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics
@@ -47,7 +48,7 @@ MAX_THREADS = 1024
 
 
 @dataclass
-class RunConfig:
+class RunConfig(Saving):
     """What every run has.
 
     Attributes:
@@ -86,6 +87,7 @@ class RunConfig:
     rank_timeout_minutes: float = 30.0
 
     def __post_init__(self) -> None:
+        Saving.__post_init__(self)
         if self.epochs < 0:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         if self.batch_size < 2:
@@ -189,7 +191,13 @@ class SearchConfig(RunConfig):
                 "finite difference is smaller than the rounding; use hypergradient=unrolled_exact"
             )
         check_pressure(self.relaxation, self.penalties, self.perturbation, self.order)
-        self._check_compile()
+        check_compilation(
+            self.compile,
+            self.relaxation,
+            self.hypergradient,
+            self.perturbation,
+            checkpoint_cells=self.checkpoint_cells,
+        )
         check_untrained(self.epochs, self.warm_start, self.discretizer)
         check_order(self.order, self.relaxation, self.hypergradient, self.discretizer)
         check_measurements(self.diagnostics, self.discretizer, self.compile)
@@ -205,38 +213,6 @@ class SearchConfig(RunConfig):
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
                 f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
-            )
-
-    def _check_compile(self) -> None:
-        chosen = f"compile={self.compile.name}"
-        if self.compile is Compilation.none:
-            return
-        if self.checkpoint_cells:
-            raise ValueError(f"{chosen} and checkpoint_cells=true exclude each other; choose one")
-        if isinstance(self.relaxation, GumbelHard | Uniform):
-            name = "gumbel_hard" if isinstance(self.relaxation, GumbelHard) else "uniform"
-            raise ValueError(
-                f"{chosen} needs the same candidates in every step, relaxation={name} runs "
-                "others each time; leave compile out"
-            )
-        if isinstance(self.hypergradient, UnrolledExact):
-            raise ValueError(
-                f"{chosen} cannot be differentiated twice, which hypergradient=unrolled_exact "
-                "needs; use hypergradient=unrolled, or leave compile out"
-            )
-        if self.compile is Compilation.cuda_graphs and not isinstance(
-            self.hypergradient, FirstOrder
-        ):
-            raise ValueError(
-                f"{chosen} holds one pass at a time, hypergradient=unrolled several; "
-                "use compile=inductor"
-            )
-        if self.compile is Compilation.cuda_graphs and isinstance(
-            self.perturbation, AdversarialPerturbation
-        ):
-            raise ValueError(
-                f"{chosen} holds one pass at a time, perturbation=adversarial several; "
-                "use compile=inductor"
             )
 
     def build(self, ranks: Ranks = ALONE) -> SearchTask:

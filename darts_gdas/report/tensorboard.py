@@ -10,7 +10,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from darts_gdas.report.cells import draw_genotype
 from darts_gdas.report.heatmap import draw_probabilities
-from darts_gdas.runtime.loop import Callback, EpochReport, Progress
+from darts_gdas.runtime.loop import Callback, EpochReport
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.space import CellSpace, Genotype, SearchSpace
 
 
@@ -54,8 +55,12 @@ class TensorBoard(Callback):
         self.writer: SummaryWriter | None = None
 
     def on_start(self, progress: Progress) -> None:
-        """Open the events; add the layout of the charts."""
-        purge = progress.epoch * progress.steps_per_epoch + 1 if progress.global_step else None
+        """Open the events; add the layout of the charts.
+
+        Readers drop what stands in older files from the purge step on. That holds for a new run
+        too: it may be one that was killed before its first checkpoint.
+        """
+        purge = progress.epoch * progress.steps_per_epoch + 1
         self.writer = SummaryWriter(str(self.folder), purge_step=purge)
         if self.view is not None:
             self.writer.add_custom_scalars(_layout(self.view()))

@@ -10,8 +10,9 @@ from typing import TextIO
 from tqdm import tqdm
 
 from darts_gdas.runtime.files import write_text
-from darts_gdas.runtime.loop import Callback, EpochReport, Progress
+from darts_gdas.runtime.loop import Callback, EpochReport
 from darts_gdas.runtime.meter import Meter
+from darts_gdas.runtime.progress import Progress
 
 
 class Console(Callback):

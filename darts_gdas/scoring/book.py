@@ -36,6 +36,11 @@ class ScoreBook:
             self.path.write_text(json.dumps(lines[0]) + "\n", encoding="utf-8")
             return
         for line in lines[1:]:
+            if not _is_entry(line):
+                raise ValueError(
+                    f"{str(self.path)!r} holds a line that is no score, {str(line)[:80]!r}; "
+                    "remove the file to score anew"
+                )
             scores = {k: -math.inf if v is None else v for k, v in line["scores"].items()}
             self._known[line["cell"], line["repeat"]] = scores
 
@@ -73,6 +78,19 @@ class ScoreBook:
             file.write(json.dumps({"cell": key[0], "repeat": repeat, "scores": plain}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _is_entry(line: object) -> bool:
+    """Whether a line is one that `ScoreBook.add` writes."""
+    if not isinstance(line, dict) or line.keys() != {"cell", "repeat", "scores"}:
+        return False
+    scores = line["scores"]
+    return (
+        isinstance(line["cell"], str)
+        and isinstance(line["repeat"], int)
+        and isinstance(scores, dict)
+        and all(value is None or isinstance(value, int | float) for value in scores.values())
+    )
 
 
 def score_all(

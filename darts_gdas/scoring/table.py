@@ -3,6 +3,7 @@
 import csv
 import itertools
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,12 @@ from darts_gdas.space import Genotype, SearchSpace
 
 EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
 """Edges of a NAS-Bench-201 cell, source-node, in the order of its strings."""
+
+_UNREADABLE = (
+    OSError, EOFError, LookupError, MemoryError, TypeError, ValueError, csv.Error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What files of strangers raise, pickled objects in an npz file (ValueError) included."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +57,9 @@ class AccuracyTable:
                 return cls._from_npz(path, column)
             if path.suffix == ".csv":
                 return cls._from_csv(path, column)
-        except (OSError, KeyError, IndexError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
+            if str(error).startswith("benchmark "):
+                raise
             raise ValueError(f"benchmark {str(path)!r} cannot be read: {error}") from None
         raise ValueError(f"benchmark {str(path)!r} must be an .npz or a .csv file")
 
@@ -65,6 +74,10 @@ class AccuracyTable:
                 raise ValueError(
                     f"benchmark {str(path)!r}: ops must be [cells, 6] over the edges "
                     f"{', '.join(EDGES)}, got shape {operations.shape} over {', '.join(edges)}"
+                )
+            if operations.dtype.kind not in "iu" or not _lie_below(operations, len(names)):
+                raise ValueError(
+                    f"benchmark {str(path)!r}: ops must hold numbers into the {len(names)} op_names"
                 )
             columns = [
                 name
@@ -106,7 +119,7 @@ class AccuracyTable:
         path: Path,
     ) -> "AccuracyTable":
         for text in texts:
-            Genotype.from_arch_string(text)
+            Genotype.from_arch_string(text or "")
         known = {t: v for t, v in zip(texts, values, strict=True) if np.isfinite(v)}
         if not known:
             raise ValueError(f"benchmark {str(path)!r} has no accuracy in {column!r}")
@@ -183,6 +196,10 @@ def arch_string(operations: Sequence[str]) -> str:
 def all_arch_strings(candidates: Sequence[str]) -> list[str]:
     """Every cell over these candidates."""
     return [arch_string(names) for names in itertools.product(candidates, repeat=len(EDGES))]
+
+
+def _lie_below(numbers: np.ndarray, end: int) -> bool:
+    return bool(((numbers >= 0) & (numbers < end)).all())
 
 
 def _choose(columns: Sequence[str], column: str | None, path: Path) -> str:

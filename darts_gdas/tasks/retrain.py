@@ -13,8 +13,8 @@ from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, set_learning_rate
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.runtime.replica import Replica
 from darts_gdas.tasks.batches import count_correct, evaluate, full_precision
 from darts_gdas.tasks.model import TrainedModel

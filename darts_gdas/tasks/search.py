@@ -17,8 +17,8 @@ from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.runtime.distributed import ALONE
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import set_learning_rate
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.runtime.replica import Replica
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.search import ArchParameters, Bilevel, SGDStep, entropy, skip_share

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from darts_gdas.config import SearchConfig, fingerprint, known_keys, register, typed
 from darts_gdas.nets import DerivedNet, Quantity, count_parameters
-from darts_gdas.runtime.loop import Progress
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.search import (
     AdversarialPerturbation,
     BetaDecay,

@@ -16,8 +16,8 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.search import (
     AdversarialPerturbation,
     ArgMax,

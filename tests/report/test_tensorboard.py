@@ -11,7 +11,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer import event_file_writer
 
 from darts_gdas.report.tensorboard import SearchView, TensorBoard
-from darts_gdas.runtime.loop import EpochReport, Progress
+from darts_gdas.runtime.loop import EpochReport
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.space import CellSpace, SearchSpace
 
 SPACE = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))

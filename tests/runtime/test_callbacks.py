@@ -3,8 +3,9 @@ import json
 from pathlib import Path
 
 from darts_gdas.runtime.callbacks import Console, MetricsFile
-from darts_gdas.runtime.loop import EpochReport, Progress
+from darts_gdas.runtime.loop import EpochReport
 from darts_gdas.runtime.meter import Meter
+from darts_gdas.runtime.progress import Progress
 
 START = Progress(0, 3, 0, 5)
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.loop import Callback, EpochReport, Loop, Progress, check_state
+from darts_gdas.runtime.loop import Callback, EpochReport, Loop, check_state
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.runtime.signals import Interrupted
 
 

@@ -10,8 +10,8 @@ from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 

@@ -14,8 +14,8 @@ from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.data import Batch, BatchStream
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.loop import Progress
 from darts_gdas.runtime.optim import SGD, Adam
+from darts_gdas.runtime.progress import Progress
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
