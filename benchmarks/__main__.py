@@ -2,7 +2,17 @@
 
 import argparse
 
-from benchmarks import digits, kernels, ntk, retrain_step, scores, search_step, second_order, te_nas
+from benchmarks import (
+    digits,
+    kernels,
+    ntk,
+    retrain_step,
+    scores,
+    search_step,
+    second_order,
+    soak,
+    te_nas,
+)
 
 PROGRAMS = {
     "search_step": search_step,
@@ -13,6 +23,7 @@ PROGRAMS = {
     "te_nas": te_nas,
     "second_order": second_order,
     "digits": digits,
+    "soak": soak,
 }
 
 
