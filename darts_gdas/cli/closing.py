@@ -172,6 +172,7 @@ def _write_result(
             "kind": loop.kind,
             "genotype": json.loads(genotype.to_json()),
             **figures,
+            **{name.replace(" ", "_"): text for name, text in loop.writes.facts().items()},
             "best": {key: loop.best.get(key) for key in ("epoch", "value")},
             "seconds": loop.seconds,
             "device": compute.describe(),
