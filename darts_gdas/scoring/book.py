@@ -1,6 +1,7 @@
 """Scores of many cells, written down one by one: an interrupted run goes on where it was."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darts_gdas.space import Genotype
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[int, int], None]
 """Is told how many are done, and how many there are."""
@@ -36,29 +39,27 @@ class ScoreBook:
             self.path.write_text(json.dumps(lines[0]) + "\n", encoding="utf-8")
             return
         for line in lines[1:]:
-            if not _is_entry(line):
-                raise ValueError(
-                    f"{str(self.path)!r} holds a line that is no score, {str(line)[:80]!r}; "
-                    "remove the file to score anew"
-                )
             scores = {k: -math.inf if v is None else v for k, v in line["scores"].items()}
             self._known[line["cell"], line["repeat"]] = scores
 
     @staticmethod
     def _read(path: Path) -> list[dict]:
-        """All whole lines; the file is cut behind them."""
+        """All whole lines down to the first that is none of ours; the file is cut behind them."""
         if not path.exists():
             return []
         lines, size = [], 0
         with open(path, "rb+") as file:
             for raw in file:
                 try:
-                    lines.append(json.loads(raw))
-                except ValueError:
+                    line = json.loads(raw)
+                except (ValueError, RecursionError):
                     break
                 if not raw.endswith(b"\n"):
-                    lines.pop()
                     break
+                if lines and not _is_entry(line):
+                    logger.warning("%s: line %d is no score; scoring anew", path, len(lines) + 1)
+                    break
+                lines.append(line)
                 size += len(raw)
             file.truncate(size)
         return lines

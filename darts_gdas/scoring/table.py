@@ -107,7 +107,7 @@ class AccuracyTable:
             indices = [int(row["index"]) for row in rows] if "index" in header else []
         except (TypeError, ValueError) as error:
             raise ValueError(f"benchmark {str(path)!r}: {error}") from None
-        return cls._build([row["arch"] for row in rows], values, indices, chosen, path)
+        return cls._build([row["arch"] or "" for row in rows], values, indices, chosen, path)
 
     @classmethod
     def _build(
@@ -119,7 +119,7 @@ class AccuracyTable:
         path: Path,
     ) -> "AccuracyTable":
         for text in texts:
-            Genotype.from_arch_string(text or "")
+            Genotype.from_arch_string(text)
         known = {t: v for t, v in zip(texts, values, strict=True) if np.isfinite(v)}
         if not known:
             raise ValueError(f"benchmark {str(path)!r} has no accuracy in {column!r}")
