@@ -57,7 +57,8 @@ def finish_search(
     genotype, layout = task.genotype(), task.supernet.layout
     shape = (task.data.validation.in_channels, *task.data.validation.image_size)
     cost = _cost(DerivedNet(genotype, layout), shape)
-    write_genotype(folder.path, genotype, title=str(folder.path))
+    with loop.writes.attempt("the drawings"):
+        write_genotype(folder.path, genotype, title=str(folder.path))
     remarks = task.monitor.remarks()
     figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
     if task.known is not None:
@@ -66,7 +67,8 @@ def finish_search(
             "index": task.known.index(genotype),
             **task.known.standing(genotype),
         }
-    _write_result(folder, loop, genotype, task.compute, **figures)
+    with loop.writes.attempt("the result"):
+        _write_result(folder, loop, genotype, task.compute, **figures)
     trained = "validation/accuracy" in metrics
     validation = (
         f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"

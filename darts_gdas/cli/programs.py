@@ -35,7 +35,7 @@ SEARCH, TRAIN = "search", "train"
 
 def run_search(cfg: DictConfig) -> None:
     """Search, and leave genotype, drawings, curves and summary in the run folder."""
-    with contextlib.ExitStack() as stack:
+    with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with _input_errors():
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, SearchConfig, SEARCH, ranks)
@@ -72,7 +72,7 @@ def run_search(cfg: DictConfig) -> None:
 
 def run_train(cfg: DictConfig) -> None:
     """Retrain a genotype, and leave the model and its test accuracy in the run folder."""
-    with contextlib.ExitStack() as stack:
+    with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with _input_errors():
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, TrainConfig, TRAIN, ranks)

@@ -161,7 +161,7 @@ class Loop:
         return self.last
 
     def _stop(self, callback: Callback) -> None:
-        with self.writes.attempt("the end of the curves"):
+        with self.writes.attempt(type(callback).__name__):
             callback.on_stop()
 
     def load(self, task: Task, state: State) -> None:
@@ -242,7 +242,7 @@ class Loop:
         step = self._progress(task).global_step
         report = EpochReport(self.epoch, task.num_epochs, step, metrics, is_best, seconds)
         for callback in self.callbacks:
-            with self.writes.attempt("metrics and curves"):
+            with self.writes.attempt(type(callback).__name__):
                 callback.on_epoch_end(report)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
         self._save(task, is_best=is_best)

@@ -78,12 +78,12 @@ class Writes:
         except OSError as error:
             if self.policy is OnSaveError.stop:
                 raise WriteError(
-                    f"{error}; earlier checkpoints stand. Make room and go on with resume=auto, "
-                    "or pass on_save_error=warn to train on without"
+                    f"{what}: {error}; earlier checkpoints stand. Make room and go on with "
+                    "resume=auto, or pass on_save_error=warn to go on without"
                 ) from None
             self.num_failed += 1
             self.last_error = f"{what}: {error}"
-            logger.warning("%s; training on without (on_save_error=warn)", self.last_error)
+            logger.warning("%s; going on without (on_save_error=warn)", self.last_error)
 
     def facts(self) -> dict[str, str]:
         """For the closing words of a run: nothing if everything was written."""

@@ -1,11 +1,15 @@
 """Faults of whole programs: one line, exit status by contract, nothing run, nothing lost."""
 
 import json
+import random
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.soak import TINY as SOAKED
+from benchmarks.soak import Soak, compare, is_same
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointFolder
 from darts_gdas.runtime.datasets import Digits
@@ -29,6 +33,7 @@ def test_out_of_memory_is_one_line_and_checkpoints_are_kept(
     monkeypatch.setattr(SearchTask, "train_weights", train_weights)
     status, out, err = run("search.py", *TINY)
     assert status == 1 and out == ""
+    assert "Error executing job" not in err
     last = err.splitlines()[-1]
     assert last.startswith("error: out of memory on the ") and "Tried to allocate 2.00 GiB" in last
     found = CheckpointFolder(tmp_path / "run" / "checkpoints").newest()
@@ -48,7 +53,7 @@ def test_a_full_disc_is_one_line_and_the_run_has_not_finished(
     full_disc(monkeypatch)
     status, out, err = run("search.py", *TINY)
     assert status == 1 and out == ""
-    assert "error: 'run/checkpoints/step-0" in err.splitlines()[-1]
+    assert "error: a checkpoint: 'run/checkpoints/step-0" in err.splitlines()[-1]
     assert not RunFolder(tmp_path / "run").result.exists()
 
 
@@ -124,3 +129,46 @@ def test_a_configuration_cannot_run_code(run, tmp_path: Path):
 def test_impossible_savings_are_one_line(run, settings: list[str]):
     status, _, err = run("search.py", *settings)
     assert status == 2 and err.count("\n") == 1 and settings[0].split("=")[0] in err
+
+
+def test_a_search_goes_on_bit_for_bit_from_the_middle_of_an_epoch(run, tmp_path: Path):
+    """Everything it leaves is what the undisturbed one left: states, metrics, curves, cells."""
+    settings = [*TINY, "batch_size=16", "checkpoint_every=2", "keep_checkpoints=99"]
+    assert run("search.py", *settings)[0] == 0
+    whole, again = tmp_path / "run", tmp_path / "again"
+    shutil.copytree(whole, again)
+    (again / "result.json").unlink()
+    middle = CheckpointFolder(again / "checkpoints").folder / "step-000000008.pt"
+    assert checkpoint.load(middle)["step"] > 0
+    assert run("search.py", f"resume={middle}", "checkpoint_every=0")[0] == 0
+    assert compare(again, whole) == []
+
+
+def test_a_retraining_goes_on_bit_for_bit_from_the_middle_of_an_epoch(run, tmp_path: Path):
+    """Drop-path draws from the global generator, whose state is part of the checkpoint."""
+    settings = ["genotype=DARTS_V1", "epochs=2", "net.channels=2", "net.layers=3", "batch_size=64",
+                "dataset.test_fraction=0.9", "regularization.drop_path=0.5", "checkpoint_every=2",
+                "keep_checkpoints=99", "run_dir=run"]  # fmt: skip
+    assert run("train.py", *settings)[0] == 0
+    whole, again = tmp_path / "run", tmp_path / "again"
+    shutil.copytree(whole, again)
+    (again / "result.json").unlink()
+    paths = sorted((again / "checkpoints").glob("*.pt"))
+    middle = next(path for path in paths[::-1] if checkpoint.load(path)["step"])
+    assert middle != paths[-1] and checkpoint.load(middle)["epoch"] == 1
+    assert run("train.py", f"resume={middle}")[0] == 0
+    states = [checkpoint.load(path / "checkpoints" / paths[-1].name) for path in (whole, again)]
+    for state in states:
+        del state["seconds"]
+    assert is_same(*states)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_search_survives_being_killed_at_random_moments(tmp_path: Path):
+    """A short `python -m benchmarks soak`."""
+    settings = (*SOAKED, "epochs=3")
+    Soak(settings, random.Random(0), longest=1.0).run(tmp_path / "whole", 0)
+    soak = Soak(settings, random.Random(1), longest=1.0)
+    assert soak.run(tmp_path / "killed", 3) == 3
+    assert compare(tmp_path / "killed", tmp_path / "whole") == []

@@ -295,7 +295,7 @@ def test_a_follower_that_cannot_write_is_treated_alike(tmp_path: Path, caplog):
         loop, recorder = loop_in(tmp_path / policy.name, Saving(on_save_error=policy))
         loop.callbacks = [Failing(), recorder]
         if policy is OnSaveError.stop:
-            with pytest.raises(WriteError, match="No space left"):
+            with pytest.raises(WriteError, match="Failing: No space left"):
                 loop.run(Walk())
         else:
             loop.run(Walk())

@@ -31,7 +31,7 @@ def test_impossible_settings_are_refused(settings: dict, message: str):
 
 def test_an_error_of_writing_stops_with_what_to_do():
     writes = Writes(OnSaveError.stop)
-    message = "^full; earlier checkpoints stand. Make room and go on with resume=auto, or pass"
+    message = "^a checkpoint: full; earlier checkpoints stand. Make room and go on with resume=auto"
     with pytest.raises(WriteError, match=message), writes.attempt("a checkpoint"):
         raise OSError("full")
     assert writes.facts() == {}
@@ -46,7 +46,7 @@ def test_an_error_of_writing_can_be_counted(caplog: pytest.LogCaptureFixture):
     with writes.attempt("a checkpoint"):
         pass
     assert writes.facts() == {"not saved": "2 times, the last a checkpoint: full 2"}
-    assert "a checkpoint: full 1; training on without" in caplog.text
+    assert "a checkpoint: full 1; going on without" in caplog.text
 
 
 @pytest.mark.parametrize("policy", OnSaveError)
