@@ -11,6 +11,7 @@ from benchmarks import (
     scores,
     search_step,
     second_order,
+    soak,
     te_nas,
 )
 
@@ -24,6 +25,7 @@ PROGRAMS = {
     "second_order": second_order,
     "digits": digits,
     "scaling": scaling,
+    "soak": soak,
 }
 
 

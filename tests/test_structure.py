@@ -44,7 +44,6 @@ TESTED_TOGETHER = {
     "config/stages.py": "test_stages.py",
     "tasks/method.py": "tasks/test_search.py",
     "tasks/arch_step.py": "tasks/test_search.py",
-    "runtime/task.py": "runtime/test_loop.py",
 }
 
 

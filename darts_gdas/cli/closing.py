@@ -58,7 +58,8 @@ def finish_search(
     genotype, layout = task.genotype(), task.supernet.layout
     shape = (task.data.validation.in_channels, *task.data.validation.image_size)
     cost = _cost(DerivedNet(genotype, layout), shape)
-    write_genotype(folder.path, genotype, title=str(folder.path))
+    with loop.writes.attempt("the drawings"):
+        write_genotype(folder.path, genotype, title=str(folder.path))
     remarks = task.monitor.remarks()
     figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
     if task.known is not None:
@@ -70,7 +71,8 @@ def finish_search(
     pressed = found_cost(task.method, genotype)
     if pressed is not None:
         figures["cost"] = pressed
-    _write_result(folder, loop, genotype, task.compute, **figures)
+    with loop.writes.attempt("the result"):
+        _write_result(folder, loop, genotype, task.compute, **figures)
     trained = "validation/accuracy" in metrics
     validation = (
         f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
@@ -84,6 +86,7 @@ def finish_search(
         "validation": validation,
         **_benchmark_facts(figures.get("benchmark")),
         **_cost_facts(cost, layout),
+        **loop.writes.facts(),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
         "genotype": str(folder.path / "genotype.json"),
         "picture": str(folder.path / "cells.svg"),
@@ -133,6 +136,7 @@ def finish_train(
         "test accuracy": f"{100 * test['accuracy']:.2f} %{top5} on {len(task.test)} images",
         "genotype": source,
         **_cost_facts(cost, layout),
+        **loop.writes.facts(),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
         "model": str(path),
         "result": str(folder.result),
@@ -174,6 +178,7 @@ def _write_result(
             "kind": loop.kind,
             "genotype": json.loads(genotype.to_json()),
             **figures,
+            **{name.replace(" ", "_"): text for name, text in loop.writes.facts().items()},
             "best": {key: loop.best.get(key) for key in ("epoch", "value")},
             "seconds": loop.seconds,
             "device": compute.describe(),

@@ -12,10 +12,15 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
+from darts_gdas.cli.memory import OutOfMemory
 from darts_gdas.runtime.distributed import FirstRankFailed, RankLost
+from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower
 
 USAGE_ERROR = 2
+FAULTS = (FloatingPointError, OutOfMemory, WriteError)
+"""What may end a run whose input was right: diverged, out of memory, a full disc."""
+
 PROGRAMS = {"run_search", "run_train", "run_score"}
 """Functions of `darts_gdas.cli` that begin when everything has been composed."""
 
@@ -27,14 +32,14 @@ LONGEST = 600
 def usage_errors(*more: type[Exception]) -> Iterator[None]:
     """Turn an error of composition (and of `more` types) into one line and exit status 2.
 
-    Whatever is raised before a program has begun is an error of composition. A diverged training
-    is one line too, with exit status 1; anything else keeps its traceback.
+    Whatever is raised before a program has begun is an error of composition. The faults of a run
+    that has begun are one line too, with exit status 1; anything else keeps its traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let hydra raise instead of printing
     try:
         with interruptible(lambda: "interrupted"):
             yield
-    except FloatingPointError as error:
+    except FAULTS as error:
         _tell(error)
         raise SystemExit(1) from None
     except RankLost as error:  # not the same on every rank

@@ -15,12 +15,12 @@ from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import end_search, finish_search, finish_train
 from darts_gdas.cli.errors import usage_errors
+from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import Console, MetricsFile
-from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import is_follower, joined
@@ -37,12 +37,13 @@ SEARCH, TRAIN = "search", "train"
 
 def run_search(cfg: DictConfig) -> None:
     """Search, and leave genotype, drawings, curves and summary in the run folder."""
-    with contextlib.ExitStack() as stack:
+    with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with _input_errors():
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, SearchConfig, SEARCH, ranks)
             if start is None:
                 return
+            stack.enter_context(memory_errors(start.config))
             with same_fate(ranks, ValueError, OSError):
                 task = start.config.build(ranks)
                 fingerprint = configuration.fingerprint(start.config, data=task.data_digest)
@@ -62,7 +63,7 @@ def run_search(cfg: DictConfig) -> None:
             if present(task).monitor.learns:  # else no epoch's genotype means anything
                 best = folder.path / "genotype_best.json"
                 callbacks.append(BestGenotype(best, task.genotype))
-            loop = _loop(SEARCH, folder, fingerprint, callbacks, task, start.state)
+            loop = _loop(SEARCH, folder, fingerprint, callbacks, task, start)
         if start.state is None:
             begin_search(present(task), start.config.warm_start, folder, fingerprint)
         metrics = _run(loop, task, folder)
@@ -73,12 +74,13 @@ def run_search(cfg: DictConfig) -> None:
 
 def run_train(cfg: DictConfig) -> None:
     """Retrain a genotype, and leave the model and its test accuracy in the run folder."""
-    with contextlib.ExitStack() as stack:
+    with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with _input_errors():
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, TrainConfig, TRAIN, ranks)
             if start is None:
                 return
+            stack.enter_context(memory_errors(start.config))
             genotype, source = ranks.from_first(lambda: _find_genotype(start))
             with same_fate(ranks, ValueError, OSError):
                 task = start.config.build(genotype, ranks)
@@ -93,7 +95,7 @@ def run_train(cfg: DictConfig) -> None:
                 MetricsFile(folder.metrics),
                 TensorBoard(folder.tensorboard),
             ]
-            loop = _loop(TRAIN, folder, fingerprint, callbacks, task, start.state)
+            loop = _loop(TRAIN, folder, fingerprint, callbacks, task, start)
             if ranks.is_first:
                 write_genotype(folder.path, genotype, title=source)
         metrics = _run(loop, task, folder)
@@ -126,10 +128,10 @@ def _loop(
     fingerprint: str,
     callbacks: Sequence[Callback],
     task: SearchTask | StagedSearchTask | RetrainTask,
-    state: State | None,
+    start: Start[Any],
 ) -> Loop:
     """The loop, ready to run, from the beginning or from a checkpoint."""
-    ranks = task.compute.ranks
+    ranks, state = task.compute.ranks, start.state
     loop = Loop(
         folder,
         kind=kind,
@@ -137,6 +139,7 @@ def _loop(
         callbacks=callbacks if ranks.is_first else [],
         device=task.compute.device,
         ranks=ranks,
+        saving=start.config,
     )
     if state is not None:
         loop.load(task, state)

@@ -39,7 +39,7 @@ def main() -> None:
 
 def run_score(cfg: DictConfig) -> None:
     """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder."""
-    with contextlib.ExitStack() as stack:
+    with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with usage_errors(ValueError, OSError):
             refuse_ranks("a ranking")
             start = prepare(cfg, ScoreConfig, SCORE)

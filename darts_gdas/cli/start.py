@@ -14,12 +14,14 @@ from darts_gdas import config as configuration
 from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State, load
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.loop import check_state
+from darts_gdas.runtime.files import RunFolder, check_writable, write_text
+from darts_gdas.runtime.state import check_state
 
 Config = TypeVar("Config", bound=AnyConfig)
 
 OVERRIDES = "overrides.yaml"
+NEVER_RECORDED = ("resume=", "run_dir=", "hydra.", "hydra/")
+"""Overrides that say where a run goes: this command alone may."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ def _find(
         if recorded.exists():
             everything = [*_read_overrides(recorded), *overrides]
             overrides = list(dict.fromkeys(everything[::-1]))[::-1]  # each once, where said last
+    check_writable(root if folder is None else folder.path)
+    if folder is not None:
+        folder.check_free()
     return folder, state, overrides
 
 
@@ -104,6 +109,9 @@ def _read_overrides(path: Path) -> list[str]:
         overrides = None
     if not isinstance(overrides, list) or not all(isinstance(item, str) for item in overrides):
         raise ValueError(f"{str(path)!r} is damaged: it must list the run's overrides")
+    foreign = [item for item in overrides if item.lstrip("+~").startswith(NEVER_RECORDED)]
+    if foreign:
+        raise ValueError(f"{str(path)!r} holds {foreign[0]!r}, which no run records; take it out")
     return overrides
 
 
@@ -117,8 +125,9 @@ def open_folder(start: Start[Config]) -> Iterator[RunFolder]:
     folder = RunFolder.new(start.root) if start.folder is None else start.folder
     folder.create()
     with folder.lock():
+        folder.remove_temporaries()
         write_text(folder.path / "config.yaml", configuration.to_yaml(start.cfg))
-        kept = [item for item in start.overrides if not item.startswith(("resume=", "run_dir="))]
+        kept = [item for item in start.overrides if not item.startswith(NEVER_RECORDED)]
         write_text(folder.path / OVERRIDES, yaml.safe_dump(kept))
         yield folder
 
@@ -177,7 +186,11 @@ def _state(resume: str, folder: RunFolder) -> State | None:
 
 def check_fingerprint(state: State, fingerprint: str) -> None:
     """Raise a `CheckpointError` that names the settings in which a resumed run differs."""
-    was, now = json.loads(state["fingerprint"]), json.loads(fingerprint)
+    try:
+        was = dict(json.loads(state["fingerprint"]))
+    except (TypeError, ValueError):
+        raise CheckpointError("the checkpoint does not say what it was made with") from None
+    now = json.loads(fingerprint)
     if was == now:
         return
     changes = [

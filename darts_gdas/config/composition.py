@@ -59,6 +59,9 @@ EXEMPT = (
     "rank_timeout_minutes",
     "on_nonfinite",
     "max_skips",
+    "keep_checkpoints",
+    "checkpoint_every",
+    "on_save_error",
 )
 """Settings that a resumed run may change: they do not change what is computed."""
 

@@ -15,12 +15,13 @@ from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.finite import FiniteGuard, OnNonFinite
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import SGD
+from darts_gdas.runtime.saving import Saving
 
 MAX_THREADS = 1024
 
 
 @dataclass
-class RunConfig:
+class RunConfig(Saving):
     """What every run has.
 
     Attributes:
@@ -67,6 +68,7 @@ class RunConfig:
     rank_timeout_minutes: float = 30.0
 
     def __post_init__(self) -> None:
+        Saving.__post_init__(self)
         if self.epochs < 0:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         if self.batch_size < 2:

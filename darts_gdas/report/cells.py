@@ -7,12 +7,11 @@ everything there. Wires bend only between columns, so none runs through a foreig
 """
 
 import random
-import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, combinations, pairwise, permutations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -21,6 +20,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 
 from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_width
+from darts_gdas.runtime.files import write_atomically
 from darts_gdas.space import CellGenotype, Genotype
 
 WIRE_WIDTH = 1.3  # points
@@ -114,13 +114,13 @@ def save_drawing(figure: Figure, path: Path) -> None:
     if path.suffix not in (".svg", ".png"):
         raise ValueError(f"a drawing is saved as .svg or .png, got {path.name!r}; rename it")
     meta = {"Date": None} if path.suffix == ".svg" else {}
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{path.suffix}")
-    try:
+    options = {"facecolor": "white", "transparent": False, "metadata": meta}
+
+    def write(file: BinaryIO) -> None:
         with matplotlib.rc_context({"svg.hashsalt": "cells", "savefig.bbox": None}):
-            figure.savefig(temporary, dpi=200, facecolor="white", transparent=False, metadata=meta)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            figure.savefig(file, format=path.suffix[1:], dpi=200, **options)
+
+    write_atomically(path, write)
 
 
 def _columns(cell: CellGenotype) -> list[list[Item]]:

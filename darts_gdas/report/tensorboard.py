@@ -54,8 +54,12 @@ class TensorBoard(Callback):
         self.writer: SummaryWriter | None = None
 
     def on_start(self, progress: Progress) -> None:
-        """Open the events; add the layout of the charts."""
-        purge = progress.epoch * progress.steps_per_epoch + 1 if progress.global_step else None
+        """Open the events; add the layout of the charts.
+
+        Readers drop what stands in older files from the purge step on. That holds for a new run
+        too: it may be one that was killed before its first checkpoint.
+        """
+        purge = progress.epoch * progress.steps_per_epoch + 1
         self.writer = SummaryWriter(str(self.folder), purge_step=purge)
         if self.view is not None:
             self.writer.add_custom_scalars(_layout(self.view()))

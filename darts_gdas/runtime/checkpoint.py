@@ -29,7 +29,7 @@ def save(path: Path, state: State) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content), num_bytes=len(content))
     write_text(_digest_path(path), f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
 
 
@@ -76,10 +76,10 @@ class CheckpointFolder:
         Checkpoints of later steps go too: they belong to a course that the run has left by going
         on from an earlier one.
         """
-        path = self.folder / f"step-{step:09d}.pt"
+        path = self._path(step)
         save(path, state)
         if is_best:
-            write_text(self.folder / "best", path.name + "\n")
+            self.mark_best(step)
         paths = self._paths()
         past = [other for other in paths if other.name <= path.name]
         keep = {*past[-self.keep :]} | ({self.best()} & {*past})
@@ -89,8 +89,15 @@ class CheckpointFolder:
                 _digest_path(old).unlink(missing_ok=True)
         return path
 
+    def mark_best(self, step: int) -> None:
+        """Note that the best evaluation so far is that of the state after `step` steps."""
+        write_text(self.folder / "best", self._path(step).name + "\n")
+
     def best(self) -> Path | None:
-        """The checkpoint with the best evaluation so far."""
+        """The checkpoint with the best evaluation so far.
+
+        The note is compared with the names that are there: it cannot lead elsewhere.
+        """
         pointer = self.folder / "best"
         name = pointer.read_text(errors="replace").strip() if pointer.is_file() else ""
         return next((path for path in self._paths() if path.name == name), None)
@@ -106,6 +113,7 @@ class CheckpointFolder:
         errors = []
         for path in self._paths()[::-1]:
             try:
+                self._check_place(path)
                 state = load(path)
             except CheckpointError as error:
                 errors.append(str(error))
@@ -116,6 +124,17 @@ class CheckpointFolder:
         if errors:
             raise CheckpointError(f"no checkpoint in {str(self.folder)!r} loads: {errors[0]}")
         return None
+
+    def _check_place(self, path: Path) -> None:
+        """Raise a `CheckpointError` for a link that leads out of the folder."""
+        place = path.resolve()
+        if not place.is_relative_to(self.folder.resolve()):
+            raise CheckpointError(
+                f"checkpoint {str(path)!r} is a link to {str(place)!r}, out of the run folder"
+            )
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:09d}.pt"
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"))

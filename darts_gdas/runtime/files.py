@@ -4,14 +4,26 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import shutil
+import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what `write_atomically` leaves if it is killed
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+
+class WriteError(OSError):
+    """A file that could not be written; says which, why, and how much room it needs."""
+
+
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], *, num_bytes: int | None = None
+) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     The bytes go to a temporary file beside `path`, to the disc, and take the name at once. If
@@ -20,6 +32,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Args:
         path: The file to create or replace.
         write: Gets the open binary file.
+        num_bytes: How many it writes, where that is known.
+
+    Raises:
+        WriteError: If the disc is full, or the file cannot be written for another reason.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -28,8 +44,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the folder itself may be gone
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _write_error(path, error, num_bytes) from None
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -38,9 +57,39 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.close(folder)
 
 
+def _write_error(path: Path, error: OSError, num_bytes: int | None) -> WriteError:
+    text = f"{str(path)!r} cannot be written: {error.strerror or error}"
+    if num_bytes is not None:
+        text += f"; it takes {num_bytes:,} bytes"
+        with contextlib.suppress(OSError):
+            text += f", the disc has {shutil.disk_usage(path.parent).free:,} left"
+    return WriteError(text)
+
+
 def write_text(path: Path, text: str) -> None:
     """`write_atomically` for a text, UTF-8."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+    content = text.encode()
+    write_atomically(path, lambda file: file.write(content), num_bytes=len(content))
+
+
+def check_writable(path: Path) -> None:
+    """Raise a `ValueError` unless a folder is there and can be written, or can be made.
+
+    Leaves nothing behind: a file without a name is made in the folder, or in the one that its
+    folders would be made in.
+    """
+    parent = path
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"run_dir {str(path)!r} cannot be made or written ({str(parent)!r}: {reason}); pass "
+            "run_dir=PATH or outputs=PATH to write elsewhere"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +151,8 @@ class RunFolder:
     @property
     def in_use(self) -> bool:
         """Whether a living process holds the lock."""
-        try:
-            with self.lock():
-                return False
-        except ValueError:
-            return True
+        with open(self.path / "lock", "a") as file:
+            return not _try_lock(file.fileno())
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -115,14 +161,33 @@ class RunFolder:
         Raises:
             ValueError: If another process holds it.
         """
-        with open(self.path / "lock", "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+        with open(self.path / "lock", "a+b") as file:
+            if not _try_lock(file.fileno()):
+                file.seek(0)
+                owner = file.read(200).decode(errors="replace").strip()
                 raise ValueError(
                     f"run_dir {str(self.path)!r} is in use by another process"
-                ) from None
+                    + (f" ({owner})" if owner else "")
+                )
+            started = datetime.now().isoformat(sep=" ", timespec="seconds")
+            owner = f"{os.getpid()} on {socket.gethostname()} since {started}\n"
+            with contextlib.suppress(OSError):  # a full disc does not loosen the lock
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), owner.encode())
             yield
+
+    def check_free(self) -> None:
+        """Raise a `ValueError` if another process holds the lock now."""
+        if (self.path / "lock").is_file():
+            with self.lock():
+                pass
+
+    def remove_temporaries(self) -> None:
+        """Remove what processes that were killed while writing have left; needs the lock."""
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob(".*.tmp"):
+                if _TEMPORARY.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
     def create(self) -> None:
         """Make the folder and its subfolders.
@@ -139,3 +204,11 @@ class RunFolder:
     def write_json(self, name: str, data: dict[str, Any]) -> None:
         """Write a JSON file of the run, atomically."""
         write_text(self.path / name, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -15,26 +15,20 @@ from darts_gdas.runtime.distributed import ALONE, RankLost, Ranks, digest, is_lo
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.finite import NotFinite
 from darts_gdas.runtime.meter import Meter
+from darts_gdas.runtime.saving import Saving, Writes
 from darts_gdas.runtime.signals import Interrupted, StopRequest
+from darts_gdas.runtime.state import SCHEMA, UNFIT, check_state
 from darts_gdas.runtime.task import Callback, EpochReport, Progress, Task
 
 logger = logging.getLogger(__name__)
-
-SCHEMA = 2
-"""Version of the checkpoints' layout."""
-
-STATE_KEYS = {
-    "schema", "kind", "fingerprint", "epoch", "step", "seconds", "best", "last", "meter", "random",
-    "task", "ranks",
-}  # fmt: skip
-"""What a checkpoint holds."""
 
 
 class Loop:
     """Runs a task to its end, or to a request to stop.
 
-    The state after every epoch is checkpointed, and the state after the current step when Ctrl-C
-    or SIGTERM arrives, so that the resumed run equals the uninterrupted one, bit for bit on a CPU.
+    The state after every epoch is checkpointed (in longer epochs more often, as `saving` says),
+    and the state after the current step when Ctrl-C or SIGTERM arrives, so that the resumed run
+    equals the uninterrupted one, bit for bit on a CPU.
 
     Ranks that train together stop after the same step, whichever of them was asked to; the first
     one writes. After every epoch they compare what they must have in common.
@@ -46,6 +40,7 @@ class Loop:
         callbacks: Followers, called in order.
         device: Where metrics live.
         ranks: Who trains; callbacks are for the first one.
+        saving: When to save, how much to keep, and what to do if it fails.
     """
 
     def __init__(
@@ -57,9 +52,12 @@ class Loop:
         callbacks: Sequence[Callback],
         device: torch.device,
         ranks: Ranks = ALONE,
+        saving: Saving | None = None,
     ) -> None:
         self.ranks = ranks
-        self.checkpoints = CheckpointFolder(folder.checkpoints)
+        self.saving = saving or Saving()
+        self.writes = Writes(self.saving.on_save_error)
+        self.checkpoints = CheckpointFolder(folder.checkpoints, keep=self.saving.keep_checkpoints)
         self.kind = kind
         self.fingerprint = fingerprint
         self.callbacks = callbacks
@@ -79,8 +77,11 @@ class Loop:
             FloatingPointError: When a gradient or a metric is not finite; the step was not taken.
             RankLost: When another rank gives no answer.
             RuntimeError: When the ranks have come to differ.
+            WriteError: When a file cannot be written, unless that is to be warned about alone.
         """
-        try:
+        with contextlib.ExitStack() as stack:
+            for callback in self.callbacks[::-1]:
+                stack.callback(self._stop, callback)
             with self._others(task), StopRequest() as request:
                 self._compare(task)
                 for callback in self.callbacks:
@@ -90,10 +91,11 @@ class Loop:
                         self._run_epoch(task, request)
                     except NotFinite as error:
                         self._roll_back(task, error)
-        finally:
-            for callback in self.callbacks:
-                callback.on_stop()
         return self.last
+
+    def _stop(self, callback: Callback) -> None:
+        with self.writes.attempt(type(callback).__name__):
+            callback.on_stop()
 
     def load(self, task: Task, state: State) -> None:
         """Continue from a checkpoint's state.
@@ -104,12 +106,15 @@ class Loop:
         check_state(state, self.kind)
         try:
             task.load_state_dict(state["task"])
-        except (KeyError, RuntimeError, ValueError) as error:
+            self._load_own(state["meter"], state["random"])
+        except UNFIT as error:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from None
-        self._load_own(state["meter"], state["random"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.best, self.last = dict(state["best"]), dict(state["last"])
+        if self.ranks.is_first and self.step == 0 and self.best.get("epoch") == self.epoch - 1:
+            # A crash may have come between the best epoch's checkpoint and the note of it.
+            self.checkpoints.mark_best(self._progress(task).global_step)
 
     def _load_own(self, meters: Sequence[State], generators: Sequence[State]) -> None:
         """What every rank has of its own: one entry for each rank that saved."""
@@ -146,13 +151,17 @@ class Loop:
             if signum:
                 self._finite(self.meter.over(self.ranks).means())
                 self.seconds += time.monotonic() - start
-                self._save(task, is_best=False)
+                is_saved = self._save(task, is_best=False)
                 self.ranks.wait()  # whoever starts ranks may end all of them with the first
                 raise Interrupted(
                     signum,
                     f"stopped in epoch {self.epoch + 1} after step {self.step} "
-                    f"of {task.steps_per_epoch}; the state is saved",
+                    f"of {task.steps_per_epoch}; the state "
+                    + ("is saved" if is_saved else "could not be saved, earlier checkpoints stand"),
                 )
+            if self.saving.is_due(self.step, task.steps_per_epoch):
+                self._finite(self.meter.over(self.ranks).means())
+                self._save(task, is_best=False, since=start)
         means = self.meter.over(self.ranks).means()
         metrics = self._finite(means | task.evaluate(self._progress(task)))
         self._compare(task)
@@ -166,7 +175,8 @@ class Loop:
         step = self._progress(task).global_step
         report = EpochReport(self.epoch, task.num_epochs, step, metrics, is_best, seconds)
         for callback in self.callbacks:
-            callback.on_epoch_end(report)
+            with self.writes.attempt(type(callback).__name__):
+                callback.on_epoch_end(report)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
         self._save(task, is_best=is_best)
 
@@ -215,7 +225,8 @@ class Loop:
     def _progress(self, task: Task) -> Progress:
         return Progress(self.epoch, task.num_epochs, self.step, task.steps_per_epoch)
 
-    def _save(self, task: Task, *, is_best: bool) -> None:
+    def _save(self, task: Task, *, is_best: bool, since: float | None = None) -> bool:
+        """Whether the state is saved; `since` is when seconds began that are not counted yet."""
         if not all(bool(torch.isfinite(tensor).all()) for tensor in task.shared()):
             raise FloatingPointError(
                 f"after step {self.step} of epoch {self.epoch + 1} what is trained is not finite; "
@@ -223,14 +234,15 @@ class Loop:
             )
         own = self.ranks.gather((self.meter.state_dict(), random_state()))
         if not self.ranks.is_first:
-            return
+            return True
+        uncounted = 0.0 if since is None else time.monotonic() - since
         state = {
             "schema": SCHEMA,
             "kind": self.kind,
             "fingerprint": self.fingerprint,
             "epoch": self.epoch,
             "step": self.step,
-            "seconds": self.seconds,
+            "seconds": self.seconds + uncounted,
             "best": self.best,
             "last": self.last,
             "ranks": self.ranks.size,
@@ -238,17 +250,7 @@ class Loop:
             "random": [generators for _, generators in own],
             "task": task.state_dict(),
         }
-        self.checkpoints.save(self._progress(task).global_step, state, is_best=is_best)
-
-
-def check_state(state: State, kind: str) -> None:
-    """Raise a `CheckpointError` unless the state is of this kind of run and this version."""
-    if state.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"the checkpoint has schema {state.get('schema')!r}, this version reads {SCHEMA}"
-        )
-    if state.get("kind") != kind:
-        raise CheckpointError(f"the checkpoint is of a {state.get('kind')}, this run is a {kind}")
-    missing = STATE_KEYS - set(state)
-    if missing:
-        raise CheckpointError(f"the checkpoint lacks {sorted(missing)}")
+        num_failed = self.writes.num_failed
+        with self.writes.attempt("a checkpoint"):
+            self.checkpoints.save(self._progress(task).global_step, state, is_best=is_best)
+        return self.writes.num_failed == num_failed

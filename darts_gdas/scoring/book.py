@@ -1,6 +1,7 @@
 """Scores of many cells, written down one by one: an interrupted run goes on where it was."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darts_gdas.space import Genotype
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[int, int], None]
 """Is told how many are done, and how many there are."""
@@ -41,19 +44,22 @@ class ScoreBook:
 
     @staticmethod
     def _read(path: Path) -> list[dict]:
-        """All whole lines; the file is cut behind them."""
+        """All whole lines down to the first that is none of ours; the file is cut behind them."""
         if not path.exists():
             return []
         lines, size = [], 0
         with open(path, "rb+") as file:
             for raw in file:
                 try:
-                    lines.append(json.loads(raw))
-                except ValueError:
+                    line = json.loads(raw)
+                except (ValueError, RecursionError):
                     break
                 if not raw.endswith(b"\n"):
-                    lines.pop()
                     break
+                if lines and not _is_entry(line):
+                    logger.warning("%s: line %d is no score; scoring anew", path, len(lines) + 1)
+                    break
+                lines.append(line)
                 size += len(raw)
             file.truncate(size)
         return lines
@@ -73,6 +79,19 @@ class ScoreBook:
             file.write(json.dumps({"cell": key[0], "repeat": repeat, "scores": plain}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _is_entry(line: object) -> bool:
+    """Whether a line is one that `ScoreBook.add` writes."""
+    if not isinstance(line, dict) or line.keys() != {"cell", "repeat", "scores"}:
+        return False
+    scores = line["scores"]
+    return (
+        isinstance(line["cell"], str)
+        and isinstance(line["repeat"], int)
+        and isinstance(scores, dict)
+        and all(value is None or isinstance(value, int | float) for value in scores.values())
+    )
 
 
 def score_all(

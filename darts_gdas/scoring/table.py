@@ -3,6 +3,7 @@
 import csv
 import itertools
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,12 @@ from darts_gdas.space import Genotype, SearchSpace
 
 EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
 """Edges of a NAS-Bench-201 cell, source-node, in the order of its strings."""
+
+_UNREADABLE = (
+    OSError, EOFError, LookupError, MemoryError, TypeError, ValueError, csv.Error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What files of strangers raise, pickled objects in an npz file (ValueError) included."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +62,9 @@ class AccuracyTable:
                 return cls._from_npz(path, column)
             if path.suffix == ".csv":
                 return cls._from_csv(path, column)
-        except (OSError, KeyError, IndexError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
+            if str(error).startswith("benchmark "):
+                raise
             raise ValueError(f"benchmark {str(path)!r} cannot be read: {error}") from None
         raise ValueError(
             f"benchmark {str(path)!r} must be an .npz or a .csv file, or NATS-Bench's folder or "
@@ -73,6 +82,10 @@ class AccuracyTable:
                 raise ValueError(
                     f"benchmark {str(path)!r}: ops must be [cells, 6] over the edges "
                     f"{', '.join(EDGES)}, got shape {operations.shape} over {', '.join(edges)}"
+                )
+            if operations.dtype.kind not in "iu" or not _lie_below(operations, len(names)):
+                raise ValueError(
+                    f"benchmark {str(path)!r}: ops must hold numbers into the {len(names)} op_names"
                 )
             columns = [
                 name
@@ -102,7 +115,7 @@ class AccuracyTable:
             indices = [int(row["index"]) for row in rows] if "index" in header else []
         except (TypeError, ValueError) as error:
             raise ValueError(f"benchmark {str(path)!r}: {error}") from None
-        return cls._build([row["arch"] for row in rows], values, indices, chosen, path)
+        return cls._build([row["arch"] or "" for row in rows], values, indices, chosen, path)
 
     @classmethod
     def _from_nats_bench(cls, path: Path, column: str | None) -> "AccuracyTable":
@@ -207,6 +220,10 @@ def arch_string(operations: Sequence[str]) -> str:
 def all_arch_strings(candidates: Sequence[str]) -> list[str]:
     """Every cell over these candidates."""
     return [arch_string(names) for names in itertools.product(candidates, repeat=len(EDGES))]
+
+
+def _lie_below(numbers: np.ndarray, end: int) -> bool:
+    return bool(((numbers >= 0) & (numbers < end)).all())
 
 
 def _choose(columns: Sequence[str], column: str | None, path: Path) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.state import UNFIT
 from darts_gdas.space import Genotype
 
 KIND = "model"
@@ -78,6 +79,14 @@ def load_model(path: Path | str) -> TrainedModel:
     state = checkpoint.load(path)
     if state.get("kind") != KIND:
         raise checkpoint.CheckpointError(f"{str(path)!r} is not a trained model")
+    try:
+        return _from_state(state)
+    except UNFIT as error:  # a damaged file, or a stranger's
+        reason = " ".join(str(error).split())[:300]
+        raise checkpoint.CheckpointError(f"{str(path)!r} is no model of ours: {reason}") from None
+
+
+def _from_state(state: checkpoint.State) -> TrainedModel:
     settings = state["layout"]
     skeleton = Skeleton(settings.get("skeleton", Skeleton.darts.value))  # older files lack it
     layout = Layout(**{**settings, "stem": Stem(settings["stem"]), "skeleton": skeleton})

@@ -2,13 +2,10 @@
 
 import json
 import os
-import runpy
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from darts_gdas.runtime.checkpoint import save
@@ -18,26 +15,6 @@ from darts_gdas.tasks.search import SearchTask
 
 ROOT = Path(__file__).parents[2]
 TINY = ["epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2"]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run an entry point in this process; returns (exit status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(script: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [script, *arguments])
-        status = 0
-        try:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    threads = torch.get_num_threads()
-    yield run
-    torch.set_num_threads(threads)
 
 
 def image_tree(root: Path, side: int = 12) -> Path:
@@ -339,12 +316,22 @@ def test_one_of_several_processes_needs_to_know_the_others(run, monkeypatch: pyt
     assert (status, out, err) == (2, "", "")
 
 
-@pytest.mark.parametrize("content", ["", "{: [", "a: 1", "[1, 2]"])
-def test_damaged_overrides_are_one_line(run, monkeypatch: pytest.MonkeyPatch, content: str):
+def test_damaged_and_foreign_overrides_are_one_line(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing in them is run, and they say neither where the run goes nor how hydra behaves."""
     folder = interrupted_run(run, monkeypatch)
-    (folder / "overrides.yaml").write_text(content)
-    status, _, err = run("search.py", f"resume={folder}")
-    assert status == 2 and err.count("\n") == 1 and "overrides.yaml" in err
+    marker = tmp_path / "marker"
+    for content in (
+        "", "{: [", "a: 1", "[1, 2]",
+        f"!!python/object/apply:os.system ['touch {marker}']",
+        f"[!!python/object/apply:os.mkdir ['{marker}']]",
+        "[run_dir=../../elsewhere]", "[resume=/tmp/other]", "[hydra.run.dir=/tmp]", "[+hydra.x=1]",
+    ):  # fmt: skip
+        (folder / "overrides.yaml").write_text(content)
+        status, _, err = run("search.py", f"resume={folder}")
+        assert status == 2 and err.count("\n") == 1 and "overrides.yaml" in err
+    assert not marker.exists()
 
 
 def test_a_foreign_file_is_no_checkpoint(run, tmp_path: Path):

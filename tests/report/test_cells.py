@@ -2,6 +2,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
+from typing import BinaryIO
 
 import matplotlib
 import numpy as np
@@ -224,8 +225,8 @@ def test_png_has_its_format(tmp_path: Path):
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(self: Figure, path: Path, **settings: object):
-        path.write_text("half a drawing")
+    def fail(self: Figure, file: BinaryIO, **settings: object):
+        file.write(b"half a drawing")
         raise OSError("disk full")
 
     path = tmp_path / "cell.svg"

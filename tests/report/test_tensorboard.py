@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tensorboard.summary.writer import event_file_writer
 from darts_gdas.report.tensorboard import SearchView, TensorBoard
 from darts_gdas.runtime.task import EpochReport, Progress
 from darts_gdas.space import CellSpace, SearchSpace
+from tests.deaths import die, is_killed
 
 SPACE = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))
 STEPS = 10
@@ -106,6 +108,34 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     run_epochs(tmp_path, range(3))
     run_epochs(tmp_path, range(2, 4), start=Progress(2, 4, 3, STEPS))
+    steps = [scalar.step for scalar in read(tmp_path).Scalars("train/loss")]
+    assert steps == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("start", [Progress(1, 4, 0, STEPS), Progress(1, 4, 7, STEPS),
+                                   Progress(0, 4, 0, STEPS), Progress(0, 4, 3, STEPS)])  # fmt: skip
+def test_killed_after_a_flush_nothing_is_lost_doubled_or_out_of_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Progress
+):
+    """The checkpoint to go on from may be older than the events, or not be there at all."""
+
+    def at_second(second: int) -> None:  # files are read in the order of their names
+        monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: second))
+
+    def live_for_two_epochs() -> None:
+        at_second(1_000_000_000)
+        board = TensorBoard(tmp_path)
+        board.on_start(Progress(0, 4, 0, STEPS))
+        for epoch in range(2):
+            metrics = {"train/loss": float(epoch)}
+            board.on_epoch_end(EpochReport(epoch, 4, STEPS * (epoch + 1), metrics, False, 0.5))
+        die()
+
+    assert is_killed(live_for_two_epochs)
+    steps = [scalar.step for scalar in read(tmp_path).Scalars("train/loss")]
+    assert steps == [10, 20]
+    at_second(1_000_000_001)
+    run_epochs(tmp_path, range(start.epoch, 4), start=start)
     steps = [scalar.step for scalar in read(tmp_path).Scalars("train/loss")]
     assert steps == [10, 20, 30, 40]
 

@@ -9,6 +9,8 @@ import torch
 
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, load, save
+from darts_gdas.runtime.files import RunFolder
+from tests.deaths import die_at, is_killed
 
 STATE = {"weights": torch.arange(1000.0), "step": 3, "names": ["a", "b"], "nested": {"x": None}}
 
@@ -171,3 +173,87 @@ def test_a_failing_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch):
         save(path, {})
     assert load(path)["step"] == 3
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_killed_at_any_moment_of_a_save_the_old_state_or_the_new_is_there(tmp_path: Path):
+    """By SIGKILL before every operation in turn; what is left of a file goes at the next start."""
+    died = parts = 0
+    found = set()
+    while True:
+        run = RunFolder(tmp_path / str(died))
+        run.create()
+        folder = CheckpointFolder(run.checkpoints, keep=1)
+        folder.save(1, STATE | {"step": 1}, is_best=True)
+
+        def save_another(folder: CheckpointFolder = folder, operation: int = died):
+            die_at(operation)
+            folder.save(2, STATE | {"step": 2}, is_best=True)
+
+        if not is_killed(save_another):
+            break
+        died += 1
+        parts += any(name.endswith(".tmp") for name in os.listdir(run.checkpoints))
+        with run.lock():
+            run.remove_temporaries()
+        assert not any(name.endswith(".tmp") for name in os.listdir(run.checkpoints))
+        newest = folder.newest()
+        assert newest is not None
+        found.add(newest[1]["step"])
+        best = folder.best()
+        assert best is not None and load(best)["step"] in (1, newest[1]["step"])
+    # Three files (state, digest, note), each two halves, fsync, rename, folder; and two removals.
+    assert died == 3 * 6 + 2 and parts == 3 * 4 and found == {1, 2}
+
+
+def test_one_checkpoint_can_be_enough(tmp_path: Path):
+    folder = CheckpointFolder(tmp_path, keep=1)
+    for step in (1, 2, 3):
+        folder.save(step, STATE | {"step": step}, is_best=False)
+    assert names(tmp_path) == ["step-000000003.pt"]
+
+
+@pytest.mark.parametrize(
+    "note", ["../outside.pt", "/etc/passwd", "step-000000001.pt/../../outside.pt", "", "\0", "."]
+)
+def test_the_note_of_the_best_leads_nowhere_else(tmp_path: Path, note: str):
+    save(tmp_path / "outside.pt", STATE)
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    folder.folder.mkdir()
+    folder.save(1, STATE, is_best=True)
+    (folder.folder / "best").write_text(note + "\n")
+    assert folder.best() is None
+
+
+def test_a_link_in_place_of_the_note_is_replaced_and_not_followed(tmp_path: Path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    folder.folder.mkdir()
+    (folder.folder / "best").symlink_to(outside)
+    assert folder.best() is None
+    folder.save(1, STATE, is_best=True)
+    assert outside.read_text() == "mine" and not (folder.folder / "best").is_symlink()
+
+
+def test_a_checkpoint_that_is_a_link_out_of_the_folder_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    save(tmp_path / "outside.pt", STATE | {"step": 9})
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    folder.folder.mkdir()
+    folder.save(1, STATE | {"step": 1}, is_best=False)
+    (folder.folder / "step-000000009.pt").symlink_to(tmp_path / "outside.pt")
+    found = folder.newest()
+    assert found is not None and found[1]["step"] == 1
+    assert "out of the run folder; going on from step-000000001.pt" in caplog.text
+    folder.save(2, STATE | {"step": 2}, is_best=False)  # the link goes, not what it names
+    assert (tmp_path / "outside.pt").exists() and "step-000000009.pt" not in names(folder.folder)
+
+
+def test_a_folder_of_checkpoints_may_itself_be_a_link(tmp_path: Path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "scratch")
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    folder.save(1, STATE, is_best=False)
+    found = folder.newest()
+    assert found is not None

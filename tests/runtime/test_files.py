@@ -1,12 +1,19 @@
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from darts_gdas.runtime.files import RunFolder, write_atomically, write_text
+from darts_gdas.runtime.files import (
+    RunFolder,
+    WriteError,
+    check_writable,
+    write_atomically,
+    write_text,
+)
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path):
@@ -60,8 +67,10 @@ def test_a_locked_folder_is_in_use_and_a_dead_process_releases_it(tmp_path: Path
     try:
         assert process.stdout is not None and process.stdout.readline() == "locked\n"
         assert folder.in_use
-        with pytest.raises(ValueError, match="is in use by another process"), folder.lock():
-            pass
+        message = rf"is in use by another process \({process.pid} on .* since \d{{4}}-"
+        for look in (folder.lock().__enter__, folder.check_free):
+            with pytest.raises(ValueError, match=message):
+                look()
         assert RunFolder.newest(tmp_path.parent, finished=False) != folder
     finally:
         process.kill()
@@ -109,3 +118,49 @@ def test_what_is_not_json_is_not_written(tmp_path: Path):
 def test_write_json_is_json(tmp_path: Path):
     RunFolder(tmp_path).write_json("x.json", {"a": [1, 2.5]})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [1, 2.5]}
+
+
+def test_a_full_disc_names_file_and_bytes_and_leaves_no_part(tmp_path: Path):
+    """A limit on the size of files stands for the disc; the system refuses in the same call."""
+    path = tmp_path / "value.txt"
+    write_text(path, "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        message = r"value\.txt' cannot be written: File too large; it takes 20,000 bytes, the disc"
+        with pytest.raises(WriteError, match=message):
+            write_text(path, "x" * 20_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["value.txt"]
+
+
+def test_writing_into_a_vanished_folder_is_one_error(tmp_path: Path):
+    with pytest.raises(WriteError, match=r"a\.txt' cannot be written: No such file or directory"):
+        write_text(tmp_path / "gone" / "a.txt", "x")
+
+
+def test_temporary_files_of_the_dead_are_removed_and_no_others(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.create()
+    kept = {folder.path / ".hidden.tmp", folder.path / "x.1.tmp", folder.checkpoints / ".a.pt"}
+    left = {folder.path / ".result.json.12.tmp", folder.checkpoints / ".step-1.pt.7.tmp"}
+    for path in kept | left:
+        path.write_text("")
+    with folder.lock():
+        folder.remove_temporaries()
+    assert all(path.exists() for path in kept) and not any(path.exists() for path in left)
+
+
+def test_a_folder_that_can_be_made_leaves_nothing_when_asked(tmp_path: Path):
+    check_writable(tmp_path)
+    check_writable(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "/proc/run", "/proc/1/run"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, place: str):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=rf"{place}' cannot be made or written .* pass run_dir="):
+        check_writable(tmp_path / place)

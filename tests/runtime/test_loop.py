@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder
-from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.loop import Loop, check_state
+from darts_gdas.runtime.files import RunFolder, WriteError
+from darts_gdas.runtime.loop import Loop
+from darts_gdas.runtime.saving import OnSaveError, Saving
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, EpochReport, Progress
 
@@ -68,11 +70,16 @@ class Recorder(Callback):
         self.stopped += 1
 
 
-def loop_in(path: Path) -> tuple[Loop, Recorder]:
+def loop_in(path: Path, saving: Saving | None = None) -> tuple[Loop, Recorder]:
     folder, recorder = RunFolder(path), Recorder()
     folder.create()
     loop = Loop(
-        folder, kind="walk", fingerprint="{}", callbacks=[recorder], device=torch.device("cpu")
+        folder,
+        kind="walk",
+        fingerprint="{}",
+        callbacks=[recorder],
+        device=torch.device("cpu"),
+        saving=saving,
     )
     return loop, recorder
 
@@ -190,18 +197,154 @@ def test_foreign_checkpoints_are_refused(tmp_path: Path):
         ({"kind": "run"}, "the checkpoint is of a run, this run is a walk"),
         ({"schema": 1}, "schema 1, this version reads 2"),
         ({"task": {}}, "does not fit this run: 'position'"),
+        ({"meter": [3]}, "does not fit this run: 'int' object"),
+        ({"random": [{}]}, "does not fit this run: 'cpu'"),
+        ({"epoch": "1"}, r"\['epoch'\] are of other types"),
         ({"kind": None}, "the checkpoint is of a None"),
     ):
         with pytest.raises(CheckpointError, match=message):
             loop.load(Walk(), state | change)
 
 
-def test_a_checkpoint_with_missing_parts_is_refused():
-    with pytest.raises(CheckpointError, match=r"lacks \['best', 'epoch', "):
-        check_state({"schema": 2, "kind": "walk"}, "walk")
+def saved(path: Path) -> list[str]:
+    return sorted(file.name for file in (path / "checkpoints").glob("*.pt"))
 
 
-def test_progress_anneals_from_zero_to_one_over_the_epochs():
-    values = [Progress(e, 5, 0, 10).annealed for e in range(5)]
-    assert values == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert Progress(0, 1, 7, 10).annealed == 0.0  # one epoch: no division by zero
+@pytest.mark.parametrize("step", range(1, 12))
+def test_every_step_can_be_a_checkpoint_to_go_on_from(tmp_path: Path, step: int):
+    """Within an epoch and at its end; the rest of the run is the same bit for bit."""
+    torch.manual_seed(0)
+    whole, recorder = loop_in(tmp_path, Saving(keep_checkpoints=99, checkpoint_every=1))
+    whole_task = Walk()
+    whole.run(whole_task)
+    assert saved(tmp_path) == [f"step-{i:09d}.pt" for i in range(1, 13)]
+    end = checkpoint.load(tmp_path / "checkpoints" / "step-000000012.pt")
+
+    torch.manual_seed(99)
+    again, second_recorder = loop_in(tmp_path)
+    task = Walk()
+    again.load(task, checkpoint.load(tmp_path / "checkpoints" / f"step-{step:09d}.pt"))
+    again.run(task)
+    assert task.seen == list(range(step, 12))
+    assert torch.equal(task.position, whole_task.position)
+    same = checkpoint.load(tmp_path / "checkpoints" / "step-000000012.pt")
+    assert torch.equal(same["random"][0]["cpu"], end["random"][0]["cpu"])
+    kept = second_recorder.reports
+    expected = recorder.reports[-len(kept) :]
+    assert [(r.metrics, r.is_best) for r in kept] == [(r.metrics, r.is_best) for r in expected]
+
+
+def test_checkpoints_within_epochs_come_every_few_steps_and_replace_each_other(tmp_path: Path):
+    loop, _ = loop_in(tmp_path, Saving(keep_checkpoints=3, checkpoint_every=2))
+    loop.run(Walk())  # steps 2, 3, 5, 6, 8, 9, 11, 12; the best is that after step 6
+    assert saved(tmp_path) == [f"step-{i:09d}.pt" for i in (6, 9, 11, 12)]
+
+
+def test_a_diverged_state_is_not_saved_within_an_epoch_either(tmp_path: Path):
+    loop, _ = loop_in(tmp_path, Saving(checkpoint_every=1))
+    task = Walk()
+    task.fail_at = 4
+    with pytest.raises(FloatingPointError, match="diverged in epoch 2"):
+        loop.run(task)
+    assert saved(tmp_path)[-1] == "step-000000004.pt"
+
+
+def full_disc(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """No checkpoint after these steps can be written."""
+    original = checkpoint.write_atomically
+
+    def write(path: Path, *arguments, **settings):
+        if any(path.name == f"step-{step:09d}.pt" for step in steps):
+            raise WriteError(f"{path.name} cannot be written: No space left on device")
+        original(path, *arguments, **settings)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", write)
+
+
+def test_a_full_disc_ends_the_run_and_earlier_checkpoints_stand(tmp_path: Path, monkeypatch):
+    full_disc(monkeypatch, {9})
+    loop, recorder = loop_in(tmp_path)
+    message = r"step-000000009\.pt cannot be .* earlier checkpoints stand.* on_save_error=warn"
+    with pytest.raises(WriteError, match=message):
+        loop.run(Walk())
+    assert saved(tmp_path) == ["step-000000003.pt", "step-000000006.pt"]
+    assert recorder.stopped == 1
+
+
+def test_a_full_disc_can_be_a_warning(tmp_path: Path, monkeypatch, caplog):
+    full_disc(monkeypatch, {6, 9})
+    torch.manual_seed(0)
+    loop, recorder = loop_in(tmp_path, Saving(on_save_error=OnSaveError.warn))
+    task = Walk()
+    loop.run(task)
+    assert len(recorder.reports) == 4 and caplog.text.count("on_save_error=warn") == 2
+    assert saved(tmp_path) == ["step-000000003.pt", "step-000000012.pt"]
+    (fact,) = loop.writes.facts().values()
+    assert fact.startswith("2 times, the last a checkpoint: step-000000009.pt cannot be written")
+
+
+def test_a_follower_that_cannot_write_is_treated_alike(tmp_path: Path, caplog):
+    class Failing(Callback):
+        def on_epoch_end(self, report: EpochReport) -> None:
+            raise OSError("No space left on device")
+
+        def on_stop(self) -> None:
+            raise OSError("No space left on device")
+
+    for policy in OnSaveError:
+        loop, recorder = loop_in(tmp_path / policy.name, Saving(on_save_error=policy))
+        loop.callbacks = [Failing(), recorder]
+        if policy is OnSaveError.stop:
+            with pytest.raises(WriteError, match="Failing: No space left"):
+                loop.run(Walk())
+        else:
+            loop.run(Walk())
+            assert loop.writes.num_failed == 5
+        assert recorder.stopped == 1
+
+
+def test_a_stop_whose_state_cannot_be_saved_says_so(tmp_path: Path, monkeypatch):
+    full_disc(monkeypatch, {5})
+    loop, _ = loop_in(tmp_path, Saving(on_save_error=OnSaveError.warn))
+    task = Walk()
+    task.stop_at = 4
+    with pytest.raises(Interrupted, match="could not be saved, earlier checkpoints stand"):
+        loop.run(task)
+    assert saved(tmp_path) == ["step-000000003.pt"]
+
+
+def test_a_second_signal_during_the_save_does_not_spoil_it(tmp_path: Path, monkeypatch):
+    original = checkpoint.torch.save
+
+    def save(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        original(*arguments)
+
+    loop, _ = loop_in(tmp_path)
+    task = Walk()
+    task.stop_at = 1
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as stop:
+        patch.setattr(checkpoint.torch, "save", save)
+        loop.run(task)
+    assert stop.value.exit_status == 130  # of the first
+    found = CheckpointFolder(tmp_path / "checkpoints").newest()
+    assert found is not None and found[1]["step"] == 2
+
+
+def test_a_crash_between_the_best_checkpoint_and_its_note_loses_neither(tmp_path: Path):
+    torch.manual_seed(0)
+    first, _ = loop_in(tmp_path)
+    task = Walk()
+    task.stop_at = 6
+    with pytest.raises(Interrupted):
+        first.run(task)
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    (folder.folder / "step-000000007.pt").unlink()
+    folder.mark_best(3)  # as if it had been killed before the note of step 6
+    again, _ = loop_in(tmp_path)
+    found = folder.newest()
+    assert found is not None and found[0].name == "step-000000006.pt"
+    again.load(Walk(), found[1])
+    again.run(Walk())
+    best = folder.best()
+    assert best is not None and best.name == "step-000000006.pt"

@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import pytest
+
 from darts_gdas.scoring.book import ScoreBook, score_all
 from darts_gdas.space import Genotype
 
@@ -56,3 +58,32 @@ def test_a_cell_that_occurs_twice_is_measured_once():
     score_all([CELLS[0], CELLS[0]], 1, book, measure, report=lambda *done: seen.append(done))
     assert len(measure.calls) == 1
     assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3", "[]", "{}", '{"cell": "x", "repeat": 0}', '{"cell": [], "repeat": 0, "scores": {}}',
+        '{"cell": "x", "repeat": 0, "scores": {"first": "__import__"}}',
+        '{"cell": "x", "repeat": 0, "scores": {}, "__reduce__": 1}',
+    ],
+)  # fmt: skip
+def test_from_a_whole_line_that_is_no_score_it_is_scored_anew(
+    tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "scores.jsonl"
+    first = score_all(CELLS, 1, ScoreBook(path, "a"), Counting())
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], line + "\n", lines[3]]))
+    measure = Counting()
+    assert score_all(CELLS, 1, ScoreBook(path, "a"), measure) == first
+    assert measure.calls == [(CELLS[2], 0)]
+    assert "scores.jsonl: line 4 is no score; scoring anew" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"\x80\x04K\x01.", b"\xff\xfe\n", b"[" * 100_000 + b"\n", b""])
+def test_a_file_that_is_no_book_is_begun_anew(tmp_path: Path, content: bytes):
+    path = tmp_path / "scores.jsonl"
+    path.write_bytes(content)
+    assert ScoreBook(path, "a").get(CELLS[0], 0) is None
+    assert path.read_text() == '{"settings": "a"}\n'

@@ -1,5 +1,6 @@
 """Known accuracies are found by cell, from either kind of file, and every error says what."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,10 @@ def test_a_missing_column_lists_those_there(npz: Path):
         ),
         ("a.csv", f"arch,test\n{TEXTS[0]},high\n".encode(), "could not convert"),
         ("a.csv", f"arch,test\n{TEXTS[0]},nan\n".encode(), "has no accuracy in 'test'"),
+        ("a.csv", b"test,arch\n1\n", "a NAS-Bench-201 cell is written"),
+        ("a.csv", b"arch,test\n\0,1\n", r"benchmark '.*a\.csv'"),
+        ("a.csv", b"arch,test\n" + b"x" * 200_000, r"a\.csv' cannot be read: field larger than"),
+        ("a.csv", b"\xff\xfe", r"a\.csv' cannot be read: 'utf-8' codec"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str):
@@ -132,3 +137,37 @@ def test_operations_must_be_six_per_cell(tmp_path: Path):
     np.savez(tmp_path / "a.npz", ops=OPS[:, :5], op_names=NAMES, test=ACCURACIES)
     with pytest.raises(ValueError, match=r"must be \[cells, 6\]"):
         AccuracyTable.load(tmp_path / "a.npz")
+
+
+class Evil:
+    """Would make a folder when unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.mark.parametrize("name", ["ops", "op_names", "edges", "test"])
+def test_code_in_an_npz_file_is_not_run(tmp_path: Path, name: str):
+    path, marker = tmp_path / "a.npz", tmp_path / "marker"
+    arrays = {"ops": OPS, "op_names": NAMES, "edges": EDGES, "test": ACCURACIES}
+    np.savez(path, **arrays | {name: np.array([Evil(marker)], dtype=object)})
+    with pytest.raises(ValueError, match=r"a\.npz' cannot be read: .*allow_pickle=False"):
+        AccuracyTable.load(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("ops", [OPS - 1, OPS + 1, OPS / 2, OPS.astype(str)], ids=str)
+def test_operations_must_be_numbers_of_names(tmp_path: Path, ops: np.ndarray):
+    np.savez(tmp_path / "a.npz", ops=ops, op_names=NAMES, test=ACCURACIES)
+    with pytest.raises(ValueError, match="ops must hold numbers into the 3 op_names"):
+        AccuracyTable.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_truncated_npz_file_is_named(npz: Path, share: float):
+    npz.write_bytes(npz.read_bytes()[: int(share * npz.stat().st_size)])
+    with pytest.raises(ValueError, match=r"table\.npz' cannot be read"):
+        AccuracyTable.load(npz, "test")

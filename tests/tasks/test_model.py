@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from torch.testing import assert_close
 
 from darts_gdas.nets import DerivedNet, Layout, Stem
 from darts_gdas.runtime.augment import Normalize
-from darts_gdas.runtime.checkpoint import CheckpointError, save
+from darts_gdas.runtime.checkpoint import CheckpointError, load, save
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import TrainedModel, load_model, save_model
 
@@ -53,3 +54,38 @@ def test_a_checkpoint_is_not_a_model(tmp_path: Path):
 def test_a_missing_model_is_named(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"model\.pt.*cannot be read"):
         load_model(tmp_path)
+
+
+class Evil:
+    """Would make a folder when unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.marker),))
+
+
+def test_code_in_a_model_is_not_run(tmp_path: Path):
+    marker = tmp_path / "marker"
+    torch.save({"kind": "model", "weights": Evil(marker)}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_model(tmp_path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("layout", None), ("layout", {"channels": 4}), ("layout", "os.system"),
+        ("genotype", "{}"), ("genotype", 3), ("weights", {}), ("weights", [1]),
+        ("image_size", [8]), ("mean", "x"), ("auxiliary", True), ("classes", None),
+    ],
+)  # fmt: skip
+def test_a_model_with_foreign_parts_is_one_error(tmp_path: Path, name: str, value: object):
+    path = tmp_path / "model.pt"
+    save_model(path, model_of(Layout(4, 3, 7), auxiliary=False))
+    save(path, load(path) | {name: value})
+    with pytest.raises(CheckpointError, match=r"model\.pt' is no model of ours: ") as error:
+        load_model(path)
+    assert "\n" not in str(error.value)
