@@ -166,6 +166,7 @@ class Loop:
         self.best: dict[str, Any] = {}
         self.last: dict[str, float] = {}
         self.seconds = 0.0
+        self.is_stopped = False
 
     def run(self, task: Task) -> dict[str, float]:
         """Train to the last epoch, or until the task is finished; return the last metrics.
@@ -185,6 +186,8 @@ class Loop:
         finally:
             for callback in self.callbacks:
                 callback.on_stop()
+            if self.is_stopped:  # the first rank's launcher may just have requeued the job, and
+                self.ranks.wait()  # might not have, had another rank been gone before
         return self.last
 
     def load(self, task: Task, state: State) -> None:
@@ -240,6 +243,8 @@ class Loop:
                 self.seconds += time.monotonic() - start
                 self._save(task, is_best=False)
                 self.ranks.wait()  # whoever starts ranks may end all of them with the first
+                request.signum = signum  # of whichever rank; each one's launcher is to know
+                self.is_stopped = True
                 raise Interrupted(
                     signum,
                     f"stopped in epoch {self.epoch + 1} after step {self.step} "
