@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -189,3 +190,41 @@ def test_a_missing_extra_is_one_line(
 @pytest.mark.parametrize("root", ["search", "train", "score"])
 def test_without_a_launcher_nothing_of_it_is_needed(root: str):
     assert launcher(root=root)["_target_"].endswith("BasicLauncher")
+
+
+DOCUMENTED = (ROOT / "docs" / "cluster.md").read_text()
+
+
+@needs_submitit
+@pytest.mark.parametrize("command", re.findall(r"^python search\.py -m (.*)$", DOCUMENTED, re.M))
+def test_documented_sweeps_compose(command: str):
+    chosen = [
+        f"{key}={values.split(',')[0]}" for key, values in re.findall(r"(\S+)=(\S+)", command)
+    ]
+    assert "submitit" in launcher(*chosen)["_target_"]
+
+
+def test_the_documented_defaults_are_those_of_the_file():
+    text = (ROOT / "conf" / "hydra" / "launcher" / "slurm.yaml").read_text()
+    table = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", DOCUMENTED, re.M))
+    for name in (
+        "gpus_per_node",
+        "cpus_per_task",
+        "timeout_min",
+        "signal_delay_s",
+        "max_num_timeout",
+    ):
+        assert re.search(rf"^{name}: {table[name]}\b", text, re.M), name
+
+
+def test_the_batch_script_holds_what_the_documentation_explains():
+    script = (ROOT / "docs" / "slurm_job.sh").read_text()
+    for part in (
+        "#SBATCH --requeue\n",
+        "#SBATCH --signal=B:USR2@300\n",
+        "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2",
+        "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1\n",
+        'run_dir="$run_dir" resume=auto',
+    ):
+        assert part in script
+    subprocess.run(["bash", "-n", ROOT / "docs" / "slurm_job.sh"], check=True)
