@@ -164,7 +164,7 @@ def test_a_job_sees_no_gpu_but_its_own(monkeypatch: pytest.MonkeyPatch, number: 
 @needs_submitit
 def test_jobs_that_would_share_a_gpu_are_refused(tmp_path: Path):
     process = sweep(tmp_path, "epochs=1", "seed=1", f"{GPUS}=2")
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode != 0
     assert "pass hydra.sweeper.max_batch_size=2, so that the others wait" in said(tmp_path) + out
 

@@ -1,10 +1,12 @@
 """Jobs on a real Slurm of one machine: requeued in the middle, they end as if undisturbed."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,12 +40,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    up = subprocess.run([HERE / "up.sh"], env=environment, capture_output=True, text=True)
-    try:
-        assert up.returncode == 0, up.stderr
-        yield environment
-    finally:
-        subprocess.run([HERE / "down.sh"], env=environment, check=True, timeout=60)
+    with open(Path(tempfile.gettempdir()) / "darts_gdas_slurm.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # its ports are the same for all
+        up = subprocess.run([HERE / "up.sh"], env=environment, capture_output=True, text=True)
+        try:
+            assert up.returncode == 0, up.stderr
+            yield environment
+        finally:
+            subprocess.run([HERE / "down.sh"], env=environment, check=True, timeout=60)
 
 
 def ask(cluster: dict[str, str], *command: str, cwd: Path | None = None) -> str:
