@@ -19,6 +19,9 @@ from darts_gdas.space import Genotype
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 TINY = ("net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9")
+REVOKED = 3
+"""Seconds for which the node refuses a job that it has just ended."""
+
 MISSING = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(name)]
 
 pytestmark = [
@@ -94,6 +97,9 @@ class Job:
     def start_again_at_once(self) -> None:
         """A requeued job waits for two minutes by itself; it says so when it has ended."""
 
+        self.until_state("PENDING")
+        time.sleep(REVOKED)
+
         def has_started() -> bool:
             start = ("scontrol", "update", f"JobId={self.number}", "StartTime=now")
             if self.state == "PENDING":
@@ -167,8 +173,8 @@ def test_a_sweep_survives_its_time_limit(cluster: dict[str, str], tmp_path: Path
             while sweep.poll() is None:
                 for line in ask(cluster, "squeue", "-h", "-r", "-o", "%i %r").splitlines():
                     if line.endswith("BeginTime"):  # requeued: without the wait of two minutes
-                        number = line.split()[0]
-                        start = ("scontrol", "update", f"JobId={number}", "StartTime=now")
+                        time.sleep(REVOKED)
+                        start = ("scontrol", "update", f"JobId={line.split()[0]}", "StartTime=now")
                         subprocess.run(start, env=cluster, capture_output=True)
                 time.sleep(1)
         finally:
