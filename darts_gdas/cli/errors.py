@@ -89,6 +89,8 @@ def one_line(error: Exception) -> str:
     """An error in one line, with what is allowed in place of what was given."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
+        if choice.startswith("submitit_"):
+            return "this hydra/launcher needs submitit: pip install 'darts-gdas[slurm]'"
         known = error.options or sorted(configuration.GROUPS.get(group, ()))
         options = ", ".join(option for option in known if not option.endswith("_schema"))
         return f"{group}={choice} is not known; choose one of {options}"

@@ -16,7 +16,7 @@ from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import end_search, finish_search, finish_train
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.memory import memory_errors
-from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare
+from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare, take_own_gpu
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.tensorboard import TensorBoard
@@ -39,6 +39,7 @@ def run_search(cfg: DictConfig) -> None:
     """Search, and leave genotype, drawings, curves and summary in the run folder."""
     with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with _input_errors():
+            take_own_gpu()
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, SearchConfig, SEARCH, ranks)
             if start is None:
@@ -76,6 +77,7 @@ def run_train(cfg: DictConfig) -> None:
     """Retrain a genotype, and leave the model and its test accuracy in the run folder."""
     with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with _input_errors():
+            take_own_gpu()
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, TrainConfig, TRAIN, ranks)
             if start is None:

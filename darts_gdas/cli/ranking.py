@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import ProgressLine
 from darts_gdas.cli.errors import interruptible, usage_errors
-from darts_gdas.cli.start import open_folder, prepare
+from darts_gdas.cli.start import open_folder, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cells import save_drawing
 from darts_gdas.report.scores import csv_text, draw_scores, table_lines
@@ -42,6 +42,7 @@ def run_score(cfg: DictConfig) -> None:
     with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with usage_errors(ValueError, OSError):
             refuse_ranks("a ranking")
+            take_own_gpu()
             start = prepare(cfg, ScoreConfig, SCORE)
             if start is None:
                 return

@@ -15,6 +15,7 @@ from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State, load
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, check_writable, write_text
+from darts_gdas.runtime.launch import take_gpu
 from darts_gdas.runtime.state import check_state
 
 Config = TypeVar("Config", bound=AnyConfig)
@@ -43,6 +44,17 @@ class Start(Generic[Config]):
     folder: RunFolder | None
     overrides: list[str]
     state: State | None
+
+
+def take_own_gpu() -> None:
+    """In a sweep over this machine's GPUs, see no other than this job's; call before CUDA's use.
+
+    Raises:
+        ValueError: If the sweep would run several jobs at once on a GPU.
+    """
+    number = configuration.local_job()
+    if number is not None:
+        take_gpu(number)
 
 
 def prepare(

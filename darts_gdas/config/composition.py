@@ -174,6 +174,28 @@ def sweeps_here() -> bool:
     return hydra.mode == RunMode.MULTIRUN and by_itself
 
 
+def local_job() -> int | None:
+    """Number of this job of a sweep over this machine's GPUs (`hydra/launcher=local_processes`).
+
+    None in anything else, and where the sweep is to use no GPU.
+
+    Raises:
+        ValueError: If more jobs may run at once than there are GPUs.
+    """
+    hydra = HydraConfig.get()
+    if not str(hydra.launcher.get("_target_", "")).endswith("LocalLauncher"):
+        return None
+    num_gpus, at_once = hydra.launcher.gpus_per_node, hydra.sweeper.get("max_batch_size")
+    if not num_gpus:
+        return None
+    if at_once is None or at_once > num_gpus:
+        raise ValueError(
+            f"hydra.launcher.gpus_per_node={num_gpus}: each job takes a GPU for itself; pass "
+            f"hydra.sweeper.max_batch_size={num_gpus}, so that the others wait"
+        )
+    return int(hydra.job.num)
+
+
 def recompose(overrides: Sequence[str]) -> DictConfig:
     """Compose this process's root configuration again with other overrides."""
     name = HydraConfig.get().job.config_name

@@ -67,6 +67,17 @@ def _take_from_slurm() -> None:
     slurm["LOCAL_RANK"] = slurm["SLURM_LOCALID"]
 
 
+def take_gpu(number: int) -> None:
+    """Leave this process one of the GPUs it may see; call before any of them is used.
+
+    Args:
+        number: Of the process among those that share the GPUs; they go round.
+    """
+    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    if visible:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[number % len(visible)]
+
+
 def first_host(hosts: str) -> str:
     """The first of Slurm's list of hosts, `gpu[03-07,12],login1`: here gpu03."""
     first = re.match(r"([^\[,]+)(?:\[(\w+)[^\]]*\])?([^,]*)", hosts)

@@ -68,6 +68,7 @@ class Loop:
         self.last: dict[str, float] = {}
         self.seconds = 0.0
         self._failed: set[int] = set()  # steps after which the run was rolled back
+        self.is_stopped = False
 
     def run(self, task: Task) -> dict[str, float]:
         """Train to the last epoch, or until the task is finished; return the last metrics.
@@ -80,6 +81,7 @@ class Loop:
             WriteError: When a file cannot be written, unless that is to be warned about alone.
         """
         with contextlib.ExitStack() as stack:
+            stack.callback(self._leave)
             for callback in self.callbacks[::-1]:
                 stack.callback(self._stop, callback)
             with self._others(task), StopRequest() as request:
@@ -92,6 +94,10 @@ class Loop:
                     except NotFinite as error:
                         self._roll_back(task, error)
         return self.last
+
+    def _leave(self) -> None:
+        if self.is_stopped:  # the first rank's launcher may just have requeued the job, and
+            self.ranks.wait()  # might not have, had another rank been gone before
 
     def _stop(self, callback: Callback) -> None:
         with self.writes.attempt(type(callback).__name__):
@@ -153,6 +159,8 @@ class Loop:
                 self.seconds += time.monotonic() - start
                 is_saved = self._save(task, is_best=False)
                 self.ranks.wait()  # whoever starts ranks may end all of them with the first
+                request.signum = signum  # of whichever rank; each one's launcher is to know
+                self.is_stopped = True
                 raise Interrupted(
                     signum,
                     f"stopped in epoch {self.epoch + 1} after step {self.step} "

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from darts_gdas.runtime.launch import first_host, is_follower, joined, refuse_ranks
+from darts_gdas.runtime.launch import first_host, is_follower, joined, refuse_ranks, take_gpu
 
 
 @pytest.fixture
@@ -79,3 +79,15 @@ def test_a_program_for_one_process_refuses_several(bare: pytest.MonkeyPatch):
     bare.setenv("WORLD_SIZE", "4")
     with pytest.raises(ValueError, match="a ranking runs in a single process, this is one of 4"):
         refuse_ranks("a ranking")
+
+
+@pytest.mark.parametrize(
+    ("visible", "number", "left"),
+    [("0,1,2", 0, "0"), ("0,1,2", 5, "2"), ("GPU-a,GPU-b", 1, "GPU-b"), ("", 3, "")],
+)
+def test_processes_of_one_machine_go_round_its_gpus(
+    monkeypatch: pytest.MonkeyPatch, visible: str, number: int, left: str
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    take_gpu(number)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left

@@ -1,5 +1,7 @@
 import os
 import signal
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,13 @@ from torch import Tensor
 
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder
+from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder, WriteError
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.saving import OnSaveError, Saving
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, EpochReport, Progress
+from tests.ranks import on_ranks
 
 
 class Walk:
@@ -127,6 +131,45 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, stop_at: i
     assert [r.is_best for r in second_recorder.reports] == [
         r.is_best for r in recorder.reports[-len(second_recorder.reports) :]
     ]
+
+
+class Stopped(Walk):
+    """A walk of which the second rank alone is asked to stop."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        super().__init__()
+        self.ranks = ranks
+
+    def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
+        torch.manual_seed(progress.global_step)
+        if progress.global_step == 1 and not self.ranks.is_first:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return super().train_step(progress)
+
+
+def stop_and_requeue(ranks: Ranks, path: Path) -> bool:
+    """Whether the launcher of the first rank is done when this rank ends; it takes its time."""
+
+    def requeue(signum: int, _: object) -> None:
+        if ranks.is_first:
+            time.sleep(0.5)
+            (path / "requeued").touch()
+            raise SystemExit(1)
+
+    signal.signal(signal.SIGUSR2, requeue)
+    loop = Loop(
+        RunFolder(path), kind="walk", fingerprint="{}", callbacks=[], device=torch.device("cpu"),
+        ranks=ranks,
+    )  # fmt: skip
+    with pytest.raises(SystemExit if ranks.is_first else Interrupted):
+        loop.run(Stopped(ranks))
+    return (path / "requeued").exists()
+
+
+def test_no_rank_is_gone_before_the_first_ones_launcher_has_requeued_the_job(tmp_path: Path):
+    """Also where the signal has reached another rank only."""
+    RunFolder(tmp_path).create()
+    assert on_ranks(partial(stop_and_requeue, path=tmp_path), tmp_path) == [True, True]
 
 
 def test_a_metric_that_is_not_finite_stops_before_anything_is_saved(tmp_path: Path):
