@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from darts_gdas.cli.command import command
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.report.scores import csv_text
@@ -57,7 +58,8 @@ def _set_alphas(
     def told() -> str:
         hint = "nothing had been scored yet"
         if path.exists():
-            hint = f"what is scored is kept\ngo on with: python search.py resume={folder.path}"
+            again = f"{command('search')} resume={folder.path}"
+            hint = f"what is scored is kept\ngo on with: {again}"
         return f"stopped in the warm start; {hint}"
 
     with interruptible(told), ProgressLine() as progress:

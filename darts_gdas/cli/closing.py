@@ -11,6 +11,7 @@ from torch import nn
 
 import darts_gdas
 from darts_gdas.cli.beginning import ProgressLine
+from darts_gdas.cli.command import command
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.report.artifacts import write_genotype
@@ -35,7 +36,7 @@ def end_search(task: SearchTask, folder: RunFolder, loop: Loop) -> dict[str, flo
     """
     told = (
         "stopped while selecting; the state after the last epoch is saved\n"
-        f"go on with: python search.py resume={folder.path}"
+        f"go on with: {command('search')} resume={folder.path}"
     )
     begin = time.monotonic()
     with interruptible(lambda: told), ProgressLine() as progress:
@@ -96,7 +97,7 @@ def finish_search(
         "Search finished",
         facts,
         genotype_lines(genotype),
-        f"python train.py genotype={folder.path}",
+        f"{command('train')} genotype={folder.path}",
     )
 
 

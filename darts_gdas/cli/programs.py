@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import end_search, finish_search, finish_train
+from darts_gdas.cli.command import command
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare, take_own_gpu
@@ -156,7 +157,7 @@ def _run(loop: Loop, task: Task, folder: RunFolder) -> dict[str, float]:
         return loop.run(task)
     except Interrupted as stop:
         if loop.ranks.is_first:
-            hint = f"go on with: python {loop.kind}.py resume={folder.path}"
+            hint = f"go on with: {command(loop.kind)} resume={folder.path}"
             print(f"{stop}\n{hint}", file=sys.stderr)
         raise SystemExit(stop.exit_status) from None
 

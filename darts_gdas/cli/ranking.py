@@ -4,13 +4,12 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import ProgressLine
+from darts_gdas.cli.command import command
 from darts_gdas.cli.errors import interruptible, usage_errors
 from darts_gdas.cli.start import open_folder, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
@@ -26,15 +25,7 @@ from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.score import Scored
 
-CONF = Path(__file__).parents[2] / "conf"
 SCORE, BOOK, TOTAL = "score", "scores.jsonl", "rank sum"
-
-
-def main() -> None:
-    """The command."""
-    configuration.register()
-    with usage_errors():
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=SCORE)(run_score)()
 
 
 def run_score(cfg: DictConfig) -> None:
@@ -50,10 +41,7 @@ def run_score(cfg: DictConfig) -> None:
             fingerprint = configuration.fingerprint(start.config, data=task.images.digest())
             folder = stack.enter_context(open_folder(start))
         print(f"scoring {len(task.genotypes)} cells in {folder.path}", file=sys.stderr)
-        told = (
-            "stopped; what is scored is kept\ngo on with: python -m darts_gdas.score "
-            f"resume={folder.path}"
-        )
+        told = f"stopped; what is scored is kept\ngo on with: {command(SCORE)} resume={folder.path}"
         with interruptible(lambda: told), ProgressLine() as progress:
             book = ScoreBook(folder.path / BOOK, fingerprint)
             scored = task.run(book, lambda done, total: progress("scoring", done, total))
@@ -101,7 +89,7 @@ def _finish(
         "table": str(folder.path / "scores.csv"),
         "picture": str(folder.path / "scores.png"),
     }
-    return summary("Scoring finished", facts, body, f"python train.py \"genotype='{cells[0]}'\"")
+    return summary("Scoring finished", facts, body, f"{command('train')} \"genotype='{cells[0]}'\"")
 
 
 def _correlations(

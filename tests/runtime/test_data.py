@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.data import BatchStream, derive_seed, evaluation_batches
+from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.images import ImageSet
 
 NORMALIZE = Normalize(torch.tensor([0.5]), torch.tensor([0.25]))
@@ -219,3 +220,41 @@ def test_derived_seeds_tell_their_parts_apart(one, other):
 def test_derived_seeds_tell_numbers_from_text_and_where_parts_end():
     seeds = {derive_seed(1), derive_seed("1"), derive_seed("ab", "c"), derive_seed("a", "bc")}
     assert len(seeds) == 4
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "size"), [(23, 6, 2), (40, 12, 3), (25, 8, 4)]
+)
+def test_ranks_take_parts_that_are_together_the_batch(num_images: int, batch_size: int, size: int):
+    """Of every step over two epochs: the same images, the same noise, weights that add up."""
+    shared = [
+        stream(num_images, batch_size=batch_size, ranks=Ranks(rank, size)) for rank in range(size)
+    ]
+    whole = stream(num_images, batch_size=batch_size)
+    whole_steps, steps = whole.batches_per_epoch, shared[0].batches_per_epoch
+    for step in range(2 * steps):
+        parts = [made.batch(step) for made in shared]
+        assert all(len(part.labels) >= 2 for part in parts)
+        count = sum(len(part.labels) for part in parts)
+        assert [part.weight for part in parts] == pytest.approx(
+            [len(part.labels) * size / count for part in parts]
+        )
+        if steps == whole_steps:
+            labels = torch.cat([part.labels for part in parts])
+            pictures = torch.cat([part.images for part in parts])
+            assert same((pictures, labels), whole.batch(step))
+    for epoch in range(2):
+        seen = [
+            label
+            for made in shared
+            for step in range(epoch * steps, (epoch + 1) * steps)
+            for label in made.batch(step).labels.tolist()
+        ]
+        assert sorted(seen) == list(range(num_images))
+
+
+@pytest.mark.parametrize("batch_size", [2, 7])
+def test_a_batch_that_ranks_cannot_share_is_refused(batch_size: int):
+    message = f"it must be a multiple of 4 and at least 8, got {batch_size}"
+    with pytest.raises(ValueError, match=message):
+        stream(batch_size=batch_size, ranks=Ranks(0, 4))

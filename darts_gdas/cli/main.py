@@ -1,0 +1,70 @@
+"""The command `darts-gdas`: all programs by their names, with their configuration at hand."""
+
+import importlib
+import sys
+from collections.abc import Callable
+
+import hydra
+
+from darts_gdas import __version__, config
+from darts_gdas.cli.command import COMMAND, conf_folder
+from darts_gdas.cli.errors import USAGE_ERROR, usage_errors
+
+HYDRA = {
+    "search": ("darts_gdas.cli.programs", "run_search", "search for a cell"),
+    "train": ("darts_gdas.cli.programs", "run_train", "train a found or a published cell"),
+    "score": ("darts_gdas.cli.ranking", "run_score", "rank untrained cells"),
+}
+"""Programs configured by `conf/`: module, function, what they do."""
+
+PLAIN = {
+    "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
+}
+"""Programs with options of their own."""
+
+
+def main() -> None:
+    """Run a program: `darts-gdas search method=gdas`."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in HYDRA:
+        _take_name()
+        with usage_errors():
+            run_composed(name)
+    elif name in PLAIN:
+        _take_name()
+        module, function, _ = PLAIN[name]
+        getattr(importlib.import_module(module), function)()
+    elif name == "--version":
+        print(f"{COMMAND} {__version__}")
+    elif name in ("-h", "--help"):
+        print(_help())
+    else:
+        known = ", ".join([*HYDRA, *PLAIN])
+        print(f"error: {COMMAND} has no program {name!r}; choose one of {known}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR)
+
+
+def run_composed(name: str) -> None:
+    """Compose a program's configuration from the command line, and run it."""
+    module, function, _ = HYDRA[name]
+    program: Callable = getattr(importlib.import_module(module), function)
+    config.register()
+    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(program)()
+
+
+def _take_name() -> None:
+    """What follows is the program's own."""
+    del sys.argv[1]
+
+
+def _help() -> str:
+    rows = [f"  {name:<9}{text}" for name, (_, _, text) in {**HYDRA, **PLAIN}.items()]
+    return "\n".join(
+        [
+            f"usage: {COMMAND} PROGRAM [key=value ...]",
+            "",
+            *rows,
+            "",
+            f"{COMMAND} PROGRAM --help lists its settings",
+        ]
+    )

@@ -1,0 +1,80 @@
+"""The wheel, installed in an environment of its own, does what a checkout does."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = (
+    "epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9"
+)  # fmt: skip
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    """Output of a command that sees no checkout; both streams, for the message of a failure."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
+    run(*command, folder=ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a new environment with the wheel; it borrows only the dependencies."""
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(place, with_pip=False, symlinks=True)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(place)}))
+    programs = place / "bin"
+    pip = (sys.executable, "-m", "pip", "--python", programs / "python", "install", "--no-deps")
+    run(*pip, "--quiet", "--no-index", wheel, folder=place)
+    # A path file of a path file is not read, so this checkout's own installation stays unseen.
+    borrowed = sysconfig.get_path("purelib")
+    (packages / "borrowed.pth").write_text(f"{borrowed}\n")
+    return programs
+
+
+def test_the_wheel_holds_package_and_configuration_and_nothing_else(wheel: Path):
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"darts_gdas", next(t for t in tops if t.endswith(".dist-info"))}
+    here = {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*.yaml")}
+    assert {name.removeprefix("darts_gdas/") for name in names if name.endswith(".yaml")} == here
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "darts_gdas").rglob("*.py")}
+    assert modules <= set(names)
+
+
+def test_it_is_the_installed_package_that_runs(installed: Path, tmp_path: Path):
+    code = "import darts_gdas, pathlib; print(pathlib.Path(darts_gdas.__file__).parents[4])"
+    assert Path(run(installed / "python", "-c", code, folder=tmp_path).strip()) == installed.parent
+
+
+def test_searched_and_retrained_far_from_any_checkout(installed: Path, tmp_path: Path):
+    command = installed / "darts-gdas"
+    out = run(command, "search", *TINY, folder=tmp_path)
+    assert "Search finished" in out and "darts-gdas train genotype=outputs/search/" in out
+    out = run(command, "train", "epochs=1", "net.channels=2", "net.layers=3", folder=tmp_path)
+    assert "Retraining finished" in out
+    out = run(command, "compare", "outputs/search", folder=tmp_path)
+    assert "gdas" in out
