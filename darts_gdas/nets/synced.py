@@ -1,5 +1,7 @@
 """Batch norms whose batch is that of all ranks."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,13 +17,18 @@ class SyncedBatchNorm(nn.BatchNorm2d):
     Unlike `nn.SyncBatchNorm` it runs on CPUs too and has derivatives of every order, which an
     unrolled step needs. Ranks may hold different numbers of images. The mean is known before the
     squares are summed, so no digits cancel; a pass sends C + 1 numbers, then C.
+
+    Attributes:
+        waits: Whether there are others to wait for; see `by_itself`.
     """
+
+    waits = True
 
     def forward(
         self, input: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
         """The images with mean 0 and variance 1 in each channel, over the ranks."""
-        alone = not dist.is_initialized() or dist.get_world_size() == 1
+        alone = not self.waits or not dist.is_initialized() or dist.get_world_size() == 1
         if alone or not (self.training or self.running_mean is None):
             return super().forward(input)
         self._check_input_dim(input)
@@ -47,6 +54,19 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
             self.num_batches_tracked += 1
+
+
+@contextlib.contextmanager
+def by_itself(module: nn.Module) -> Iterator[None]:
+    """Within it, no norm waits for other ranks: for what one of them computes alone."""
+    synced = [part for part in module.modules() if isinstance(part, SyncedBatchNorm)]
+    for norm in synced:
+        norm.waits = False
+    try:
+        yield
+    finally:
+        for norm in synced:
+            norm.waits = True
 
 
 def is_synced(norm: nn.Module) -> bool:

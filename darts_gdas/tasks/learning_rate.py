@@ -3,6 +3,7 @@
 import logging
 
 from darts_gdas.nets.fixed import FixedMixture
+from darts_gdas.nets.synced import by_itself
 from darts_gdas.ntk import empirical_ntk, max_learning_rate
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.tasks.batches import random_images
@@ -32,8 +33,15 @@ def learning_rate_bound(task: SearchTask) -> float:
     images = random_images(
         data.images, data.normalize, count=NUM_IMAGES, seed=seed, device=task.compute.device
     )
-    net = FixedMixture(task.supernet, task.method.relaxation.expected(task.arch))
-    kernel = empirical_ntk(net, images, kind="full", method="jacobian", batch_norm="frozen")
+    supernet = task.supernet
+    net = FixedMixture(supernet, task.method.relaxation.expected(task.arch))
+    # Per-sample gradients cannot be had of what is computed twice, or over several ranks.
+    recomputed, supernet.checkpoint_cells = supernet.checkpoint_cells, False
+    try:
+        with by_itself(supernet):
+            kernel = empirical_ntk(net, images, kind="full", method="jacobian", batch_norm="frozen")
+    finally:
+        supernet.checkpoint_cells = recomputed
     return max_learning_rate(kernel, momentum=task.method.optimizer.momentum)
 
 

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from darts_gdas.nets import Mixture, SuperNet
 from darts_gdas.nets.statistics import Tracked, untouched_statistics
+from darts_gdas.nets.synced import by_itself
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.search import ArchParameters, Relaxation
@@ -21,8 +22,9 @@ class SupernetProbe:
 
     The norms normalise with the batch, as in training, because other mixtures than the trained
     one are asked for: the running statistics of the whole mixture do not fit what is left of it.
-    They stay as they are, and so does every random number of the search. The batches are the
-    same in all measurements of a run, random ones of about the training's size.
+    They stay as they are, and so does every random number of the search. No other rank is waited
+    for. The batches are the same in all measurements of a run, random ones of about the training's
+    size.
 
     Args:
         supernet: What to measure; it is left in training mode.
@@ -68,7 +70,7 @@ class SupernetProbe:
         mixture = mixture.with_leaves([leaf.to(self.compute.device) for leaf in mixture.leaves()])
         self.supernet.train()
         correct = torch.zeros((), dtype=torch.long, device=self.compute.device)
-        with torch.no_grad(), untouched_statistics(self.norms):
+        with torch.no_grad(), untouched_statistics(self.norms), by_itself(self.supernet):
             for images, labels, _ in self.batches():
                 with self.compute.forward_pass():
                     logits = self.supernet(images, mixture)
@@ -102,12 +104,13 @@ class SupernetProbe:
             mixture: Mixture = functional_call(mean, dict(zip(names, alphas, strict=True)), ())
             return torch.stack([of_batch(weights, mixture) for of_batch in losses]).mean()
 
-        product = hessian_product(loss, [p for _, p in mean.named_parameters()])
-        generator = torch.Generator().manual_seed(self.seed)
         size = sum(p.numel() for p in mean.parameters())
+        generator = torch.Generator().manual_seed(self.seed)
         start = torch.randn(size, generator=generator, dtype=torch.float64)
-        # The distance to an eigenvector enters the value squared: this is 1e-4 of it.
-        return dominant_eigenvalue(product, start, tolerance=1e-2)
+        with by_itself(self.supernet):
+            product = hessian_product(loss, [p for _, p in mean.named_parameters()])
+            # The distance to an eigenvector enters the value squared: this is 1e-4 of it.
+            return dominant_eigenvalue(product, start, tolerance=1e-2)
 
 
 class _MeanMixture(nn.Module):

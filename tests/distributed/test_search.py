@@ -28,6 +28,7 @@ from darts_gdas.search import (
     UnrolledExact,
 )
 from darts_gdas.space import Genotype, SearchSpace
+from darts_gdas.tasks.learning_rate import learning_rate_bound
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 from darts_gdas.tasks.search import SearchTask
@@ -58,9 +59,6 @@ class InDouble:
     def __call__(self, images: Tensor) -> Tensor:
         return self.normalize(images).double()
 
-    def to(self, device: torch.device) -> "InDouble":
-        return self
-
 
 NORMALIZE = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
 
@@ -72,12 +70,10 @@ def images(count: int, seed: int) -> ImageSet:
 
 
 def stream(data: ImageSet, name: str, ranks: Ranks) -> BatchStream:
-    made = BatchStream(
+    return BatchStream(
         data, batch_size=8, augment=Augment(1, True, 2), normalize=NORMALIZE, seed=0, name=name,
         ranks=ranks,
     )  # fmt: skip
-    made.normalize = InDouble(NORMALIZE)  # type: ignore[assignment]
-    return made
 
 
 def prepared(net: nn.Module, *, synced: bool) -> None:
@@ -88,21 +84,26 @@ def prepared(net: nn.Module, *, synced: bool) -> None:
             norm.eval()
 
 
-def searched(method: Method, ranks: Ranks, *, synced: bool) -> list[Tensor]:
-    """Alphas and weights after three steps; the third batch has 5 images: 3 and 2."""
+def search_task(method: Method, ranks: Ranks, *, synced: bool) -> SearchTask:
     torch.manual_seed(0)
     halves = images(21, 1), images(13, 2)
     data = SearchData(
-        stream(halves[0], "weights", ranks), stream(halves[1], "arch", ranks), halves[1],
-        InDouble(NORMALIZE),  # type: ignore[arg-type]
+        stream(halves[0], "weights", ranks), stream(halves[1], "arch", ranks), halves[1], NORMALIZE
+    )
+    return SearchTask(
+        SPACE, Layout(2 * method.partial_channels, 3, 3, 1), method, data,
+        num_epochs=2, compute=Compute(torch.device("cpu"), ranks=ranks), seed=0,
+        sync_batch_norm=synced,
     )  # fmt: skip
+
+
+def searched(method: Method, ranks: Ranks, *, synced: bool) -> list[Tensor]:
+    """Alphas and weights after three steps; the third batch has 5 images: 3 and 2."""
     torch.set_default_dtype(torch.float64)
     try:
-        task = SearchTask(
-            SPACE, Layout(2 * method.partial_channels, 3, 3, 1), method, data,
-            num_epochs=2, compute=Compute(torch.device("cpu"), ranks=ranks), seed=0,
-            sync_batch_norm=synced,
-        )  # fmt: skip
+        task = search_task(method, ranks, synced=synced)
+        for half in (task.data.weights, task.data.arch):
+            half.normalize = InDouble(NORMALIZE)  # type: ignore[assignment]
         task.arch.double()
         prepared(task.supernet, synced=synced)
         for step in range(3):
@@ -133,9 +134,10 @@ def retrained(ranks: Ranks, *, synced: bool) -> list[Tensor]:
         net = DerivedNet(Genotype.load("DARTS_V2"), Layout(4, 3, 3, 1), auxiliary=True)
         if synced and ranks.size > 1:
             synchronize_norms(net)
+        batches = stream(images(21, 1), "train", ranks)
+        batches.normalize = InDouble(NORMALIZE)  # type: ignore[assignment]
         task = RetrainTask(
-            net, stream(images(21, 1), "train", ranks), images(7, 3),
-            InDouble(NORMALIZE),  # type: ignore[arg-type]
+            net, batches, images(7, 3), NORMALIZE,
             optimizer=SGD(), regularization=Regularization(drop_path=0.0), num_epochs=2,
             compute=Compute(torch.device("cpu"), channels_last=True, ranks=ranks),
         )  # fmt: skip
@@ -159,3 +161,18 @@ def test_two_ranks_retrain_what_one_process_retrains(tmp_path: Path, synced: boo
     assert one == other
     for got, want in zip(one, expected, strict=True):
         assert_close(torch.tensor(got, dtype=want.dtype), want.detach(), rtol=0, atol=1e-12)
+
+
+def test_the_first_rank_measures_while_the_others_do_something_else(tmp_path: Path):
+    """Diagnostics and the rate's bound wait for nobody, also where norms otherwise would."""
+
+    def measured(ranks: Ranks) -> tuple[float, ...]:
+        task = search_task(DARTS, ranks, synced=True)
+        if not ranks.is_first:
+            return ()
+        mixture = task.method.relaxation.expected(task.arch)
+        curvature = task.probe.curvature(task.arch, task.method.relaxation, num_batches=1)
+        return task.probe.accuracy(mixture), curvature, learning_rate_bound(task)
+
+    alone, (first, other) = measured(ALONE), on_ranks(measured, tmp_path)
+    assert first == pytest.approx(alone, rel=1e-4) and other == ()

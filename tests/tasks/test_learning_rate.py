@@ -44,6 +44,13 @@ def test_measuring_leaves_the_search_as_it_is():
     assert text is not None and f"{task.learning_rate:.4g}" in text
 
 
+def test_cells_that_are_computed_twice_have_the_same_bound():
+    plain, twice = task_of(DARTS), task_of(DARTS)
+    twice.supernet.checkpoint_cells = True
+    assert learning_rate_bound(twice) == learning_rate_bound(plain)
+    assert twice.supernet.checkpoint_cells
+
+
 def test_a_resumed_search_keeps_what_was_measured():
     method = replace(DARTS, optimizer=SGD(lr="auto"))
     first, second = task_of(method), task_of(method)
