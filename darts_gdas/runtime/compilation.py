@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Generic, ParamSpec, TypeVar
 
 import torch
-from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +58,9 @@ class Compiled(Generic[Args, Result]):
         """The function's result."""
         if self._compiled is None:
             return self._function(*args, **kwargs)
+        # The compiler takes seconds to import, which a program that compiles nothing need not wait.
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
         try:
             with torch._dynamo.config.patch(recompile_limit=self._limit):
                 return self._compiled(*args, **kwargs)
