@@ -1,7 +1,10 @@
 """Check every annotated shape and dtype of the mathematics while the tests run."""
 
+import logging
 import signal
+from collections.abc import Iterator
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -15,3 +18,11 @@ torch.set_num_threads(1)
 
 # What runs in the background ignores Ctrl-C, and so would the programs that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A program that runs in this process sets the level of what it says; not for the next test."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)

@@ -14,6 +14,7 @@ from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, start
 from tests.report.test_runs import make_run
 
 
+@pytest.mark.slow
 def test_a_sweep_of_real_searches_is_compared(tmp_path: Path):
     """Two random cells: each of its seed, none trained; a run that is cut is left out."""
     arguments = ("-m", "method=random", "space=nasbench201", "net.channels=2", "seed=1,2")

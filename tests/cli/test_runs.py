@@ -156,7 +156,10 @@ def test_retraining_takes_the_newest_search_and_its_model_loads_back(
     assert model.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape == (3, 10)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+)
 def test_interrupted_and_resumed_equals_uninterrupted(
     searched: tuple[Path, str, str], tmp_path: Path, signum: signal.Signals
 ):
@@ -191,6 +194,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert steps == sorted(set(steps)) and len(steps) == 3
 
 
+@pytest.mark.slow
 def test_an_interrupted_retraining_keeps_its_genotype(tmp_path: Path):
     arguments = ("genotype=DARTS_V1", "epochs=3", "net.channels=2", "net.layers=3")
     finish(start(tmp_path, "train.py", *arguments, "run_dir=whole"))

@@ -90,6 +90,7 @@ def test_stopped_by_the_scheduler_and_resumed_it_ends_as_undisturbed(
             assert torch.equal(a["task"][part][name], value), name
 
 
+@pytest.mark.slow
 def test_wrong_input_is_said_once(tmp_path: Path):
     out, err = finish(start(tmp_path, "search.py", "batch_size=65", *TINY), fails=True)
     assert err.count("error: batch_size counts the images of all 2 ranks") == 1 and not out

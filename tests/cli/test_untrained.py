@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -46,6 +47,7 @@ def test_a_warm_start_sets_the_first_alphas_and_shows_them(tmp_path: Path):
     assert "warm_start/normal" in events.Tags()["images"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_warm_start_goes_on(tmp_path: Path):
     command = (*SMALL, *NTK, "warm_start.samples=24", "epochs=1")
     finish(start(tmp_path, "search.py", *command, "run_dir=whole"))

@@ -114,8 +114,19 @@ def searched(method: Method, ranks: Ranks, *, synced: bool) -> list[Tensor]:
     return [*task.arch.parameters(), *task.supernet.parameters(), *task.supernet.buffers()]
 
 
-@pytest.mark.parametrize("synced", [False, True], ids=["fixed_norms", "synced_norms"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "synced"),
+    [
+        pytest.param(
+            name,
+            synced,
+            id=f"{name}, {'synced' if synced else 'fixed'} norms",
+            marks=[pytest.mark.slow] if synced and name not in ("darts", "gdas") else [],
+        )
+        for name in METHODS
+        for synced in (False, True)
+    ],
+)
 def test_two_ranks_search_what_one_process_searches(tmp_path: Path, method: str, synced: bool):
     def work(ranks: Ranks) -> list[list]:
         return [t.tolist() for t in searched(METHODS[method], ranks, synced=synced)]

@@ -137,7 +137,7 @@ def test_published_genotypes_are_drawn_without_overlap(name: str):
     assert_is_good(Genotype.load(name), title=name)
 
 
-@settings(max_examples=25, deadline=None, phases=(Phase.reuse, Phase.generate))
+@settings(max_examples=12, deadline=None, phases=(Phase.reuse, Phase.generate))
 @given(cells(), cells())
 def test_any_genotype_is_drawn_without_overlap(normal: CellGenotype, reduce: CellGenotype):
     assert_is_good(Genotype({"reduce": reduce, "normal": normal}))

@@ -86,6 +86,7 @@ def test_perfect_order_is_certain(function, sign: float):
     assert found.count == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_interval_covers_the_truth_about_19_times_in_20(function):
     """60 independent experiments; the truth from 4000 items. Below 50 hits is 4 sigma off."""

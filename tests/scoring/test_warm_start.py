@@ -52,7 +52,13 @@ def test_an_interrupted_warm_start_goes_on(tmp_path: Path):
     assert (tmp_path / "book").read_text() == "".join(lines)
 
 
-@pytest.mark.parametrize("space", [SPACE, DARTS], ids=["nasbench201", "darts"])
+@pytest.mark.parametrize(
+    "space",
+    [
+        pytest.param(SPACE, id="nasbench201"),
+        pytest.param(DARTS, id="darts", marks=pytest.mark.slow),
+    ],
+)
 def test_te_nas_alphas_are_discretised_to_its_cell(space: SearchSpace):
     warm_start = TeNasWarmStart(repeats=1, batch_size=4, region_samples=20)
     first = warm_start(setting(space))
