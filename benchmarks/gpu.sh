@@ -10,6 +10,8 @@ mkdir -p "$out"
 {
   "$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())'
   "$python" -m pytest -m gpu
+  "$python" -m benchmarks scaling --device cuda --batch 64 \
+    --ranks $("$python" -c 'import torch; print(*sorted({1, torch.cuda.device_count()}))')
   "$python" -m benchmarks kernels --device cuda --batch 64
   "$python" -m benchmarks ntk --device cuda --large --out "$out/ntk.json"
   for precision in fp32 bf16; do
