@@ -43,8 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
     for method in RELAXATIONS:
         for size in arguments.ranks:
             print(_row(method, str(size), _spawn(size, method, arguments)))
-    sparse = _spawn(max(arguments.ranks), "gdas", arguments, find_unused=True)
-    print(_row("gdas, by find_unused_parameters", str(max(arguments.ranks)), sparse))
+    most = max(arguments.ranks)
+    if most > 1:
+        sparse = _spawn(most, "gdas", arguments, find_unused=True)
+        print(_row("gdas, by find_unused_parameters", str(most), sparse))
 
 
 def _row(method: str, ranks: str, found: dict[str, float]) -> str:

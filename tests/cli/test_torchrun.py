@@ -138,7 +138,7 @@ exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 @pytest.mark.parametrize("method", ["darts", "gdas"])
 def test_two_gpus_search_together(tmp_path: Path, method: str):
-    """Alphas are compared after every epoch, so an end is an agreement; only the bits may differ."""
+    """Alphas are compared after every epoch, so an end is an agreement."""
     arguments = ("epochs=3", *TINY, f"method={method}", "run_dir=run", "precision=bf16")
     out, _ = finish(start(tmp_path, "search.py", *arguments))
     assert "2 ranks, each" in out and "CPU" not in out
