@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import os
 import re
 import runpy
 import shlex
@@ -159,11 +160,12 @@ def contexts() -> list[DictConfig]:
     """Compositions that between them have every setting."""
     roots = {
         "search": [
-            [f"method={name}"]
-            for name in ("gdas", "darts_2nd", "te_nas", "random_ws", "sdarts_adv")
-        ]
-        + [["warm_start=ntk", "dataset=image_folder"], ["dataset=cifar10", "penalties=[cost]"]],
-        "train": [[], ["optimizer/schedule=decay", "dataset=image_folder"]],
+            ["dataset=cifar10", "penalties=[cost]"],
+            ["dataset=image_folder", "warm_start=ntk"],
+            ["method=te_nas"],
+            ["method=random_ws"],
+        ],
+        "train": [["optimizer/schedule=decay"]],
         "score": [[]],
     }
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -220,9 +222,11 @@ def commands(page: Path) -> list[str]:
     return [line for line in found if re.match(rf"python {PROGRAM}", line)]
 
 
-@pytest.mark.parametrize("page", [page for page in OURS if commands(page)], ids=relative)
-def test_every_command_composes_and_has_a_meaning(page: Path):
+@pytest.mark.parametrize("name", ["questions", "how/warm_start", "howto/collapse", "howto/resume"])
+def test_commands_that_are_not_run_have_a_meaning(name: str):
     """With values checked, but for sweeps, of which the first value is taken."""
+    page = DOCS / f"{name}.md"
+    assert commands(page)
     for command in commands(page):
         program, *arguments = shlex.split(command)[1:]
         if program not in ("search.py", "train.py"):
@@ -259,8 +263,9 @@ def run_python(code: str, page: Path) -> None:
 def run_shell(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of a block, as a reader would run it, but with tiny settings."""
     if line.startswith("make "):
-        subprocess.run(["make", "--dry-run", *shlex.split(line)[1:]], cwd=ROOT, check=True,
-                       capture_output=True)  # fmt: skip
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        dry = ["make", "--dry-run", *shlex.split(line)[1:]]
+        subprocess.run(dry, cwd=ROOT, env=env, check=True, capture_output=True)
         return
     if not line.startswith("python "):
         subprocess.run(line, shell=True, check=True, capture_output=True)
