@@ -1,9 +1,9 @@
-# One command each: make search | train | test | bench | tensorboard. The first one installs.
+# One command each: make search | train | test | bench | tensorboard | docs. The first one installs.
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: search train test bench tensorboard lint format install clean
+.PHONY: search train test bench tensorboard docs lint format install clean
 
 search: .venv/installed  ## search for a cell (make search ARGS="method=darts")
 	$(BIN)/python search.py $(ARGS)
@@ -19,6 +19,9 @@ bench: .venv/installed  ## measure; prints the tables of docs/benchmarks.md
 
 tensorboard: .venv/installed  ## look at the curves of every run under outputs/
 	$(BIN)/tensorboard --logdir outputs $(ARGS)
+
+docs: .venv/docs  ## build the site into build/site; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
@@ -37,6 +40,10 @@ install: .venv/installed
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/docs: .venv/installed
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
 clean:

@@ -83,6 +83,7 @@ def test_the_searches_left_their_alphas_in_tensorboard(working_folder: Path):
         ("test", "-m pytest -n auto --dist loadfile --no-loadscope-reorder"),
         ("bench", "-m benchmarks"),
         ("tensorboard", "tensorboard --logdir outputs"),
+        ("docs", "mkdocs build --strict"),
     ],
 )
 def test_make_has_the_target_and_passes_arguments_on(target: str, program: str):
