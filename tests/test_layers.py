@@ -17,12 +17,15 @@ MAY_IMPORT = {
     "runtime": set(),
     "report": {"space", "runtime"},
     "tasks": {"space", "nets", "search", "ntk", "scoring", "runtime", "report"},
+    "portable": {"space", "nets", "runtime", "report", "tasks"},
     "config": {"space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"},
     "score": {"cli"},
     "compare": {"cli"},
+    "export": {"cli"},
+    "show": {"cli"},
     "cli": {
         *("space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"),
-        "config",
+        *("portable", "config"),
     },
 }
 """For each package, whom it may import besides itself (docs/design.md)."""
