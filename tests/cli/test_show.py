@@ -9,7 +9,7 @@ import torch
 from darts_gdas.cli.show import main
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.nets import measure as measuring
-from darts_gdas.space import Genotype
+from darts_gdas.space import CellGenotype, Edge, Genotype
 from tests.nets.test_stored import saved
 
 TINY = ("--channels", "4", "--layers", "3", "--image-size", "8", "--device", "cpu")
@@ -21,6 +21,7 @@ def quick(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measuring, "WARM_UP", 0)
     monkeypatch.setattr(measuring, "FEWEST", 1)
     monkeypatch.setattr(measuring, "MOST", 1)
+    monkeypatch.setattr("darts_gdas.cli.show.BATCHES", (1, 2))
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -64,9 +65,8 @@ def test_a_cell_of_nasbench201_stands_in_its_network(capsys: pytest.CaptureFixtu
     assert text.startswith("17 cells, 16 channels") and "cell 5 residual, 32 x 4 x 4" in text
 
 
-def test_two_cells_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    main(["--compare", "DARTS_V2", "GDAS_V1", *TINY, "--out", str(tmp_path)])
-    assert len([*tmp_path.glob("cells_[12].*")]) == 6
+def test_two_cells_stand_side_by_side(capsys: pytest.CaptureFixture[str]):
+    main(["--compare", "DARTS_V2", "GDAS_V1", *TINY])
     text = capsys.readouterr().out
     nets = [DerivedNet(Genotype.load(n), Layout(4, 3, 10)) for n in ("DARTS_V2", "GDAS_V1")]
     first, second = map(count_parameters, nets)
@@ -78,10 +78,15 @@ def test_two_cells_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_drawings_are_written_where_they_are_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    main(["DARTS_V2", *TINY, "--out", str(tmp_path / "new")])
-    names = {path.name for path in (tmp_path / "new").iterdir()}
+    cell = CellGenotype(((Edge("max_pool_3x3", 0),),), (2,))
+    path = tmp_path / "small.json"
+    path.write_text(Genotype({"normal": cell, "reduce": cell}).to_json())
+    main([str(path), *TINY, "--out", str(tmp_path / "new")])
+    names = {file.name for file in (tmp_path / "new").iterdir()}
     assert names == {"cells.svg", "cells.png", "cells.dot"}
     assert f"graph    {tmp_path / 'new' / 'cells.dot'}" in capsys.readouterr().out
+    main(["--compare", str(path), str(path), *TINY, "--out", str(tmp_path / "two")])
+    assert len([*(tmp_path / "two").glob("cells_[12].*")]) == 6
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,17 @@ from darts_gdas.space import Genotype
 CPU = torch.device("cpu")
 BENCH = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|none~2|"
 NETWORKS = {
-    "darts": (Genotype.load("DARTS_V2"), Layout(4, 4, 5), (8, 9)),
-    "twice the same state": (Genotype.load("AmoebaNet"), Layout(4, 3, 5, 1), (8, 8)),
-    "imagenet": (Genotype.load("GDAS_V1"), Layout(4, 3, 5, stem=Stem.imagenet), (32, 32)),
+    "darts": (Genotype.load("DARTS_V2"), Layout(4, 3, 5), (8, 9)),
+    "twice the same state": (
+        Genotype.load("AmoebaNet"),
+        Layout(4, 2, 5, 1, reductions=(1,)),
+        (8, 8),
+    ),
+    "imagenet": (
+        Genotype.load("GDAS_V1"),
+        Layout(4, 2, 5, stem=Stem.imagenet, reductions=(0,)),
+        (16, 16),
+    ),
     "bench": (
         Genotype.from_arch_string(BENCH),
         Layout(4, 5, 5, skeleton=Skeleton.nasbench201),
