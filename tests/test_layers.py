@@ -10,17 +10,23 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 MAY_IMPORT = {
     "space": set(),
-    "nets": {"space"},
+    "nets": {"space", "runtime"},
     "search": {"space", "nets"},
     "ntk": set(),
     "scoring": {"space", "nets", "search", "ntk"},
     "runtime": set(),
     "report": {"space", "runtime"},
     "tasks": {"space", "nets", "search", "ntk", "scoring", "runtime", "report"},
+    "portable": {"space", "nets", "runtime", "report", "tasks"},
     "config": {"space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"},
     "score": {"cli"},
     "compare": {"cli"},
-    "cli": {"space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks", "config"},
+    "export": {"cli"},
+    "show": {"cli"},
+    "cli": {
+        *("space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"),
+        *("portable", "config"),
+    },
 }
 """For each package, whom it may import besides itself (docs/design.md)."""
 
@@ -51,6 +57,13 @@ def test_imports_point_down(path: Path):
     targets = {name.split(".")[1] for name in imported(path) if name.startswith("darts_gdas.")}
     upward = targets - MAY_IMPORT[package] - {package}
     assert not upward, f"{path} imports {sorted(upward)}"
+
+
+def test_networks_know_of_the_loop_only_how_a_file_is_read():
+    files = {"darts_gdas.runtime", "darts_gdas.runtime.checkpoint", "darts_gdas.runtime.state"}
+    for path in (ROOT / "nets").rglob("*.py"):
+        modules = {".".join(name.split(".")[:3]) for name in imported(path)}
+        assert {name for name in modules if name.startswith("darts_gdas.runtime")} <= files, path
 
 
 def test_space_imports_no_torch():

@@ -13,16 +13,19 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from darts_gdas.runtime.files import RunFolder
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TINY = ["dataset=digits", "dataset.test_fraction=0.9", "epochs=1", "net.channels=2", "net.layers=3"]
 SCORED = ["dataset=digits", "dataset.test_fraction=0.9", "count=3", "channels=2"]
+SMALL = ["--channels=2", "--layers=3", "--image-size=8"]
 REPLACED = ("count=", "dataset=", "dataset.", "epochs=", "net.channels=", "net.layers=", "device=")
 
 
 def commands() -> list[str]:
     """The lines `python search.py ...` and of the other programs, in blocks and in the text."""
-    programs = r"(?:search\.py|train\.py|-m darts_gdas\.(?:score|compare))"
+    programs = r"(?:search\.py|train\.py|-m darts_gdas\.(?:score|compare|export|show))"
     found = re.findall(rf"python {programs}[^`\n#]*", README)
     return list(dict.fromkeys(command.strip() for command in found))
 
@@ -30,6 +33,12 @@ def commands() -> list[str]:
 def test_there_are_examples_of_both_programs():
     assert sum("search.py" in command for command in commands()) >= 6
     assert sum("train.py" in command for command in commands()) >= 4
+
+
+def newest_retraining(folder: Path) -> str:
+    """What a reader puts in place of RUN, once there is one."""
+    found = RunFolder.newest(folder / "outputs" / "train", finished=True)
+    return str(found.path) if found else "RUN"
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +51,13 @@ def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("command", commands())
 def test_the_command_runs(command: str, working_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    _, script, *arguments = shlex.split(command)
+    _, script, *arguments = shlex.split(command.replace("RUN", newest_retraining(working_folder)))
     is_module = script == "-m"
     if is_module:
         script, *arguments = arguments
-    if "--cfg" not in arguments and script != "darts_gdas.compare":
+    if script == "darts_gdas.show":
+        arguments += SMALL
+    elif "--cfg" not in arguments and script not in ("darts_gdas.compare", "darts_gdas.export"):
         kept = [argument for argument in arguments if not argument.startswith(REPLACED)]
         arguments = kept + (SCORED if script == "darts_gdas.score" else TINY)
     if "space=nasbench201" in arguments:

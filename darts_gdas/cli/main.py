@@ -18,6 +18,8 @@ HYDRA = {
 """Programs configured by `conf/`: module, function, what they do."""
 
 PLAIN = {
+    "show": ("darts_gdas.cli.show", "main", "draw a cell and say what its network costs"),
+    "export": ("darts_gdas.cli.export", "main", "take a trained network away"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
 }
 """Programs with options of their own."""

@@ -118,3 +118,36 @@ def entering_states(layout: Layout, stem: nn.Module, images: Tensor) -> tuple[Te
         return (last,)
     first = F.relu(before)
     return first, first if last is before else F.relu(last)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier part-way through the network, for training only.
+
+    The published heads pool 8x8 maps by windows of 5 with stride 3 (CIFAR) and 7x7 maps by
+    windows of 5 with stride 2 (ImageNet), to 2x2 either way. `pool` generalises both to any size.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.BatchNorm2d(768),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    @staticmethod
+    def pool(x: Tensor) -> Tensor:
+        """Average-pool to 2x2 by windows of about 5/8 of the side."""
+        height, width = x.shape[2:]
+        if min(height, width) == 1:
+            return F.adaptive_avg_pool2d(x, 2)
+        window = [min(-(-5 * side // 8), side - 1) for side in (height, width)]
+        return F.avg_pool2d(x, window, stride=[height - window[0], width - window[1]])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits from the output of a cell."""
+        return self.classifier(self.features(self.pool(F.relu(x))).flatten(1))

@@ -1,20 +1,23 @@
 """The stand-alone network of a genotype: what a search is for."""
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import (
+    AuxiliaryHead,
     ResidualReduction,
     build_inputs,
     build_stem,
     build_tail,
     entering_states,
 )
+from darts_gdas.nets.dropout import path_factors
 from darts_gdas.nets.fused import State
 from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton, Stem
 from darts_gdas.nets.operations import (
@@ -24,34 +27,8 @@ from darts_gdas.nets.operations import (
     SeparableConvs,
     check_operations,
 )
+from darts_gdas.nets.stored import layout_from_dict, read_model
 from darts_gdas.space import CellGenotype, Genotype
-
-
-def path_factors(
-    num_paths: int, batch: int, probability: float, *, like: Tensor
-) -> Float[Tensor, "paths batch 1 1 1"]:
-    """Drop-path: what each path of each sample is multiplied by.
-
-    Zero with the given probability, else 1 / (1 - probability), which keeps the mean. All paths
-    are drawn in one call.
-
-    Args:
-        num_paths: How many paths can be dropped.
-        batch: Samples.
-        probability: Chance that one sample loses one path.
-        like: Gives number format and device.
-
-    Raises:
-        ValueError: If the probability is not in [0, 1).
-
-    Reference:
-        Larsson et al., ICLR 2017, https://arxiv.org/abs/1605.07648; per sample as in
-        Zoph et al., CVPR 2018.
-    """
-    if not 0 <= probability < 1:
-        raise ValueError(f"the probability of drop-path must lie in [0, 1), got {probability}")
-    keep = 1.0 - probability
-    return like.new_empty(num_paths, batch, 1, 1, 1).bernoulli_(keep) / keep
 
 
 class DerivedCell(nn.Module):
@@ -118,39 +95,6 @@ def _plus(total: Tensor | None, y: Tensor, factor: Tensor | None) -> Tensor:
     return total + y if factor is None else torch.addcmul(total, y, factor)
 
 
-class AuxiliaryHead(nn.Module):
-    """A second classifier part-way through the network, for training only.
-
-    The published heads pool 8x8 maps by windows of 5 with stride 3 (CIFAR) and 7x7 maps by
-    windows of 5 with stride 2 (ImageNet), to 2x2 either way. `pool` generalises both to any size.
-    """
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(in_channels, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
-            nn.ReLU(),
-            nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768),
-            nn.ReLU(),
-        )
-        self.classifier = nn.Linear(768, num_classes)
-
-    @staticmethod
-    def pool(x: Tensor) -> Tensor:
-        """Average-pool to 2x2 by windows of about 5/8 of the side."""
-        height, width = x.shape[2:]
-        if min(height, width) == 1:
-            return F.adaptive_avg_pool2d(x, 2)
-        window = [min(-(-5 * side // 8), side - 1) for side in (height, width)]
-        return F.avg_pool2d(x, window, stride=[height - window[0], width - window[1]])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits from the output of a cell."""
-        return self.classifier(self.features(self.pool(F.relu(x))).flatten(1))
-
-
 class DerivedNet(nn.Module):
     """The network a genotype stands for, trained from scratch.
 
@@ -164,6 +108,7 @@ class DerivedNet(nn.Module):
         drop_path_probability: Chance that one sample loses one non-identity path, in training.
             Zero in a new network; a training loop raises it (Liu et al.: to 0.2, linearly).
         run_cell: Calls a cell with its states and factors; the place for a compiled call.
+        num_features: Channels that `forward_features` returns and the classifier takes.
 
     Reference:
         Liu et al., ICLR 2019, section 3.2 (CIFAR-10) and 3.3 (ImageNet).
@@ -201,7 +146,8 @@ class DerivedNet(nn.Module):
             if auxiliary
             else None
         )
-        self.classifier = nn.Linear(widths[-1], layout.num_classes)
+        self.num_features = widths[-1]
+        self.classifier: nn.Module = nn.Linear(self.num_features, layout.num_classes)
 
     @classmethod
     def build(
@@ -235,6 +181,37 @@ class DerivedNet(nn.Module):
         layout = Layout(channels, layers, num_classes, in_channels, stem, skeleton=skeleton)
         return cls(genotype, layout, auxiliary=auxiliary)
 
+    @classmethod
+    def from_run(cls, path: Path | str) -> "DerivedNet":
+        """A trained network, to be used or trained further; in evaluation mode, on the CPU.
+
+        It has no auxiliary head, so it returns logits alone in training too. What it was trained
+        on had mean 0 and deviation 1 in every channel.
+
+        Args:
+            path: The folder of a finished retraining, or its `model.pt`.
+
+        Raises:
+            CheckpointError: (a `ValueError`) If there is none, or the file is damaged.
+        """
+        return read_model(path, lambda state: cls.from_state(state, auxiliary=False))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], *, auxiliary: bool) -> "DerivedNet":
+        """The network in the contents of a model's file, in evaluation mode.
+
+        Args:
+            state: Its parts.
+            auxiliary: With the auxiliary head that it holds.
+        """
+        genotype, layout = Genotype.from_json(state["genotype"]), layout_from_dict(state["layout"])
+        net = cls(genotype, layout, auxiliary=auxiliary)
+        weights = state["weights"].items()
+        net.load_state_dict(
+            {k: w for k, w in weights if auxiliary or not k.startswith("auxiliary.")}
+        )
+        return net.eval()
+
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> (
@@ -242,6 +219,50 @@ class DerivedNet(nn.Module):
         | tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]
     ):
         """Logits; while training with an auxiliary head, (logits, auxiliary logits)."""
+        features, auxiliary_logits = self._run_cells(images, self.training)
+        logits = self.forward_head(features)
+        return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+
+    def forward_features(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch num_features out_height out_width"]:
+        """What the last cell makes of the images, before pooling; no auxiliary head runs."""
+        return self._run_cells(images, False)[0]
+
+    def forward_head(
+        self, features: Float[Tensor, "batch num_features height width"], pre_logits: bool = False
+    ) -> Float[Tensor, "batch outputs"]:
+        """Pool the features and classify them; with `pre_logits`, pool them only."""
+        pooled = features.mean(dim=(2, 3))
+        return pooled if pre_logits else self.classifier(pooled)
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the classifier; 0 where there is none."""
+        return self.layout.num_classes if isinstance(self.classifier, nn.Linear) else 0
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.classifier
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new classifier, untrained, in place of the last one; the auxiliary head goes.
+
+        Args:
+            num_classes: Its outputs, at least 2; 0 puts none, so that pooled features come out.
+
+        Raises:
+            ValueError: If it is another number.
+        """
+        self.auxiliary, like = None, next(self.stem.parameters())
+        if num_classes == 0:
+            self.classifier = nn.Identity()
+            return
+        self.layout = replace(self.layout, num_classes=num_classes)
+        self.classifier = nn.Linear(self.num_features, num_classes).to(like)
+
+    def _run_cells(self, images: Tensor, with_auxiliary: bool) -> tuple[Tensor, Tensor | None]:
+        """The features, and where they are wanted and there is a head, the auxiliary logits."""
         factors = self._path_factors(images)
         auxiliary_logits = None
         states = entering_states(self.layout, self.stem, images)
@@ -249,10 +270,9 @@ class DerivedNet(nn.Module):
         for position, (cell, factor) in enumerate(zip(self.cells, factors, strict=True)):
             rectify = rectifies and position + 1 < len(self.cells)
             states = (*states[1:], self.run_cell(cell, states, factor, rectify))
-            if self.training and self.auxiliary and position == self.auxiliary_position:
+            if with_auxiliary and self.auxiliary and position == self.auxiliary_position:
                 auxiliary_logits = self.auxiliary(states[-1])
-        logits = self.classifier(self.tail(states[-1]).mean(dim=(2, 3)))
-        return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+        return self.tail(states[-1]), auxiliary_logits
 
     def _path_factors(self, images: Tensor) -> Sequence[Tensor | None]:
         """Drop-path's factors of every cell, drawn at once."""

@@ -1,8 +1,9 @@
-"""Dropout behind skip connections, which keeps a search from leaning on them (P-DARTS).
+"""Dropout of whole paths in a retraining, and behind skip connections in a search (P-DARTS).
 
-Its masks are a function of a seed and of a place, as those of `nets.noise` are, and for the same
-reason: all passes of one step must see the same ones, a cell and its recomputation in the backward
-pass too, and a resumed run must draw what it would have drawn.
+The latter keeps the search from leaning on them. Its masks are a function of a seed and of a place,
+as those of `nets.noise` are, and for the same reason: all passes of one step must see the same
+ones, a cell and its recomputation in the backward pass too, and a resumed run must draw what it
+would have drawn.
 """
 
 from collections.abc import Callable
@@ -51,3 +52,30 @@ class SkipDropout:
             return x * mask.div_(keep)
 
         return drop
+
+
+def path_factors(
+    num_paths: int, batch: int, probability: float, *, like: Tensor
+) -> Float[Tensor, "paths batch 1 1 1"]:
+    """Drop-path: what each path of each sample is multiplied by.
+
+    Zero with the given probability, else 1 / (1 - probability), which keeps the mean. All paths
+    are drawn in one call.
+
+    Args:
+        num_paths: How many paths can be dropped.
+        batch: Samples.
+        probability: Chance that one sample loses one path.
+        like: Gives number format and device.
+
+    Raises:
+        ValueError: If the probability is not in [0, 1).
+
+    Reference:
+        Larsson et al., ICLR 2017, https://arxiv.org/abs/1605.07648; per sample as in
+        Zoph et al., CVPR 2018.
+    """
+    if not 0 <= probability < 1:
+        raise ValueError(f"the probability of drop-path must lie in [0, 1), got {probability}")
+    keep = 1.0 - probability
+    return like.new_empty(num_paths, batch, 1, 1, 1).bernoulli_(keep) / keep

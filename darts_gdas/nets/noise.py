@@ -68,7 +68,7 @@ def standard_normal(shape: torch.Size, key: Tensor) -> Float[Tensor, "batch chan
         key: 32 bits.
     """
     batch, channels, height, width = shape
-    position = torch.arange(shape.numel(), device=key.device)
+    position = torch.arange(batch * channels * height * width, device=key.device)  # any batch
     odd = 2 * (scrambled(scrambled(position) ^ key) >> 8) + 1 - 2**24
     normal = 2**0.5 * torch.erfinv(odd.float() * 2.0**-24)
     return normal.view(batch, height, width, channels).permute(0, 3, 1, 2)

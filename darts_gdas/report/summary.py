@@ -11,14 +11,15 @@ def genotype_lines(genotype: Genotype) -> list[str]:
     for kind, cell in genotype.cells.items():
         lines.append(f"{kind} cell")
         for node, edges in enumerate(cell.nodes):
-            terms = " + ".join(f"{edge.op}({_state(cell, edge.source)})" for edge in edges)
+            terms = " + ".join(f"{edge.op}({state_name(cell, edge.source)})" for edge in edges)
             lines.append(f"  node {node} = {terms}")
-        outputs = ", ".join(_state(cell, state) for state in cell.output)
+        outputs = ", ".join(state_name(cell, state) for state in cell.output)
         lines.append(f"  output = {outputs if len(cell.output) == 1 else f'concat({outputs})'}")
     return lines
 
 
-def _state(cell: CellGenotype, state: int) -> str:
+def state_name(cell: CellGenotype, state: int) -> str:
+    """A state as the drawings name it: "c_k-2", "node 0"."""
     if state < cell.num_inputs:
         return f"c_k-{cell.num_inputs - state}"
     return f"node {state - cell.num_inputs}"

@@ -4,15 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
+from darts_gdas.nets import DerivedNet
+from darts_gdas.nets.stored import KIND, layout_to_dict, read_model
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.augment import Normalize
-from darts_gdas.runtime.state import UNFIT
-from darts_gdas.space import Genotype
-
-KIND = "model"
 
 
 @dataclass(frozen=True)
@@ -38,23 +35,23 @@ class TrainedModel:
 
 
 def save_model(path: Path, model: TrainedModel) -> None:
-    """Write a model as plain data, atomically, with its sha256 beside it."""
+    """Write a model as plain data, atomically, with its sha256 beside it.
+
+    Raises:
+        ValueError: If its classifier has been taken away, or has another number of classes.
+    """
     net = model.net
-    layout = net.layout
+    if not isinstance(net.classifier, nn.Linear) or net.num_classes != len(model.classes):
+        raise ValueError(
+            f"a model is saved with its {len(model.classes)} classes, the network has "
+            f"{net.num_classes}; give it as many by reset_classifier"
+        )
     checkpoint.save(
         path,
         {
             "kind": KIND,
             "genotype": net.genotype.to_json(),
-            "layout": {
-                "channels": layout.channels,
-                "layers": layout.layers,
-                "num_classes": layout.num_classes,
-                "in_channels": layout.in_channels,
-                "stem": layout.stem.value,
-                "reductions": layout.reductions,
-                "skeleton": layout.skeleton.value,
-            },
+            "layout": layout_to_dict(net.layout),
             "auxiliary": net.auxiliary is not None,
             "weights": net.state_dict(),
             "mean": model.normalize.mean,
@@ -74,24 +71,11 @@ def load_model(path: Path | str) -> TrainedModel:
     Raises:
         CheckpointError: If the file is missing, damaged or not a model.
     """
-    path = Path(path)
-    path = path / "model.pt" if path.is_dir() else path
-    state = checkpoint.load(path)
-    if state.get("kind") != KIND:
-        raise checkpoint.CheckpointError(f"{str(path)!r} is not a trained model")
-    try:
-        return _from_state(state)
-    except UNFIT as error:  # a damaged file, or a stranger's
-        reason = " ".join(str(error).split())[:300]
-        raise checkpoint.CheckpointError(f"{str(path)!r} is no model of ours: {reason}") from None
+    return read_model(path, _from_state)
 
 
 def _from_state(state: checkpoint.State) -> TrainedModel:
-    settings = state["layout"]
-    skeleton = Skeleton(settings.get("skeleton", Skeleton.darts.value))  # older files lack it
-    layout = Layout(**{**settings, "stem": Stem(settings["stem"]), "skeleton": skeleton})
-    net = DerivedNet(Genotype.from_json(state["genotype"]), layout, auxiliary=state["auxiliary"])
-    net.load_state_dict(state["weights"])
+    net = DerivedNet.from_state(state, auxiliary=state["auxiliary"])
     height, width = state["image_size"]
     normalize = Normalize(state["mean"], state["std"])
-    return TrainedModel(net.eval(), normalize, tuple(state["classes"]), (height, width))
+    return TrainedModel(net, normalize, tuple(state["classes"]), (height, width))

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from darts_gdas.nets import DerivedNet, Layout, Stem, count_parameters
-from darts_gdas.nets.derived import AuxiliaryHead, path_factors
+from darts_gdas.nets.blocks import AuxiliaryHead
+from darts_gdas.nets.dropout import path_factors
 from darts_gdas.nets.operations import FactorizedReduce
 from darts_gdas.space import CellGenotype, Edge, Genotype, published_names
 from tests.oracles import derived_logits
@@ -428,3 +429,43 @@ def test_nas_bench_201_networks_are_their_definition(
     net = DerivedNet.build(genotype, channels=4, layers=5, num_classes=3, auxiliary=False).double()
     for images in (torch.randn(3, 3, *size, dtype=torch.float64) for _ in range(2)):
         assert_close(net.train(training)(images), derived_logits(net, images))
+
+
+# In other people's training loops
+
+
+@pytest.mark.parametrize("genotype", [Genotype.load("DARTS_V2"), arch("nor_conv_3x3")])
+def test_features_and_head_make_the_network(genotype: Genotype):
+    layers = 5 if len(genotype.cells) == 1 else 3
+    net = DerivedNet.build(genotype, channels=4, layers=layers, num_classes=3).double().eval()
+    x = images(2)
+    features = net.forward_features(x)  # [2, 64, 2, 2] of DARTS_V2
+    assert features.shape == (2, net.num_features, 2, 2)
+    assert net.num_features == net.get_classifier().in_features
+    assert_close(net.forward_head(features), net(x), **BITWISE)
+    pooled = net.forward_head(features, pre_logits=True)
+    assert_close(net.get_classifier()(pooled), net(x), **BITWISE)
+
+
+def test_features_do_not_run_the_auxiliary_head():
+    net = small(Genotype.load("DARTS_V2"), auxiliary=True)
+    net.auxiliary.register_forward_hook(lambda head, args, y: pytest.fail("it ran"))
+    net.train().forward_features(images())
+
+
+def test_another_classifier_takes_the_same_features():
+    net = small(Genotype.load("DARTS_V2"), auxiliary=True).eval()
+    x = images()
+    before = net.forward_features(x)
+    net.reset_classifier(9)
+    assert_close(net.forward_features(x), before, **BITWISE)
+    assert net.num_classes == net.layout.num_classes == 9 and net.auxiliary is None
+    assert net(x).shape == (3, 9) and net.get_classifier().weight.dtype is torch.float64
+    net.reset_classifier(0)
+    assert net.num_classes == 0
+    assert_close(net(x), net.forward_features(x).mean(dim=(2, 3)), **BITWISE)
+
+
+def test_a_classifier_of_one_class_is_an_error():
+    with pytest.raises(ValueError, match=r"net\.num_classes must be at least 2, got 1"):
+        small(Genotype.load("DARTS_V2")).reset_classifier(1)

@@ -1,0 +1,64 @@
+"""The program that takes a trained network away from this project."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from darts_gdas.nets.stored import NAME
+from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
+from darts_gdas.portable.card import about, describe, markdown, with_files
+from darts_gdas.portable.programs import check_extra
+from darts_gdas.runtime.files import WriteError
+from darts_gdas.tasks.model import load_model
+
+CARDS = ("model_card.json", "model_card.md")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; wrong input is one line and exit status 2, what fails later is status 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        _export(Path(options.run), Format(options.format), options.out and Path(options.out))
+    except (ExportFailed, WriteError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m darts_gdas.export",
+        description="Export a trained network: uint8 images in, logits out, with a model card.",
+    )
+    parser.add_argument("run", metavar="RUN", help=f"a finished retraining's folder, or its {NAME}")
+    parser.add_argument(
+        "--format",
+        choices=[form.value for form in Format],
+        default=Format.torch.value,
+        help="a torch.export program (the default), ONNX, or a Python file that needs torch alone",
+    )
+    parser.add_argument(
+        "--out", help="where the files go; default: export/FORMAT in the folder of the model"
+    )
+    return parser
+
+
+def _export(path: Path, form: Format, out: Path | None) -> None:
+    if form is Format.onnx:
+        check_extra()
+    model = load_model(path)
+    folder = path if path.is_dir() else path.parent
+    card = describe(model, folder)
+    files = make(model, form, about(card))
+    difference = largest_difference(model, form, files)
+    card = with_files(card, form, files, difference)
+    texts = (json.dumps(card, indent=2) + "\n", markdown(card, model))
+    out = out or folder / "export" / form.value
+    put(out, {**files, **dict(zip(CARDS, (text.encode() for text in texts), strict=True))})
+    print(f"largest difference of logits in a fresh process: {difference:.2g}")
+    for name in (*files, *CARDS):
+        print(out / name)

@@ -1,0 +1,6 @@
+"""Take a trained network away: `python -m darts_gdas.export RUN --format torch|onnx|python`."""
+
+from darts_gdas.cli.export import main
+
+if __name__ == "__main__":
+    main()

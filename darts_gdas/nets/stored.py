@@ -1,0 +1,72 @@
+"""Trained models on disc: their file, and the parts of it that make a network.
+
+A file holds plain data alone (`runtime.checkpoint`). What it says of classes and pixels is for
+`tasks.model`; a network needs none of that.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from darts_gdas.nets.layout import Layout, Skeleton, Stem
+from darts_gdas.runtime import checkpoint
+from darts_gdas.runtime.checkpoint import CheckpointError, State
+from darts_gdas.runtime.state import UNFIT
+
+KIND, NAME = "model", "model.pt"
+Made = TypeVar("Made")
+
+
+def read_model(path: Path | str, build: Callable[[State], Made]) -> Made:
+    """Read a trained model's file and make something of it; runs no code from the file.
+
+    Args:
+        path: A `model.pt`, or the folder of the finished retraining that holds one.
+        build: Gets the contents. What it raises over parts that do not fit is the file's fault.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or not a model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        _check_retraining(path)
+        path = path / NAME
+    state = checkpoint.load(path)
+    if state.get("kind") != KIND:
+        raise CheckpointError(
+            f"{str(path)!r} is not a trained model; name the {NAME} of a finished retraining"
+        )
+    try:
+        return build(state)
+    except UNFIT as error:  # a damaged file, or a stranger's
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{str(path)!r} is no model of ours: {reason}") from None
+
+
+def _check_retraining(folder: Path) -> None:
+    """Tell a run that has no model from a model that cannot be read."""
+    if (folder / "genotype.json").exists() and not (folder / NAME).exists():
+        raise CheckpointError(
+            f"run {str(folder)!r} holds no trained network ({NAME}): it is a search, or a "
+            f"retraining that is not finished; a search's cell is trained by python train.py "
+            f"genotype={folder}"
+        )
+
+
+def layout_to_dict(layout: Layout) -> dict[str, Any]:
+    """A layout as plain values."""
+    return {
+        "channels": layout.channels,
+        "layers": layout.layers,
+        "num_classes": layout.num_classes,
+        "in_channels": layout.in_channels,
+        "stem": layout.stem.value,
+        "reductions": layout.reductions,
+        "skeleton": layout.skeleton.value,
+    }
+
+
+def layout_from_dict(settings: Mapping[str, Any]) -> Layout:
+    """The inverse of `layout_to_dict`."""
+    skeleton = Skeleton(settings.get("skeleton", Skeleton.darts.value))  # older files lack it
+    return Layout(**{**settings, "stem": Stem(settings["stem"]), "skeleton": skeleton})

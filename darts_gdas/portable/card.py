@@ -1,0 +1,207 @@
+"""What one must know of an exported network to use it: its model card, as JSON and for people."""
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import darts_gdas
+from darts_gdas.nets import count_multiply_adds, count_parameters
+from darts_gdas.nets.stored import layout_to_dict
+from darts_gdas.portable.bundle import Format
+from darts_gdas.report.summary import count, genotype_lines
+from darts_gdas.tasks.model import TrainedModel
+
+Card = dict[str, Any]
+VERSIONS = ("python", "torch", "darts_gdas")
+USES = {
+    Format.torch: """program = torch.export.load("network.pt2").module()
+logits = program(images)""",
+    Format.onnx: """session = onnxruntime.InferenceSession("network.onnx")
+(logits,) = session.run(None, {"images": images})  # a numpy array""",
+    Format.python: """from network import Net
+
+net = Net()
+net.load_state_dict(torch.load("network.pt", weights_only=True))
+logits = net.eval()(images)""",
+}
+
+
+def describe(model: TrainedModel, folder: Path) -> Card:
+    """The card of a trained network, as plain values.
+
+    Args:
+        model: The network.
+        folder: Of its retraining. What its files do not say is None in the card.
+
+    Raises:
+        ValueError: If a file there is damaged.
+    """
+    result = _read(folder / "result.json", json.loads)
+    config = _read(folder / "config.yaml", yaml.safe_load)
+    layout, (height, width) = model.net.layout, model.image_size
+    shape = (layout.in_channels, height, width)
+    return {
+        "task": "image classification",
+        "data": {"name": _data_name(config, len(model.classes)), **(config.get("dataset") or {})},
+        "input": {
+            "name": "images",
+            "type": "uint8",
+            "shape": ["batch", *shape],
+            "pixels": "0 to 255, " + ("RGB" if layout.in_channels == 3 else "grey"),
+        },
+        "normalization": {
+            "where": "inside the network: (images / 255 - mean) / std",
+            "mean": model.normalize.mean.tolist(),
+            "std": model.normalize.std.tolist(),
+        },
+        "output": {"name": "logits", "type": "float32", "shape": ["batch", len(model.classes)]},
+        "classes": list(model.classes),
+        "accuracy": result.get("test"),
+        "parameters": count_parameters(model.net),
+        "multiply_adds": count_multiply_adds(model.net, shape),
+        "network": layout_to_dict(layout),
+        "genotype": json.loads(model.net.genotype.to_json()),
+        "genotype_source": result.get("genotype_source"),
+        "training": {
+            **{name: config.get(name) for name in ("epochs", "batch_size", "seed", "precision")},
+            "seconds": result.get("seconds"),
+            "device": result.get("device"),
+        },
+        "versions": {
+            "trained": {name: result.get(name) for name in VERSIONS},
+            "exported": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "darts_gdas": darts_gdas.__version__,
+            },
+        },
+    }
+
+
+def with_files(card: Card, form: Format, files: Mapping[str, bytes], difference: float) -> Card:
+    """The card of files: what they are, and how far their logits are from the network's own."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    made = {"format": form.value, "sha256": digests, "largest_difference_of_logits": difference}
+    return {**card, "export": made}
+
+
+def about(card: Card) -> list[str]:
+    """The docstring of the stand-alone file: what the network is and how it is used."""
+    use = [f"    {line}" if line else "" for line in USES[Format.python].splitlines()]
+    shape = ", ".join(str(size) for size in card["input"]["shape"])
+    classes = card["output"]["shape"][1]
+    name = re.sub(r"[^\w .-]", "_", card["data"]["name"] or "data not known", flags=re.ASCII)[:40]
+    return [
+        f"A classifier of images ({name}); its cells were found by a search.",
+        "",
+        *use,
+        "",
+        f"Images are uint8, [{shape}], pixels {card['input']['pixels']}: they are normalised",
+        f"inside. Logits are [batch, {classes}], in the order of `CLASSES`.",
+        "",
+        f"Test accuracy: {_accuracy(card)}. Parameters: {count(card['parameters'])}. "
+        f"Multiply-adds: {count(card['multiply_adds'])}.",
+        f"Needs torch alone; written by darts_gdas {card['versions']['exported']['darts_gdas']}.",
+    ]
+
+
+def markdown(card: Card, model: TrainedModel) -> str:
+    """The card for people."""
+    form = Format(card["export"]["format"])
+    shape = ", ".join(str(size) for size in card["input"]["shape"])
+    normal = card["normalization"]
+    facts = {
+        "data": card["data"]["name"],
+        "test accuracy": _accuracy(card),
+        "input": f"`images`, uint8 [{shape}], pixels {card['input']['pixels']}",
+        "normalisation": "inside the network; per channel "
+        f"mean {_decimals(normal['mean'])}, deviation {_decimals(normal['std'])} (white is 1)",
+        "output": f"`logits`, float32 [batch, {len(card['classes'])}], before softmax",
+        "parameters": count(card["parameters"]),
+        "multiply-adds per image": count(card["multiply_adds"]),
+        "network": f"{card['network']['layers']} cells, {card['network']['channels']} channels, "
+        f"{card['network']['stem']} stem, {card['network']['skeleton']} skeleton",
+        "genotype from": card["genotype_source"] or "not known",
+        "trained with": _versions(card["versions"]["trained"]),
+        "exported with": _versions(card["versions"]["exported"]),
+        "checked": "loaded in a fresh process without darts_gdas, for batches of 3 and of 1; "
+        f"largest difference of logits {card['export']['largest_difference_of_logits']:.2g}",
+    }
+    rows = [f"| {name} | {_cell(str(value))} |" for name, value in facts.items()]
+    classes = ", ".join(card["classes"])
+    return "\n".join(
+        [
+            "# Model card",
+            "",
+            "| | |",
+            "|---|---|",
+            *rows,
+            "",
+            "## Use",
+            "",
+            "```python",
+            USES[form],
+            "```",
+            "",
+            "## Classes",
+            "",
+            f"In the order of the logits: {classes}",
+            "",
+            "## Cells",
+            "",
+            "```",
+            *genotype_lines(model.net.genotype),
+            "```",
+            "",
+        ]
+    )
+
+
+def _read(path: Path, parse: Any) -> dict[str, Any]:
+    """A file of the run; nothing where there is none."""
+    try:
+        data = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{str(path)!r} cannot be read: {reason}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{str(path)!r} is damaged: it must hold names and values")
+    return data
+
+
+def _data_name(config: Mapping[str, Any], num_classes: int) -> str | None:
+    """The data set, told by its settings: a run's configuration holds them without its name."""
+    settings = config.get("dataset") or {}
+    if "test_fraction" in settings:
+        return "digits"
+    if "skip_corrupt" in settings:
+        return f"images of {Path(str(settings.get('root'))).name}"
+    return {10: "cifar10", 100: "cifar100"}.get(num_classes) if "download" in settings else None
+
+
+def _accuracy(card: Card) -> str:
+    test = card["accuracy"] or {}
+    return f"{100 * test['accuracy']:.2f} %" if "accuracy" in test else "not known"
+
+
+def _versions(versions: Mapping[str, str | None]) -> str:
+    known = [f"{name} {version}" for name, version in versions.items() if version]
+    return ", ".join(known) or "not known"
+
+
+def _decimals(values: list[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+def _cell(text: str) -> str:
+    """A text that stays inside its cell of a table."""
+    return " ".join(text.replace("|", "\\|").split())

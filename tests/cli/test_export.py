@@ -1,0 +1,82 @@
+"""`python -m darts_gdas.export` on a finished retraining and on wrong input."""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from darts_gdas.cli.export import main
+from darts_gdas.portable.bundle import ExportFailed
+from darts_gdas.space import Genotype
+from tests.nets.test_stored import saved
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    saved(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2) -> str:
+    """What the program says where it does not do it: one line."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert stop.value.code == status and line.startswith("error: ") and not captured.out
+    return line
+
+
+def test_a_run_is_exported_with_its_card(run_folder: Path, capsys: pytest.CaptureFixture[str]):
+    main([str(run_folder), "--format", "python"])
+    out = run_folder / "export" / "python"
+    first, *paths = capsys.readouterr().out.splitlines()
+    assert first.startswith("largest difference of logits in a fresh process: ")
+    assert float(first.split()[-1]) < 1e-5
+    names = ["network.py", "network.pt", "model_card.json", "model_card.md"]
+    assert paths == [str(out / name) for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    card = json.loads((out / "model_card.json").read_text())
+    assert card["classes"] == [*"abcdefg"] and card["export"]["format"] == "python"
+    found = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in names[:2]}
+    assert card["export"]["sha256"] == found
+
+
+def test_a_missing_extra_is_named(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    line = refused(capsys, str(run_folder), "--format", "onnx")
+    assert line.endswith("needs onnx and onnxscript: pip install 'darts-gdas[export]'")
+    assert not (run_folder / "export").exists()
+
+
+def test_wrong_input_is_one_line(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert "cannot be read" in refused(capsys, str(tmp_path / "nowhere"))
+    search = tmp_path / "search"
+    search.mkdir()
+    (search / "genotype.json").write_text(Genotype.load("DARTS_V2").to_json())
+    line = refused(capsys, str(search))
+    assert "holds no trained network" in line and f"python train.py genotype={search}" in line
+    (run_folder / "result.json").write_text("{")
+    assert "result.json' cannot be read" in refused(capsys, str(run_folder))
+    (run_folder / "model.pt").write_bytes(b"no model")
+    assert "is damaged: its sha256 does not match" in refused(capsys, str(run_folder))
+    assert not (run_folder / "export").exists()
+
+
+def test_what_does_not_run_by_itself_is_not_put_in_place(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def failed(*_: object) -> float:
+        raise ExportFailed("the exported network computes something else")
+
+    monkeypatch.setattr("darts_gdas.cli.export.largest_difference", failed)
+    line = refused(capsys, str(run_folder), "--format", "python", status=1)
+    assert "the exported network computes something else" in line
+    assert not (run_folder / "export").exists()
