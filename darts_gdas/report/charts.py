@@ -4,7 +4,7 @@ A chart is drawn for the width that it has on a telephone, so that nothing shrin
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from darts_gdas.report.markup import Markup, element, join
@@ -17,6 +17,7 @@ NUM_COLORS = 8
 
 WIDTH, HEIGHT, SMALL_WIDTH, SMALL_HEIGHT = 320, 170, 180, 104
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 8, 20  # around the plane
+ROOM = 0.04  # share of a range that dots leave free beside them
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def scatter_chart(
     front: Sequence[Point] = (),
 ) -> Markup:
     """A figure with a dot per point in the colour of its group; a front is ringed, in steps."""
-    plane = _plane([p for points in groups.values() for p in points], None, WIDTH, 1.25 * HEIGHT)
+    plane = _plane(
+        [p for points in groups.values() for p in points], None, WIDTH, 1.25 * HEIGHT, room=ROOM
+    )
     parts = [_axes(plane, x_label)]
     if front:
         corners = [front[0]]
@@ -100,7 +103,7 @@ def scatter_chart(
 def strip_chart(title: str, groups: Mapping[str, Sequence[float]]) -> Markup:
     """A figure with a line per group: a dot per value, a bar at their mean, one common scale."""
     values = [(value, 0.5) for group in groups.values() for value in group]
-    plane = _plane(values, (0.0, 1.0), WIDTH, TOP + BOTTOM + 14.0, left=RIGHT)
+    plane = _plane(values, (0.0, 1.0), WIDTH, TOP + BOTTOM + 14.0, RIGHT, ROOM)
     rows = []
     for name, group in groups.items():
         parts = [element("line", x1=RIGHT, x2=WIDTH - RIGHT, y1=15.0, y2=15.0, class_="grid")]
@@ -110,7 +113,8 @@ def strip_chart(title: str, groups: Mapping[str, Sequence[float]]) -> Markup:
             parts.append(element("line", x1=x, x2=x, y1=y - 7, y2=y + 7, class_="mean"))
         row = _svg(plane, *parts, label=f"{title}: {name}", height=30.0)
         rows.append(element("div", element("span", name), row, class_="strip"))
-    scale = _svg(plane, _axes(plane, "", upright=False), label="scale")
+    below = replace(plane, height=BOTTOM + 2.0)
+    scale = _svg(below, _axes(below, "", upright=False), label="scale")
     return element("figure", element("figcaption", title), *rows, scale)
 
 
@@ -125,9 +129,14 @@ def shared_legend(names: Sequence[str]) -> Markup:
 
 
 def _plane(
-    points: Sequence[Point], y: Point | None, width: float, height: float, left: float = LEFT
+    points: Sequence[Point],
+    y: Point | None,
+    width: float,
+    height: float,
+    left: float = LEFT,
+    room: float = 0.0,
 ) -> Plane:
-    across = span([x for x, _ in points], margin=0.0)
+    across = span([x for x, _ in points], margin=room)
     return Plane(across, y or span([y for _, y in points], margin=0.06), width, height, left)
 
 

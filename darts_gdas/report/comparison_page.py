@@ -34,7 +34,7 @@ def comparison_page(groups: Sequence[Group], records: Sequence[Record], *, out: 
     parts = [heading(f"{len(records)} runs", str(out.parent)), section("In short", numbers)]
     for kind, of_what in TITLES.items():
         members = [group for group in groups if group.kind == kind]
-        title = f"{NAMES[kind]}: accuracy of {of_what}"
+        title = f"{NAMES[kind]} (accuracy: {of_what})"
         if members:
             parts.append(section(title, table(*comparison_table(members))))
     panels = [strip_chart(title, values) for title, values in panels_of(groups).items()]

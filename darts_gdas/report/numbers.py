@@ -13,8 +13,9 @@ def is_number(value: object) -> TypeGuard[float]:
         >>> [is_number(v) for v in (1, 0.5, True, "1", float("nan"), 1e300)]
         [True, True, False, False, False, False]
     """
-    is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and abs(value) < LARGEST
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST
 
 
 def short(value: float) -> str:

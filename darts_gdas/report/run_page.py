@@ -131,11 +131,11 @@ def _facts(record: Record) -> dict[str, str | None]:
 
 
 def _percent(value: object) -> str | None:
-    return f"{100 * value:.2f} %" if is_number(value) else None  # type: ignore[operator]
+    return f"{100 * value:.2f} %" if is_number(value) else None
 
 
 def _amount(value: object) -> str | None:
-    return count(float(value)) if is_number(value) else None  # type: ignore[arg-type]
+    return count(float(value)) if is_number(value) else None
 
 
 def _text(value: object) -> str | None:

@@ -1,6 +1,7 @@
 """The parts of a page that show a ranking of untrained cells."""
 
 import math
+from collections.abc import Sequence
 
 from darts_gdas.report.charts import Point, scatter_chart
 from darts_gdas.report.drawing import draw_cells
@@ -54,7 +55,7 @@ def _taus(record: Record) -> list[Markup]:
     return [table(["score", "tau", "low (95 %)", "high (95 %)"], rows)]
 
 
-def _points(across: list[str] | tuple[str, ...], up: list[str] | tuple[str, ...]) -> list[Point]:
+def _points(across: Sequence[str], up: Sequence[str]) -> list[Point]:
     pairs = [(_number(x), _number(y)) for x, y in zip(across, up, strict=False)]
     return [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
 
