@@ -95,7 +95,7 @@ def _weights(lines: Sequence[Line], kind: str) -> list[Markup]:
     """How the edges are weighed against each other, where they are."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
-        cell = (line.get("alphas") or {}).get(kind, {})
+        cell = line["alphas"][kind] if kind in probabilities_of(line) else {}
         weights = zip(cell.get("edges", ()), cell.get("edge_weights", ()), strict=False)
         for edge, value in weights:
             if is_number(value):

@@ -22,8 +22,8 @@ def short(value: float) -> str:
     """A number in few characters.
 
     Example:
-        >>> [short(v) for v in (0.0, 0.025, 12.0, 1930618.0, 0.00031)]
-        ['0', '0.025', '12', '1.93M', '3.1e-4']
+        >>> [short(v) for v in (0.0, 0.025, 12.0, 1930618.0, 0.00001)]
+        ['0', '0.025', '12', '1.93M', '1e-5']
     """
     for size, unit, above in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e3, "k", 1e4)):
         if abs(value) >= above:

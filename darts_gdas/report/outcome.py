@@ -52,5 +52,7 @@ def write_outcome(
         writer.close()
 
 
-def _plain(value: object) -> bool | float | str:
-    return value if isinstance(value, bool | int | float | str) else str(value)
+def _plain(value: object) -> float | str:
+    """What hparams can hold; true and false would become 1 and 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else str(value).lower() if isinstance(value, bool) else str(value)

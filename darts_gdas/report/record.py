@@ -115,7 +115,7 @@ def read_record(folder: Path, *, result: Mapping[str, Any] | None = None) -> Rec
     config, result = config or {}, result or {}
     said = None if overrides is None else [str(item) for item in overrides]
     genotype = _genotype(folder, lines, damage)
-    kind = result.get("kind")
+    kind = str(result.get("kind"))
     if kind not in PROGRAMS:
         kind = _kind(lines[-1] if lines else {}, config)
     scores = _columns(folder / "scores.csv", damage)
@@ -137,8 +137,9 @@ def _lines(path: Path, damage: list[str]) -> list[Mapping[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             data = json.loads(line)
-            found[int(data["epoch"])] = data
-        except (ValueError, KeyError, TypeError):
+            epoch = int(data["epoch"])
+            found[epoch] = {**data, "epoch": epoch}
+        except (ArithmeticError, KeyError, TypeError, ValueError):
             bad += 1
     if bad:
         damage.append(f"{path.name}: {bad} line{'s' * (bad > 1)} cannot be read")

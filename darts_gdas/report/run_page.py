@@ -95,8 +95,7 @@ def _said(record: Record) -> str:
 
 def _warnings(record: Record) -> list[Markup]:
     """What the run warned of, how it stopped, and what of it cannot be read."""
-    remarks = record.result.get("remarks")
-    told = [str(text) for text in remarks.values()] if isinstance(remarks, Mapping) else []
+    told = [str(text) for text in _part(record.result, "remarks").values()]
     warning = record.last.get("warning")
     if warning and not told:
         told.append(str(warning))
@@ -107,20 +106,15 @@ def _warnings(record: Record) -> list[Markup]:
 
 def _facts(record: Record) -> dict[str, str | None]:
     result, last = record.result, record.last
-    tested = result.get("test") if isinstance(result.get("test"), Mapping) else {}
-    accuracy = tested.get("accuracy", last.get("test/accuracy"))  # type: ignore[union-attr]
+    known, best = _part(result, "benchmark").get("accuracy"), _part(result, "best").get("epoch")
     peak = result.get("peak_memory_bytes", last.get("peak_memory_bytes"))
-    benchmark = result.get("benchmark")
-    best = result.get("best")
+    selected = _part(result, "metrics").get("search/selected_accuracy")
     return {
-        "test accuracy": _percent(accuracy),
+        "test accuracy": _percent(_part(result, "test").get("accuracy", last.get("test/accuracy"))),
         "validation accuracy, shared weights": _percent(last.get("validation/accuracy")),
-        "best epoch": str(best["epoch"] + 1)
-        if isinstance(best, Mapping) and is_number(best.get("epoch"))
-        else None,
-        "benchmark accuracy": f"{benchmark['accuracy']:.2f} %"
-        if isinstance(benchmark, Mapping) and is_number(benchmark.get("accuracy"))
-        else None,
+        "accuracy of the selected cell": _percent(selected),
+        "best epoch": str(best + 1) if is_number(best) else None,
+        "benchmark accuracy": f"{known:.2f} %" if is_number(known) else None,
         "parameters": _amount(result.get("parameters")),
         "multiply-adds": _amount(result.get("multiply_adds")),
         "time": None if record.seconds is None else duration(record.seconds),
@@ -128,6 +122,12 @@ def _facts(record: Record) -> dict[str, str | None]:
         "device": _text(result.get("device", last.get("device"))),
         "genotype from": _text(result.get("genotype_source")),
     }
+
+
+def _part(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object within the closing figures; empty where it is none."""
+    value = result.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _percent(value: object) -> str | None:
