@@ -54,5 +54,6 @@ def write_outcome(
 
 def _plain(value: object) -> float | str:
     """What hparams can hold; true and false would become 1 and 0."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number else str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, int | float) else str(value)

@@ -146,9 +146,8 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(
     run_epochs(tmp_path, range(3))
     run_epochs(tmp_path, range(2, 4), start=Progress(2, 4, 3, STEPS))
     steps = steps_shown(tmp_path)
-    assert {"train/loss", "alphas_of_normal", "alphas/reduce", "genotype/text_summary"} <= set(
-        steps
-    )
+    expected = {"train/loss", "alphas_of_normal", "alphas/reduce", "genotype/text_summary"}
+    assert expected <= set(steps)
     assert all(found == [10, 20, 30, 40] for found in steps.values()), steps
 
 
