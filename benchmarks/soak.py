@@ -164,7 +164,8 @@ def _final_state(folder: Path) -> dict:
 
 def _metrics(folder: Path) -> list[dict]:
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    measured = ("seconds", "device", "peak_memory_bytes")
+    return [{k: v for k, v in line.items() if k not in measured} for line in lines]
 
 
 def _steps(folder: Path) -> list[int]:

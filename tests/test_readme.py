@@ -25,7 +25,7 @@ REPLACED = ("count=", "dataset=", "dataset.", "epochs=", "net.channels=", "net.l
 
 def commands() -> list[str]:
     """The lines `python search.py ...` and of the other programs, in blocks and in the text."""
-    programs = r"(?:search\.py|train\.py|-m darts_gdas\.(?:score|compare|export|show))"
+    programs = r"(?:search\.py|train\.py|-m darts_gdas\.(?:score|compare|report|export|show))"
     found = re.findall(rf"python {programs}[^`\n#]*", README)
     return list(dict.fromkeys(command.strip() for command in found))
 
@@ -55,9 +55,10 @@ def test_the_command_runs(command: str, working_folder: Path, monkeypatch: pytes
     is_module = script == "-m"
     if is_module:
         script, *arguments = arguments
+    unconfigured = [f"darts_gdas.{name}" for name in ("compare", "export", "report")]
     if script == "darts_gdas.show":
         arguments += SMALL
-    elif "--cfg" not in arguments and script not in ("darts_gdas.compare", "darts_gdas.export"):
+    elif "--cfg" not in arguments and script not in unconfigured:
         kept = [argument for argument in arguments if not argument.startswith(REPLACED)]
         arguments = kept + (SCORED if script == "darts_gdas.score" else TINY)
     if "space=nasbench201" in arguments:

@@ -12,15 +12,18 @@ from torch import nn
 import darts_gdas
 from darts_gdas.cli.beginning import ProgressLine
 from darts_gdas.cli.command import command
+from darts_gdas.cli.details import cost_details
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.report.artifacts import write_genotype
+from darts_gdas.report.live import try_report
+from darts_gdas.report.outcome import write_outcome
+from darts_gdas.report.record import read_record
+from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
-from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.loop import Loop
-from darts_gdas.space import Genotype
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model
 from darts_gdas.tasks.pressure import found_cost
@@ -58,7 +61,8 @@ def finish_search(
     """
     genotype, layout = task.genotype(), task.supernet.layout
     shape = (task.data.validation.in_channels, *task.data.validation.image_size)
-    cost = _cost(DerivedNet(genotype, layout), shape)
+    net = DerivedNet(genotype, layout)
+    cost = _cost(net, shape)
     with loop.writes.attempt("the drawings"):
         write_genotype(folder.path, genotype, title=str(folder.path))
     remarks = task.monitor.remarks()
@@ -73,7 +77,7 @@ def finish_search(
     if pressed is not None:
         figures["cost"] = pressed
     with loop.writes.attempt("the result"):
-        _write_result(folder, loop, genotype, task.compute, **figures)
+        _write_result(folder, loop, net, task, **figures)
     trained = "validation/accuracy" in metrics
     validation = (
         f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
@@ -91,6 +95,7 @@ def finish_search(
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
         "genotype": str(folder.path / "genotype.json"),
         "picture": str(folder.path / "cells.svg"),
+        "report": str(folder.path / PAGE),
         "curves": f"tensorboard --logdir {folder.tensorboard}",
     }
     return summary(
@@ -120,13 +125,13 @@ def finish_train(
     by_itself = replace(task.compute, ranks=ALONE)
     saved = by_itself.place(load_model(path).net)
     test = evaluate_net(saved, task.test, task.normalize, by_itself)
-    layout, genotype = task.net.layout, task.net.genotype
+    layout = task.net.layout
     cost = _cost(task.net, (layout.in_channels, *task.test.image_size))
     _write_result(
         folder,
         loop,
-        genotype,
-        task.compute,
+        task.net,
+        task,
         genotype_source=source,
         test=test,
         metrics=metrics,
@@ -141,6 +146,7 @@ def finish_train(
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
         "model": str(path),
         "result": str(folder.result),
+        "report": str(folder.path / PAGE),
     }
     return summary("Retraining finished", facts, [], f"tensorboard --logdir {folder.tensorboard}")
 
@@ -170,21 +176,29 @@ def _benchmark_facts(standing: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _write_result(
-    folder: RunFolder, loop: Loop, genotype: Genotype, compute: Compute, **figures: Any
+    folder: RunFolder,
+    loop: Loop,
+    net: DerivedNet,
+    task: SearchTask | RetrainTask,
+    **figures: Any,
 ) -> None:
     """The run counts as finished from here on, so this comes last."""
-    folder.write_json(
-        folder.result.name,
-        {
-            "kind": loop.kind,
-            "genotype": json.loads(genotype.to_json()),
-            **figures,
-            **{name.replace(" ", "_"): text for name, text in loop.writes.facts().items()},
-            "best": {key: loop.best.get(key) for key in ("epoch", "value")},
-            "seconds": loop.seconds,
-            "device": compute.describe(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "darts_gdas": darts_gdas.__version__,
-        },
-    )
+    result = {
+        "kind": loop.kind,
+        "genotype": json.loads(net.genotype.to_json()),
+        **figures,
+        **{name.replace(" ", "_"): text for name, text in loop.writes.facts().items()},
+        "best": {key: loop.best.get(key) for key in ("epoch", "value")},
+        "seconds": loop.seconds,
+        **cost_details(task.compute),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "darts_gdas": darts_gdas.__version__,
+    }
+    with loop.writes.attempt("the page"):
+        config = read_record(folder.path, result=result).config
+        step = loop.epoch * task.steps_per_epoch
+        kinds = net.layout.kinds
+        write_outcome(folder.tensorboard, config, result, net.genotype, kinds=kinds, step=step)
+        try_report(folder.path, result)
+    folder.write_json(folder.result.name, result)

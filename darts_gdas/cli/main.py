@@ -20,6 +20,7 @@ HYDRA = {
 PLAIN = {
     "show": ("darts_gdas.cli.show", "main", "draw a cell and say what its network costs"),
     "export": ("darts_gdas.cli.export", "main", "take a trained network away"),
+    "report": ("darts_gdas.cli.report", "main", "render the page of a run, or of several"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
 }
 """Programs with options of their own."""

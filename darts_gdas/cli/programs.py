@@ -15,11 +15,13 @@ from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import end_search, finish_search, finish_train
 from darts_gdas.cli.command import command
+from darts_gdas.cli.details import cost_details, search_details
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare, take_own_gpu
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
+from darts_gdas.report.live import ReportFile
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import Console, MetricsFile
 from darts_gdas.runtime.distributed import Ranks, same_fate
@@ -59,8 +61,9 @@ def run_search(cfg: DictConfig) -> None:
             }
             callbacks: list[Callback] = [
                 Console(columns),
-                MetricsFile(folder.metrics),
+                MetricsFile(folder.metrics, lambda: search_details(task)),
                 TensorBoard(folder.tensorboard, view=task.view),
+                ReportFile(folder.path),
             ]
             if present(task).monitor.learns:  # else no epoch's genotype means anything
                 best = folder.path / "genotype_best.json"
@@ -95,8 +98,9 @@ def run_train(cfg: DictConfig) -> None:
             columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
             callbacks = [
                 Console(columns),
-                MetricsFile(folder.metrics),
+                MetricsFile(folder.metrics, lambda: cost_details(task.compute)),
                 TensorBoard(folder.tensorboard),
+                ReportFile(folder.path),
             ]
             loop = _loop(TRAIN, folder, fingerprint, callbacks, task, start)
             if ranks.is_first:

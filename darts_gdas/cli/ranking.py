@@ -14,6 +14,8 @@ from darts_gdas.cli.errors import interruptible, usage_errors
 from darts_gdas.cli.start import open_folder, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cells import save_drawing
+from darts_gdas.report.live import try_report
+from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.scores import csv_text, draw_scores, table_lines
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.files import RunFolder, write_text
@@ -75,19 +77,19 @@ def _finish(
         found = {n: _correlation(kendall_tau, v, accuracies) for n, v in values.items()}
         taus = {name: tau for name, tau in found.items() if tau is not None}
         body += ["", *_correlations(values, accuracies, taus)]
-    folder.write_json(
-        "result.json",
-        {
-            "kind": SCORE,
-            "cells": cells,
-            "scores": list(names),
-            "kendall_tau": {name: [c.value, c.low, c.high] for name, c in taus.items()},
-        },
-    )
+    result = {
+        "kind": SCORE,
+        "cells": cells,
+        "scores": list(names),
+        "kendall_tau": {name: [c.value, c.low, c.high] for name, c in taus.items()},
+    }
+    try_report(folder.path, result)
+    folder.write_json(folder.result.name, result)
     facts = {
         "cells": f"{len(cells)}, ranked by {' + '.join(names)}",
         "table": str(folder.path / "scores.csv"),
         "picture": str(folder.path / "scores.png"),
+        "report": str(folder.path / PAGE),
     }
     return summary("Scoring finished", facts, body, f"{command('train')} \"genotype='{cells[0]}'\"")
 

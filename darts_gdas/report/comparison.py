@@ -36,13 +36,18 @@ def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 def comparison_lines(groups: Sequence[Group]) -> list[str]:
     """A table of groups of one kind: mean and deviation of whatever they have."""
+    return table_lines(*comparison_table(groups))
+
+
+def comparison_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of that table."""
     present = [name for name in MEASURES if any(group.values(name) for group in groups)]
     rows = [
         [group.label, str(len(group.runs)), *(_cell(name, group.values(name)) for name in present)]
         for group in groups
     ]
     headings = [f"{name}{UNITS.get(name, '')}" for name in present]
-    return table_lines(["method", "runs", *headings], rows)
+    return ["method", "runs", *headings], rows
 
 
 def groups_csv(groups: Sequence[Group]) -> str:

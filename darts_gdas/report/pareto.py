@@ -104,20 +104,30 @@ def trades_of(groups: Sequence[Group]) -> list[Trade]:
 
 def front_lines(trade: Trade) -> list[str]:
     """The front as a table for the terminal: what was aimed at, what came out, and where it is."""
+    heading = f"Pareto front of {len(trade.runs)} runs: {trade.title} against {trade.cost}"
+    return [heading, "", *table_lines(*front_table(trade))]
+
+
+def front_table(trade: Trade) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of that table."""
     cost = trade.cost + UNITS.get(trade.cost, "")
     accuracy = trade.accuracy + UNITS[trade.accuracy]
     rows = [
         [
             str(run.folder),
             "-" if run.seed is None else str(run.seed),
-            "-" if run.aim is None else _amount(COSTS[run.aim[0]], run.aim[1]),
+            target_label(run),
             _amount(trade.cost, run.measures[trade.cost]),
             f"{run.measures[trade.accuracy]:.2f}",
         ]
         for run in trade.front
     ]
-    heading = f"Pareto front of {len(trade.runs)} runs: {trade.title} against {trade.cost}"
-    return [heading, "", *table_lines(["run", "seed", "target", cost, accuracy], rows)]
+    return ["run", "seed", "target", cost, accuracy], rows
+
+
+def target_label(run: Run) -> str:
+    """What a run's search was to cost, in words."""
+    return "-" if run.aim is None else _amount(COSTS[run.aim[0]], run.aim[1])
 
 
 def draw_trades(trades: Sequence[Trade]) -> Figure:

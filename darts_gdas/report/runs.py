@@ -94,9 +94,9 @@ def read_run(folder: Path, *, default_method: str, ignored: Collection[str]) -> 
         method, aim = choices.get("method", default_method), _aim(config)
     else:
         method, aim = _origin(str(result.get("genotype_source")), default_method)
-    settings = {key: value for key, value in _flat(config) if key != "seed" and key not in ignored}
+    settings = {key: value for key, value in flat(config) if key != "seed" and key not in ignored}
     kept = {key: value for key, value in choices.items() if key not in ("method", "seed", *ignored)}
-    measures = _measures(result)
+    measures = measures_of(result)
     return Run(folder, result["kind"], method, kept, settings, config.get("seed"), measures, aim)
 
 
@@ -152,7 +152,8 @@ def _aim(config: Mapping[str, Any]) -> tuple[str, float] | None:
     return (str(cost["quantity"]), float(cost["target"])) if cost else None
 
 
-def _measures(result: Mapping[str, Any]) -> dict[str, float]:
+def measures_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """What closing figures say of each of `MEASURES`."""
     accuracy = (
         (result.get("metrics") or {}).get("validation/accuracy")
         if result["kind"] == "search"
@@ -172,10 +173,16 @@ def _measures(result: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Settings by their dotted names.
+
+    Example:
+        >>> dict(flat({"seed": 1, "net": {"layers": 8}}))
+        {'seed': 1, 'net.layers': 8}
+    """
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

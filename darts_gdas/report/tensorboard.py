@@ -24,12 +24,15 @@ class SearchView:
             distributions unless the candidates do not compete.
         genotype: What the search would return now.
         edge_weights: Expected weights [edges] by kind, where edges are weighed against each other.
+        alphas: What the probabilities are made of, [edges, candidates] by kind; nan where an edge
+            lacks a candidate.
     """
 
     space: SearchSpace
     probabilities: Mapping[str, np.ndarray]
     genotype: Genotype
     edge_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    alphas: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 HEAT_MAPS = 30
@@ -37,11 +40,12 @@ HEAT_MAPS = 30
 
 
 class TensorBoard(Callback):
-    """Scalars of every epoch; with a view, also probabilities, heat maps and the drawn cell.
+    """Scalars of every epoch; with a view, also probabilities, histograms and drawings.
 
     Steps are training steps. Charts "custom scalars" show one chart per edge with one curve per
-    candidate, grouped by kind. The genotype is drawn after every epoch, the heat maps every few
-    epochs and at the end. A resumed run drops what was written after its checkpoint.
+    candidate, grouped by kind; histograms show the alphas. The genotype is drawn after every
+    epoch, the heat maps every few epochs and at the end. A resumed run drops what was written
+    after its checkpoint. What is known at the end alone is in `report/outcome.py`.
 
     Args:
         folder: Where the events go.
@@ -73,6 +77,9 @@ class TensorBoard(Callback):
         if self.view is not None:
             view = self.view()
             self._write_probabilities(self.writer, view, report.step)
+            for kind, values in view.alphas.items():
+                there = values[~np.isnan(values)]
+                self.writer.add_histogram(f"alphas_of_{kind}", there, report.step)
             if (report.num_epochs - 1 - report.epoch) % -(-report.num_epochs // HEAT_MAPS) == 0:
                 self._draw_probabilities(self.writer, view, report.step)
             self.writer.add_figure(

@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -77,10 +77,16 @@ def _format(name: str, value: float) -> str:
 
 
 class MetricsFile(Callback):
-    """One JSON object per epoch in `metrics.jsonl`; a resumed run goes on where it stood."""
+    """One JSON object per epoch in `metrics.jsonl`; a resumed run goes on where it stood.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Of the file.
+        details: What else an epoch's line holds: plain values, lists and objects.
+    """
+
+    def __init__(self, path: Path, details: Callable[[], Mapping[str, Any]] | None = None) -> None:
         self.path = path
+        self.details = details
 
     def on_start(self, progress: Progress) -> None:
         """Drop the lines of epochs that will be run again."""
@@ -97,6 +103,7 @@ class MetricsFile(Callback):
             "seconds": round(report.seconds, 3),
             "best": report.is_best,
             **report.metrics,
+            **({} if self.details is None else self.details()),
         }
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")

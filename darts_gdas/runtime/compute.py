@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -121,6 +122,12 @@ class Compute:
             name = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
         ranks = f"{self.ranks.size} ranks, each " if self.ranks.size > 1 else ""
         return f"{ranks}{name}, {self.precision.value}"
+
+    def peak_memory(self) -> int:
+        """The most bytes in use so far: of tensors on a GPU, else of the whole process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -265,7 +265,12 @@ class SearchTask:
             for kind, cell in expected.items()
             if cell.edges is not None
         }
-        return SearchView(self.space, probabilities, self.genotype(), edges)
+        alphas = {
+            kind: logits.detach().masked_fill(self.arch.get_buffer(f"absent_{kind}"), torch.nan)
+            for kind, logits in self.arch.logits.items()
+        }
+        values = {kind: logits.cpu().numpy() for kind, logits in alphas.items()}
+        return SearchView(self.space, probabilities, self.genotype(), edges, values)
 
     def state_dict(self) -> State:
         """Weights, alphas, optimisers, noise, measured costs; data order follows from the step."""

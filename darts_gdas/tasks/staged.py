@@ -217,12 +217,18 @@ def in_whole_space(view: SearchView, space: SearchSpace) -> SearchView:
         kind: _widened(rows, view.space.cells[kind], space.cells[kind])
         for kind, rows in view.probabilities.items()
     }
-    return replace(view, space=space, probabilities=probabilities)
+    alphas = {
+        kind: _widened(rows, view.space.cells[kind], space.cells[kind], blank=np.nan)
+        for kind, rows in view.alphas.items()
+    }
+    return replace(view, space=space, probabilities=probabilities, alphas=alphas)
 
 
-def _widened(rows: np.ndarray, narrow: CellSpace, whole: CellSpace) -> np.ndarray:
-    """Probabilities [edges, candidates] in the columns of the whole space."""
-    wide = np.zeros((len(rows), whole.num_candidates), dtype=rows.dtype)
+def _widened(
+    rows: np.ndarray, narrow: CellSpace, whole: CellSpace, *, blank: float = 0.0
+) -> np.ndarray:
+    """Values [edges, candidates] in the columns of the whole space."""
+    wide = np.full((len(rows), whole.num_candidates), blank, dtype=rows.dtype)
     for edge, names in enumerate(narrow.candidates):
         columns = [whole.candidates[edge].index(name) for name in names]
         wide[edge, columns] = rows[edge, : len(names)]

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
+from tests.pages import Page, assert_is_safe, curves, figures
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -72,7 +73,8 @@ def assert_same(a: object, b: object, where: str = "state") -> None:
 
 def metrics_of(folder: Path) -> list[dict]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    measured = ("seconds", "peak_memory_bytes")
+    return [{k: v for k, v in json.loads(line).items() if k not in measured} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +94,8 @@ def test_a_search_leaves_all_that_was_promised(searched: tuple[Path, str, str]):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "cells.png", "cells.svg", "checkpoints", "config.yaml", "genotype.json",
-        "genotype_best.json", "lock", "metrics.jsonl", "overrides.yaml", "result.json",
-        "tensorboard",
+        "genotype_best.json", "lock", "metrics.jsonl", "overrides.yaml", "report.html",
+        "result.json", "tensorboard",
     }  # fmt: skip
     genotype = Genotype.load(folder)
     result = json.loads((folder / "result.json").read_text())
@@ -139,6 +141,33 @@ def test_tensorboard_shows_the_alphas(searched: tuple[Path, str, str]):
         events.Scalars(tag)[-1].value for tag in curves if tag.startswith("probability_normal/0->1")
     )
     assert sums == pytest.approx(1.0, abs=1e-5)
+
+
+def test_tensorboard_shows_the_end_of_a_run(searched: tuple[Path, str, str]):
+    folder = run_folder(searched[0])
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"histograms": 0})
+    events.Reload()
+    result = json.loads((folder / "result.json").read_text())
+    (accuracy,) = events.Scalars("final/accuracy")
+    assert accuracy.value == pytest.approx(100 * result["metrics"]["validation/accuracy"])
+    assert accuracy.step == events.Scalars("train/loss")[-1].step
+    assert len(events.Histograms("alphas_of_normal")) == 3
+    names = {node.name for node in events.Graph().node}
+    assert {"stem", "cell_02_reduce/output", "cell_03_reduce/node_1/sum", "classifier"} <= names
+    assert events.PluginTagToContent("hparams")
+
+
+def test_the_page_shows_the_run(searched: tuple[Path, str, str]):
+    folder = run_folder(searched[0])
+    html = (folder / "report.html").read_text()
+    page, found = Page(html), figures(html)
+    assert_is_safe(page)
+    rows = metrics_of(folder)
+    curve = curves(found["Loss"])[0]
+    assert [y for _, y in curve] == pytest.approx([row["train/loss"] for row in rows], abs=0.01)
+    assert html.count("<figure>") >= 10 + 8  # edges of both kinds, and how it went
+    assert "finished after 3 epochs" in page.text and "peak memory" in page.text
+    assert f"python train.py genotype={folder.relative_to(searched[0])}" in page.text
 
 
 def test_retraining_takes_the_newest_search_and_its_model_loads_back(
@@ -190,8 +219,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert Genotype.load(folder) == Genotype.load(whole)
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
-    steps = [scalar.step for scalar in events.Scalars("train/loss")]
-    assert steps == sorted(set(steps)) and len(steps) == 3
+    for tag in events.Tags()["scalars"]:
+        steps = [scalar.step for scalar in events.Scalars(tag)]
+        assert steps == sorted(set(steps)) and len(steps) == (1 if "final/" in tag else 3)
+    assert "finished after 3 epochs" in (folder / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -236,3 +267,5 @@ def test_nas_bench_201_is_searched_and_retrained_like_any_space(tmp_path: Path):
     arguments = (f"genotype='{genotype.to_arch_string()}'", "run_dir=trained", *small)
     finish(start(tmp_path, "train.py", *arguments))
     assert load_model(tmp_path / "trained").net.genotype == genotype
+    for run in ("found", "trained"):
+        assert_is_safe(Page((tmp_path / run / "report.html").read_text()))

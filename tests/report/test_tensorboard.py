@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import (
+    EventAccumulator as PageAccumulator,
+)
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer import event_file_writer
 
@@ -26,7 +29,9 @@ def view_at(seed: int, space: SearchSpace = SPACE) -> SearchView:
         kind: generator.dirichlet(np.ones(cell.num_candidates), len(cell.edges))
         for kind, cell in space.cells.items()
     }
-    return SearchView(space, probabilities, space.sample(random.Random(seed // 2)))
+    alphas = {kind: np.log(values) for kind, values in probabilities.items()}
+    genotype = space.sample(random.Random(seed // 2))
+    return SearchView(space, probabilities, genotype, alphas=alphas)
 
 
 def run_epochs(folder: Path, epochs: range, *, start: Progress | None = None) -> None:
@@ -41,7 +46,9 @@ def run_epochs(folder: Path, epochs: range, *, start: Progress | None = None) ->
 
 
 def read(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0})
+    events = EventAccumulator(
+        str(folder), size_guidance={"images": 0, "tensors": 0, "histograms": 0}
+    )
     events.Reload()
     return events
 
@@ -100,6 +107,36 @@ def test_the_genotype_is_drawn_after_every_epoch(tmp_path: Path):
     assert events.Images("genotype")[0].width > 300
 
 
+def test_the_alphas_have_a_histogram_after_every_epoch(tmp_path: Path):
+    run_epochs(tmp_path, range(4))
+    for kind in SPACE.cells:
+        events = read(tmp_path).Histograms(f"alphas_of_{kind}")
+        assert [event.step for event in events] == [10, 20, 30, 40]
+        for epoch, event in enumerate(events):
+            values = view_at(epoch).alphas[kind]
+            assert event.histogram_value.num == values.size
+            assert event.histogram_value.sum == pytest.approx(values.sum())
+            assert event.histogram_value.min == pytest.approx(values.min())
+
+
+def test_candidates_that_an_edge_lacks_are_in_no_histogram(tmp_path: Path):
+    view = replace(view_at(0), alphas={"normal": np.array([[0.5, np.nan], [1.0, 2.0]])})
+    board = TensorBoard(tmp_path, view=lambda: view)
+    board.on_start(Progress(0, 1, 0, STEPS))
+    board.on_epoch_end(EpochReport(0, 1, STEPS, {}, False, 0.5))
+    board.on_stop()
+    (event,) = read(tmp_path).Histograms("alphas_of_normal")
+    assert event.histogram_value.num == 3 and event.histogram_value.sum == pytest.approx(3.5)
+
+
+def steps_shown(folder: Path) -> dict[str, list[int]]:
+    """Steps of all that is written after epochs, by its tag, from the reader behind the pages."""
+    events = PageAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["tensors"] if not tag.startswith("custom_scalars")]
+    return {tag: [event.step for event in events.Tensors(tag)] for tag in tags}
+
+
 def test_a_resumed_run_replaces_what_came_after_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -108,8 +145,10 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     run_epochs(tmp_path, range(3))
     run_epochs(tmp_path, range(2, 4), start=Progress(2, 4, 3, STEPS))
-    steps = [scalar.step for scalar in read(tmp_path).Scalars("train/loss")]
-    assert steps == [10, 20, 30, 40]
+    steps = steps_shown(tmp_path)
+    expected = {"train/loss", "alphas_of_normal", "alphas/reduce", "genotype/text_summary"}
+    assert expected <= set(steps)
+    assert all(found == [10, 20, 30, 40] for found in steps.values()), steps
 
 
 @pytest.mark.parametrize("start", [Progress(1, 4, 0, STEPS), Progress(1, 4, 7, STEPS),

@@ -55,6 +55,17 @@ def test_metrics_are_one_json_object_per_line(tmp_path: Path):
     assert lines[0]["train/loss"] == 1.25 and lines[2]["step"] == 15
 
 
+def test_a_line_holds_details_as_they_are_at_the_end_of_its_epoch(tmp_path: Path):
+    details: dict[str, object] = {"rows": [[0.5]]}
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", lambda: details)
+    metrics.on_epoch_end(report(0))
+    details["rows"], details["note"] = [[0.25]], "x"
+    metrics.on_epoch_end(report(1))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["rows"] for line in lines] == [[[0.5]], [[0.25]]]
+    assert "note" not in lines[0] and lines[1]["note"] == "x" and lines[1]["epoch"] == 1
+
+
 def test_a_resumed_run_drops_the_lines_it_will_write_again(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     metrics = MetricsFile(path)

@@ -57,6 +57,22 @@ def test_describe_names_device_and_precision():
     assert "fp32" in Compute(torch.device("cpu")).describe()
 
 
+def test_peak_memory_is_no_less_than_what_is_held():
+    compute = Compute(torch.device("cpu"))
+    held = torch.ones(64 * 2**20)  # 256 MiB of float32
+    assert compute.peak_memory() >= held.nbytes
+    peak = compute.peak_memory()
+    del held
+    assert compute.peak_memory() >= peak
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_peak_memory_of_a_gpu_counts_its_tensors():
+    held = torch.ones(2**20, device="cuda")
+    assert Compute(torch.device("cuda")).peak_memory() >= held.nbytes
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_auto_takes_the_gpu():

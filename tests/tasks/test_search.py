@@ -276,6 +276,8 @@ def test_the_view_shows_distributions_and_the_present_genotype():
     assert view.probabilities["reduce"].sum(1) == pytest.approx(1.0)
     assert view.genotype == task.genotype()
     assert view.edge_weights == {}
+    for kind, logits in view.alphas.items():
+        assert torch.equal(torch.tensor(logits), task.arch.logits[kind].detach())
 
 
 def test_the_view_shows_the_weights_of_edges_that_are_weighed():

@@ -191,6 +191,8 @@ def test_the_view_keeps_all_columns_and_gives_weight_to_what_is_left_alone():
             for name, value in zip(left[edge], narrow.probabilities[kind][edge], strict=False):
                 assert row[name] == value
             assert sum(row.values()) == pytest.approx(1.0)
+            alphas = dict(zip(names, view.alphas[kind][edge], strict=True))
+            assert {name for name, value in alphas.items() if value == value} == set(left[edge])
 
 
 def test_a_warning_is_told_once_per_run_with_the_epoch_of_the_run():

@@ -1,0 +1,61 @@
+"""Which numbers can be drawn, and how they are written in few characters."""
+
+import math
+from typing import TypeGuard
+
+LARGEST = 1e30
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether something is a finite number that a chart can hold.
+
+    Example:
+        >>> [is_number(v) for v in (1, 0.5, True, "1", float("nan"), 1e300)]
+        [True, True, False, False, False, False]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST
+
+
+def short(value: float) -> str:
+    """A number in few characters.
+
+    Example:
+        >>> [short(v) for v in (0.0, 0.025, 12.0, 1930618.0, 0.00001)]
+        ['0', '0.025', '12', '1.93M', '1e-5']
+    """
+    for size, unit, above in ((1e9, "G", 1e9), (1e6, "M", 1e6), (1e3, "k", 1e4)):
+        if abs(value) >= above:
+            return f"{value / size:.3g}{unit}"
+    if value and abs(value) < 1e-3:
+        return f"{value:.2g}".replace("e-0", "e-")
+    return f"{value:.4g}"
+
+
+def ticks(low: float, high: float, *, most: int = 4) -> list[float]:
+    """Round numbers in a range that is not empty, at most so many steps apart.
+
+    Example:
+        >>> ticks(0.0, 0.93)
+        [0.0, 0.25, 0.5, 0.75]
+    """
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
+
+
+def span(values: list[float], *, margin: float) -> tuple[float, float]:
+    """A range around values, wide enough to be divided.
+
+    Example:
+        >>> span([1.0, 3.0], margin=0.5), span([2.0], margin=0.0), span([], margin=0.0)
+        ((0.0, 4.0), (1.9, 2.1), (0.0, 1.0))
+    """
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    size = max(abs(low), abs(high))
+    is_flat = high - low <= 1e-6 * size or size < 1e-12
+    room = (0.05 * size if size >= 1e-12 else 0.5) if is_flat else margin * (high - low)
+    return low - room, high + room

@@ -1,0 +1,212 @@
+"""The page of one run: what it found, how it went, what it cost, how to do it again."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darts_gdas.report.alphas import probabilities
+from darts_gdas.report.charts import line_chart
+from darts_gdas.report.drawing import draw_cells
+from darts_gdas.report.markup import Markup, element
+from darts_gdas.report.numbers import is_number
+from darts_gdas.report.page import (
+    charts,
+    code,
+    command,
+    document,
+    facts,
+    folded,
+    heading,
+    section,
+)
+from darts_gdas.report.record import PROGRAMS, Record, read_record
+from darts_gdas.report.score_page import score_sections
+from darts_gdas.report.summary import count, duration, genotype_lines
+from darts_gdas.runtime.files import write_text
+
+NAMES = {"search": "Search", "train": "Retraining", "score": "Scores of untrained cells"}
+TOGETHER = {
+    "loss": ("Loss", ("train/loss", "arch/loss", "validation/loss", "test/loss")),
+    "accuracy": (
+        "Accuracy, %",
+        ("train/accuracy", "arch/accuracy", "validation/accuracy", "test/accuracy"),
+    ),
+    "entropy": ("Entropy of the probabilities, share of the largest", "entropy/"),
+    "skip": ("Skip connections, share of the genotype's edges", ("search/skip_share",)),
+    "free": ("Operations without parameters, share", "search/parameter_free_share_"),
+}
+"""Charts of several metrics, by their names or by the beginning of them."""
+
+PAGE, LAST = "report.html", "last value"
+
+
+def write_report(folder: Path, *, out: Path | None = None, result: Any = None) -> Path:
+    """Write the page of a run, `report.html` in its folder unless told otherwise.
+
+    Args:
+        folder: Of the run.
+        out: Where the page goes.
+        result: The closing figures of a run that ends now.
+
+    Raises:
+        ValueError: If the folder holds nothing of a run.
+    """
+    path = folder / PAGE if out is None else out
+    write_text(path, run_page(read_record(folder, result=result)))
+    return path
+
+
+def run_page(record: Record) -> str:
+    """The whole page."""
+    title = f"{NAMES[record.kind]}: {record.folder.resolve().name}"
+    parts = [
+        heading(title, _state(record), _said(record)),
+        section("Warnings", *_warnings(record), style="warning"),
+        section("In short", facts(_facts(record))),
+    ]
+    if record.kind == "score":
+        parts += score_sections(record)
+    else:
+        parts += [
+            section("Cells", *_cells(record)),
+            section("Probabilities of the operations", *probabilities(record.lines)),
+            section("How it went", *_curves(record)),
+        ]
+    parts += [section("Commands", *_commands(record)), section("Settings", *_settings(record))]
+    return document(title, *parts)
+
+
+def _state(record: Record) -> str:
+    epochs = record.config.get("epochs")
+    of = f" of {epochs}" if epochs is not None else ""
+    if record.kind == "score":
+        return "finished" if record.result else "not finished"
+    if record.result:
+        return f"finished after {len(record.lines)} epochs"
+    return f"not finished: {len(record.lines)}{of} epochs so far"
+
+
+def _said(record: Record) -> str:
+    return "settings: " + (" ".join(record.overrides or ()) or "the defaults")
+
+
+def _warnings(record: Record) -> list[Markup]:
+    """What the run warned of, how it stopped, and what of it cannot be read."""
+    told = [str(text) for text in _part(record.result, "remarks").values()]
+    warning = record.last.get("warning")
+    if warning and not told:
+        told.append(str(warning))
+    if "not_saved" in record.result:
+        told.append(f"not saved: {record.result['not_saved']}")
+    return [element("p", text) for text in (*told, *record.damage)]
+
+
+def _facts(record: Record) -> dict[str, str | None]:
+    result, last = record.result, record.last
+    known, best = _part(result, "benchmark").get("accuracy"), _part(result, "best").get("epoch")
+    peak = result.get("peak_memory_bytes", last.get("peak_memory_bytes"))
+    selected = _part(result, "metrics").get("search/selected_accuracy")
+    return {
+        "test accuracy": _percent(_part(result, "test").get("accuracy", last.get("test/accuracy"))),
+        "validation accuracy, shared weights": _percent(last.get("validation/accuracy")),
+        "accuracy of the selected cell": _percent(selected),
+        "best epoch": str(best + 1) if is_number(best) else None,
+        "benchmark accuracy": f"{known:.2f} %" if is_number(known) else None,
+        "parameters": _amount(result.get("parameters")),
+        "multiply-adds": _amount(result.get("multiply_adds")),
+        "time": None if record.seconds is None else duration(record.seconds),
+        "peak memory": f"{peak / 2**20:,.0f} MiB" if is_number(peak) else None,
+        "device": _text(result.get("device", last.get("device"))),
+        "genotype from": _text(result.get("genotype_source")),
+    }
+
+
+def _part(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object within the closing figures; empty where it is none."""
+    value = result.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _percent(value: object) -> str | None:
+    return f"{100 * value:.2f} %" if is_number(value) else None
+
+
+def _amount(value: object) -> str | None:
+    return count(float(value)) if is_number(value) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _cells(record: Record) -> list[Markup]:
+    if record.genotype is None:
+        return []
+    parts = []
+    for kind, drawing in draw_cells(record.genotype).items():
+        cell = element("div", drawing, class_="cell")
+        parts.append(element("div", element("h3", f"{kind} cell"), cell))
+    words = "\n".join(genotype_lines(record.genotype))
+    return [element("div", *parts, class_="cells"), folded("in words", code(words))]
+
+
+def _curves(record: Record) -> list[Markup]:
+    """Every metric in a chart: what belongs together in one, the others one each."""
+    left, figures = record.metrics, []
+    for key, (title, wanted) in TOGETHER.items():
+        found = [
+            n for n in left if (n.startswith(wanted) if isinstance(wanted, str) else n in wanted)
+        ]
+        left = [name for name in left if name not in found]
+        scale = 100.0 if key == "accuracy" else 1.0
+        series = {
+            _series(key, name): [(x, scale * y) for x, y in record.curve(name)] for name in found
+        }
+        if series:
+            figures.append(line_chart(title, series))
+    figures += [line_chart(name, {LAST: record.curve(name)}) for name in left]
+    cost = {"seconds": "Seconds per epoch", "peak_memory_bytes": "Peak memory, MiB"}
+    for name, title in cost.items():
+        curve = record.curve(name)
+        if curve:
+            scale = 2.0**-20 if name.endswith("bytes") else 1.0
+            series = {LAST: [(x, scale * y) for x, y in curve]}
+            figures.append(line_chart(title, series))
+    return [charts(*figures)] if figures else []
+
+
+def _series(key: str, name: str) -> str:
+    """What a curve is called: the part of the data, or of the cell."""
+    first, _, last = name.partition("/")
+    return first if key in ("loss", "accuracy") else last.removeprefix("parameter_free_share_")
+
+
+def _commands(record: Record) -> list[Markup]:
+    folder, parts = str(record.folder), []
+    if record.kind == "search" and record.genotype is not None:
+        line = f"python train.py {shlex.quote(f'genotype={folder}')}"
+        parts.append(command("Retrain this cell:", line))
+    if record.overrides is not None:
+        said = list(record.overrides)
+        if record.kind == "train" and not any(o.startswith("genotype=") for o in said):
+            said.append(f"genotype={folder}")
+        line = shlex.join(["python", *PROGRAMS[record.kind].split(), *said])
+        parts.append(command("Reproduce this run:", line))
+        if not record.result:
+            line = shlex.join(["python", *PROGRAMS[record.kind].split(), f"resume={folder}"])
+            parts.append(command("Go on with it:", line))
+    again = shlex.join(["python", "-m", "darts_gdas.report", folder])
+    return [*parts, command("Write this page again:", again)]
+
+
+def _settings(record: Record) -> list[Markup]:
+    names = [name for name in ("python", "torch", "darts_gdas") if name in record.result]
+    versions = ", ".join(f"{name} {record.result[name]}" for name in names)
+    told = [element("p", versions)] if versions else []
+    if not record.config:
+        return told
+    text = yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True)
+    return [*told, folded("the whole configuration", code(text))]

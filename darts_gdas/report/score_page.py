@@ -1,0 +1,72 @@
+"""The parts of a page that show a ranking of untrained cells."""
+
+import math
+from collections.abc import Sequence
+
+from darts_gdas.report.charts import Point, scatter_chart
+from darts_gdas.report.drawing import draw_cells
+from darts_gdas.report.markup import Markup, element, table
+from darts_gdas.report.page import charts, section
+from darts_gdas.report.record import Record
+from darts_gdas.space import Genotype
+
+ERROR = " standard error"
+SHOWN = 10
+
+
+def score_sections(record: Record) -> list[Markup]:
+    """The best cells, every score against what it is held against, and how well it orders."""
+    columns = dict(record.scores)
+    if not {"rank", "cell"} <= columns.keys() or not columns["cell"]:
+        return []
+    names = [name for name in columns if name not in ("rank", "cell") and ERROR not in name]
+    header = ["cell", *names]
+    rows = [
+        [columns["cell"][i], *(_rounded(columns[name][i]) for name in names)]
+        for i in range(min(SHOWN, len(columns["cell"])))
+    ]
+    against = "accuracy" if "accuracy" in columns else "params"
+    figures = [
+        scatter_chart(f"{name}, against {against}", {name: points}, x_label=name)
+        for name in names
+        if name != against and (points := _points(columns[name], columns.get(against, ())))
+    ]
+    return [
+        section("Best cells", *_drawn(columns["cell"][0]), table(header, rows)),
+        section("Scores", charts(*figures)),
+        section("Kendall's tau with the known accuracies", *_taus(record)),
+    ]
+
+
+def _drawn(cell: str) -> list[Markup]:
+    try:
+        is_json = cell.startswith("{")
+        genotype = Genotype.from_json(cell) if is_json else Genotype.from_arch_string(cell)
+    except ValueError:
+        return []
+    return [element("div", drawing, class_="cell") for drawing in draw_cells(genotype).values()]
+
+
+def _taus(record: Record) -> list[Markup]:
+    taus = record.result.get("kendall_tau")
+    if not isinstance(taus, dict) or not taus:
+        return []
+    rows = [[str(name), *map(_rounded, map(str, values))] for name, values in taus.items()]
+    return [table(["score", "tau", "low (95 %)", "high (95 %)"], rows)]
+
+
+def _points(across: Sequence[str], up: Sequence[str]) -> list[Point]:
+    pairs = [(_number(x), _number(y)) for x, y in zip(across, up, strict=False)]
+    return [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _rounded(text: str) -> str:
+    value = _number(text)
+    return text if math.isnan(value) else f"{value:.4g}"

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+from darts_gdas.report.scores import csv_text
+from tests.pages import figures
+from tests.report.test_run_page import EVIL, page_of
+from tests.report.test_runs import make_run
+
+CELL = "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|avg_pool_3x3~1|skip_connect~2|"
+COLUMNS = {
+    "rank": [1, 2, 3],
+    "cell": [CELL, EVIL, "x"],
+    "rank sum": [3.0, 2.0, 1.0],
+    "params": [5.0, 4.0, 6.0],
+    "ntk": [-1.5, "-inf", -3.0],
+    "ntk standard error": [0.1, "nan", 0.1],
+    "accuracy": [93.0, 92.0, 80.0],
+}
+
+
+def make_ranking(folder: Path, columns: dict) -> Path:
+    tau = {"kind": "score", "kendall_tau": {"ntk": [0.5, 0.25, 0.75]}}
+    make_run(folder, "count=3", result=tau, repeats=1)
+    (folder / "scores.csv").write_text(csv_text(columns))
+    return folder
+
+
+def test_a_ranking_shows_cells_scores_and_correlations(tmp_path: Path):
+    page, html = page_of(make_ranking(tmp_path / "a", COLUMNS))
+    found = figures(html)
+    assert list(found) == [f"{n}, against accuracy" for n in ("rank sum", "params", "ntk")]
+    dots = {title: len(list(figure.iter("circle"))) for title, figure in found.items()}
+    assert list(dots.values()) == [3, 3, 2]  # an infinite score has no place
+    assert "ntk 0.5 0.25 0.75" in page.text and EVIL in page.text
+    assert page.count("svg") == 1 + 3 and "python -m darts_gdas.score count=3" in page.text
+
+
+def test_without_accuracies_scores_stand_against_parameters(tmp_path: Path):
+    columns = {name: values for name, values in COLUMNS.items() if name != "accuracy"}
+    _, html = page_of(make_ranking(tmp_path / "a", columns))
+    assert list(figures(html)) == ["rank sum, against params", "ntk, against params"]
+
+
+def test_a_ranking_without_a_table_is_a_page_too(tmp_path: Path):
+    folder = make_ranking(tmp_path / "a", COLUMNS)
+    for text in ("", "a,b\n1,2\n", "rank,cell\n"):
+        (folder / "scores.csv").write_text(text)
+        assert not figures(page_of(folder)[1])
+    (folder / "result.json").unlink()
+    assert "not finished" in page_of(folder)[0].text
