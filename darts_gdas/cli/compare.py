@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from darts_gdas.cli.command import command
 from darts_gdas.config.composition import EXEMPT
 from darts_gdas.report.cells import save_drawing
 from darts_gdas.report.comparison import (
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m darts_gdas.compare",
+        prog=command("compare"),
         description="Compare finished runs: mean and standard deviation over seeds, per method.",
     )
     parser.add_argument(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from darts_gdas.cli.command import command
 from darts_gdas.nets.stored import NAME
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.card import about, describe, markdown, with_files
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m darts_gdas.export",
+        prog=command("export"),
         description="Export a trained network: uint8 images in, logits out, with a model card.",
     )
     parser.add_argument("run", metavar="RUN", help=f"a finished retraining's folder, or its {NAME}")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from darts_gdas.cli.command import command
 from darts_gdas.cli.compare import DEFAULT_METHOD
 from darts_gdas.config.composition import EXEMPT
 from darts_gdas.report.comparison_page import comparison_page
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m darts_gdas.report",
+        prog=command("report"),
         description="Write report.html of a run, or of several and a page that compares them.",
     )
     parser.add_argument(

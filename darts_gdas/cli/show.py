@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from darts_gdas.cli.command import command
 from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
 from darts_gdas.nets.cost_table import cell_sizes
 from darts_gdas.nets.measure import Cost
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m darts_gdas.show",
+        prog=command("show"),
         description="Show a cell as a tree, with what its network costs per cell and operation.",
     )
     parser.add_argument(
