@@ -32,13 +32,20 @@ TOGETHER = {
     "loss": ("Loss", ("train/loss", "arch/loss", "validation/loss", "test/loss")),
     "accuracy": (
         "Accuracy, %",
-        ("train/accuracy", "arch/accuracy", "validation/accuracy", "test/accuracy"),
+        tuple(
+            f"{part}/accuracy{top}"
+            for top in ("", "_top5")
+            for part in ("train", "arch", "validation", "test")
+        ),
     ),
     "entropy": ("Entropy of the probabilities, share of the largest", "entropy/"),
     "skip": ("Skip connections, share of the genotype's edges", ("search/skip_share",)),
     "free": ("Operations without parameters, share", "search/parameter_free_share_"),
 }
 """Charts of several metrics, by their names or by the beginning of them."""
+
+UNQUOTABLE = frozenset("\"'$`\\!\n")
+"""Characters that two pairs of quotes do not protect; the name of a cell has none."""
 
 PAGE, LAST = "report.html", "last value"
 
@@ -180,8 +187,9 @@ def _curves(record: Record) -> list[Markup]:
 
 def _series(key: str, name: str) -> str:
     """What a curve is called: the part of the data, or of the cell."""
-    first, _, last = name.partition("/")
-    return first if key in ("loss", "accuracy") else last.removeprefix("parameter_free_share_")
+    if key in ("loss", "accuracy"):
+        return name.replace("/loss", "").replace("/accuracy", "").replace("_top5", " top 5")
+    return name.partition("/")[2].removeprefix("parameter_free_share_")
 
 
 def _commands(record: Record) -> list[Markup]:
@@ -189,6 +197,9 @@ def _commands(record: Record) -> list[Markup]:
     if record.kind == "search" and record.genotype is not None:
         line = f"python train.py {shlex.quote(f'genotype={folder}')}"
         parts.append(command("Retrain this cell:", line))
+    cells = record.scores.get("cell")
+    if cells and not set(cells[0]) & UNQUOTABLE:
+        parts.append(command("Train the best cell:", f"python train.py \"genotype='{cells[0]}'\""))
     if record.overrides is not None:
         said = list(record.overrides)
         if record.kind == "train" and not any(o.startswith("genotype=") for o in said):

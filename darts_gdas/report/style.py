@@ -80,9 +80,9 @@ svg .tick {{ fill: var(--soft); font-size: 10.5px; }}
 table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: 4px 10px; border-bottom: 1px solid var(--line); text-align: right; }}
 th {{ font-weight: 600; overflow-wrap: normal; }}
-th:first-child, td.text {{ text-align: left; }}
+th:first-child {{ text-align: left; }}
+th[scope=row] {{ font-weight: 400; overflow-wrap: anywhere; min-width: 11em; }}
 td {{ overflow-wrap: normal; white-space: nowrap; }}
-td.text {{ white-space: normal; overflow-wrap: anywhere; }}
 .shade {{ background: color-mix(in srgb, var(--s0) calc(var(--share) * 70%), transparent); }}
 pre {{ margin: 4px 0; padding: 10px 12px; background: var(--page); border-radius: 6px;
   border: 1px solid var(--line); white-space: pre-wrap; font-size: .85rem; }}

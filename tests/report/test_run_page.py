@@ -121,14 +121,18 @@ def test_a_retraining_has_its_test_accuracy_and_its_genotype_in_the_command(tmp_
     result = {"kind": "train", "test": {"accuracy": 0.975}, "genotype_source": "DARTS_V2"}
     folder = make_run(tmp_path / "a", "epochs=2", result=result)
     (folder / "genotype.json").write_text(Genotype.load("DARTS_V2").to_json())
-    rows = [{"epoch": e, "test/accuracy": 0.5 + e / 10, "train/loss": 1.0} for e in range(2)]
+    rows = [
+        {"epoch": e, "test/accuracy_top5": 1.0, "test/accuracy": 0.5 + e / 10} for e in range(2)
+    ]
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     page, html = page_of(folder)
     assert "test accuracy 97.50 %" in page.text and "genotype from DARTS_V2" in page.text
     assert f"python train.py epochs=2 genotype={folder}" in page.text
     assert "Retrain" not in page.text.split("Commands")[1] and "Cells" in page.text
-    (curve,) = curves(figures(html)["Accuracy, %"])
-    assert [y for _, y in curve] == pytest.approx([50, 60], abs=0.01)
+    top5, accuracy = curves(figures(html)["Accuracy, %"])
+    assert [y for _, y in accuracy] == pytest.approx([50, 60], abs=0.1)
+    assert [y for _, y in top5] == pytest.approx([100, 100], abs=0.1)
+    assert "test top 5 100 test 60" in page.text
 
 
 def test_nothing_that_a_run_says_becomes_markup(tmp_path: Path):

@@ -31,6 +31,7 @@ def test_a_ranking_shows_cells_scores_and_correlations(tmp_path: Path):
     dots = {title: len(list(figure.iter("circle"))) for title, figure in found.items()}
     assert list(dots.values()) == [3, 3, 2]  # an infinite score has no place
     assert "ntk 0.5 0.25 0.75" in page.text and EVIL in page.text
+    assert f"python train.py \"genotype='{CELL}'\"" in page.text
     assert page.count("svg") == 1 + 3 and "python -m darts_gdas.score count=3" in page.text
 
 
