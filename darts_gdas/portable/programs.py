@@ -57,9 +57,15 @@ def onnx_bytes(model: TrainedModel) -> bytes:
     """The program as an ONNX model with input `images` and output `logits`.
 
     Raises:
-        ValueError: If the packages of the extra `export` are not installed.
+        ValueError: If the packages of the extra `export` are not installed, or the network has
+            noise in it.
     """
     check_extra()
+    if "noise" in model.net.genotype.operations:
+        raise ValueError(
+            "ONNX has no inverse of the error function, which the operation 'noise' needs; export "
+            "with --format torch or python"
+        )
     made = torch.onnx.export(
         exported(model),
         dynamo=True,

@@ -60,9 +60,9 @@ def test_a_retraining_is_shown_as_it_was_trained(
 
 def test_a_cell_of_nasbench201_stands_in_its_network(capsys: pytest.CaptureFixture[str]):
     arch = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
-    main([arch, "--image-size", "4"])
+    main([arch, "--image-size", "4", "--layers", "5"])
     text = capsys.readouterr().out
-    assert text.startswith("17 cells, 16 channels") and "cell 5 residual, 32 x 4 x 4" in text
+    assert text.startswith("5 cells, 16 channels") and "cell 1 residual, 32 x 4 x 4" in text
 
 
 def test_two_cells_stand_side_by_side(capsys: pytest.CaptureFixture[str]):

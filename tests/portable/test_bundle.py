@@ -44,7 +44,6 @@ def test_an_export_gives_the_same_logits_in_a_fresh_process(form: Format):
 @pytest.mark.parametrize(
     ("genotype", "layout"),
     [
-        (one_operation("noise"), Layout(4, 3, 5)),
         (one_operation("norm_max_pool_3x3"), Layout(4, 3, 5, stem=Stem.imagenet)),
         (
             Genotype.from_arch_string("|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|"
@@ -52,12 +51,18 @@ def test_an_export_gives_the_same_logits_in_a_fresh_process(form: Format):
             Layout(4, 5, 3, skeleton=Skeleton.nasbench201),
         ),
     ],
-    ids=["noise", "imagenet", "bench"],
+    ids=["imagenet", "bench"],
 )  # fmt: skip
 def test_onnx_takes_every_kind_of_network(genotype: Genotype, layout: Layout):
     model = model_of(genotype, layout, (40, 33))
     model.net.float()
     assert largest_difference(model, Format.onnx, make(model, Format.onnx)) < 1e-4
+
+
+def test_noise_cannot_be_written_as_onnx(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("darts_gdas.portable.programs.EXTRA", ())
+    with pytest.raises(ValueError, match=r"the operation 'noise' needs; export with --format torc"):
+        make(model_of(one_operation("noise"), Layout(4, 3, 5)), Format.onnx)
 
 
 @pytest.mark.parametrize("genotype", [Genotype.load("GDAS_V1"), one_operation("noise")])
