@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from darts_gdas.report.markup import Markup, element, join
-from darts_gdas.report.numbers import short, span, ticks
+from darts_gdas.report.numbers import short, span, ticks, told_apart
 
 Point = tuple[float, float]
 
@@ -148,10 +148,11 @@ def _svg(plane: Plane, *parts: Markup, label: str, height: float | None = None) 
 def _axes(plane: Plane, x_label: str, *, most: int = 4, upright: bool = True) -> Markup:
     parts = []
     bottom, right = plane.height - BOTTOM, plane.width - RIGHT
-    for value in ticks(*plane.y, most=most) if upright else ():
+    levels = ticks(*plane.y, most=most) if upright else []
+    for value, told in zip(levels, told_apart(levels), strict=True):
         _, y = plane.at((plane.x[0], value))
         parts.append(element("line", x1=plane.left, x2=right, y1=y, y2=y, class_="grid"))
-        text = element("text", short(value), x=plane.left - 4, y=y + 3.5, class_="tick y")
+        text = element("text", told, x=plane.left - 4, y=y + 3.5, class_="tick y")
         parts.append(text)
     for value in ticks(*plane.x, most=most if x_label != "epoch" else most + 1):
         if x_label == "epoch" and value != int(value):

@@ -1,6 +1,7 @@
 """Which numbers can be drawn, and how they are written in few characters."""
 
 import math
+from collections.abc import Sequence
 from typing import TypeGuard
 
 LARGEST = 1e30
@@ -31,6 +32,21 @@ def short(value: float) -> str:
     if value and abs(value) < 1e-3:
         return f"{value:.2g}".replace("e-0", "e-")
     return f"{value:.4g}"
+
+
+def told_apart(values: Sequence[float]) -> list[str]:
+    """Numbers in few characters, and in as many as it takes to tell them apart.
+
+    Example:
+        >>> told_apart([0.5, 1.0]), told_apart([0.99999, 0.999995, 1.0])
+        (['0.5', '1'], ['0.99999', '0.999995', '1'])
+    """
+    texts = [short(value) for value in values]
+    for digits in (6, 8, 10):
+        if len(set(texts)) == len(texts):
+            break
+        texts = [f"{value:.{digits}g}" for value in values]
+    return texts
 
 
 def ticks(low: float, high: float, *, most: int = 4) -> list[float]:
