@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.cost import count_multiply_adds, count_parameters
 
-WARM_UP, FEWEST, MOST, SECONDS = 2, 3, 21, 0.5
-"""Passes before a measurement, in it at least and at most, and when it may end."""
+WARM_UP, FEWEST, MOST = 1, 3, 21
+"""Passes before a measurement, in it at least where time permits, and at most."""
+
+ENOUGH, LONGEST = 0.5, 3.0
+"""Seconds after which it ends with the fewest passes, and with any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,12 @@ def repeated(once: Callable[[], list[float]]) -> list[list[float]]:
     with torch.no_grad():
         for _ in range(WARM_UP):
             once()
-        rows, begin = [], time.monotonic()
-        while len(rows) < FEWEST or (len(rows) < MOST and time.monotonic() - begin < SECONDS):
+        begin = time.monotonic()
+        rows = [once()]
+        while len(rows) < MOST:
+            spent = time.monotonic() - begin
+            if spent > LONGEST or (spent > ENOUGH and len(rows) >= FEWEST):
+                break
             rows.append(once())
     return rows
 

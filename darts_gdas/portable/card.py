@@ -76,11 +76,7 @@ def describe(model: TrainedModel, folder: Path) -> Card:
         },
         "versions": {
             "trained": {name: result.get(name) for name in VERSIONS},
-            "exported": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "darts_gdas": darts_gdas.__version__,
-            },
+            "exported": dict(zip(VERSIONS, _versions_here(), strict=True)),
         },
     }
 
@@ -134,34 +130,23 @@ def markdown(card: Card, model: TrainedModel) -> str:
         "checked": "loaded in a fresh process without darts_gdas, for batches of 3 and of 1; "
         f"largest difference of logits {card['export']['largest_difference_of_logits']:.2g}",
     }
+    return _page(facts, USES[form], ", ".join(card["classes"]), genotype_lines(model.net.genotype))
+
+
+def _page(facts: Mapping[str, str], use: str, classes: str, cells: list[str]) -> str:
     rows = [f"| {name} | {_cell(str(value))} |" for name, value in facts.items()]
-    classes = ", ".join(card["classes"])
-    return "\n".join(
-        [
-            "# Model card",
-            "",
-            "| | |",
-            "|---|---|",
-            *rows,
-            "",
-            "## Use",
-            "",
-            "```python",
-            USES[form],
-            "```",
-            "",
-            "## Classes",
-            "",
-            f"In the order of the logits: {classes}",
-            "",
-            "## Cells",
-            "",
-            "```",
-            *genotype_lines(model.net.genotype),
-            "```",
-            "",
-        ]
-    )
+    table = ["| | |", "|---|---|", *rows]
+    parts = [
+        ["# Model card"],
+        table,
+        ["## Use"],
+        ["```python", use, "```"],
+        ["## Classes"],
+        [f"In the order of the logits: {classes}"],
+        ["## Cells"],
+        ["```", *cells, "```"],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
 def _read(path: Path, parse: Any) -> dict[str, Any]:
@@ -186,6 +171,10 @@ def _data_name(config: Mapping[str, Any], num_classes: int) -> str | None:
     if "skip_corrupt" in settings:
         return f"images of {Path(str(settings.get('root'))).name}"
     return {10: "cifar10", 100: "cifar100"}.get(num_classes) if "download" in settings else None
+
+
+def _versions_here() -> tuple[str, str, str]:
+    return platform.python_version(), torch.__version__, darts_gdas.__version__
 
 
 def _accuracy(card: Card) -> str:

@@ -19,7 +19,6 @@ TINY = ("--channels", "4", "--layers", "3", "--image-size", "8", "--device", "cp
 def quick(monkeypatch: pytest.MonkeyPatch):
     """One pass per measurement, small batches, and the number of threads as it was."""
     monkeypatch.setattr(measuring, "WARM_UP", 0)
-    monkeypatch.setattr(measuring, "FEWEST", 1)
     monkeypatch.setattr(measuring, "MOST", 1)
     monkeypatch.setattr("darts_gdas.cli.show.BATCHES", (1, 2))
     threads = torch.get_num_threads()

@@ -45,7 +45,6 @@ NETWORKS = {
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measuring, "WARM_UP", 0)
-    monkeypatch.setattr(measuring, "FEWEST", 1)
     monkeypatch.setattr(measuring, "MOST", 1)
 
 
@@ -128,6 +127,18 @@ def test_costs_add_up_with_and_without_times():
     a, b = Cost(1, 2, 3, (4.0, 5.0)), Cost(10, 20, 30, (40.0, 50.0))
     assert a + b == Cost(11, 22, 33, (44.0, 55.0))
     assert Cost() + a == a + Cost() == a
+
+
+@pytest.mark.parametrize(
+    ("most", "enough", "longest", "passes"), [(5, 9, 9, 5), (5, 0, 9, 3), (5, 0, 0, 1)]
+)
+def test_slow_passes_are_repeated_less(
+    monkeypatch: pytest.MonkeyPatch, most: int, enough: float, longest: float, passes: int
+):
+    monkeypatch.setattr(measuring, "MOST", most)
+    monkeypatch.setattr(measuring, "ENOUGH", enough)
+    monkeypatch.setattr(measuring, "LONGEST", longest)
+    assert len(measuring.repeated(lambda: [1.0])) == passes
 
 
 def test_the_network_is_left_as_it_was():

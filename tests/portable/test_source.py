@@ -154,7 +154,8 @@ def test_it_loads_in_a_fresh_process_without_this_project(tmp_path: Path):
 
 def test_the_code_is_as_a_linter_and_a_formatter_want_it(tmp_path: Path):
     for name, (genotype, layout) in NETWORKS.items():
-        source = source_of(model_of(genotype, layout, (40, 33)), ["A network.", "", "For people."])
+        model = model_of(genotype, layout, LARGER.get(name, (9, 8)))
+        source = source_of(model, ["A network.", "", "For people."])
         (tmp_path / f"{name.replace(' ', '_')}.py").write_text(source)
     options = ["--isolated", "--line-length", "100", "--no-cache", str(tmp_path)]
     for command in (["check", "--select", "E,F,I,B,UP,SIM"], ["format", "--check", "--diff"]):
