@@ -43,6 +43,7 @@ TESTED_TOGETHER = {
     "ntk/layers.py": "ntk/test_kernel.py",
     "ntk/normalization.py": "ntk/test_kernel.py",
     "ntk/structured.py": "ntk/test_kernel.py",
+    "cli/command.py": "cli/test_main.py",
     "cli/errors.py": "cli/test_bad_input.py",
     "cli/start.py": "cli/test_bad_input.py",
     "cli/programs.py": "cli/test_runs.py",

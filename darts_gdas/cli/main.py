@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import hydra
 
-from darts_gdas import __version__, config
+import darts_gdas
+from darts_gdas import config
 from darts_gdas.cli.command import COMMAND, conf_folder
 from darts_gdas.cli.errors import USAGE_ERROR, usage_errors
 
@@ -38,7 +39,7 @@ def main() -> None:
         module, function, _ = PLAIN[name]
         getattr(importlib.import_module(module), function)()
     elif name == "--version":
-        print(f"{COMMAND} {__version__}")
+        print(f"{COMMAND} {darts_gdas.__version__}")
     elif name in ("-h", "--help"):
         print(_help())
     else:

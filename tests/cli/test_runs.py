@@ -187,7 +187,11 @@ def test_retraining_takes_the_newest_search_and_its_model_loads_back(
 
 @pytest.mark.parametrize(
     "signum",
-    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL],
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
     searched: tuple[Path, str, str], tmp_path: Path, signum: signal.Signals
@@ -246,6 +250,7 @@ def test_an_interrupted_retraining_keeps_its_genotype(tmp_path: Path):
     assert "has finished already" in out
 
 
+@pytest.mark.slow
 def test_a_sweep_numbers_its_runs_below_one_folder(tmp_path: Path):
     finish(start(tmp_path, "search.py", "-m", *TINY, "epochs=1", "seed=1,2"))
     (sweep,) = (tmp_path / "outputs" / "search").iterdir()
@@ -257,6 +262,7 @@ def test_a_sweep_numbers_its_runs_below_one_folder(tmp_path: Path):
     assert seeds == [1, 1]
 
 
+@pytest.mark.slow
 def test_nas_bench_201_is_searched_and_retrained_like_any_space(tmp_path: Path):
     small = ("epochs=1", "net.channels=2", "dataset.test_fraction=0.9")
     arguments = ("space=nasbench201", "method=darts", "run_dir=found", *small)

@@ -68,6 +68,7 @@ def test_a_search_is_written_once(searched: Path):
     assert state["ranks"] == 2 and not torch.equal(*(r["cpu"] for r in state["random"]))
 
 
+@pytest.mark.slow
 def test_stopped_by_the_scheduler_and_resumed_it_ends_as_undisturbed(
     searched: Path, tmp_path: Path
 ):
@@ -97,6 +98,7 @@ def test_wrong_input_is_said_once(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_retraining_on_two_ranks_leaves_a_model(searched: Path, tmp_path: Path):
     arguments = (f"genotype={searched}", "epochs=2", "run_dir=run", "sync_batch_norm=true")
     finish(start(tmp_path, "train.py", *arguments, "net.channels=2", "net.layers=3"))

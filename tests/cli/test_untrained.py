@@ -64,6 +64,7 @@ def test_an_interrupted_warm_start_goes_on(tmp_path: Path):
         assert whole.read_bytes() == cut.read_bytes()
 
 
+@pytest.mark.slow
 def test_te_nas_finds_a_cell_without_training(tmp_path: Path):
     small = ("warm_start.repeats=1", "warm_start.batch_size=4", "warm_start.region_samples=20")
     out, _ = finish(start(tmp_path, "search.py", *SMALL, "method=te_nas", *small, "run_dir=run"))
@@ -117,6 +118,7 @@ def score(folder: Path, *arguments: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_cells_are_ranked_against_known_accuracies_and_a_cut_run_goes_on(tmp_path: Path):
     space = SearchSpace.named("nasbench201")
     rng = random.Random(0)

@@ -108,6 +108,7 @@ def test_equals_the_definition_with_all_gradients(oracle, cut: tuple[int, ...]):
     assert_same(function(cut)(*values), oracle(*values), values)
 
 
+@pytest.mark.slow
 @CUTS
 def test_derivatives_of_first_and_second_order(cut: tuple[int, ...]):
     values = arguments(images=(1, 2, 2))

@@ -1,7 +1,9 @@
 """Every kind by every method is the sum of products; what cannot be right is refused."""
 
-from functools import cache, partial
+from functools import itertools
 
+import cache
+import partial
 import pytest
 import torch
 import torch.nn.functional as F
@@ -60,10 +62,19 @@ def double(*shape: int) -> Tensor:
 # Every kind, method and network
 
 
-@pytest.mark.parametrize("rectangular", [False, True], ids=["x1", "x1 and x2"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("network", NETWORKS)
+def _is_slow(network: str, kind: str, method: str, rectangular: bool) -> bool:
+    """What takes long on networks of cells, and is like something that is tried at once."""
+    is_like = rectangular or (kind in ("trace", "diagonal") and method != "structured")
+    return is_like and network in ("resnet", "darts", "pc_darts, odd sizes")
+
+
+@pytest.mark.parametrize(
+    ("network", "kind", "method", "rectangular"),
+    [
+        pytest.param(*given, marks=[pytest.mark.slow] if _is_slow(*given) else [])
+        for given in itertools.product(NETWORKS, KINDS, METHODS, [False, True])
+    ],
+)
 def test_it_is_the_sum_of_products(network: str, kind: str, method: str, rectangular: bool):
     model, x1, x2 = make(network)
     found = empirical_ntk(model, x1, x2 if rectangular else None, kind=kind, method=method)

@@ -88,6 +88,7 @@ def count_compiles(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return graphs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_inductor_itself(caplog: pytest.LogCaptureFixture):
     x = torch.rand(4, 5)
