@@ -14,6 +14,7 @@ import torch
 from darts_gdas.tasks.model import load_model
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow  # minutes; tests/distributed shows the same in seconds
 TINY = ("net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9")
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
@@ -68,7 +69,6 @@ def test_a_search_is_written_once(searched: Path):
     assert state["ranks"] == 2 and not torch.equal(*(r["cpu"] for r in state["random"]))
 
 
-@pytest.mark.slow
 def test_stopped_by_the_scheduler_and_resumed_it_ends_as_undisturbed(
     searched: Path, tmp_path: Path
 ):
@@ -91,14 +91,12 @@ def test_stopped_by_the_scheduler_and_resumed_it_ends_as_undisturbed(
             assert torch.equal(a["task"][part][name], value), name
 
 
-@pytest.mark.slow
 def test_wrong_input_is_said_once(tmp_path: Path):
     out, err = finish(start(tmp_path, "search.py", "batch_size=65", *TINY), fails=True)
     assert err.count("error: batch_size counts the images of all 2 ranks") == 1 and not out
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_retraining_on_two_ranks_leaves_a_model(searched: Path, tmp_path: Path):
     arguments = (f"genotype={searched}", "epochs=2", "run_dir=run", "sync_batch_norm=true")
     finish(start(tmp_path, "train.py", *arguments, "net.channels=2", "net.layers=3"))
@@ -108,7 +106,6 @@ def test_retraining_on_two_ranks_leaves_a_model(searched: Path, tmp_path: Path):
     assert load_model(tmp_path / "run").predict(torch.zeros(1, 1, 8, 8).byte()).shape == (1, 10)
 
 
-@pytest.mark.slow
 def test_a_killed_rank_is_started_again_and_the_end_is_the_same(searched: Path, tmp_path: Path):
     script = tmp_path / "search_and_die.py"
     script.write_text(

@@ -31,6 +31,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_warm_start_sets_the_first_alphas_and_shows_them(tmp_path: Path):
     run = tmp_path / "run"
     # So slow that the alphas stay where they began.

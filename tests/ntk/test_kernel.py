@@ -1,9 +1,8 @@
 """Every kind by every method is the sum of products; what cannot be right is refused."""
 
-from functools import itertools
+import itertools
+from functools import cache, partial
 
-import cache
-import partial
 import pytest
 import torch
 import torch.nn.functional as F
@@ -63,8 +62,8 @@ def double(*shape: int) -> Tensor:
 
 
 def _is_slow(network: str, kind: str, method: str, rectangular: bool) -> bool:
-    """What takes long on networks of cells, and is like something that is tried at once."""
-    is_like = rectangular or (kind in ("trace", "diagonal") and method != "structured")
+    """What takes long on networks of blocks and cells, and is like something tried at once."""
+    is_like = rectangular or method not in ("structured", "jacobian") or kind == "diagonal"
     return is_like and network in ("resnet", "darts", "pc_darts, odd sizes")
 
 

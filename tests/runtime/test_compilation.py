@@ -132,7 +132,8 @@ with torch.no_grad():  # statistics taken anew
 """
 
 
-@pytest.mark.parametrize("network", [pytest.param("supernet", marks=pytest.mark.slow), "derived"])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["supernet", "derived"])
 def test_cells_trace_in_one_graph_forward_and_backward(network: str):
     """In a process of its own: shape checks of the test session would be traced too."""
     command = [sys.executable, "-c", TRACE, network]
