@@ -49,7 +49,16 @@ def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("command", commands())
+LONG = ("method=darts_2nd", "warm_start=ntk", "penalties.cost.target")
+"""Of these there are shorter tests elsewhere."""
+
+
+def marked(command: str):
+    is_long = any(part in command for part in LONG) and " -m darts_gdas" not in command
+    return pytest.param(command, marks=[pytest.mark.slow] if is_long else [])
+
+
+@pytest.mark.parametrize("command", [marked(command) for command in commands()])
 def test_the_command_runs(command: str, working_folder: Path, monkeypatch: pytest.MonkeyPatch):
     _, script, *arguments = shlex.split(command.replace("RUN", newest_retraining(working_folder)))
     is_module = script == "-m"

@@ -61,10 +61,16 @@ def double(*shape: int) -> Tensor:
 # Every kind, method and network
 
 
+CELLS = ("resnet", "darts", "pc_darts, odd sizes")
+
+
 def _is_slow(network: str, kind: str, method: str, rectangular: bool) -> bool:
     """What takes long on networks of blocks and cells, and is like something tried at once."""
-    is_like = rectangular or method not in ("structured", "jacobian") or kind == "diagonal"
-    return is_like and network in ("resnet", "darts", "pc_darts, odd sizes")
+    if network in ("mlp", "cnn"):
+        return False
+    if rectangular or kind == "diagonal":
+        return True
+    return method not in (("structured",) if network in CELLS else ("structured", "loop"))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +86,7 @@ def test_it_is_the_sum_of_products(network: str, kind: str, method: str, rectang
     close(found, kernel_of_kind(expected_of(network, rectangular), kind))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [1, 2, 100])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("network", ["tied", "resnet"])
@@ -89,6 +96,7 @@ def test_chunks_change_nothing(network: str, method: str, chunk_size: int):
     close(found, by_definition(model, x1, x2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [1, 2000])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["loop", "jacobian", "structured"])
@@ -164,6 +172,7 @@ def test_a_linear_layer_has_the_kernel_of_the_closed_form():
     close(empirical_ntk(model, x, y, kind="sum"), 3 * (x @ y.T + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["loop", "jacobian", "structured"])
 @pytest.mark.parametrize("network", ["cnn", "darts"])
 def test_float32_is_close(network: str, method: str):
@@ -432,6 +441,7 @@ class Mixed(nn.Module):
         return self.net(x, self.mixture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("network", ["conv1d", "resnet", "darts"])
 def test_frozen_norms_are_constants_of_the_batch(network: str, method: str):
@@ -454,6 +464,7 @@ def test_frozen_norms_need_no_running_statistics():
     assert not any(True for _ in model.buffers())
 
 
+@pytest.mark.slow
 def test_frozen_norms_of_a_supernet_are_constants_of_the_batch():
     """The constants are read off a run in training mode by another way: momentum 1."""
     model, x = settled(Mixed(), (3, 8, 8)), double(3, 3, 8, 8)

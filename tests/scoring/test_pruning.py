@@ -18,7 +18,8 @@ def probe(layout: Layout, seed: int = 0, repeats: int = 1) -> Probe:
     return Probe(layout, images, repeats, 40, seed)
 
 
-@pytest.mark.parametrize("per_round", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("per_round", [1, 3])
 def test_one_cell_of_the_space_is_left(per_round: int):
     seen = []
     layout = Layout(2, 3, 3, in_channels=2)
