@@ -1,13 +1,19 @@
-"""Run a function on several ranks: forked processes of this one, joined by a file."""
+"""Run a function on several ranks: processes on this machine, joined by a file.
 
+They are forked from a server that has imported the libraries and computed nothing. A fork of the
+tests' own process would not do: autograd refuses to work in it once some libraries have run.
+"""
+
+import contextlib
+import logging
 import multiprocessing
 import traceback
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 import torch.distributed as dist
 
@@ -20,7 +26,7 @@ def on_ranks(
     """What `function(ranks)` returns on each rank.
 
     Args:
-        function: May be a closure; what it returns is pickled.
+        function: May be a closure over values that can be pickled; so is what it returns.
         folder: For the file by which the ranks find each other.
         size: How many.
         patience: Seconds that a rank waits for another.
@@ -28,17 +34,16 @@ def on_ranks(
     Raises:
         AssertionError: With the traceback of a rank that failed.
     """
-    fork = multiprocessing.get_context("fork")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["torch._dynamo", "pytest", "darts_gdas.tasks.staged"])
     store, pipes, processes = folder / "store", [], []
     store.unlink(missing_ok=True)
     for rank in range(size):
-        here, there = fork.Pipe(duplex=False)
+        here, there = server.Pipe(duplex=False)
         ranks = Ranks(rank, size, rank)
-        arguments = function, ranks, f"file://{store}", there, patience
-        process = fork.Process(target=_run, args=arguments, daemon=True)
-        with warnings.catch_warnings():  # no other thread of ours holds a lock
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
+        arguments = cloudpickle.dumps(function), ranks, f"file://{store}", there, patience
+        process = server.Process(target=_run, args=arguments, daemon=True)
+        process.start()
         there.close()
         pipes.append(here)
         processes.append(process)
@@ -56,9 +61,7 @@ def on_ranks(
     return [value for _, value in found]
 
 
-def _run(
-    function: Callable[..., Any], ranks: Ranks, address: str, pipe: Any, patience: float
-) -> None:
+def _run(function: bytes, ranks: Ranks, address: str, pipe: Any, patience: float) -> None:
     torch.set_num_threads(1)
     try:
         dist.init_process_group(
@@ -68,8 +71,21 @@ def _run(
             world_size=ranks.size,
             timeout=timedelta(seconds=patience),
         )
-        value = function(ranks)
+        value = cloudpickle.loads(function)(ranks)
         dist.destroy_process_group()
         pipe.send((False, value))
     except BaseException:
         pipe.send((True, traceback.format_exc()))
+
+
+@contextlib.contextmanager
+def messages() -> Iterator[list[str]]:
+    """What a rank's log says from warnings on, within it."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        yield said
+    finally:
+        logging.getLogger().removeHandler(handler)

@@ -16,7 +16,7 @@ from darts_gdas.runtime.finite import FiniteGuard, OnNonFinite
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Progress
-from tests.ranks import on_ranks
+from tests.ranks import messages, on_ranks
 
 
 class Walk:
@@ -178,7 +178,7 @@ def test_ranks_that_come_to_differ_are_stopped_at_the_end_of_the_epoch(tmp_path:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_another_number_of_ranks_goes_on_with_a_warning(tmp_path: Path, size: int, caplog):
+def test_another_number_of_ranks_goes_on_with_a_warning(tmp_path: Path, size: int):
     def first(ranks: Ranks) -> float:
         loop, task = loop_of(tmp_path / "run", ranks), Walk(ranks)
         task.signal_at = (0, 5)
@@ -187,10 +187,9 @@ def test_another_number_of_ranks_goes_on_with_a_warning(tmp_path: Path, size: in
         return task.position.item()
 
     def second(ranks: Ranks) -> tuple:
-        caplog.clear()
-        loop, task = resumed(tmp_path / "run", ranks)
+        with messages() as said:
+            loop, task = resumed(tmp_path / "run", ranks)
         start = task.position.item()
-        said = [r.getMessage() for r in caplog.records]
         loop.run(task)
         return start, said, len(task.drawn)
 
