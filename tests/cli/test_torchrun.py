@@ -1,49 +1,34 @@
 """Data-parallel runs as a user starts them: `torchrun` on this machine, two ranks."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from darts_gdas.tasks.model import load_model
+from tests.cli import test_runs
+from tests.cli.test_runs import ROOT
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # minutes; tests/distributed shows the same in seconds
 TINY = ("net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9")
-ENVIRONMENT = os.environ | {
-    "OMP_NUM_THREADS": "1",
+
+
+def start(
+    folder: Path, script: str, *arguments: str, options: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", *options, "--nproc-per-node=2")
     # Else a restarted rank can meet the addresses of the attempt before (docs/cluster.md).
-    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-}
-
-
-def start(folder: Path, script: str, *arguments: str, options: tuple[str, ...] = ()):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", *options]
-    return subprocess.Popen(
-        [*torchrun, "--nproc-per-node=2", str(ROOT / script), *arguments],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return test_runs.start(folder, script, *arguments, before=torchrun, **store)
 
 
 def finish(process: subprocess.Popen[str], *, fails: bool = False) -> tuple[str, str]:
-    try:
-        out, err = process.communicate(timeout=200)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert (process.returncode != 0) == fails, err
-    return out, err
+    """Torchrun's own status is 1 whatever its ranks end with."""
+    return test_runs.finish(process, int(fails), seconds=200)
 
 
 def final_state(folder: Path) -> dict:
