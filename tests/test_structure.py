@@ -41,7 +41,6 @@ TESTED_TOGETHER = {
     "ntk/generic.py": "ntk/test_kernel.py",
     "ntk/gram.py": "ntk/test_kernel.py",
     "ntk/layers.py": "ntk/test_kernel.py",
-    "ntk/normalization.py": "ntk/test_kernel.py",
     "ntk/structured.py": "ntk/test_kernel.py",
     "cli/command.py": "cli/test_main.py",
     "cli/errors.py": "cli/test_bad_input.py",

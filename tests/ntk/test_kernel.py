@@ -10,28 +10,19 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.testing import assert_close
 
-from darts_gdas.nets import SuperNet
 from darts_gdas.ntk import empirical_ntk, kernel
-from darts_gdas.search import ArchParameters, Softmax
-from darts_gdas.space import SearchSpace
 from tests.ntk.networks import NETWORKS, Affine, make, own_parameter, settled
 from tests.oracles import (
-    batch_jacobian_rows,
     jacobian_rows,
     kernel_of_kind,
     tangent_kernel,
-    with_constant_norms,
 )
 
 KINDS = ("sum", "trace", "diagonal", "full")
 METHODS = ("auto", "loop", "jacobian", "vector_product", "structured")
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
@@ -420,114 +411,6 @@ def test_auto_loops_where_transforms_fail():
     close(empirical_ntk(model, x, kind="full"), expected)
     with pytest.raises(ValueError, match=r'method="jacobian" cannot take .*"auto"'):
         empirical_ntk(model, x, method="jacobian")
-
-
-# Batch norm
-
-
-class Mixed(nn.Module):
-    """A supernet under a fixed mixture; its norms are not called as modules."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        space = SearchSpace.darts(num_nodes=1)
-        self.net = SuperNet.build(space, channels=2, layers=3, num_classes=3)
-        self.mixture = Softmax()(
-            ArchParameters(space), progress=0.0, rng=torch.Generator().manual_seed(0)
-        ).detach()
-        self.mixture = self.mixture.with_leaves([leaf.double() for leaf in self.mixture.leaves()])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x, self.mixture)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("network", ["conv1d", "resnet", "darts"])
-def test_frozen_norms_are_constants_of_the_batch(network: str, method: str):
-    model, x1, x2 = make(network, samples=4)
-    constant = with_constant_norms(model, x1)
-    for kind in ("sum", "full"):
-        found = empirical_ntk(model, x1, x2, kind=kind, method=method, batch_norm="frozen")
-        close(found, kernel_of_kind(by_definition(constant, x1, x2), kind))
-
-
-def test_frozen_norms_need_no_running_statistics():
-    model, x, _ = make("resnet", samples=4)
-    constant = with_constant_norms(model, x)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean = module.running_var = module.num_batches_tracked = None
-            module.track_running_stats = False
-    found = empirical_ntk(model.train(), x, kind="full", batch_norm="frozen")
-    close(found, by_definition(constant, x))
-    assert not any(True for _ in model.buffers())
-
-
-@pytest.mark.slow
-def test_frozen_norms_of_a_supernet_are_constants_of_the_batch():
-    """The constants are read off a run in training mode by another way: momentum 1."""
-    model, x = settled(Mixed(), (3, 8, 8)), double(3, 3, 8, 8)
-    constant = with_constants_of_fused_norms(model, x)
-    for kind in ("sum", "full"):
-        found = empirical_ntk(model, x, kind=kind, batch_norm="frozen")
-        close(found, kernel_of_kind(by_definition(constant, x), kind))
-
-
-def with_constants_of_fused_norms(model: nn.Module, x: Tensor) -> nn.Module:
-    """In evaluation with the batch's biased variances: v = u (n - 1) / n, n = samples * pixels."""
-    model.train()
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    logits = model(x)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.eval()
-    for name, norm in model.named_modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            pixels = len(x) * 64 // side_reductions(name, model)
-            norm.running_var *= (pixels - 1) / pixels
-    close(model(x).detach(), logits.detach())
-    return model
-
-
-def side_reductions(name: str, model: nn.Module) -> int:
-    """By what a norm's number of pixels is smaller than the image's."""
-    if not name.startswith("net.cells."):
-        return 1
-    position = int(name.split(".")[2])
-    reductions = model.net.layout.reduction_positions
-    before = sum(p < position for p in reductions)
-    is_input = ".inputs." in name
-    is_first_of_two = ".sep_conv" in name and ".blocks.0." in name
-    del is_first_of_two
-    return 4 ** (before + (position in reductions and not is_input))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", ["auto", "loop"])
-def test_the_batchs_own_norms_give_the_jacobian_of_the_batch(method: str, kind: str):
-    model, x, _ = make("resnet", samples=4)
-    found = empirical_ntk(model, x, kind=kind, method=method, batch_norm="batch")
-    rows = batch_jacobian_rows(model.train(), x, [*model.parameters()])
-    close(found, kernel_of_kind(tangent_kernel(rows, rows), kind))
-
-
-def test_te_nas_is_reproduced():
-    """The published loop: one graph in training mode, `logit[n].backward(ones)` row by row."""
-    model, x, _ = make("darts", samples=4)
-    found = empirical_ntk(model, x, params="weights", batch_norm="batch")
-    rows = []
-    logits = model.train()(x)
-    for n in range(len(x)):
-        model.zero_grad()
-        logits[n : n + 1].backward(torch.ones_like(logits[n : n + 1]), retain_graph=True)
-        gradients = [p.grad for name, p in model.named_parameters() if "weight" in name]
-        rows.append(torch.cat([g.flatten() for g in gradients if g is not None]))
-    jacobian = torch.stack(rows)
-    close(found, jacobian @ jacobian.T)
 
 
 # What is left behind
