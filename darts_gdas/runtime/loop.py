@@ -235,7 +235,8 @@ class Loop:
 
     def _save(self, task: Task, *, is_best: bool, since: float | None = None) -> bool:
         """Whether the state is saved; `since` is when seconds began that are not counted yet."""
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in task.shared()):
+        finite = [torch.isfinite(tensor).all() for tensor in task.shared()]
+        if not bool(torch.stack(finite).all()):  # one transfer to the host
             raise FloatingPointError(
                 f"after step {self.step} of epoch {self.epoch + 1} what is trained is not finite; "
                 "this state was not saved, earlier checkpoints stand. Lower optimizer.lr"

@@ -40,6 +40,7 @@ class Replica:
         self.module = module
         self.ranks = ranks
         self.statistics = statistics if ranks.size > 1 else ()
+        self._parameters = list(module.parameters())  # walking all modules in every step is slow
         self._parallel: DistributedDataParallel | None = None
         self._sends = False  # whether the last pass left the gradients to be sent
 
@@ -67,8 +68,9 @@ class Replica:
         """After the backward pass, or the last of several: the same state on all ranks."""
         if self.ranks.size == 1:
             return
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        self.ranks.average_([*(gradients if self._sends else ()), *self.statistics])
+        sent = self._parameters if self._sends else ()
+        gradients = [p.grad for p in sent if p.grad is not None]
+        self.ranks.average_([*gradients, *self.statistics])
 
 
 def with_mean_gradients(tensors: Sequence[Tensor], ranks: Ranks) -> list[Tensor]:

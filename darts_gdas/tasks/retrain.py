@@ -68,7 +68,7 @@ class RetrainTask:
         regularization: Auxiliary loss, drop-path, label smoothing.
         num_epochs: Epochs over the training set.
         compute: Device, precision, layout in memory.
-        guard: What happens where a gradient is not finite; by default the run stops.
+        guard: What happens where a gradient is not finite, see `WeightStep`.
         accumulate: Parts of a batch that pass one after the other, see `WeightStep`.
     """
 
@@ -99,9 +99,7 @@ class RetrainTask:
         self.num_epochs = num_epochs
         self.steps_per_epoch = stream.batches_per_epoch
         self.compute = compute
-        self.weights = WeightStep(
-            self.net, optimizer, compute, guard or FiniteGuard(ranks=compute.ranks), accumulate
-        )
+        self.weights = WeightStep(self.net, optimizer, compute, guard, accumulate)
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
         """One step of SGD on the loss with its auxiliary part."""

@@ -24,11 +24,7 @@ from darts_gdas.search import ArchParameters, entropy, skip_share
 from darts_gdas.search.hypergradient import detached
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.arch_step import ArchStep
-from darts_gdas.tasks.batches import (
-    batch_metrics,
-    evaluate,
-    full_precision,
-)
+from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
 from darts_gdas.tasks.pressure import costs, curves
@@ -57,7 +53,7 @@ class SearchTask:
         diagnostics: What to measure along the way, and when to stop early.
         checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
         sync_batch_norm: Norms over the images of all ranks, see `SyncedBatchNorm`.
-        guard: What happens where a gradient is not finite; by default the run stops.
+        guard: What happens where a gradient is not finite, see `WeightStep`.
         accumulate: Parts of a batch that pass one after the other, see `WeightStep`.
         known: What cells of the space reach; evaluation then says what the present one does.
 
@@ -90,7 +86,6 @@ class SearchTask:
         self.data = data
         self.seed = seed
         self.compute = compute
-        self.guard = guard or FiniteGuard(ranks=compute.ranks)
         self.num_epochs = num_epochs
         self.steps_per_epoch = data.weights.batches_per_epoch
         supernet = SuperNet(
@@ -108,7 +103,7 @@ class SearchTask:
             space, generator=initial, edge_normalization=method.edge_normalization
         ).to(compute.device)
         self.noise = torch.Generator().manual_seed(derive_seed(seed, "noise"))
-        self.weights = WeightStep(self.supernet, method.optimizer, compute, self.guard, accumulate)
+        self.weights = WeightStep(self.supernet, method.optimizer, compute, guard, accumulate)
         self.optimizer = self.weights.optimizer
         self.learning_rate = method.optimizer.rate or 0.0
         self.alphas = ArchStep(self.supernet, self.arch, method, self.weights, compute)

@@ -30,7 +30,7 @@ class WeightStep:
         module: What is trained; on its device.
         sgd: How.
         compute: Device, precision, ranks.
-        guard: What happens where a gradient is not finite.
+        guard: What happens where a gradient is not finite; by default the run stops.
         accumulate: Parts of a batch that pass one after the other: the memory of one, the
             gradient of all. Norms see each part by itself.
 
@@ -40,11 +40,16 @@ class WeightStep:
     """
 
     def __init__(
-        self, module: nn.Module, sgd: SGD, compute: Compute, guard: FiniteGuard, accumulate: int = 1
+        self,
+        module: nn.Module,
+        sgd: SGD,
+        compute: Compute,
+        guard: FiniteGuard | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.module = module
         self.sgd = sgd
-        self.guard = guard
+        self.guard = guard or FiniteGuard(ranks=compute.ranks)
         self.accumulate = accumulate
         self.replica = Replica(module, compute.ranks, running_statistics(module))
         self.optimizer = sgd.build(module.parameters())
