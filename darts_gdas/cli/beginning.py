@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from darts_gdas.cli.command import command
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.report.scores import csv_text
 from darts_gdas.report.tensorboard import edge_name, write_page
 from darts_gdas.runtime.files import RunFolder, write_text
+from darts_gdas.runtime.launch import command
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace

@@ -11,7 +11,6 @@ from torch import nn
 
 import darts_gdas
 from darts_gdas.cli.beginning import ProgressLine
-from darts_gdas.cli.command import command
 from darts_gdas.cli.details import cost_details
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
@@ -23,6 +22,7 @@ from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model

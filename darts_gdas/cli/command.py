@@ -1,10 +1,9 @@
-"""How a program of ours is started, and where its configuration lies."""
+"""What programs share: where their configuration lies, and how they refuse wrong input."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-
-COMMAND = "darts-gdas"
-"""The console command of an installed package."""
 
 
 def conf_folder() -> Path:
@@ -14,10 +13,18 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def command(program: str) -> str:
-    """How to start a program, in the words in which this one was started."""
-    if Path(sys.argv[0]).name == COMMAND:
-        return f"{COMMAND} {program}"
-    if program in ("search", "train"):
-        return f"python {program}.py"
-    return f"python -m darts_gdas.{program}"
+@contextlib.contextmanager
+def wrong_input(
+    kinds: tuple[type[Exception], ...] = (ValueError, OSError), status: int = 2
+) -> Iterator[None]:
+    """Around a program without composed configuration: an error is one line and an exit status.
+
+    Args:
+        kinds: Of errors.
+        status: To exit with.
+    """
+    try:
+        yield
+    except kinds as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(status) from None

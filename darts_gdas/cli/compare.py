@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import command
+from darts_gdas.cli.command import wrong_input
 from darts_gdas.config.composition import EXEMPT
 from darts_gdas.report.cells import save_drawing
 from darts_gdas.report.comparison import (
@@ -18,6 +18,7 @@ from darts_gdas.report.comparison import (
 from darts_gdas.report.pareto import draw_trades, front_lines, trades_of
 from darts_gdas.report.runs import Group, Run, find_folders, group_runs, read_run
 from darts_gdas.runtime.files import RunFolder, write_text
+from darts_gdas.runtime.launch import command
 
 DEFAULT_METHOD = "gdas"
 """What `conf/search.yaml` takes where the user names no method."""
@@ -31,11 +32,8 @@ TITLES = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2."""
     options = _parser().parse_args(arguments)
-    try:
+    with wrong_input():
         _compare([Path(path) for path in options.runs], options.out and Path(options.out))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,15 +90,21 @@ def _read_all(paths: Sequence[Path]) -> list[Run]:
         for folder in unfinished:
             _warn(f"{str(folder)!r} is not finished; left out")
         for folder in finished:
-            try:
-                run = read_run(folder, default_method=DEFAULT_METHOD, ignored=EXEMPT)
-            except ValueError as error:
-                _warn(f"{error}; left out")
-            else:
+            run = run_in(folder, otherwise="left out")
+            if run is not None:
                 runs.setdefault(folder.resolve(), run)
     if not runs:
         raise ValueError("there is no finished search or retraining to compare")
     return list(runs.values())
+
+
+def run_in(folder: Path, *, otherwise: str) -> Run | None:
+    """The finished search or retraining in a folder; if it is none, a warning says what becomes."""
+    try:
+        return read_run(folder, default_method=DEFAULT_METHOD, ignored=EXEMPT)
+    except ValueError as error:
+        _warn(f"{error}; {otherwise}")
+        return None
 
 
 def _warn(text: str) -> None:

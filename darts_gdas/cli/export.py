@@ -2,16 +2,16 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import command
+from darts_gdas.cli.command import wrong_input
 from darts_gdas.nets.stored import NAME
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.card import about, describe, markdown, with_files
 from darts_gdas.portable.programs import check_extra
 from darts_gdas.runtime.files import WriteError
+from darts_gdas.runtime.launch import command
 from darts_gdas.tasks.model import load_model
 
 CARDS = ("model_card.json", "model_card.md")
@@ -20,14 +20,8 @@ CARDS = ("model_card.json", "model_card.md")
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2, what fails later is status 1."""
     options = _parser().parse_args(arguments)
-    try:
+    with wrong_input(), wrong_input((ExportFailed, WriteError), status=1):
         _export(Path(options.run), Format(options.format), options.out and Path(options.out))
-    except (ExportFailed, WriteError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:

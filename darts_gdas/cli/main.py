@@ -8,8 +8,9 @@ import hydra
 
 import darts_gdas
 from darts_gdas import config
-from darts_gdas.cli.command import COMMAND, conf_folder
+from darts_gdas.cli.command import conf_folder
 from darts_gdas.cli.errors import USAGE_ERROR, usage_errors
+from darts_gdas.runtime.launch import COMMAND
 
 HYDRA = {
     "search": ("darts_gdas.cli.programs", "run_search", "search for a cell"),

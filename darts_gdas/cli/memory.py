@@ -1,13 +1,12 @@
 """Out of memory in one line: where, how much it was, and what to lower."""
 
 import contextlib
-import resource
 from collections.abc import Iterator
 
 import torch
 
 from darts_gdas.config import RunConfig, SearchConfig
-from darts_gdas.runtime.compute import Precision
+from darts_gdas.runtime.compute import Compute, Precision
 
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 """What PyTorch says of the CPU's memory, in a plain `RuntimeError`."""
@@ -46,12 +45,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _told(error: BaseException, config: RunConfig) -> str:
     on_gpu = isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available()
+    peak, total = Compute(torch.device("cuda" if on_gpu else "cpu")).peak_memory(), ""
     if on_gpu:
-        peak = torch.cuda.max_memory_allocated()
-        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        used = f"{peak / GIB:.2f} of {total / GIB:.2f} GiB"
-    else:
-        used = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB:.2f} GiB"
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        total = f" of {properties.total_memory / GIB:.2f}"
+    used = f"{peak / GIB:.2f}{total} GiB"
     what = " ".join(str(error).split())[:150] or type(error).__name__
     exact, other = _remedies(config)
     first = f"{' or '.join(exact)} (goes on from the checkpoints), or else " if exact else ""

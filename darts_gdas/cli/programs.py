@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import end_search, finish_search, finish_train
-from darts_gdas.cli.command import command
 from darts_gdas.cli.details import cost_details, search_details
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.memory import memory_errors
@@ -26,7 +25,7 @@ from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import Console, MetricsFile
 from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import is_follower, joined
+from darts_gdas.runtime.launch import command, is_follower, joined
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, Task

@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import ProgressLine
-from darts_gdas.cli.command import command
 from darts_gdas.cli.errors import interruptible, usage_errors
 from darts_gdas.cli.start import open_folder, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
@@ -19,7 +18,7 @@ from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.scores import csv_text, draw_scores, table_lines
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.launch import refuse_ranks
+from darts_gdas.runtime.launch import command, refuse_ranks
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.ranking import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES

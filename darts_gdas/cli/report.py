@@ -1,28 +1,24 @@
 """The program that writes the pages of runs, from what their folders hold."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import command
-from darts_gdas.cli.compare import DEFAULT_METHOD
-from darts_gdas.config.composition import EXEMPT
+from darts_gdas.cli.command import wrong_input
+from darts_gdas.cli.compare import run_in
 from darts_gdas.report.comparison_page import comparison_page
 from darts_gdas.report.record import Record, find_records, is_run
 from darts_gdas.report.run_page import PAGE, write_report
-from darts_gdas.report.runs import Run, group_runs, read_run
+from darts_gdas.report.runs import Run, group_runs
 from darts_gdas.runtime.files import RunFolder, write_text
+from darts_gdas.runtime.launch import command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2."""
     options = _parser().parse_args(arguments)
-    try:
+    with wrong_input():
         _report([Path(path) for path in options.runs], options.out and Path(options.out))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,13 +60,6 @@ def _report(paths: Sequence[Path], out: Path | None) -> None:
 
 def _finished(records: Sequence[Record]) -> list[Run]:
     """Finished searches and retrainings; what else there is stands below them on the page."""
-    runs = []
-    for record in records:
-        if record.result and record.kind != "score":
-            try:
-                run = read_run(record.folder, default_method=DEFAULT_METHOD, ignored=EXEMPT)
-            except ValueError as error:
-                print(f"warning: {error}; not compared", file=sys.stderr)
-            else:
-                runs.append(run)
-    return runs
+    folders = [r.folder for r in records if r.result and r.kind != "score"]
+    found = [run_in(folder, otherwise="not compared") for folder in folders]
+    return [run for run in found if run is not None]

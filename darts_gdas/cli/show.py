@@ -1,13 +1,12 @@
 """The program that shows a cell and what its network costs, part by part."""
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from darts_gdas.cli.command import command
+from darts_gdas.cli.command import wrong_input
 from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
 from darts_gdas.nets.cost_table import cell_sizes
 from darts_gdas.nets.measure import Cost
@@ -20,6 +19,7 @@ from darts_gdas.report.summary import count
 from darts_gdas.report.tree import INPUTS, Key, tree_lines
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.files import write_text
+from darts_gdas.runtime.launch import command
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if (options.source is None) == (options.compare is None):
         parser.error("name one GENOTYPE or RUN, or two with --compare A B")
-    try:
+    with wrong_input():
         compute = Compute.select(Device(options.device), Precision.fp32, False)
         nets = [_network(source, options) for source in options.compare or [options.source]]
         profiles = [profile(net, size, compute.device, batches=BATCHES) for net, size in nets]
@@ -51,9 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         if options.out:
             _draw(Path(options.out), [net.genotype for net, _ in nets])
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,9 +110,8 @@ def _description(net: DerivedNet, size: tuple[int, int], costs: Profile) -> list
     )
     known = _costs_by_key(costs)
     rows = [[text, *_numbers(known.get(key))] for text, key in tree_lines(net.genotype)]
-    plans = net.layout.plan({kind: len(cell.output) for kind, cell in net.genotype.cells.items()})
     parts = [["stem", *_numbers(costs.stem)]]
-    places = zip(plans, cell_sizes(layout, size), costs.cells, strict=True)
+    places = zip(net.plans, cell_sizes(layout, size), costs.cells, strict=True)
     for position, (plan, (height, width), cost) in enumerate(places):
         name = f"cell {position} {plan.kind}, {plan.channels} x {height} x {width}"
         parts.append([name, *_numbers(cost)])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from darts_gdas.nets.cost import count_multiply_adds, count_parameters
 from darts_gdas.nets.derived import DerivedNet
 from darts_gdas.nets.layout import NORMAL, CellPlan, Layout
+from darts_gdas.nets.measure import wait
 from darts_gdas.nets.mixture import Mixture
 from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
@@ -125,14 +126,15 @@ def cell_sizes(layout: Layout, image_size: tuple[int, int]) -> list[tuple[int, i
     """Height and width of the states that enter each cell, rounded up where they are halved."""
     size, sizes = image_size, []
     for _ in range(layout.stem.stride.bit_length() - 1):
-        size = _halved(size)
+        size = halved(size)
     for kind in layout.kinds:
         sizes.append(size)
-        size = size if kind == NORMAL else _halved(size)
+        size = size if kind == NORMAL else halved(size)
     return sizes
 
 
-def _halved(size: tuple[int, int]) -> tuple[int, int]:
+def halved(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width behind a stride of 2, rounded up."""
     return -(-size[0] // 2), -(-size[1] // 2)
 
 
@@ -143,7 +145,7 @@ def _add_cell(
     size: tuple[int, int],
     count: Callable[..., float],
 ) -> None:
-    inside = size if plan.stride == 1 else _halved(size)
+    inside = size if plan.stride == 1 else halved(size)
     for edge, (_, source) in enumerate(space.edges):
         enters = source < space.num_inputs
         stride, height, width = (plan.stride, *size) if enters else (1, *inside)
@@ -186,17 +188,12 @@ def measure_latency(
     images, times = torch.ones(1, *image_shape, device=device), []
     with torch.no_grad():
         for _ in range(3 + REPEATS):  # the first ones make kernels and buffers
-            _wait(device)
+            wait(device)
             start = time.perf_counter()
             net(images)
-            _wait(device)
+            wait(device)
             times.append(1e3 * (time.perf_counter() - start))
     return statistics.median(times[3:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _fixed_cost(

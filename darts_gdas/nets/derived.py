@@ -108,6 +108,7 @@ class DerivedNet(nn.Module):
         drop_path_probability: Chance that one sample loses one non-identity path, in training.
             Zero in a new network; a training loop raises it (Liu et al.: to 0.2, linearly).
         run_cell: Calls a cell with its states and factors; the place for a compiled call.
+        plans: Where each cell stands, in order.
         num_features: Channels that `forward_features` returns and the classifier takes.
 
     Reference:
@@ -130,15 +131,15 @@ class DerivedNet(nn.Module):
         self.drop_path_probability = 0.0
         self.run_cell: Callable[..., Tensor] = _run
         outputs = {kind: len(cell.output) for kind, cell in genotype.cells.items()}
-        plans = layout.plan(outputs)
-        widths = [outputs.get(plan.kind, 1) * plan.channels for plan in plans]
+        self.plans = layout.plan(outputs)
+        widths = [outputs.get(plan.kind, 1) * plan.channels for plan in self.plans]
         self.auxiliary_position = 2 * layout.layers // 3
         self.stem = build_stem(layout)
         self.cells = nn.ModuleList(
             ResidualReduction(plan)
             if plan.kind == RESIDUAL
             else DerivedCell(genotype.cells[plan.kind], plan)
-            for plan in plans
+            for plan in self.plans
         )
         self.tail = build_tail(layout, widths[-1])
         self.auxiliary = (

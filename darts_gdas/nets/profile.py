@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from darts_gdas.nets.blocks import build_inputs
 from darts_gdas.nets.cost import count_parameters
-from darts_gdas.nets.cost_table import cell_sizes
+from darts_gdas.nets.cost_table import cell_sizes, halved
 from darts_gdas.nets.derived import DerivedNet
 from darts_gdas.nets.layout import RESIDUAL, CellPlan
 from darts_gdas.nets.measure import Cost, kept_by, measure_module, repeated, wait
@@ -173,13 +173,12 @@ def _operations(
     edges: dict[Edge, Cost] = {}
     inputs: dict[str, Cost] = {}
     cells = net.genotype.cells
-    plans = net.layout.plan({kind: len(cell.output) for kind, cell in cells.items()})
-    for plan, size in zip(plans, cell_sizes(net.layout, image_size), strict=True):
+    for plan, size in zip(net.plans, cell_sizes(net.layout, image_size), strict=True):
         if plan.kind == RESIDUAL:
             continue
         cell = cells[plan.kind]
         inputs[plan.kind] = inputs.get(plan.kind, Cost()) + entrance(plan, size)
-        inside = (-(-size[0] // plan.stride), -(-size[1] // plan.stride))
+        inside = size if plan.stride == 1 else halved(size)
         for node, incoming in enumerate(cell.nodes):
             for i, edge in enumerate(incoming):
                 enters = edge.source < cell.num_inputs

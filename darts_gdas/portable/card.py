@@ -15,6 +15,7 @@ import darts_gdas
 from darts_gdas.nets import count_multiply_adds, count_parameters
 from darts_gdas.nets.stored import layout_to_dict
 from darts_gdas.portable.bundle import Format
+from darts_gdas.report.runs import read_file
 from darts_gdas.report.summary import count, genotype_lines
 from darts_gdas.tasks.model import TrainedModel
 
@@ -151,16 +152,7 @@ def _page(facts: Mapping[str, str], use: str, classes: str, cells: list[str]) ->
 
 def _read(path: Path, parse: Any) -> dict[str, Any]:
     """A file of the run; nothing where there is none."""
-    try:
-        data = parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{str(path)!r} cannot be read: {reason}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{str(path)!r} is damaged: it must hold names and values")
-    return data
+    return read_file(path, parse, dict) if path.exists() else {}
 
 
 def _data_name(config: Mapping[str, Any], num_classes: int) -> str | None:

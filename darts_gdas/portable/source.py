@@ -37,18 +37,17 @@ def source_of(model: TrainedModel, about: Sequence[str]) -> str:
         ValueError: If the genotype names an operation that a user has registered.
     """
     net = model.net
-    plans = cell_plans(net)
     kinds = [kind for kind in (NORMAL, REDUCE) if kind in net.layout.kinds]
     cells = [
         cell_class(
             CLASS_NAMES[kind],
             net.genotype.cells[kind],
             stride=2 if kind == REDUCE else 1,
-            halves=any(plan.halves_first_input for plan in plans if plan.kind == kind),
+            halves=any(plan.halves_first_input for plan in net.plans if plan.kind == kind),
         )
         for kind in kinds
     ]
-    body = "\n\n\n".join([*cells, _net_class(model, plans)])
+    body = "\n\n\n".join([*cells, _net_class(model)])
     body = "\n\n\n".join([*_blocks_in(body), body])
     docstring = "\n".join(['"""' + about[0], *about[1:], '"""'])
     classes = _tuple("CLASSES", [quoted(name) for name in model.classes])
@@ -64,12 +63,6 @@ def weights_of(net: DerivedNet) -> dict[str, Tensor]:
         for ours, theirs in prefixes.items()
         if name.startswith(f"{ours}.")
     }
-
-
-def cell_plans(net: DerivedNet) -> tuple[CellPlan, ...]:
-    """Where each cell of a network stands."""
-    cells = net.genotype.cells
-    return net.layout.plan({kind: len(cell.output) for kind, cell in cells.items()})
 
 
 def quoted(text: str) -> str:
@@ -110,7 +103,7 @@ def _prefixes(net: DerivedNet) -> dict[str, str]:
     return names
 
 
-def _net_class(model: TrainedModel, plans: Sequence[CellPlan]) -> str:
+def _net_class(model: TrainedModel) -> str:
     layout = model.net.layout
     height, width = model.image_size
     shape = f"[batch, {layout.in_channels}, {height}, {width}]"
@@ -130,7 +123,7 @@ def _net_class(model: TrainedModel, plans: Sequence[CellPlan]) -> str:
         *_stem_lines(layout),
         "        self.cells = nn.ModuleList(",
         "            [",
-        *(f"                {_cell_call(plan)}," for plan in plans),
+        *(f"                {_cell_call(plan)}," for plan in model.net.plans),
         "            ]",
         "        )",
     ]

@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from darts_gdas.report.numbers import is_number
+from darts_gdas.report.runs import folders_with, read_file
 from darts_gdas.space import Genotype
 
-PROGRAMS = {"search": "search.py", "train": "train.py", "score": "-m darts_gdas.score"}
+PROGRAMS = ("search", "train", "score")
 MARKS = ("metrics.jsonl", "result.json", "overrides.yaml")
 """Files that a run folder has at least one of."""
 
@@ -81,11 +82,7 @@ def find_records(path: Path) -> list[Record]:
     Raises:
         ValueError: If there is none, or the path does not exist.
     """
-    if not path.is_dir():
-        raise ValueError(f"{str(path)!r} is no folder; name run folders, or a folder of them")
-    folders = {mark.parent for name in MARKS for mark in path.rglob(name)}
-    if not folders:
-        raise ValueError(f"{str(path)!r} is no run folder and holds none")
+    folders = set().union(*folders_with(path, *MARKS))
     return [read_record(folder) for folder in sorted(folders, key=_in_order)]
 
 
@@ -150,13 +147,10 @@ def _parsed(path: Path, parse: Any, kind: type, damage: list[str]) -> Any:
     if not path.is_file():
         return None
     try:
-        data = parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        data = None
-    if isinstance(data, kind):
-        return data
-    damage.append(f"{path.name} cannot be read")
-    return None
+        return read_file(path, parse, kind)
+    except ValueError:
+        damage.append(f"{path.name} cannot be read")
+        return None
 
 
 def _genotype(

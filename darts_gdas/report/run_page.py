@@ -22,9 +22,10 @@ from darts_gdas.report.page import (
     heading,
     section,
 )
-from darts_gdas.report.record import PROGRAMS, Record, read_record
+from darts_gdas.report.record import Record, read_record
 from darts_gdas.report.score_page import score_sections
 from darts_gdas.report.summary import count, duration, genotype_lines
+from darts_gdas.runtime import launch
 from darts_gdas.runtime.files import write_text
 
 NAMES = {"search": "Search", "train": "Retraining", "score": "Scores of untrained cells"}
@@ -195,22 +196,25 @@ def _series(key: str, name: str) -> str:
 def _commands(record: Record) -> list[Markup]:
     folder, parts = str(record.folder), []
     if record.kind == "search" and record.genotype is not None:
-        line = f"python train.py {shlex.quote(f'genotype={folder}')}"
+        line = _line("train", f"genotype={folder}")
         parts.append(command("Retrain this cell:", line))
     cells = record.scores.get("cell")
     if cells and not set(cells[0]) & UNQUOTABLE:
-        parts.append(command("Train the best cell:", f"python train.py \"genotype='{cells[0]}'\""))
+        line = f"{launch.command('train')} \"genotype='{cells[0]}'\""
+        parts.append(command("Train the best cell:", line))
     if record.overrides is not None:
         said = list(record.overrides)
         if record.kind == "train" and not any(o.startswith("genotype=") for o in said):
             said.append(f"genotype={folder}")
-        line = shlex.join(["python", *PROGRAMS[record.kind].split(), *said])
-        parts.append(command("Reproduce this run:", line))
+        parts.append(command("Reproduce this run:", _line(record.kind, *said)))
         if not record.result:
-            line = shlex.join(["python", *PROGRAMS[record.kind].split(), f"resume={folder}"])
-            parts.append(command("Go on with it:", line))
-    again = shlex.join(["python", "-m", "darts_gdas.report", folder])
-    return [*parts, command("Write this page again:", again)]
+            parts.append(command("Go on with it:", _line(record.kind, f"resume={folder}")))
+    return [*parts, command("Write this page again:", _line("report", folder))]
+
+
+def _line(program: str, *arguments: str) -> str:
+    """What to type, in the words in which this program was started."""
+    return f"{launch.command(program)} {shlex.join(arguments)}".rstrip()
 
 
 def _settings(record: Record) -> list[Markup]:

@@ -65,13 +65,22 @@ def find_folders(path: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         ValueError: If there is none, or the path does not exist.
     """
+    finished, begun = folders_with(path, "result.json", "overrides.yaml")
+    return sorted(finished), sorted(begun - finished)
+
+
+def folders_with(path: Path, *names: str) -> list[set[Path]]:
+    """For each name of a file, the folders at a path or below it that hold one.
+
+    Raises:
+        ValueError: If there is none of any name, or the path does not exist.
+    """
     if not path.is_dir():
         raise ValueError(f"{str(path)!r} is no folder; name run folders, or a folder of them")
-    finished = {mark.parent for mark in path.rglob("result.json")}
-    begun = {mark.parent for mark in path.rglob("overrides.yaml")}
-    if not finished | begun:
+    found = [{mark.parent for mark in path.rglob(name)} for name in names]
+    if not any(found):
         raise ValueError(f"{str(path)!r} is no run folder and holds none")
-    return sorted(finished), sorted(begun - finished)
+    return found
 
 
 def read_run(folder: Path, *, default_method: str, ignored: Collection[str]) -> Run:
@@ -85,10 +94,10 @@ def read_run(folder: Path, *, default_method: str, ignored: Collection[str]) -> 
     Raises:
         ValueError: If the folder holds something else, or a file is damaged.
     """
-    result = _read(folder / "result.json", json.loads, dict)
+    result = read_file(folder / "result.json", json.loads, dict)
     if result.get("kind") not in ("search", "train"):
         raise ValueError(f"{str(folder)!r} is a run of kind {result.get('kind')!r}")
-    config = _read(folder / "config.yaml", yaml.safe_load, dict)
+    config = read_file(folder / "config.yaml", yaml.safe_load, dict)
     choices = _choices(folder)
     if result["kind"] == "search":
         method, aim = choices.get("method", default_method), _aim(config)
@@ -132,7 +141,7 @@ def _shared(choices: Sequence[Mapping[str, str]]) -> set[str]:
 
 def _choices(folder: Path) -> dict[str, str]:
     """What the user said, by name; of two values the later one."""
-    found = _read(folder / "overrides.yaml", yaml.safe_load, list)
+    found = read_file(folder / "overrides.yaml", yaml.safe_load, list)
     pairs = (str(item).partition("=") for item in found)
     return {key.lstrip("+"): value for key, _, value in pairs if not key.startswith("hydra")}
 
@@ -143,7 +152,7 @@ def _origin(source: str, default_method: str) -> tuple[str, tuple[str, float] | 
     if not RunFolder(folder).result.exists() or not (folder / "overrides.yaml").exists():
         return source, None
     config = folder / "config.yaml"
-    aim = _aim(_read(config, yaml.safe_load, dict)) if config.exists() else None
+    aim = _aim(read_file(config, yaml.safe_load, dict)) if config.exists() else None
     return _choices(folder).get("method", default_method), aim
 
 
@@ -187,7 +196,17 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-def _read(path: Path, parse: Any, kind: type) -> Any:
+def read_file(path: Path, parse: Any, kind: type) -> Any:
+    """The contents of a file of a run.
+
+    Args:
+        path: The file.
+        parse: From text to a value.
+        kind: What that must be.
+
+    Raises:
+        ValueError: If it cannot be read, or holds something else.
+    """
     try:
         data = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

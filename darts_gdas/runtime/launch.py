@@ -1,16 +1,30 @@
-"""How this process was started: by itself, by `torchrun`, or by Slurm's `srun`."""
+"""How this process was started: in which words; by itself, by `torchrun`, or by Slurm's `srun`."""
 
 import contextlib
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from darts_gdas.runtime.distributed import ALONE, Ranks
+
+COMMAND = "darts-gdas"
+"""The console command of an installed package."""
+
+
+def command(program: str) -> str:
+    """How to start a program, in the words in which this one was started."""
+    if Path(sys.argv[0]).name == COMMAND:
+        return f"{COMMAND} {program}"
+    if program in ("search", "train"):
+        return f"python {program}.py"
+    return f"python -m darts_gdas.{program}"
 
 
 @contextlib.contextmanager

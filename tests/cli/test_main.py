@@ -7,7 +7,8 @@ import pytest
 
 from darts_gdas import __version__
 from darts_gdas.cli import main as module
-from darts_gdas.cli.command import command, conf_folder
+from darts_gdas.cli.command import conf_folder
+from darts_gdas.runtime.launch import command
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
