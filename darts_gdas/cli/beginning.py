@@ -1,11 +1,8 @@
 """Before the first step of a search: its first alphas, and what they follow from."""
 
-import sys
-
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.report.heatmap import draw_probabilities
@@ -13,6 +10,7 @@ from darts_gdas.report.scores import csv_text
 from darts_gdas.report.tensorboard import edge_name, write_page
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import command
+from darts_gdas.runtime.terminal import PhaseLine, Terminal
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
@@ -24,7 +22,11 @@ BOOK = "warm_start.jsonl"
 
 
 def begin_search(
-    task: SearchTask, warm_start: WarmStart, folder: RunFolder, fingerprint: str
+    task: SearchTask,
+    warm_start: WarmStart,
+    folder: RunFolder,
+    fingerprint: str,
+    terminal: Terminal,
 ) -> None:
     """Run the warm start; leave `warm_start.csv` and a page in TensorBoard. Set the rate.
 
@@ -33,11 +35,11 @@ def begin_search(
 
     def begin() -> tuple[list[Tensor], float]:
         if not isinstance(warm_start, NoWarmStart):
-            _set_alphas(task, warm_start, folder, fingerprint)
+            _set_alphas(task, warm_start, folder, fingerprint, terminal)
         if task.num_epochs:
             measured = choose_learning_rate(task)
             if measured is not None:
-                print(measured, file=sys.stderr)
+                terminal.say(str(measured))
         return [alphas.detach().cpu() for alphas in task.arch.parameters()], task.learning_rate
 
     ranks = task.compute.ranks
@@ -51,7 +53,11 @@ def begin_search(
 
 
 def _set_alphas(
-    task: SearchTask, warm_start: WarmStart, folder: RunFolder, fingerprint: str
+    task: SearchTask,
+    warm_start: WarmStart,
+    folder: RunFolder,
+    fingerprint: str,
+    terminal: Terminal,
 ) -> None:
     path = folder.path / BOOK
 
@@ -62,7 +68,7 @@ def _set_alphas(
             hint = f"what is scored is kept\ngo on with: {again}"
         return f"stopped in the warm start; {hint}"
 
-    with interruptible(told), ProgressLine() as progress:
+    with interruptible(told), PhaseLine(terminal) as progress:
         first = set_first_alphas(task, warm_start, ScoreBook(path, fingerprint), progress)
     if first is None:
         return
@@ -101,29 +107,3 @@ def _columns(space: SearchSpace, first: FirstAlphas) -> dict[str, list[object]]:
                 for column, value in zip(columns.values(), row, strict=True):
                     column.append(value)
     return columns
-
-
-class ProgressLine:
-    """Phases of long work before a run: a bar on a terminal, a few lines elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
-        self._phase = ""
-
-    def __enter__(self) -> "ProgressLine":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """`done` of `total` in this phase."""
-        if sys.stderr.isatty():
-            if self._bar is None or phase != self._phase:
-                self.__exit__()
-                self._bar = tqdm(total=total, desc=phase, file=sys.stderr, leave=False)
-            self._bar.update(done - self._bar.n)
-        elif done == total or done % max(total // 4, 1) == 0:
-            print(f"{phase}: {done} of {total}", file=sys.stderr, flush=True)
-        self._phase = phase

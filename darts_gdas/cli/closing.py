@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import darts_gdas
-from darts_gdas.cli.beginning import ProgressLine
 from darts_gdas.cli.details import cost_details
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
@@ -24,6 +23,7 @@ from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.loop import Loop
+from darts_gdas.runtime.terminal import PhaseLine, Terminal
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model
 from darts_gdas.tasks.pressure import found_cost
@@ -31,7 +31,9 @@ from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
 
 
-def end_search(task: SearchTask, folder: RunFolder, loop: Loop) -> dict[str, float]:
+def end_search(
+    task: SearchTask, folder: RunFolder, loop: Loop, terminal: Terminal
+) -> dict[str, float]:
     """Between the last epoch and the result: the selection, where the method has one.
 
     Returns:
@@ -42,7 +44,7 @@ def end_search(task: SearchTask, folder: RunFolder, loop: Loop) -> dict[str, flo
         f"go on with: {command('search')} resume={folder.path}"
     )
     begin = time.monotonic()
-    with interruptible(lambda: told), ProgressLine() as progress:
+    with interruptible(lambda: told), PhaseLine(terminal) as progress:
         metrics = conclude(task, progress if task.compute.ranks.is_first else _silent)
     loop.seconds += time.monotonic() - begin
     return metrics

@@ -1,9 +1,10 @@
 """What programs share: where their configuration lies, and how they refuse wrong input."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from darts_gdas.runtime.terminal import complain
 
 
 def conf_folder() -> Path:
@@ -26,5 +27,5 @@ def wrong_input(
     try:
         yield
     except kinds as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(str(error))
         raise SystemExit(status) from None

@@ -1,7 +1,6 @@
 """The program that puts finished runs side by side."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from darts_gdas.report.pareto import draw_trades, front_lines, trades_of
 from darts_gdas.report.runs import Group, Run, find_folders, group_runs, read_run
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import command
+from darts_gdas.runtime.terminal import complain
 
 DEFAULT_METHOD = "gdas"
 """What `conf/search.yaml` takes where the user names no method."""
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2."""
     options = _parser().parse_args(arguments)
     with wrong_input():
-        _compare([Path(path) for path in options.runs], options.out and Path(options.out))
+        compare([Path(path) for path in options.runs], options.out and Path(options.out))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compare(paths: Sequence[Path], out: Path | None) -> None:
+def compare(paths: Sequence[Path], out: Path | None) -> None:
+    """Print the tables of runs; write them, and their pictures.
+
+    Args:
+        paths: Run folders, or folders that hold runs.
+        out: Folder to write to; None makes a new one.
+
+    Raises:
+        ValueError: If there is no finished run.
+    """
     groups = group_runs(_read_all(paths))
     trades = trades_of(groups)
     figure = draw_comparison(panels_of(groups))
@@ -88,7 +97,7 @@ def _read_all(paths: Sequence[Path]) -> list[Run]:
     for path in paths:
         finished, unfinished = find_folders(path)
         for folder in unfinished:
-            _warn(f"{str(folder)!r} is not finished; left out")
+            complain(f"{str(folder)!r} is not finished; left out", "warning")
         for folder in finished:
             run = run_in(folder, otherwise="left out")
             if run is not None:
@@ -103,9 +112,5 @@ def run_in(folder: Path, *, otherwise: str) -> Run | None:
     try:
         return read_run(folder, default_method=DEFAULT_METHOD, ignored=EXEMPT)
     except ValueError as error:
-        _warn(f"{error}; {otherwise}")
+        complain(f"{error}; {otherwise}", "warning")
         return None
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

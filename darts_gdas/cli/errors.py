@@ -16,6 +16,7 @@ from darts_gdas.cli.memory import OutOfMemory
 from darts_gdas.runtime.distributed import FirstRankFailed, RankLost
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower
+from darts_gdas.runtime.terminal import complain
 
 USAGE_ERROR = 2
 FAULTS = (FloatingPointError, OutOfMemory, WriteError)
@@ -43,7 +44,7 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
         _tell(error)
         raise SystemExit(1) from None
     except RankLost as error:  # not the same on every rank
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        complain(one_line(error))
         raise SystemExit(1) from None
     except FirstRankFailed:
         raise SystemExit(USAGE_ERROR) from None  # it has said why
@@ -58,7 +59,7 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
 def _tell(error: Exception) -> None:
     """In one line, once for all ranks."""
     if not is_follower():
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        complain(one_line(error))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from darts_gdas import config
 from darts_gdas.cli.command import conf_folder
 from darts_gdas.cli.errors import USAGE_ERROR, usage_errors
 from darts_gdas.runtime.launch import COMMAND
+from darts_gdas.runtime.terminal import complain
 
 HYDRA = {
     "search": ("darts_gdas.cli.programs", "run_search", "search for a cell"),
@@ -45,7 +46,7 @@ def main() -> None:
         print(_help())
     else:
         known = ", ".join([*HYDRA, *PLAIN])
-        print(f"error: {COMMAND} has no program {name!r}; choose one of {known}", file=sys.stderr)
+        complain(f"{COMMAND} has no program {name!r}; choose one of {known}")
         raise SystemExit(USAGE_ERROR)
 
 

@@ -4,7 +4,6 @@ Everything that can be wrong with the input is found before the run folder is ma
 """
 
 import contextlib
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -22,13 +21,14 @@ from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
 from darts_gdas.report.tensorboard import TensorBoard
-from darts_gdas.runtime.callbacks import Console, MetricsFile
+from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import command, is_follower, joined
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, Task
+from darts_gdas.runtime.terminal import EpochTable, Terminal
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask
@@ -40,7 +40,8 @@ SEARCH, TRAIN = "search", "train"
 def run_search(cfg: DictConfig) -> None:
     """Search, and leave genotype, drawings, curves and summary in the run folder."""
     with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
-        with _input_errors():
+        with usage_errors(ValueError, OSError):
+            terminal = _terminal(cfg)
             take_own_gpu()
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, SearchConfig, SEARCH, ranks)
@@ -59,7 +60,7 @@ def run_search(cfg: DictConfig) -> None:
                 "loss": "train/loss",
             }
             callbacks: list[Callback] = [
-                Console(columns),
+                EpochTable(terminal, columns),
                 MetricsFile(folder.metrics, lambda: search_details(task)),
                 TensorBoard(folder.tensorboard, view=task.view),
                 ReportFile(folder.path),
@@ -68,10 +69,11 @@ def run_search(cfg: DictConfig) -> None:
                 best = folder.path / "genotype_best.json"
                 callbacks.append(BestGenotype(best, task.genotype))
             loop = _loop(SEARCH, folder, fingerprint, callbacks, task, start)
+            _announce(loop, folder, terminal)
         if start.state is None:
-            begin_search(present(task), start.config.warm_start, folder, fingerprint)
+            begin_search(present(task), start.config.warm_start, folder, fingerprint, terminal)
         metrics = _run(loop, task, folder)
-        metrics = metrics | end_search(present(task), folder, loop)
+        metrics = metrics | end_search(present(task), folder, loop, terminal)
         if ranks.is_first:
             print(finish_search(present(task), folder, metrics, loop))
 
@@ -79,7 +81,8 @@ def run_search(cfg: DictConfig) -> None:
 def run_train(cfg: DictConfig) -> None:
     """Retrain a genotype, and leave the model and its test accuracy in the run folder."""
     with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
-        with _input_errors():
+        with usage_errors(ValueError, OSError):
+            terminal = _terminal(cfg)
             take_own_gpu()
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, TrainConfig, TRAIN, ranks)
@@ -96,12 +99,13 @@ def run_train(cfg: DictConfig) -> None:
             folder = _enter(stack, start, ranks)
             columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
             callbacks = [
-                Console(columns),
+                EpochTable(terminal, columns),
                 MetricsFile(folder.metrics, lambda: cost_details(task.compute)),
                 TensorBoard(folder.tensorboard),
                 ReportFile(folder.path),
             ]
             loop = _loop(TRAIN, folder, fingerprint, callbacks, task, start)
+            _announce(loop, folder, terminal)
             if ranks.is_first:
                 write_genotype(folder.path, genotype, title=source)
         metrics = _run(loop, task, folder)
@@ -109,12 +113,10 @@ def run_train(cfg: DictConfig) -> None:
             print(finish_train(task, folder, metrics, loop, source))
 
 
-def _input_errors() -> contextlib.AbstractContextManager[None]:
-    """Around all that can be wrong with the input."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    if is_follower():  # it would say what the first rank says
-        logging.getLogger().setLevel(logging.ERROR)
-    return usage_errors(ValueError, OSError)
+def _terminal(cfg: DictConfig) -> Terminal:
+    terminal = Terminal(cfg.verbosity)
+    terminal.listen(follows=is_follower())
+    return terminal
 
 
 def _check_resumed(start: Start[Any], fingerprint: str) -> None:
@@ -149,10 +151,13 @@ def _loop(
     )
     if state is not None:
         loop.load(task, state)
-    if ranks.is_first:
-        verb = "starting" if state is None else "resuming"
-        print(f"{verb} {kind} in {folder.path}", file=sys.stderr)
     return loop
+
+
+def _announce(loop: Loop, folder: RunFolder, terminal: Terminal) -> None:
+    if loop.ranks.is_first:
+        begins = loop.epoch == loop.step == 0
+        terminal.say(f"{'starting' if begins else 'resuming'} {loop.kind} in {folder.path}")
 
 
 def _run(loop: Loop, task: Task, folder: RunFolder) -> dict[str, float]:

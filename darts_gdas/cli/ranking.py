@@ -2,13 +2,11 @@
 
 import contextlib
 import functools
-import sys
 from collections.abc import Callable
 
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.beginning import ProgressLine
 from darts_gdas.cli.errors import interruptible, usage_errors
 from darts_gdas.cli.start import open_folder, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
@@ -19,6 +17,7 @@ from darts_gdas.report.scores import csv_text, draw_scores, table_lines
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import command, refuse_ranks
+from darts_gdas.runtime.terminal import PhaseLine, Terminal
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.ranking import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
@@ -33,6 +32,8 @@ def run_score(cfg: DictConfig) -> None:
     """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder."""
     with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
         with usage_errors(ValueError, OSError):
+            terminal = Terminal(cfg.verbosity)
+            terminal.listen()
             refuse_ranks("a ranking")
             take_own_gpu()
             start = prepare(cfg, ScoreConfig, SCORE)
@@ -41,9 +42,9 @@ def run_score(cfg: DictConfig) -> None:
             task, table = start.config.build(), start.config.table()
             fingerprint = configuration.fingerprint(start.config, data=task.images.digest())
             folder = stack.enter_context(open_folder(start))
-        print(f"scoring {len(task.genotypes)} cells in {folder.path}", file=sys.stderr)
+        terminal.say(f"scoring {len(task.genotypes)} cells in {folder.path}")
         told = f"stopped; what is scored is kept\ngo on with: {command(SCORE)} resume={folder.path}"
-        with interruptible(lambda: told), ProgressLine() as progress:
+        with interruptible(lambda: told), PhaseLine(terminal) as progress:
             book = ScoreBook(folder.path / BOOK, fingerprint)
             scored = task.run(book, lambda done, total: progress("scoring", done, total))
         print(_finish(folder, scored, task.scores, table))

@@ -21,8 +21,8 @@ from darts_gdas.runtime.state import check_state
 Config = TypeVar("Config", bound=AnyConfig)
 
 OVERRIDES = "overrides.yaml"
-NEVER_RECORDED = ("resume=", "run_dir=", "hydra.", "hydra/")
-"""Overrides that say where a run goes: this command alone may."""
+NEVER_RECORDED = ("resume=", "run_dir=", "verbosity=", "hydra.", "hydra/")
+"""Overrides that say where a run goes, and how much it says: this command alone may."""
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ EXEMPT = (
     "keep_checkpoints",
     "checkpoint_every",
     "on_save_error",
+    "verbosity",
 )
 """Settings that a resumed run may change: they do not change what is computed."""
 

@@ -16,6 +16,7 @@ from darts_gdas.runtime.finite import FiniteGuard, OnNonFinite
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import SGD
 from darts_gdas.runtime.saving import Saving
+from darts_gdas.runtime.terminal import Verbosity
 
 MAX_THREADS = 1024
 
@@ -46,6 +47,7 @@ class RunConfig(Saving):
             the last checkpoint and try once more.
         max_skips: How many steps in a row may be left out.
         rank_timeout_minutes: How long a rank waits for another before the run ends with an error.
+        verbosity: How much is said on the terminal.
     """
 
     dataset: Dataset = MISSING
@@ -66,6 +68,7 @@ class RunConfig(Saving):
     on_nonfinite: OnNonFinite = OnNonFinite.stop
     max_skips: int = 5
     rank_timeout_minutes: float = 30.0
+    verbosity: Verbosity = Verbosity.normal
 
     def __post_init__(self) -> None:
         Saving.__post_init__(self)

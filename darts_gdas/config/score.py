@@ -13,6 +13,7 @@ from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.datasets import Dataset
+from darts_gdas.runtime.terminal import Verbosity
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
@@ -41,6 +42,7 @@ class ScoreConfig:
         outputs: Where new run folders go.
         run_dir: This run's folder; null makes a new one below `outputs`.
         resume: "none"; "auto" (the newest unfinished ranking); or a run folder to go on in.
+        verbosity: How much is said on the terminal.
     """
 
     dataset: Dataset = MISSING
@@ -59,6 +61,7 @@ class ScoreConfig:
     outputs: str = "outputs"
     run_dir: str | None = None
     resume: str = "none"
+    verbosity: Verbosity = Verbosity.normal
 
     def __post_init__(self) -> None:
         check_scores(self.scores, "scores")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,14 @@ class CheckpointFolder:
         Checkpoints of later steps go too: they belong to a course that the run has left by going
         on from an earlier one.
         """
-        path = self._path(step)
+        path, begin = self._path(step), time.monotonic()
         save(path, state)
+        logger.info(
+            "saved %s, %.1f MiB in %.2f s",
+            path.name,
+            path.stat().st_size / 2**20,
+            time.monotonic() - begin,
+        )
         if is_best:
             self.mark_best(step)
         paths = self._paths()

@@ -62,7 +62,7 @@ def test_stopped_by_the_scheduler_and_resumed_it_ends_as_undisturbed(
     process = start(tmp_path, "search.py", "epochs=3", *TINY, *arguments, options=options)
     assert process.stderr is not None
     seen = ""
-    while "epoch 1/3" not in seen:
+    while "1/3 " not in seen:
         seen += process.stderr.readline()
         assert process.poll() is None, seen
     process.send_signal(signal.SIGUSR2)

@@ -1,9 +1,7 @@
-import io
 import json
 from pathlib import Path
 
-from darts_gdas.runtime.callbacks import Console, MetricsFile
-from darts_gdas.runtime.meter import Meter
+from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.task import EpochReport, Progress
 
 START = Progress(0, 3, 0, 5)
@@ -12,37 +10,6 @@ START = Progress(0, 3, 0, 5)
 def report(epoch: int, *, is_best: bool = False) -> EpochReport:
     metrics = {"train/loss": 1.25, "train/accuracy": 0.5}
     return EpochReport(epoch, 3, 5 * (epoch + 1), metrics, is_best, 2.0)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_file_gets_one_plain_line_per_epoch():
-    stream = io.StringIO()
-    console = Console({"loss": "train/loss", "accuracy": "train/accuracy"}, stream)
-    console.on_start(START)
-    console.on_step(Progress(0, 3, 1, 5), Meter())
-    console.on_epoch_end(report(0, is_best=True))
-    console.on_epoch_end(report(1))
-    console.on_stop()
-    assert stream.getvalue().splitlines() == [
-        "epoch 1/3  loss 1.2500  accuracy  50.00 %  (2.0 s) *",
-        "epoch 2/3  loss 1.2500  accuracy  50.00 %  (2.0 s)",
-    ]
-
-
-def test_a_terminal_gets_a_bar_that_goes_on_where_a_resumed_run_stands():
-    stream = Terminal()
-    console = Console({"loss": "train/loss"}, stream)
-    console.on_start(Progress(1, 3, 2, 5))
-    assert console.bar is not None and console.bar.n == 7 and console.bar.total == 15
-    console.on_step(Progress(1, 3, 3, 5), Meter())
-    assert console.bar.n == 8
-    console.on_epoch_end(report(1))
-    console.on_stop()
-    assert "epoch 2/3  loss 1.2500" in stream.getvalue()
 
 
 def test_metrics_are_one_json_object_per_line(tmp_path: Path):
