@@ -44,18 +44,20 @@ def _report(paths: Sequence[Path], out: Path | None) -> None:
     if len(paths) == 1 and is_run(paths[0]):
         print(write_report(paths[0], out=out))
         return
-    records = list(
-        {
-            record.folder.resolve(): record for path in paths for record in find_records(path)
-        }.values()
-    )
+    found = {r.folder.resolve(): r for path in paths for r in find_records(path)}
+    records = list(found.values())  # each run once
     for record in records:
         print(write_report(record.folder))
     if out is None:
         folder = paths[0] if len(paths) == 1 else RunFolder.new(Path("outputs") / "report").path
         out = folder / PAGE
-    write_text(out, comparison_page(group_runs(_finished(records)), records, out=out))
+    write_comparison(records, out)
     print(out)
+
+
+def write_comparison(records: Sequence[Record], out: Path) -> None:
+    """Write the page that compares runs and leads to theirs."""
+    write_text(out, comparison_page(group_runs(_finished(records)), records, out=out))
 
 
 def _finished(records: Sequence[Record]) -> list[Run]:

@@ -18,8 +18,13 @@ from tests.report.test_runs import make_run
 def test_a_sweep_of_real_searches_is_compared(tmp_path: Path):
     """Two random cells: each of its seed, none trained; a run that is cut is left out."""
     arguments = ("-m", "method=random", "space=nasbench201", "net.channels=2", "seed=1,2")
-    finish(start(tmp_path, "search.py", *arguments, "dataset.test_fraction=0.9"))
+    out, _ = finish(start(tmp_path, "search.py", *arguments, "dataset.test_fraction=0.9"))
     (sweep,) = (tmp_path / "outputs" / "search").iterdir()
+    assert "random     2" in out.split("Search finished")[-1]  # compared by itself, after the last
+    assert {path.name for path in sweep.iterdir()} == {
+        "0", "1", "multirun.yaml", "compare.csv", "compare_runs.csv", "compare.png", "report.html",
+    }  # fmt: skip
+    assert "2 runs" in (sweep / "report.html").read_text()
     cut = make_run(sweep / "2")
     (cut / "result.json").unlink()
     done = subprocess.run(
