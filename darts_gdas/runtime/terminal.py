@@ -79,8 +79,9 @@ class Terminal:
         Args:
             follows: Whether another rank says the same, so that errors alone are worth it.
         """
-        paint = painted("%(levelname)s:", YELLOW, self.stream)
-        logging.basicConfig(format=f"{paint} %(message)s")
+        handler = logging.StreamHandler(self.stream)
+        handler.setFormatter(_Told(self.stream))
+        logging.basicConfig(handlers=[handler])
         logging.getLogger().setLevel(logging.ERROR if follows else logging.WARNING)
         speaks = self.verbosity is Verbosity.verbose and not follows
         logging.getLogger("darts_gdas").setLevel(logging.INFO if speaks else logging.NOTSET)
@@ -212,6 +213,22 @@ class PhaseLine:
             left = self._clock.left(done)
             told = f", {tqdm.format_interval(left)} left" if left else ""
             self.terminal.say(f"{phase}: {done} of {total}{told}")
+
+
+class _Told(logging.Formatter):
+    """What is logged, as the programs say it: information by itself, the rest with its kind."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as text."""
+        text = super().format(record)
+        if record.levelno <= logging.INFO:
+            return text
+        style = YELLOW if record.levelno == logging.WARNING else RED
+        return f"{painted(f'{record.levelname.lower()}:', style, self.stream)} {text}"
 
 
 class _Clock:

@@ -170,3 +170,13 @@ def test_levels_of_what_is_logged(loggers: None, verbosity: Verbosity, follows: 
     Terminal(verbosity, io.StringIO()).listen(follows=follows)
     assert logging.getLogger("darts_gdas.runtime.loop").getEffectiveLevel() == level
     assert logging.getLogger("matplotlib").getEffectiveLevel() >= logging.WARNING
+
+
+@pytest.mark.parametrize(
+    ("level", "start"),
+    [(logging.INFO, "it is so"), (logging.WARNING, "warning: it"), (logging.ERROR, "error: it")],
+)
+def test_what_is_logged_is_told_as_the_programs_say_it(level: int, start: str):
+    record = logging.LogRecord("darts_gdas.x", level, "x.py", 1, "it is %s", ("so",), None)
+    for stream in (io.StringIO(), Screen()):
+        assert ANSI.sub("", module._Told(stream).format(record)).startswith(start)
