@@ -57,6 +57,7 @@ def profile(
     device: torch.device,
     *,
     batches: Sequence[int] = (1, 64),
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Profile:
     """Count and measure every part of a network.
 
@@ -65,6 +66,7 @@ def profile(
         image_size: Height and width.
         device: Where it is timed.
         batches: Batch sizes to time.
+        told: Called with the number of cells whose operations are measured, and that of all.
     """
     net = copy.deepcopy(net)
     net.auxiliary = None
@@ -75,7 +77,7 @@ def profile(
         Cost(count_parameters(module), adds, kept, times)
         for module, (adds, kept), times in zip(_modules(net), counted, timed, strict=True)
     ]
-    edges, inputs = _operations(net, image_size, device, batches)
+    edges, inputs = _operations(net, image_size, device, batches, told)
     total = sum(parts[1:], parts[0])
     return Profile(tuple(batches), total, parts[0], tuple(parts[1:-1]), parts[-1], edges, inputs)
 
@@ -150,7 +152,11 @@ def _pass_times(net: DerivedNet, images: Tensor) -> list[float]:
 
 
 def _operations(
-    net: DerivedNet, image_size: tuple[int, int], device: torch.device, batches: Sequence[int]
+    net: DerivedNet,
+    image_size: tuple[int, int],
+    device: torch.device,
+    batches: Sequence[int],
+    told: Callable[[int, int], None],
 ) -> tuple[dict[Edge, Cost], dict[str, Cost]]:
     """Every edge, and what brings states into the cells, each over all cells of a kind."""
 
@@ -173,7 +179,9 @@ def _operations(
     edges: dict[Edge, Cost] = {}
     inputs: dict[str, Cost] = {}
     cells = net.genotype.cells
-    for plan, size in zip(net.plans, cell_sizes(net.layout, image_size), strict=True):
+    sizes = cell_sizes(net.layout, image_size)
+    for done, (plan, size) in enumerate(zip(net.plans, sizes, strict=True)):
+        told(done, len(net.plans))
         if plan.kind == RESIDUAL:
             continue
         cell = cells[plan.kind]
