@@ -1,43 +1,41 @@
 """The page of a run that is under way."""
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from darts_gdas.report.budget import Budget
 from darts_gdas.report.run_page import write_report
 from darts_gdas.runtime.task import Callback, EpochReport
 
 logger = logging.getLogger(__name__)
 
-REST = 50
-"""After a page the run goes on undisturbed for so many times as long as the page took."""
+SHARE = 0.02
+"""Of the run's time, for its page."""
 
 
 class ReportFile(Callback):
-    """Keeps `report.html` up to date, in at most 2 % of the run's time, and at its end.
+    """Keeps `report.html` up to date as far as `budget` permits, and at the run's end.
 
     Comes after `MetricsFile`, whose lines it shows.
 
     Args:
         folder: Of the run.
-        clock: Tells seconds.
+        budget: Of time.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, folder: Path, budget: Budget | None = None) -> None:
         self.folder = folder
-        self.clock = clock
+        self.budget = budget or Budget(SHARE)
         self._is_behind = False
-        self._due = clock()
 
     def on_epoch_end(self, report: EpochReport) -> None:
         """Write the page if the last one is long enough ago."""
         self._is_behind = True
-        begin = self.clock()
-        if begin >= self._due:
-            self._write()
-            self._due = self.clock() + REST * (self.clock() - begin)
+        if self.budget.is_due:
+            with self.budget.spend():
+                self._write()
 
     def on_stop(self) -> None:
         """Write what has come since the last page."""

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from darts_gdas.report.budget import Budget
 from darts_gdas.report.cells import draw_genotype
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.runtime.task import Callback, EpochReport, Progress
@@ -35,26 +36,36 @@ class SearchView:
     alphas: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-HEAT_MAPS = 30
-"""About how many heat maps a run draws; each takes as long as some small training steps."""
+DRAWING = 0.05
+"""Share of the run's time for pictures; one takes as long as some training steps on digits."""
 
 
 class TensorBoard(Callback):
     """Scalars of every epoch; with a view, also probabilities, histograms and drawings.
 
     Steps are training steps. Charts "custom scalars" show one chart per edge with one curve per
-    candidate, grouped by kind; histograms show the alphas. The genotype is drawn after every
-    epoch, the heat maps every few epochs and at the end. A resumed run drops what was written
-    after its checkpoint. What is known at the end alone is in `report/outcome.py`.
+    candidate, grouped by kind; histograms show the alphas. The cells and heat maps of the
+    probabilities are drawn after every epoch that is long enough for it, and at the end. A resumed
+    run drops what was written after its checkpoint. What is known at the end alone is in
+    `report/outcome.py`.
 
     Args:
         folder: Where the events go.
         view: Gives the search's present view; None for a run without alphas.
+        budget: Of time for drawing, by default `DRAWING`.
     """
 
-    def __init__(self, folder: Path, *, view: Callable[[], SearchView] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        view: Callable[[], SearchView] | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.folder = folder
         self.view = view
+        self.budget = budget or Budget(DRAWING)
+        self._undrawn: tuple[SearchView, int] | None = None
         self.writer: SummaryWriter | None = None
 
     def on_start(self, progress: Progress) -> None:
@@ -80,17 +91,16 @@ class TensorBoard(Callback):
             for kind, values in view.alphas.items():
                 there = values[~np.isnan(values)]
                 self.writer.add_histogram(f"alphas_of_{kind}", there, report.step)
-            if (report.num_epochs - 1 - report.epoch) % -(-report.num_epochs // HEAT_MAPS) == 0:
-                self._draw_probabilities(self.writer, view, report.step)
-            self.writer.add_figure(
-                "genotype", draw_genotype(view.genotype), report.step, close=False
-            )
+            self._undrawn = (view, report.step)
+            if self.budget.is_due:
+                self._draw()
             self.writer.add_text("genotype", f"```\n{view.genotype.to_json()}```", report.step)
         self.writer.flush()
 
     def on_stop(self) -> None:
-        """Close the events."""
+        """Draw where the search stands, if that is not drawn yet; close the events."""
         if self.writer is not None:
+            self._draw()
             self.writer.close()
 
     @staticmethod
@@ -103,17 +113,23 @@ class TensorBoard(Callback):
             for edge, value in enumerate(view.edge_weights.get(kind, ())):
                 writer.add_scalar(_edge_tag(kind, cell, edge), float(value), step)
 
-    @staticmethod
-    def _draw_probabilities(writer: SummaryWriter, view: SearchView, step: int) -> None:
-        for kind, cell in view.space.cells.items():
-            figure = draw_probabilities(
-                _blank_absent(view.probabilities[kind], cell),
-                cell.edges,
-                _column_names(cell),
-                num_inputs=cell.num_inputs,
-                title=f"{kind} cell",
-            )
-            writer.add_figure(f"alphas/{kind}", figure, step, close=False)
+    def _draw(self) -> None:
+        if self._undrawn is None:
+            return
+        assert self.writer is not None
+        (view, step), self._undrawn = self._undrawn, None
+        with self.budget.spend():
+            figure = draw_genotype(view.genotype)
+            self.writer.add_figure("genotype", figure, step, close=False)
+            for kind, cell in view.space.cells.items():
+                figure = draw_probabilities(
+                    _blank_absent(view.probabilities[kind], cell),
+                    cell.edges,
+                    _column_names(cell),
+                    num_inputs=cell.num_inputs,
+                    title=f"{kind} cell",
+                )
+                self.writer.add_figure(f"alphas/{kind}", figure, step, close=False)
 
 
 def write_page(folder: Path, tag: str, csv: str, figures: Mapping[str, Figure]) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from darts_gdas.report import live
-from darts_gdas.report.live import REST, ReportFile, try_report
+from darts_gdas.report.budget import Budget
+from darts_gdas.report.live import SHARE, ReportFile, try_report
 from darts_gdas.runtime.task import EpochReport
 from tests.report.test_run_page import make_search
 
@@ -26,20 +27,20 @@ class Clock:
         self.pages += 1
 
 
-def test_pages_take_two_percent_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pages_take_their_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clock = Clock(monkeypatch)
-    callback = ReportFile(tmp_path, clock)
+    callback = ReportFile(tmp_path, Budget(SHARE, clock))
     for _ in range(1000):
         clock.now += 1.0
         callback.on_epoch_end(REPORT)
-    assert clock.pages == pytest.approx(1000 / REST, abs=1)
+    assert clock.pages == pytest.approx(1000 * SHARE, abs=1)
 
 
 def test_the_end_is_on_the_page_and_nothing_is_written_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     clock = Clock(monkeypatch)
-    callback = ReportFile(tmp_path, clock)
+    callback = ReportFile(tmp_path, Budget(SHARE, clock))
     callback.on_stop()
     assert clock.pages == 0  # nothing has happened
     callback.on_epoch_end(REPORT)

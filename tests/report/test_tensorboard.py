@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer import event_file_writer
 
+from darts_gdas.report.budget import Budget
 from darts_gdas.report.tensorboard import SearchView, TensorBoard
 from darts_gdas.runtime.task import EpochReport, Progress
 from darts_gdas.space import CellSpace, SearchSpace
@@ -34,9 +35,11 @@ def view_at(seed: int, space: SearchSpace = SPACE) -> SearchView:
     return SearchView(space, probabilities, genotype, alphas=alphas)
 
 
-def run_epochs(folder: Path, epochs: range, *, start: Progress | None = None) -> None:
+def run_epochs(
+    folder: Path, epochs: range, *, start: Progress | None = None, share: float = 1.0
+) -> None:
     seed = [0]
-    board = TensorBoard(folder, view=lambda: view_at(seed[0]))
+    board = TensorBoard(folder, view=lambda: view_at(seed[0]), budget=Budget(share))
     board.on_start(start or Progress(epochs[0], 4, 0, STEPS))
     for epoch in epochs:
         seed[0] = epoch
@@ -105,6 +108,13 @@ def test_the_genotype_is_drawn_after_every_epoch(tmp_path: Path):
     assert [image.step for image in events.Images("genotype")] == [10, 20, 30, 40]
     assert [image.step for image in events.Images("alphas/normal")] == [10, 20, 30, 40]
     assert events.Images("genotype")[0].width > 300
+
+
+def test_where_epochs_are_short_the_first_and_the_last_are_drawn(tmp_path: Path):
+    run_epochs(tmp_path, range(4), share=1e-6)
+    steps = steps_shown(tmp_path)
+    assert steps["genotype"] == steps["alphas/normal"] == steps["alphas/reduce"] == [10, 40]
+    assert steps["train/loss"] == steps["genotype/text_summary"] == [10, 20, 30, 40]
 
 
 def test_the_alphas_have_a_histogram_after_every_epoch(tmp_path: Path):
