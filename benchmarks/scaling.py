@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
-from torch._C._distributed_c10d import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
@@ -98,6 +98,7 @@ def _measure(
         "W": lambda: task.weight_step(*batches, 0.5),
         "A": lambda: task.arch_step(*batches, 0.5),
     }
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view")  # see `Replica`
     if find_unused:
         parallel = DistributedDataParallel(task.supernet, find_unused_parameters=True)
         calls["W"] = lambda: _library_step(task, parallel, batches[0])
@@ -135,12 +136,7 @@ def _counted(parallel: DistributedDataParallel | None) -> dict[str, int]:
         sent["bytes"] += tensor.numel() * tensor.element_size()
         return plain(tensor, *arguments, **options)
 
-    def hook(group: Any, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
-        buffer = bucket.buffer()
-        sent["bytes"] += buffer.numel() * buffer.element_size()
-        return allreduce_hook(group, bucket)
-
     dist.all_reduce = counted
     if parallel is not None:
-        parallel.register_comm_hook(None, hook)
+        parallel.register_comm_hook(None, allreduce_hook)  # goes through `dist.all_reduce`
     return sent
