@@ -22,7 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import darts_gdas
 from darts_gdas.config import GROUPS, SearchConfig, TrainConfig, register, typed
+from darts_gdas.portable.bundle import Format
 from darts_gdas.space import Genotype
+from tests.nets.test_stored import saved
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -37,7 +39,7 @@ OURS = [
         "migration.md",
         "add_a_method.md",
         *(f"how/{name}.md" for name in ("mixture", "gumbel", "bilevel", "ntk", "warm_start")),
-        *(f"howto/{name}.md" for name in ("own_data", "curves", "collapse", "resume")),
+        *(f"howto/{name}.md" for name in ("own_data", "curves", "collapse", "resume", "export")),
     )
 ]
 TINY = ("dataset.test_fraction=0.9", "epochs=1", "net.channels=2", "net.layers=3")
@@ -313,6 +315,23 @@ def test_images_of_ones_own_are_searched_and_retrained(
     monkeypatch.setattr(sys, "argv", [])
     run_page(DOCS / "howto" / "own_data.md", monkeypatch, languages="python|bash")
     assert list((folder / "outputs" / "train").glob("*/model.pt"))
+
+
+def test_exports_are_used_as_the_page_says(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "RUN").mkdir()
+    saved(folder / "RUN")
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("darts_gdas.cli.export.largest_difference", lambda *_: 0.0)  # takes seconds
+    page = DOCS / "howto" / "export.md"
+    (lines,) = blocks(page, "bash")
+    for line in lines.splitlines():
+        run_shell(line, monkeypatch)
+    run_python("".join(blocks(page, "python")), page)
+    sys.modules.pop("network")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text(page), re.MULTILINE)
+    told = {form: tuple(re.findall(r"`(network\.\w+)`", files)) for form, files in rows}
+    assert told == {form.value: form.files for form in Format}
 
 
 def test_a_method_of_ones_own_takes_twenty_lines(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -115,7 +115,7 @@ def markdown(card: Card, model: TrainedModel) -> str:
     shape = ", ".join(str(size) for size in card["input"]["shape"])
     normal = card["normalization"]
     facts = {
-        "data": card["data"]["name"],
+        "data": card["data"]["name"] or "not known",
         "test accuracy": _accuracy(card),
         "input": f"`images`, uint8 [{shape}], pixels {card['input']['pixels']}",
         "normalisation": "inside the network; per channel "

@@ -65,6 +65,7 @@ def test_a_model_without_its_run_has_a_card_with_gaps(tmp_path: Path, model: Tra
     card = with_files(describe(model, tmp_path), Format.torch, {"network.pt2": b""}, 1e-7)
     text = markdown(card, model)
     assert "| test accuracy | not known |" in text and "| trained with | not known |" in text
+    assert "| data | not known |" in text and "None" not in text
     assert card["export"]["sha256"] == {  # of no bytes
         "network.pt2": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     }
