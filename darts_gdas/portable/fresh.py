@@ -8,6 +8,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ def load_torch(folder: Path) -> Callable[[Tensor], Tensor]:
 def load_onnx(folder: Path) -> Callable[[Tensor], Tensor]:
     """The ONNX model, in onnxruntime where that is installed, else in onnx's own evaluator."""
     path = str(folder / "network.onnx")
+    session: Any
     if importlib.util.find_spec("onnxruntime") is None:
         from onnx.reference import ReferenceEvaluator  # pyright: ignore[reportMissingImports]
 
