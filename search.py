@@ -10,9 +10,9 @@ register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="search")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> int:
     """Run one search."""
-    run_search(cfg)
+    return run_search(cfg)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> int:
     """Run one retraining."""
-    run_train(cfg)
+    return run_train(cfg)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower
 from darts_gdas.runtime.terminal import complain
 
-USAGE_ERROR = 2
+FAULT, USAGE_ERROR = 1, 2
+"""Exit statuses."""
+
 FAULTS = (FloatingPointError, OutOfMemory, WriteError)
 """What may end a run whose input was right: diverged, out of memory, a full disc."""
 
@@ -42,10 +44,10 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
             yield
     except FAULTS as error:
         _tell(error)
-        raise SystemExit(1) from None
+        raise SystemExit(FAULT) from None
     except RankLost as error:  # not the same on every rank
         complain(one_line(error))
-        raise SystemExit(1) from None
+        raise SystemExit(FAULT) from None
     except FirstRankFailed:
         raise SystemExit(USAGE_ERROR) from None  # it has said why
     except Exception as error:
@@ -54,6 +56,19 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
             raise
         _tell(error)
         raise SystemExit(USAGE_ERROR) from None
+
+
+@contextlib.contextmanager
+def sweep_goes_on() -> Iterator[None]:
+    """Around a program: where this process sweeps, a fault of a run ends that run alone.
+
+    The block is then left as if there had been none.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code != FAULT or not configuration.sweeps_here():
+            raise
 
 
 def _tell(error: Exception) -> None:

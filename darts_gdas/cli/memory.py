@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from darts_gdas.config import RunConfig, SearchConfig
+from darts_gdas.config import AnyConfig, ScoreConfig, SearchConfig
 from darts_gdas.runtime.compute import Compute, Precision
 
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
@@ -19,7 +19,7 @@ class OutOfMemory(RuntimeError):
 
 
 @contextlib.contextmanager
-def memory_errors(config: RunConfig) -> Iterator[None]:
+def memory_errors(config: AnyConfig) -> Iterator[None]:
     """Turn the many ways in which memory runs out into one error that says what to lower.
 
     Args:
@@ -43,7 +43,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(text in str(error) for text in CPU_MESSAGES)
 
 
-def _told(error: BaseException, config: RunConfig) -> str:
+def _told(error: BaseException, config: AnyConfig) -> str:
     on_gpu = isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available()
     peak, total = Compute(torch.device("cuda" if on_gpu else "cpu")).peak_memory(), ""
     if on_gpu:
@@ -56,13 +56,15 @@ def _told(error: BaseException, config: RunConfig) -> str:
     return (
         f"out of memory on the {'GPU' if on_gpu else 'CPU'}, at most {used} in use at "
         f"batch_size={config.batch_size}: {what}. Set {first}{', '.join(other)} (a new run). "
-        "Checkpoints are kept"
+        f"{'What is scored is' if isinstance(config, ScoreConfig) else 'Checkpoints are'} kept"
     )
 
 
-def _remedies(config: RunConfig) -> tuple[list[str], list[str]]:
+def _remedies(config: AnyConfig) -> tuple[list[str], list[str]]:
     """What takes less memory: with the same numbers, and with others, which begins anew."""
     exact, other = [], ["a smaller batch_size"]
+    if isinstance(config, ScoreConfig):
+        return exact, [*other, f"fewer channels (now {config.channels})"]
     if isinstance(config, SearchConfig) and not config.checkpoint_cells:
         exact.append("checkpoint_cells=true")
     channels = getattr(getattr(config, "net", None), "channels", None)

@@ -14,7 +14,7 @@ from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import end_search, finish_search, finish_train
 from darts_gdas.cli.details import cost_details, search_details
-from darts_gdas.cli.errors import usage_errors
+from darts_gdas.cli.errors import FAULT, sweep_goes_on, usage_errors
 from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare, take_own_gpu
 from darts_gdas.config import SearchConfig, TrainConfig
@@ -37,16 +37,21 @@ from darts_gdas.tasks.staged import StagedSearchTask, present
 SEARCH, TRAIN = "search", "train"
 
 
-def run_search(cfg: DictConfig) -> None:
-    """Search, and leave genotype, drawings, curves and summary in the run folder."""
-    with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
+def run_search(cfg: DictConfig) -> int:
+    """Search, and leave genotype, drawings, curves and summary in the run folder.
+
+    Returns:
+        The exit status, in a sweep of this process; elsewhere a fault ends it.
+    """
+    # Errors are told before hydra has words for them.
+    with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
         with usage_errors(ValueError, OSError):
             terminal = _terminal(cfg)
             take_own_gpu()
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, SearchConfig, SEARCH, ranks)
             if start is None:
-                return
+                return 0
             stack.enter_context(memory_errors(start.config))
             with same_fate(ranks, ValueError, OSError):
                 task = start.config.build(ranks)
@@ -76,18 +81,25 @@ def run_search(cfg: DictConfig) -> None:
         metrics = metrics | end_search(present(task), folder, loop, terminal)
         if ranks.is_first:
             print(finish_search(present(task), folder, metrics, loop))
+        return 0
+    return FAULT
 
 
-def run_train(cfg: DictConfig) -> None:
-    """Retrain a genotype, and leave the model and its test accuracy in the run folder."""
-    with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
+def run_train(cfg: DictConfig) -> int:
+    """Retrain a genotype, and leave the model and its test accuracy in the run folder.
+
+    Returns:
+        As of `run_search`.
+    """
+    # Errors are told before hydra has words for them.
+    with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
         with usage_errors(ValueError, OSError):
             terminal = _terminal(cfg)
             take_own_gpu()
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, TrainConfig, TRAIN, ranks)
             if start is None:
-                return
+                return 0
             stack.enter_context(memory_errors(start.config))
             genotype, source = ranks.from_first(lambda: _find_genotype(start))
             with same_fate(ranks, ValueError, OSError):
@@ -111,6 +123,8 @@ def run_train(cfg: DictConfig) -> None:
         metrics = _run(loop, task, folder)
         if ranks.is_first:
             print(finish_train(task, folder, metrics, loop, source))
+        return 0
+    return FAULT
 
 
 def _terminal(cfg: DictConfig) -> Terminal:

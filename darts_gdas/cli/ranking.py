@@ -7,7 +7,8 @@ from collections.abc import Callable
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.errors import interruptible, usage_errors
+from darts_gdas.cli.errors import FAULT, interruptible, sweep_goes_on, usage_errors
+from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import open_folder, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cells import save_drawing
@@ -28,9 +29,14 @@ from darts_gdas.tasks.score import Scored
 SCORE, BOOK, TOTAL = "score", "scores.jsonl", "rank sum"
 
 
-def run_score(cfg: DictConfig) -> None:
-    """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder."""
-    with usage_errors(), contextlib.ExitStack() as stack:  # before hydra has words for it
+def run_score(cfg: DictConfig) -> int:
+    """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder.
+
+    Returns:
+        As of `run_search`.
+    """
+    # Errors are told before hydra has words for them.
+    with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
         with usage_errors(ValueError, OSError):
             terminal = Terminal(cfg.verbosity)
             terminal.listen()
@@ -38,7 +44,8 @@ def run_score(cfg: DictConfig) -> None:
             take_own_gpu()
             start = prepare(cfg, ScoreConfig, SCORE)
             if start is None:
-                return
+                return 0
+            stack.enter_context(memory_errors(start.config))
             task, table = start.config.build(), start.config.table()
             fingerprint = configuration.fingerprint(start.config, data=task.images.digest())
             folder = stack.enter_context(open_folder(start))
@@ -48,6 +55,8 @@ def run_score(cfg: DictConfig) -> None:
             book = ScoreBook(folder.path / BOOK, fingerprint)
             scored = task.run(book, lambda done, total: progress("scoring", done, total))
         print(_finish(folder, scored, task.scores, table))
+        return 0
+    return FAULT
 
 
 def _finish(

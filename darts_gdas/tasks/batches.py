@@ -1,6 +1,6 @@
 """What search and retraining share: losses as sums, and evaluation over a data set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,7 @@ def evaluate(
     """Mean cross-entropy (nats), top-1 and top-5 accuracy in [0, 1] over all images.
 
     With five classes or fewer every label is among the top five, and that figure is left out.
-    Ranks share the images.
+    Ranks share the images; one that has none of them waits for the others.
 
     Args:
         forward: Images to logits, in evaluation mode.
@@ -52,13 +52,14 @@ def evaluate(
     """
     sums = torch.zeros(3, dtype=torch.float64, device=compute.device)
     ranks = compute.ranks
-    part = torch.arange(ranks.rank, len(images), ranks.size, device=images.images.device)
-    batches = evaluation_batches(
-        images if ranks.size == 1 else images.select(part),
-        batch_size=batch_size,
-        normalize=normalize,
-        channels_last=compute.channels_last,
-    )
+    mine, layout = images, compute.channels_last
+    if ranks.size > 1:
+        mine = images.select(torch.arange(len(images))[ranks.rank :: ranks.size])
+    batches: Iterable[tuple[Tensor, Tensor]] = ()
+    if len(mine) or len(images) == 0:
+        batches = evaluation_batches(
+            mine, batch_size=batch_size, normalize=normalize, channels_last=layout
+        )
     with torch.no_grad():
         for x, labels in batches:
             with compute.forward_pass():

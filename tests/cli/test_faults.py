@@ -14,6 +14,7 @@ from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointFolder
 from darts_gdas.runtime.datasets import Digits
 from darts_gdas.runtime.files import RunFolder, WriteError
+from darts_gdas.tasks.score import ScoreTask
 from darts_gdas.tasks.search import SearchTask
 
 TINY = ["epochs=2", "net.channels=2", "net.layers=3", "space.num_nodes=2",
@@ -38,6 +39,38 @@ def test_out_of_memory_is_one_line_and_checkpoints_are_kept(
     assert last.startswith("error: out of memory on the ") and "Tried to allocate 2.00 GiB" in last
     found = CheckpointFolder(tmp_path / "run" / "checkpoints").newest()
     assert found is not None and found[1]["epoch"] == 1
+
+
+def test_a_ranking_out_of_memory_is_one_line_too(run, monkeypatch: pytest.MonkeyPatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(ScoreTask, "run", no_memory)
+    status, out, err = run("darts_gdas/score.py", "space=nasbench201", "count=3", "channels=2")
+    last = err.splitlines()[-1]
+    assert status == 1 and out == "" and last.startswith("error: out of memory on the ")
+    assert "fewer channels (now 2)" in last and last.endswith("What is scored is kept")
+
+
+def test_a_fault_of_one_run_is_not_the_end_of_a_sweep(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = SearchTask.train_weights
+
+    def train_weights(self, *arguments):
+        if self.seed == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SearchTask, "train_weights", train_weights)
+    status, out, err = run("search.py", "-m", *TINY[:-1], "epochs=1", "seed=1,2")
+    assert status == 1
+    (sweep,) = (tmp_path / "outputs" / "search").iterdir()
+    assert [path.parent.name for path in sweep.glob("*/result.json")] == ["1"]
+    assert out.count("Search finished") == 1 and (sweep / "report.html").exists()
+    assert "error: out of memory on the " in err
+    failed = str(sweep / "0")
+    assert err.splitlines()[-1] == f"error: 1 of 2 runs failed: {failed}"
 
 
 def full_disc(monkeypatch: pytest.MonkeyPatch) -> None:

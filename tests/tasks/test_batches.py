@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,12 +7,14 @@ from torch import nn
 
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Precision
+from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.tasks.batches import (
     count_correct,
     evaluate,
     full_precision,
 )
+from tests.ranks import on_ranks
 
 NORMALIZE = Normalize(torch.tensor([0.5]), torch.tensor([0.3]))
 
@@ -42,6 +46,19 @@ def test_evaluation_equals_counting_by_hand(batch_size: int):
     assert found["loss"] == pytest.approx(sum(losses) / len(data), rel=1e-5)
     assert found["accuracy"] == pytest.approx(top1 / len(data))
     assert found["accuracy_top5"] == pytest.approx(top5 / len(data))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_ranks_share_the_images_also_where_there_are_few(tmp_path: Path, count: int):
+    def figures(ranks: Ranks) -> dict[str, float]:
+        compute = Compute(torch.device("cpu"), ranks=ranks)
+        return evaluate(
+            linear_net(), images(count), normalize=NORMALIZE, batch_size=2, compute=compute
+        )
+
+    alone = figures(ALONE)
+    for found in on_ranks(figures, tmp_path, size=3):
+        assert found == pytest.approx(alone, rel=1e-6)
 
 
 def test_bfloat16_changes_the_loss_a_little_and_only_a_little():
