@@ -29,9 +29,10 @@ def save(path: Path, state: State) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getbuffer()
-    write_atomically(path, lambda file: file.write(content), num_bytes=len(content))
-    write_text(_digest_path(path), f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
+    with buffer.getbuffer() as content:  # closed also where it cannot be written
+        write_atomically(path, lambda file: file.write(content), num_bytes=len(content))
+        digest = hashlib.sha256(content).hexdigest()
+    write_text(_digest_path(path), f"{digest}  {path.name}\n")
 
 
 def load(path: Path) -> State:
