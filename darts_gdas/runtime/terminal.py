@@ -91,6 +91,20 @@ class Terminal:
         if self.verbosity is not Verbosity.quiet:
             print(text, file=self.stream, flush=True)
 
+    def bar(self, done: int, total: int, *, unit: str = "it", what: str = "") -> tqdm | None:
+        """A bar that stands at `done`; None where it would be no bar, or nothing is to be said."""
+        if self.verbosity is Verbosity.quiet or not self.stream.isatty() or done >= total:
+            return None
+        return tqdm(
+            total=total,
+            initial=done,
+            unit=unit,
+            desc=what or None,
+            file=self.stream,
+            dynamic_ncols=True,
+            leave=False,
+        )
+
 
 class EpochTable(Callback):
     """A row per epoch with the time left; above it a bar, on a terminal.
@@ -112,16 +126,8 @@ class EpochTable(Callback):
         """Open the bar; nothing happens where the output is a file."""
         total = progress.num_epochs * progress.steps_per_epoch
         self._clock = _Clock(progress.global_step, total)
-        speaks = self.terminal.verbosity is not Verbosity.quiet
-        if speaks and self.terminal.stream.isatty() and progress.global_step < total:
-            self.bar = tqdm(
-                total=total,
-                initial=progress.global_step,
-                unit="step",
-                file=self.terminal.stream,
-                dynamic_ncols=True,
-                leave=False,
-            )
+        self.bar = self.terminal.bar(progress.global_step, total, unit="step")
+        if self.bar is not None:
             self._closing.callback(self.bar.close)
             self._closing.enter_context(logging_redirect_tqdm())  # warnings go above the bar
 
@@ -196,18 +202,11 @@ class PhaseLine:
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """`done` of `total` in this phase."""
-        if self.terminal.verbosity is Verbosity.quiet:
-            return
         if phase != self._phase:
             self.__exit__()
             self._phase, self._clock = phase, _Clock(done, total)
-        if self.terminal.stream.isatty():
-            if self._bar is None:
-                stream = self.terminal.stream
-                self._bar = tqdm(
-                    total=total, initial=done, desc=phase, file=stream, dynamic_ncols=True,
-                    leave=False,
-                )  # fmt: skip
+            self._bar = self.terminal.bar(done, total, what=phase)
+        if self._bar is not None:
             self._bar.update(done - self._bar.n)
         elif done == total or done % max(total // 4, 1) == 0:
             left = self._clock.left(done)
