@@ -127,7 +127,7 @@ def test_a_job_of_a_sweep_is_requeued_in_its_folder(tmp_path: Path):
     )
     try:
         deadline = time.monotonic() + 120
-        while said(tmp_path).count("epoch  2/15") < 2 and process.poll() is None:
+        while said(tmp_path).count(" 2/15 ") < 2 and process.poll() is None:
             assert time.monotonic() < deadline, said(tmp_path)
             time.sleep(0.05)
         running = job_processes(tmp_path)

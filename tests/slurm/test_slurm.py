@@ -135,7 +135,7 @@ def test_a_requeued_job_goes_on_where_it_stopped_and_ends_the_same(
     cluster: dict[str, str], whole: Path, tmp_path: Path, how: tuple[str, ...]
 ):
     job = Job(cluster, tmp_path, "parts")
-    job.until_logged("epoch +3/12")
+    job.until_logged("(?m)^ *3/12 ")
     ask(cluster, *how, job.number)
     job.until_logged("the state is saved")
     job.start_again_at_once()
@@ -145,7 +145,7 @@ def test_a_requeued_job_goes_on_where_it_stopped_and_ends_the_same(
     stopped = re.findall(r"stopped in epoch (\d+) after step (\d+) of (\d+)", job.log)
     assert len(stopped) == 1 and 3 <= int(stopped[0][0]) <= 11, job.log
     assert job.log.count("resuming search in parts") == 1
-    lines = [int(number) for number in re.findall(r"epoch +(\d+)/12", job.log)]
+    lines = [int(number) for number in re.findall(r"(?m)^ *(\d+)/12 ", job.log)]
     assert lines == list(range(1, 13)), "an epoch was lost or trained twice"
     mine, theirs = alphas(job.run), alphas(whole)
     assert mine.keys() == theirs.keys()
@@ -187,6 +187,6 @@ def test_a_sweep_survives_its_time_limit(cluster: dict[str, str], tmp_path: Path
         assert f"resuming search in {tmp_path}/sweep/{number}" in text or (
             f"resuming search in sweep/{number}" in text
         ), text
-        lines = [int(epoch) for epoch in re.findall(r"epoch +(\d+)/60", text)]
+        lines = [int(epoch) for epoch in re.findall(r"(?m)^ *(\d+)/60 ", text)]
         assert lines == list(range(1, 61)), text
         assert (tmp_path / "sweep" / str(number) / "result.json").exists()
