@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from darts_gdas.cli.errors import interruptible
+from darts_gdas.cli.start import how_to_go_on
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.report.scores import csv_text
 from darts_gdas.report.tensorboard import edge_name, write_page
 from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.terminal import PhaseLine, Terminal
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
@@ -64,8 +64,7 @@ def _set_alphas(
     def told() -> str:
         hint = "nothing had been scored yet"
         if path.exists():
-            again = f"{command('search')} resume={folder.path}"
-            hint = f"what is scored is kept\ngo on with: {again}"
+            hint = f"what is scored is kept\n{how_to_go_on('search', folder)}"
         return f"stopped in the warm start; {hint}"
 
     with interruptible(told), PhaseLine(terminal) as progress:

@@ -12,6 +12,7 @@ from torch import nn
 import darts_gdas
 from darts_gdas.cli.details import cost_details
 from darts_gdas.cli.errors import interruptible
+from darts_gdas.cli.start import how_to_go_on
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.report.artifacts import write_genotype
 from darts_gdas.report.live import try_report
@@ -39,12 +40,13 @@ def end_search(
     Returns:
         Metrics of what was chosen.
     """
-    told = (
-        "stopped while selecting; the state after the last epoch is saved\n"
-        f"go on with: {command('search')} resume={folder.path}"
-    )
+
+    def told() -> str:
+        hint = how_to_go_on("search", folder)
+        return f"stopped while selecting; the state after the last epoch is saved\n{hint}"
+
     begin = time.monotonic()
-    with interruptible(lambda: told), PhaseLine(terminal) as progress:
+    with interruptible(told), PhaseLine(terminal) as progress:
         metrics = conclude(task, progress if task.compute.ranks.is_first else _silent)
     loop.seconds += time.monotonic() - begin
     return metrics

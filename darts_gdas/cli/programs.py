@@ -16,7 +16,14 @@ from darts_gdas.cli.closing import end_search, finish_search, finish_train
 from darts_gdas.cli.details import cost_details, search_details
 from darts_gdas.cli.errors import FAULT, sweep_goes_on, usage_errors
 from darts_gdas.cli.memory import memory_errors
-from darts_gdas.cli.start import Start, check_fingerprint, open_folder, prepare, take_own_gpu
+from darts_gdas.cli.start import (
+    Start,
+    check_fingerprint,
+    how_to_go_on,
+    open_folder,
+    prepare,
+    take_own_gpu,
+)
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
@@ -24,7 +31,7 @@ from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import command, is_follower, joined
+from darts_gdas.runtime.launch import is_follower, joined
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, Task
@@ -179,8 +186,7 @@ def _run(loop: Loop, task: Task, folder: RunFolder) -> dict[str, float]:
         return loop.run(task)
     except Interrupted as stop:
         if loop.ranks.is_first:
-            hint = f"go on with: {command(loop.kind)} resume={folder.path}"
-            print(f"{stop}\n{hint}", file=sys.stderr)
+            print(f"{stop}\n{how_to_go_on(loop.kind, folder)}", file=sys.stderr)
         raise SystemExit(stop.exit_status) from None
 
 

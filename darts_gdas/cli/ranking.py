@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.cli.errors import FAULT, interruptible, sweep_goes_on, usage_errors
 from darts_gdas.cli.memory import memory_errors
-from darts_gdas.cli.start import open_folder, prepare, take_own_gpu
+from darts_gdas.cli.start import how_to_go_on, open_folder, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cells import save_drawing
 from darts_gdas.report.live import try_report
@@ -50,8 +50,11 @@ def run_score(cfg: DictConfig) -> int:
             fingerprint = configuration.fingerprint(start.config, data=task.images.digest())
             folder = stack.enter_context(open_folder(start))
         terminal.say(f"scoring {len(task.genotypes)} cells in {folder.path}")
-        told = f"stopped; what is scored is kept\ngo on with: {command(SCORE)} resume={folder.path}"
-        with interruptible(lambda: told), PhaseLine(terminal) as progress:
+        told = "stopped; what is scored is kept"
+        with (
+            interruptible(lambda: f"{told}\n{how_to_go_on(SCORE, folder)}"),
+            PhaseLine(terminal) as progress,
+        ):
             book = ScoreBook(folder.path / BOOK, fingerprint)
             scored = task.run(book, lambda done, total: progress("scoring", done, total))
         print(_finish(folder, scored, task.scores, table))

@@ -175,6 +175,11 @@ def sweeps_here() -> bool:
     return hydra.mode == RunMode.MULTIRUN and by_itself
 
 
+def sweep_root() -> str:
+    """The folder of the whole sweep that this job belongs to."""
+    return str(HydraConfig.get().sweep.dir)
+
+
 def local_job() -> int | None:
     """Number of this job of a sweep over this machine's GPUs (`hydra/launcher=local_processes`).
 

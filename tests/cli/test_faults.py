@@ -1,8 +1,10 @@
 """Faults of whole programs: one line, exit status by contract, nothing run, nothing lost."""
 
 import json
+import os
 import random
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -205,3 +207,26 @@ def test_a_search_survives_being_killed_at_random_moments(tmp_path: Path):
     soak = Soak(settings, random.Random(1), longest=1.0)
     assert soak.run(tmp_path / "killed", 3) == 3
     assert compare(tmp_path / "killed", tmp_path / "whole") == []
+
+
+def test_a_sweep_that_was_stopped_goes_on_as_it_says(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original, stops = SearchTask.train_weights, [2]
+
+    def train_weights(self, *arguments):
+        if self.seed in stops:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(SearchTask, "train_weights", train_weights)
+    arguments = ("-m", *TINY[:-1], "epochs=1", "seed=1,2")
+    status, _, err = run("search.py", *arguments)
+    (sweep,) = (tmp_path / "outputs" / "search").iterdir()
+    said = err.splitlines()[-1].removeprefix("go on with: the same command and ")
+    assert status == 130 and tmp_path / said.removeprefix("hydra.sweep.dir=") == sweep
+    stops.clear()
+    status, out, err = run("search.py", *arguments, said)
+    assert status == 0 and "has finished already" in out and "resuming search in " in err
+    assert sorted(p.parent.name for p in sweep.glob("*/result.json")) == ["0", "1"]
+    assert "gdas       2 " in out.split("Search finished")[-1]
