@@ -114,7 +114,7 @@ def _source(node: ast.AST) -> str:
 
 def _field(part: ast.AnnAssign) -> str:
     text = _source(part)
-    return re.sub(r"field\(default_factory=lambda: (.*)\)$", r"\1", text)
+    return re.sub(r"field\(default_factory=lambda ?: (.*)\)$", r"\1", text)
 
 
 def _parameters(node: ast.FunctionDef) -> list[str]:

@@ -6,6 +6,7 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from darts_gdas.runtime import files
@@ -73,8 +74,9 @@ def die_at(operation: int) -> None:
                 counted(self.file.write)(part)
                 self.file.flush()
 
-    for name in ("fsync", "replace", "open", "unlink"):
+    for name in ("fsync", "replace", "open"):
         setattr(os, name, counted(getattr(os, name)))
+    Path.unlink = counted(Path.unlink)  # type: ignore[method-assign]
 
     def halved(*arguments: Any) -> Halves:
         return Halves(builtins.open(*arguments))
