@@ -122,6 +122,8 @@ def one_line(error: Exception) -> str:
         key, known = misspelt[1], configuration.known_keys()
         inside = re.search(rf"full_key: ({re.escape(key)}\.\S+)", told)
         key = inside[1] if inside else key
+        if key in configuration.ADDABLE:
+            return f"{key!r} is added to the settings: +{key}=NAME"
         if key in known:
             return f"{key!r} is a setting of another program, or of another choice of a group"
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -1,6 +1,7 @@
 """The typed configuration: what the YAML under `conf/` and the command line may say."""
 
 from darts_gdas.config.composition import (
+    ADDABLE,
     GROUPS,
     AnyConfig,
     fingerprint,
@@ -21,6 +22,7 @@ from darts_gdas.config.train import TrainConfig
 from darts_gdas.config.tree import SearchConfig
 
 __all__ = [
+    "ADDABLE",
     "GROUPS",
     "AnyConfig",
     "RunConfig",

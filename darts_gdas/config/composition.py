@@ -117,6 +117,9 @@ SEVERAL = ("penalties",)
 """Groups of which several can be chosen: `penalties=[cost,beta_decay]`."""
 
 
+CHOICES = ("method", "experiment")
+"""Groups of `conf/` that have no type of their own: files of settings."""
+
 ADDABLE = ("experiment",)
 """Groups that `+GROUP=NAME` may add."""
 
@@ -254,5 +257,6 @@ def known_keys() -> list[str]:
         for name, node in nodes.items():
             package = f"{group}.{name}" if group in SEVERAL else group.replace("/", ".")
             keys |= set(_settings(node(), package))
+    keys |= {*GROUPS, *CHOICES}
     keys |= {f"stages.{i}.{part.name}" for i in range(3) for part in fields(Stage)}
     return sorted(keys)
