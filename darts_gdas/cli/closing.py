@@ -1,15 +1,12 @@
 """The end of a run: its result as files, and its summary for the terminal."""
 
 import json
-import platform
 import time
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
-import darts_gdas
 from darts_gdas.cli.details import cost_details
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.cli.start import how_to_go_on
@@ -19,6 +16,7 @@ from darts_gdas.report.live import try_report
 from darts_gdas.report.outcome import write_outcome
 from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import PAGE
+from darts_gdas.report.runs import versions_here
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
@@ -195,9 +193,7 @@ def _write_result(
         "best": {key: loop.best.get(key) for key in ("epoch", "value")},
         "seconds": loop.seconds,
         **cost_details(task.compute),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "darts_gdas": darts_gdas.__version__,
+        **versions_here(),
     }
     with loop.writes.attempt("the page"):
         config = read_record(folder.path, result=result).config

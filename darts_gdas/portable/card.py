@@ -2,25 +2,21 @@
 
 import hashlib
 import json
-import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-import darts_gdas
 from darts_gdas.nets import count_multiply_adds, count_parameters
 from darts_gdas.nets.stored import layout_to_dict
 from darts_gdas.portable.bundle import Format
-from darts_gdas.report.runs import read_file
+from darts_gdas.report.runs import VERSIONS, read_file, versions_here
 from darts_gdas.report.summary import count, genotype_lines
 from darts_gdas.tasks.model import TrainedModel
 
 Card = dict[str, Any]
-VERSIONS = ("python", "torch", "darts_gdas")
 USES = {
     Format.torch: """program = torch.export.load("network.pt2").module()
 logits = program(images)""",
@@ -77,7 +73,7 @@ def describe(model: TrainedModel, folder: Path) -> Card:
         },
         "versions": {
             "trained": {name: result.get(name) for name in VERSIONS},
-            "exported": dict(zip(VERSIONS, _versions_here(), strict=True)),
+            "exported": versions_here(),
         },
     }
 
@@ -163,10 +159,6 @@ def _data_name(config: Mapping[str, Any], num_classes: int) -> str | None:
     if "skip_corrupt" in settings:
         return f"images of {Path(str(settings.get('root'))).name}"
     return {10: "cifar10", 100: "cifar100"}.get(num_classes) if "download" in settings else None
-
-
-def _versions_here() -> tuple[str, str, str]:
-    return platform.python_version(), torch.__version__, darts_gdas.__version__
 
 
 def _accuracy(card: Card) -> str:

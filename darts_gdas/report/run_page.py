@@ -23,6 +23,7 @@ from darts_gdas.report.page import (
     section,
 )
 from darts_gdas.report.record import Record, read_record
+from darts_gdas.report.runs import VERSIONS
 from darts_gdas.report.score_page import score_sections
 from darts_gdas.report.summary import count, duration, genotype_lines
 from darts_gdas.runtime import launch
@@ -218,7 +219,7 @@ def _line(program: str, *arguments: str) -> str:
 
 
 def _settings(record: Record) -> list[Markup]:
-    names = [name for name in ("python", "torch", "darts_gdas") if name in record.result]
+    names = [name for name in VERSIONS if name in record.result]
     versions = ", ".join(f"{name} {record.result[name]}" for name in names)
     told = [element("p", versions)] if versions else []
     if not record.config:

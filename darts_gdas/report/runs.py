@@ -1,13 +1,16 @@
 """Finished runs as values: what was run, and what came out."""
 
 import json
+import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+import darts_gdas
 from darts_gdas.runtime.files import RunFolder
 
 ACCURACY, PARAMETERS, MULTIPLY_ADDS, SECONDS = "accuracy", "parameters", "multiply-adds", "seconds"
@@ -18,6 +21,15 @@ MEASURES = (
     *(BENCHMARK, REGRET, PERCENTILE),
 )
 """What runs are compared by, in the order of the table; accuracies in percent, latencies in ms."""
+
+VERSIONS = ("python", "torch", "darts_gdas")
+"""What closing figures say of the software, by name."""
+
+
+def versions_here() -> dict[str, str]:
+    """`VERSIONS` of this process."""
+    found = (platform.python_version(), torch.__version__, darts_gdas.__version__)
+    return dict(zip(VERSIONS, found, strict=True))
 
 
 @dataclass(frozen=True)
