@@ -283,7 +283,8 @@ def run_shell(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         arguments += [] if program == "train.py" else [NODES]
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     if is_module:
-        monkeypatch.delitem(sys.modules, program, raising=False)
+        for name in (program, f"{program}.__main__"):  # others may have imported them
+            monkeypatch.delitem(sys.modules, name, raising=False)
         runpy.run_module(program, run_name="__main__")
     else:
         runpy.run_path(program, run_name="__main__")

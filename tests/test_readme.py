@@ -77,7 +77,8 @@ def test_the_command_runs(command: str, working_folder: Path, monkeypatch: pytes
     monkeypatch.chdir(working_folder)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     if is_module:
-        monkeypatch.delitem(sys.modules, script, raising=False)  # others may have imported it
+        for name in (script, f"{script}.__main__"):  # others may have imported them
+            monkeypatch.delitem(sys.modules, name, raising=False)
         runpy.run_module(script, run_name="__main__")
     else:
         runpy.run_path(str(ROOT / script), run_name="__main__")

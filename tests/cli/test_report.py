@@ -31,6 +31,7 @@ def test_one_run_gets_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_it_runs_as_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = make_search(tmp_path / "a")
     monkeypatch.setattr(sys, "argv", ["report", str(folder)])
+    monkeypatch.delitem(sys.modules, "darts_gdas.report.__main__", raising=False)
     runpy.run_module("darts_gdas.report", run_name="__main__")
     assert (folder / "report.html").exists()
 
