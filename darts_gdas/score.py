@@ -1,8 +1,6 @@
 """Rank cells without training them: `python -m darts_gdas.score space=nasbench201 count=300`."""
 
-from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.main import run_composed
 
 if __name__ == "__main__":
-    with usage_errors():
-        run_composed("score")
+    run_composed("score")

@@ -1,10 +1,15 @@
-"""What programs share: where their configuration lies, and how they refuse wrong input."""
+"""What programs share: their configuration, their runs, and how they refuse wrong input."""
 
+import argparse
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.terminal import complain
+
+FAULT, USAGE_ERROR = 1, 2
+"""Exit statuses."""
 
 
 def conf_folder() -> Path:
@@ -14,9 +19,23 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """The parser of a program that takes runs; its options are its own.
+
+    Args:
+        program: Its name.
+        description: What it does.
+    """
+    parser = argparse.ArgumentParser(prog=command(program), description=description)
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folders, or folders that hold runs (a sweep)"
+    )
+    return parser
+
+
 @contextlib.contextmanager
 def wrong_input(
-    kinds: tuple[type[Exception], ...] = (ValueError, OSError), status: int = 2
+    kinds: tuple[type[Exception], ...] = (ValueError, OSError), status: int = USAGE_ERROR
 ) -> Iterator[None]:
     """Around a program without composed configuration: an error is one line and an exit status.
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import wrong_input
+from darts_gdas.cli.command import runs_parser, wrong_input
 from darts_gdas.config.composition import EXEMPT
 from darts_gdas.report.cells import save_drawing
 from darts_gdas.report.comparison import (
@@ -17,7 +17,6 @@ from darts_gdas.report.comparison import (
 from darts_gdas.report.pareto import draw_trades, front_lines, trades_of
 from darts_gdas.report.runs import Group, Run, find_folders, group_runs, read_run
 from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.terminal import complain
 
 DEFAULT_METHOD = "gdas"
@@ -37,12 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=command("compare"),
-        description="Compare finished runs: mean and standard deviation over seeds, per method.",
-    )
-    parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folders, or folders that hold runs (a sweep)"
+    parser = runs_parser(
+        "compare", "Compare finished runs: mean and standard deviation over seeds, per method."
     )
     parser.add_argument(
         "--out",

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import wrong_input
+from darts_gdas.cli.command import FAULT, wrong_input
 from darts_gdas.nets.stored import NAME
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.card import about, describe, markdown, with_files
@@ -20,7 +20,7 @@ CARDS = ("model_card.json", "model_card.md")
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2, what fails later is status 1."""
     options = _parser().parse_args(arguments)
-    with wrong_input(), wrong_input((ExportFailed, WriteError), status=1):
+    with wrong_input(), wrong_input((ExportFailed, WriteError), status=FAULT):
         _export(Path(options.run), Format(options.format), options.out and Path(options.out))
 
 

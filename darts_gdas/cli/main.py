@@ -8,8 +8,8 @@ import hydra
 
 import darts_gdas
 from darts_gdas import config
-from darts_gdas.cli.command import conf_folder
-from darts_gdas.cli.errors import USAGE_ERROR, usage_errors
+from darts_gdas.cli.command import USAGE_ERROR, conf_folder
+from darts_gdas.cli.errors import usage_errors
 from darts_gdas.runtime.launch import COMMAND
 from darts_gdas.runtime.terminal import complain
 
@@ -34,8 +34,7 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in HYDRA:
         _take_name()
-        with usage_errors():
-            run_composed(name)
+        run_composed(name)
     elif name in PLAIN:
         _take_name()
         module, function, _ = PLAIN[name]
@@ -51,11 +50,12 @@ def main() -> None:
 
 
 def run_composed(name: str) -> None:
-    """Compose a program's configuration from the command line, and run it."""
+    """Compose a program's configuration from the command line, and run it; errors are one line."""
     module, function, _ = HYDRA[name]
-    program: Callable = getattr(importlib.import_module(module), function)
-    config.register()
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(program)()
+    with usage_errors():
+        program: Callable = getattr(importlib.import_module(module), function)
+        config.register()
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(program)()
 
 
 def _take_name() -> None:

@@ -13,14 +13,16 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import end_search, finish_search, finish_train
+from darts_gdas.cli.command import FAULT
 from darts_gdas.cli.details import cost_details, search_details
-from darts_gdas.cli.errors import FAULT, sweep_goes_on, usage_errors
+from darts_gdas.cli.errors import sweep_goes_on, usage_errors
 from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import (
     Start,
     check_fingerprint,
     how_to_go_on,
     open_folder,
+    open_terminal,
     prepare,
     take_own_gpu,
 )
@@ -31,7 +33,7 @@ from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import is_follower, joined
+from darts_gdas.runtime.launch import joined
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, Task
@@ -53,7 +55,7 @@ def run_search(cfg: DictConfig) -> int:
     # Errors are told before hydra has words for them.
     with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
         with usage_errors(ValueError, OSError):
-            terminal = _terminal(cfg)
+            terminal = open_terminal(cfg)
             take_own_gpu()
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, SearchConfig, SEARCH, ranks)
@@ -101,7 +103,7 @@ def run_train(cfg: DictConfig) -> int:
     # Errors are told before hydra has words for them.
     with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
         with usage_errors(ValueError, OSError):
-            terminal = _terminal(cfg)
+            terminal = open_terminal(cfg)
             take_own_gpu()
             ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
             start = prepare(cfg, TrainConfig, TRAIN, ranks)
@@ -132,12 +134,6 @@ def run_train(cfg: DictConfig) -> int:
             print(finish_train(task, folder, metrics, loop, source))
         return 0
     return FAULT
-
-
-def _terminal(cfg: DictConfig) -> Terminal:
-    terminal = Terminal(cfg.verbosity)
-    terminal.listen(follows=is_follower())
-    return terminal
 
 
 def _check_resumed(start: Start[Any], fingerprint: str) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.errors import FAULT, interruptible, sweep_goes_on, usage_errors
+from darts_gdas.cli.command import FAULT
+from darts_gdas.cli.errors import interruptible, sweep_goes_on, usage_errors
 from darts_gdas.cli.memory import memory_errors
-from darts_gdas.cli.start import how_to_go_on, open_folder, prepare, take_own_gpu
+from darts_gdas.cli.start import how_to_go_on, open_folder, open_terminal, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cells import save_drawing
 from darts_gdas.report.live import try_report
@@ -18,7 +19,7 @@ from darts_gdas.report.scores import csv_text, draw_scores, table_lines
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import command, refuse_ranks
-from darts_gdas.runtime.terminal import PhaseLine, Terminal
+from darts_gdas.runtime.terminal import PhaseLine
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.ranking import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
@@ -38,8 +39,7 @@ def run_score(cfg: DictConfig) -> int:
     # Errors are told before hydra has words for them.
     with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
         with usage_errors(ValueError, OSError):
-            terminal = Terminal(cfg.verbosity)
-            terminal.listen()
+            terminal = open_terminal(cfg)
             refuse_ranks("a ranking")
             take_own_gpu()
             start = prepare(cfg, ScoreConfig, SCORE)

@@ -4,14 +4,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import wrong_input
+from darts_gdas.cli.command import runs_parser, wrong_input
 from darts_gdas.cli.compare import run_in
 from darts_gdas.report.comparison_page import comparison_page
 from darts_gdas.report.record import Record, find_records, is_run
 from darts_gdas.report.run_page import PAGE, write_report
 from darts_gdas.report.runs import Run, group_runs
 from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.launch import command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,12 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=command("report"),
-        description="Write report.html of a run, or of several and a page that compares them.",
-    )
-    parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folders, or folders that hold runs (a sweep)"
+    parser = runs_parser(
+        "report", "Write report.html of a run, or of several and a page that compares them."
     )
     parser.add_argument(
         "--out",

@@ -1,8 +1,10 @@
 """The program that shows a cell and what its network costs, part by part."""
 
 import argparse
+import functools
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from darts_gdas.report.tree import INPUTS, Key, tree_lines
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.launch import command
-from darts_gdas.runtime.terminal import PhaseLine, Terminal
+from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
 
@@ -42,10 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with wrong_input():
         compute = Compute.select(Device(options.device), Precision.fp32, False)
         nets = [_network(source, options) for source in options.compare or [options.source]]
-        with PhaseLine(Terminal()) as progress:
+        # For a person who waits; in a file it would be noise.
+        verbosity = Verbosity.normal if sys.stderr.isatty() else Verbosity.quiet
+        with PhaseLine(Terminal(verbosity)) as progress:
+            told = functools.partial(progress, "measuring cells")
             profiles = [
-                profile(net, size, compute.device, batches=BATCHES, told=_shown(progress))
-                for net, size in nets
+                profile(net, size, compute.device, batches=BATCHES, told=told) for net, size in nets
             ]
         if options.compare:
             print("\n".join(_comparison(options.compare, [net for net, _ in nets], profiles)))
@@ -56,16 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         if options.out:
             _draw(Path(options.out), [net.genotype for net, _ in nets])
-
-
-def _shown(progress: PhaseLine) -> Callable[[int, int], None]:
-    """For a person who waits; in a file it would be noise."""
-
-    def told(done: int, total: int) -> None:
-        if progress.terminal.stream.isatty():
-            progress("measuring cells", done, total)
-
-    return told
 
 
 def _parser() -> argparse.ArgumentParser:
