@@ -194,8 +194,8 @@ def _print_roofline(arguments: argparse.Namespace, compute: Compute) -> dict[str
     return {**best, "flops": total, "bytes": operations.bytes, "seconds": seconds}
 
 
-def _print_projection(compute: Compute) -> dict[str, float]:
-    """Three epochs of searches on as many images as CIFAR-10 has, and what they cost in full."""
+def _print_projection(compute: Compute, warm_up: int = 10, measured: int = 30) -> dict[str, float]:
+    """Whole steps (W, A, batches) on as many images as CIFAR-10 has, and the papers' runs."""
     found = {}
     for name, batch, epochs in (("darts", 64, 50), ("gdas", 64, 250)):
         relaxation, channels = NETWORKS[name]
@@ -204,17 +204,18 @@ def _print_projection(compute: Compute) -> dict[str, float]:
         steps = task.steps_per_epoch
         torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
-        for step in range(3 * steps):
-            if step == steps // 2:  # warm by now
+        for step in range(warm_up + measured):
+            if step == warm_up:
                 torch.cuda.synchronize()
                 start = time.perf_counter()
-            task.train_step(Progress(step // steps, 3, step % steps, steps))
+            task.train_step(Progress(0, 1, step, steps))
         torch.cuda.synchronize()
-        seconds = (time.perf_counter() - start) / 2.5
+        seconds = (time.perf_counter() - start) / measured * steps
         peak = torch.cuda.max_memory_allocated() / MEBIBYTE
         print(
-            f"\n{name}, batch {batch}: {seconds:.1f} s per epoch, so {epochs} epochs take "
-            f"{epochs * seconds / 60:.1f} min; peak memory {peak:.0f} MiB"
+            f"\n{name}, batch {batch}: {seconds:.1f} s per epoch of {steps} steps ({measured} "
+            f"measured), so {epochs} epochs take {epochs * seconds / 60:.1f} min without "
+            f"evaluation; peak memory {peak:.0f} MiB"
         )
         found[name] = seconds
     return found

@@ -16,6 +16,7 @@ computed in float32 or wider.
 """
 
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,10 @@ from torch import Tensor
 from darts_gdas.nets.formats import autocasts, channels_last
 
 Part = Float[Tensor, "batch edges_x_channels height width"]
+Other = Float[Tensor, "batch edges_x_others height width"]
+
+_MOST_CUTS = 256
+"""Of the pixels, on a GPU: more than it has multiprocessors; most sizes divide by powers of two."""
 
 
 class Moments(NamedTuple):
@@ -156,10 +161,14 @@ def _statistics(
 ) -> tuple[Float[Tensor, "k e c"], Float[Tensor, "k e o c"], Float[Tensor, "k e o"]]:
     """Means of the inputs, pointwise @ covariance, and the variances of the outputs."""
     terms, edges, _, channels = pointwise.shape
-    rows = [_wide(_rows(part, channels)) for term in inputs for part in term]
+    parts = [_wide(part) for term in inputs for part in term]
+    rows = [_rows(part, channels) for part in parts]
     pixels = rows[0].shape[1]
     means = (torch.cat([z.sum(1) for z in rows]) / pixels).view(terms, edges, channels)
-    second = torch.cat([torch.bmm(z.mT, z) for z in rows]).view(terms, edges, channels, channels)
+    second = torch.cat(
+        [_pixel_products(part, part, len(z)) for part, z in zip(parts, rows, strict=True)]
+    )
+    second = second.view(terms, edges, channels, channels)
     covariance = second / pixels - means[..., None] * means[..., None, :]
     products = pointwise @ covariance
     return means, products, (products * pointwise).sum(-1).clamp_min(0)
@@ -169,14 +178,41 @@ def _correlations(
     gradients: Sequence[Tensor], inputs: Sequence[Sequence[Tensor]], pointwise: Tensor
 ) -> tuple[Float[Tensor, "e o"], Float[Tensor, "k e o c"]]:
     """Sum over pixels of the gradients, and of their products with the inputs."""
-    _, _, outputs, channels = pointwise.shape
-    g = [_wide(_rows(part, outputs)) for part in gradients]
+    outputs = pointwise.shape[2]
+    g = [_wide(part) for part in gradients]
     products = [
-        torch.bmm(rows.mT, _wide(_rows(part, channels)))
+        _pixel_products(dy, _wide(z), dy.shape[1] // outputs)
         for term in inputs
-        for rows, part in zip(g, term, strict=True)
+        for dy, z in zip(g, term, strict=True)
     ]
-    return torch.cat([rows.sum(1) for rows in g]), torch.cat(products).view_as(pointwise)
+    total = torch.cat([_rows(dy, outputs).sum(1) for dy in g])
+    return total, torch.cat(products).view_as(pointwise)
+
+
+def _pixel_products(left: Part, right: Other, edges: int) -> Float[Tensor, "edges out channels"]:
+    """Sum over pixels of the outer products of two parts' channels, edge by edge.
+
+    A GPU's library gives one product to one multiprocessor, however many pixels it sums over, so
+    there the pixels are cut (`_cut_products`).
+    """
+    if left.is_cuda:
+        return _cut_products(left, right, edges)
+    a, b = (_rows(part, part.shape[1] // edges) for part in (left, right))
+    return torch.bmm(a.mT, b)
+
+
+def _cut_products(left: Part, right: Other, edges: int) -> Float[Tensor, "edges out channels"]:
+    """The same, from products of up to `_MOST_CUTS` cuts of the pixels.
+
+    Edges are multiplied with each other too, as their channels lie side by side; what is of two
+    different edges is left.
+    """
+    batch, _, height, width = left.shape
+    pixels = batch * height * width
+    cuts = math.gcd(pixels, _MOST_CUTS)
+    a, b = (part.permute(0, 2, 3, 1).reshape(cuts, pixels // cuts, -1) for part in (left, right))
+    total = torch.bmm(a.mT, b).sum(0).unflatten(1, (edges, -1)).unflatten(0, (edges, -1))
+    return total.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
 
 def _affine_sums(
