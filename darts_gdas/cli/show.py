@@ -11,7 +11,7 @@ from pathlib import Path
 from darts_gdas.cli.command import wrong_input
 from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
 from darts_gdas.nets.cost_table import cell_sizes
-from darts_gdas.nets.measure import Cost
+from darts_gdas.nets.costs import PartCost
 from darts_gdas.nets.profile import Profile, profile
 from darts_gdas.nets.stored import NAME
 from darts_gdas.report.cells import draw_genotype, save_drawing
@@ -134,9 +134,9 @@ def _description(net: DerivedNet, size: tuple[int, int], costs: Profile) -> list
     ]
 
 
-def _costs_by_key(costs: Profile) -> dict[Key, Cost]:
+def _costs_by_key(costs: Profile) -> dict[Key, PartCost]:
     """Of edges, of what brings states into cells, and of both together for each kind."""
-    found: dict[Key, Cost] = {**costs.edges}
+    found: dict[Key, PartCost] = {**costs.edges}
     for kind, cost in costs.inputs.items():
         found[kind, INPUTS] = cost
         edges = [other for key, other in costs.edges.items() if key[0] == kind]
@@ -144,7 +144,7 @@ def _costs_by_key(costs: Profile) -> dict[Key, Cost]:
     return found
 
 
-def _numbers(cost: Cost | None) -> list[str]:
+def _numbers(cost: PartCost | None) -> list[str]:
     if cost is None:
         return [""] * len(COLUMNS)
     times = [f"{time:.2f}" for time in cost.milliseconds]

@@ -1,7 +1,7 @@
 """How a cell is built: torch modules, no training."""
 
-from darts_gdas.nets.cost import count_multiply_adds, count_parameters
 from darts_gdas.nets.cost_table import CostTable, Quantity, build_cost_table
+from darts_gdas.nets.costs import count_multiply_adds, count_parameters
 from darts_gdas.nets.derived import DerivedNet
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.layout import Layout, Skeleton, Stem

@@ -1,8 +1,10 @@
-"""Parameters and multiply-adds: published figures and closed forms."""
+"""What networks and operations cost: published figures, closed forms, a clock of our own."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from darts_gdas.nets import (
     OPERATIONS,
@@ -11,8 +13,12 @@ from darts_gdas.nets import (
     count_multiply_adds,
     count_parameters,
 )
+from darts_gdas.nets import costs as costing
+from darts_gdas.nets.costs import PartCost, kept_bytes, measure, time_parts, whole
+from darts_gdas.nets.operations import SeparableConv
 from darts_gdas.space import Genotype
 
+CPU = torch.device("cpu")
 MILLION = 1e6
 
 
@@ -105,3 +111,78 @@ def test_a_compiled_network_is_counted_too():
     plain = count_multiply_adds(net, (2, 4, 4))
     net.compile(backend="eager", fullgraph=True)
     assert count_multiply_adds(net, (2, 4, 4)) == plain == 2 * 3 * 16
+
+
+def test_a_separable_convolution_by_hand():
+    """ReLU's output, the depthwise one's and the pointwise one's, and the norm's statistics."""
+    channels, pixels = 4, 8 * 8
+    net = SeparableConv(channels, 3, 1, True)
+    (cost,) = measure(net, [net], whole, (channels, 8, 8), CPU, (1,), is_inside=True)
+    assert cost.parameters == channels * 9 + channels**2 + 2 * channels
+    assert cost.multiply_adds == pixels * (channels * 9 + channels**2)
+    assert cost.memory == 4 * (3 * channels * pixels + 2 * channels // 2)
+    assert len(cost.milliseconds) == 1
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_images_are_kept_by_a_network_but_not_by_a_part_that_is_handed_them(is_inside: bool):
+    """A convolution keeps its input for its weight's gradient, and nothing else."""
+    net = nn.Conv2d(3, 2, 1, bias=False)
+    (cost,) = measure(net, [net], whole, (3, 4, 5), CPU, (1,), is_inside=is_inside)
+    assert cost.memory == (0 if is_inside else 4 * 3 * 4 * 5)
+
+
+class Twice(nn.Module):
+    """Keeps its input, twice in each of two parts, and a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight + (x.t() * self.weight.t()).t()
+
+
+def test_a_tensor_kept_twice_counts_once_where_it_is_kept_first():
+    def run(net: nn.Module, x: Tensor, mark: Callable[[], None]) -> None:
+        for _ in range(2):
+            net(x)
+            mark()
+
+    assert kept_bytes(Twice(), run, torch.ones(3, 5)) == [4 * 15 // 3, 0]
+    assert kept_bytes(Twice(), run, torch.ones(3, 5, requires_grad=True)) == [0, 0]
+
+
+def test_parts_are_timed_from_mark_to_mark(monkeypatch: pytest.MonkeyPatch):
+    """A clock that a part moves by its own seconds; medians over passes that take longer each."""
+    clock = {"now": 0.0, "pass": 0}
+
+    def run(net: nn.Module, x: Tensor, mark: Callable[[], None]) -> None:
+        clock["pass"] += 1
+        for seconds in (1.0, 3.0):
+            clock["now"] += seconds * clock["pass"]
+            mark()
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(costing, "MOST", 5)
+    median = costing.WARM_UP + 3
+    found = time_parts(nn.Identity(), run, torch.ones(1))
+    assert found == pytest.approx([1e3 * median, 3e3 * median])
+
+
+def test_costs_add_up_with_and_without_times():
+    a, b = PartCost(1, 2, 3, (4.0, 5.0)), PartCost(10, 20, 30, (40.0, 50.0))
+    assert a + b == PartCost(11, 22, 33, (44.0, 55.0))
+    assert PartCost() + a == a + PartCost() == a
+
+
+@pytest.mark.parametrize(
+    ("most", "enough", "longest", "passes"), [(5, 9, 9, 5), (5, 0, 9, 3), (5, 0, 0, 1)]
+)
+def test_slow_passes_are_repeated_less(
+    monkeypatch: pytest.MonkeyPatch, most: int, enough: float, longest: float, passes: int
+):
+    monkeypatch.setattr(costing, "MOST", most)
+    monkeypatch.setattr(costing, "ENOUGH", enough)
+    monkeypatch.setattr(costing, "LONGEST", longest)
+    assert len(costing.repeated(lambda: [1.0])) == passes
