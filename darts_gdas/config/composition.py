@@ -1,9 +1,10 @@
 """From YAML and the command line to the typed tree, and what tells two configurations apart."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from hydra import compose
@@ -41,6 +42,7 @@ from darts_gdas.search import (
     UnrolledExact,
     ZeroOne,
 )
+from darts_gdas.space.robust import ROBUST_CANDIDATES
 from darts_gdas.tasks.staged import Stage
 
 EXEMPT = (
@@ -70,12 +72,12 @@ EXEMPT = (
 AnyConfig = RunConfig | ScoreConfig
 Config = TypeVar("Config", bound=AnyConfig)
 
-GROUPS: dict[str, dict[str, type]] = {
+GROUPS: dict[str, dict[str, Callable[[], Any]]] = {
     "space": {
         "darts": DartsSpace,
         "nasbench201": NasBench201Space,
-        "published_schema": PublishedSpace,
         "custom": CustomSpace,
+        **{name: partial(PublishedSpace, name) for name in ROBUST_CANDIDATES},
     },
     "relaxation": {
         "softmax": Softmax,
@@ -134,7 +136,7 @@ def register() -> None:
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():
             package = f"{group}.{name}" if group in SEVERAL else None
-            store(group=group, name=name, node=node, package=package)
+            store(group=group, name=name, node=node(), package=package)
 
 
 def typed(cfg: DictConfig, kind: type[Config]) -> Config:

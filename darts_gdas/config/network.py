@@ -103,7 +103,7 @@ class NasBench201Space(SpaceConfig):
 
 @dataclass
 class PublishedSpace(SpaceConfig):
-    """A published space as it is, without numbers of its own: S1 to S4.
+    """A published space as it is, without numbers of its own: `space=s1` to `space=s4`.
 
     Attributes:
         name: As in `SearchSpace.named`.
