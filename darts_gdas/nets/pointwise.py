@@ -15,7 +15,6 @@ z alone. The function is that of `nn.Conv2d` and `nn.BatchNorm2d`; statistics an
 computed in float32 or wider.
 """
 
-import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -24,10 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from darts_gdas.nets.formats import autocasts, channels_last
+from darts_gdas.nets.formats import channels_last, without_autocast
 
-Part = Float[Tensor, "batch edges_x_channels height width"]
-Other = Float[Tensor, "batch edges_x_others height width"]
+Part = Float[Tensor, "batch _edges_x_channels height width"]
+Other = Float[Tensor, "batch _edges_x_others height width"]
 
 _MOST_CUTS = 256
 """Of the pixels, on a GPU: more than it has multiprocessors; most sizes divide by powers of two."""
@@ -48,7 +47,7 @@ def normalized_sum(
     features: Sequence[Float[Tensor, "batch out_channels out_height out_width"]] = (),
     eps: float,
     running: Moments | None = None,
-) -> tuple[list[Float[Tensor, "batch edges_x_out_channels height width"]], Moments | None]:
+) -> tuple[list[Float[Tensor, "batch _edges_x_out_channels height width"]], Moments | None]:
     """Sum over k of scale_k * BatchNorm(pointwise_k @ inputs_k), plus scaled features.
 
     Several edges are computed at once. A part holds one of them or, with their channels side by
@@ -80,7 +79,7 @@ def normalized_sum(
             f"{tuple(first.shape)}; use a larger batch or larger images"
         )
     flat = [part for term in inputs for part in term]
-    with _without_autocast(first.device):
+    with without_autocast(first.device):  # number formats are chosen here
         # Without what makes it differentiable where nobody asks: a compiler cannot trace that.
         run = _NormalizedSum.apply if torch.is_grad_enabled() else _NormalizedSum.forward
         means, _, variance, *sums = run(pointwise, scale, eps, *flat, *features)
@@ -299,10 +298,3 @@ def _rows(x: Tensor, channels: int) -> Float[Tensor, "edges pixels channels"]:
 def _wide(x: Tensor) -> Tensor:
     """In float32 at least, to sum over many pixels."""
     return x.float() if x.dtype.itemsize < 4 else x
-
-
-def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Number formats are chosen here, not by the context."""
-    if autocasts(device):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()

@@ -91,17 +91,6 @@ def draw_genotype(genotype: Genotype, *, title: str = "") -> Figure:
     return figure
 
 
-def draw_cell(cell: CellGenotype, axes: Axes) -> None:
-    """Draw one cell into empty axes, scaled to fit with its text, so that labels fit as well."""
-    width, height = _draw(cell, axes)
-    inches = axes.bbox.transformed(axes.figure.dpi_scale_trans.inverted())
-    scale = min(inches.width / width, inches.height / height)
-    for text in axes.texts:
-        text.set_fontsize(FONT_SIZE * scale)
-    for patch in axes.patches:
-        patch.set_linewidth(patch.get_linewidth() * scale)
-
-
 def save_drawing(figure: Figure, path: Path) -> None:
     """Write a figure as SVG or PNG, by the suffix; the file is replaced as a whole or not at all.
 

@@ -113,9 +113,9 @@ def draw_comparison(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
     return figure
 
 
-def figure_text(size: float = FONT_SIZE) -> dict[str, Any]:
+def figure_text() -> dict[str, Any]:
     """How text in a picture is set; no part of it is mathematics."""
-    return {"family": FONT, "size": size, "color": INK, "parse_math": False}
+    return {"family": FONT, "size": FONT_SIZE, "color": INK, "parse_math": False}
 
 
 def panels_of(groups: Sequence[Group]) -> dict[str, dict[str, list[float]]]:

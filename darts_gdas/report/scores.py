@@ -19,15 +19,14 @@ DOT = "#2F74AE"
 
 
 def draw_scores(
-    scores: Mapping[str, Sequence[float]], against: Sequence[float], label: str, *, title: str = ""
+    scores: Mapping[str, Sequence[float]], against: Sequence[float], label: str
 ) -> Figure:
     """One panel per score: every cell a dot, the score from left to right, `against` upwards.
 
     Args:
         scores: Values by name; infinite ones are left out.
         against: What the scores are held against, one number per cell, for example accuracies.
-        label: Of it.
-        title: Stands above.
+        label: What those numbers are.
 
     Raises:
         ValueError: If a score has another number of values, or there is no score.
@@ -37,7 +36,7 @@ def draw_scores(
         raise ValueError(f"every score needs {len(against)} values, one per cell, got {lengths}")
     columns = min(COLUMNS, len(scores))
     rows = math.ceil(len(scores) / columns)
-    figure = Figure((PANEL * columns, PANEL * rows + 0.4 * bool(title)), facecolor="white")
+    figure = Figure((PANEL * columns, PANEL * rows), facecolor="white")
     figure.set_layout_engine("constrained")
     y = np.asarray(against, dtype=float)
     for i, (name, values) in enumerate(scores.items()):
@@ -50,8 +49,6 @@ def draw_scores(
             axes.set_ylabel(label, family=FONT, size=FONT_SIZE, color=INK, parse_math=False)
         axes.tick_params(labelsize=FONT_SIZE - 2)
         axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        figure.suptitle(title, family=FONT, size=FONT_SIZE + 2, color=INK)
     return figure
 
 

@@ -1,7 +1,7 @@
 """Warm starts: the first alphas of a search, from scores of untrained networks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -102,14 +102,7 @@ class NtkWarmStart(WarmStart):
 
     def __post_init__(self) -> None:
         check_scores(self.scores, "warm_start.scores")
-        for name, minimum in (("samples", 10), ("batch_size", 2), ("channels", 2)):
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"warm_start.{name} must be at least {minimum}, got {getattr(self, name)}"
-                )
-        for name in ("ridge", "temperature", "cap"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"warm_start.{name} must be positive, got {getattr(self, name)}")
+        _check_numbers(self, ("ridge", "temperature", "cap"), samples=10, batch_size=2, channels=2)
 
     def __call__(self, setting: Setting) -> FirstAlphas:
         """Score `samples` cells and turn the effects into alphas."""
@@ -158,20 +151,8 @@ class TeNasWarmStart(WarmStart):
     strength: float = 2.0
 
     def __post_init__(self) -> None:
-        minima = {
-            "repeats": 1,
-            "per_round": 1,
-            "batch_size": 2,
-            "channels": 2,
-            "region_samples": 2,
-        }
-        for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"warm_start.{name} must be at least {minimum}, got {getattr(self, name)}"
-                )
-        if not self.strength > 0:
-            raise ValueError(f"warm_start.strength must be positive, got {self.strength}")
+        minima = {"repeats": 1, "per_round": 1, "batch_size": 2, "channels": 2, "region_samples": 2}
+        _check_numbers(self, ("strength",), **minima)
 
     def __call__(self, setting: Setting) -> FirstAlphas:
         """Prune the space to one cell per kind."""
@@ -191,3 +172,15 @@ class TeNasWarmStart(WarmStart):
                 alphas[edge, names.index(name)] = self.strength * (1.0 if is_kept else 0.5)
             logits[kind] = alphas
         return FirstAlphas(logits, genotype=pruned.genotype)
+
+
+def _check_numbers(start: WarmStart, positive: Sequence[str], **minima: int) -> None:
+    """Raise a `ValueError` unless each number is positive, or as large as it must be."""
+    for name, minimum in minima.items():
+        if getattr(start, name) < minimum:
+            raise ValueError(
+                f"warm_start.{name} must be at least {minimum}, got {getattr(start, name)}"
+            )
+    for name in positive:
+        if not getattr(start, name) > 0:
+            raise ValueError(f"warm_start.{name} must be positive, got {getattr(start, name)}")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.transforms import Bbox
 
-from darts_gdas.report.cells import draw_cell, draw_genotype, save_drawing
+from darts_gdas.report.cells import draw_genotype, save_drawing
 from darts_gdas.report.text import operation_label
 from darts_gdas.space import DARTS_CANDIDATES, CellGenotype, Edge, Genotype, published_names
 
@@ -168,15 +168,6 @@ def test_text_keeps_its_size_while_the_figure_grows():
     sizes = {text.get_fontsize() for figure in (small, large) for text in figure.axes[0].texts}
     assert len(sizes) == 1
     assert (large.get_size_inches() > small.get_size_inches()).all()
-
-
-@pytest.mark.parametrize("size", [(2.0, 2.0), (5.0, 3.0), (20.0, 20.0)])
-def test_a_cell_fits_any_axes(size: tuple[float, float]):
-    figure = Figure(figsize=size, dpi=300)
-    cell = Genotype.load("AmoebaNet").cells["reduce"]
-    draw_cell(cell, figure.add_axes((0.1, 0.1, 0.8, 0.8)))
-    assert_reads_well(figure)
-    assert_shows(figure.axes[0], cell)
 
 
 def test_one_genotype_gives_the_same_bytes(tmp_path: Path):

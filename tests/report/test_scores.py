@@ -11,7 +11,7 @@ from darts_gdas.report.scores import csv_text, draw_scores, table_lines
 
 def test_every_score_has_a_panel_with_its_finite_values():
     scores = {"a": [1.0, 2.0, -math.inf], "b": [3.0, 1.0, 2.0]}
-    figure = draw_scores(scores, [90.0, 91.0, 92.0], "accuracy", title="t")
+    figure = draw_scores(scores, [90.0, 91.0, 92.0], "accuracy")
     assert [axes.get_xlabel() for axes in figure.axes] == ["a", "b"]
     offsets = [axes.collections[0].get_offsets().tolist() for axes in figure.axes]  # type: ignore[attr-defined]
     assert offsets == [[[1, 90], [2, 91]], [[3, 90], [1, 91], [2, 92]]]
