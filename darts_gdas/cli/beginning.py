@@ -6,8 +6,8 @@ from torch import Tensor
 
 from darts_gdas.cli.errors import interruptible
 from darts_gdas.cli.start import how_to_go_on
+from darts_gdas.report.columns import csv_text
 from darts_gdas.report.heatmap import draw_probabilities
-from darts_gdas.report.scores import csv_text
 from darts_gdas.report.tensorboard import edge_name, write_page
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.terminal import PhaseLine, Terminal

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from darts_gdas.cli.command import runs_parser, wrong_input
 from darts_gdas.config.composition import EXEMPT
-from darts_gdas.report.cells import save_drawing
+from darts_gdas.report.cell_drawing import save_drawing
 from darts_gdas.report.comparison import (
     comparison_lines,
     draw_comparison,

@@ -9,7 +9,7 @@ from darts_gdas.cli.command import FAULT, wrong_input
 from darts_gdas.nets.stored import NAME
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.card import about, describe, markdown, with_files
-from darts_gdas.portable.programs import check_extra
+from darts_gdas.portable.graphs import check_extra
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import command
 from darts_gdas.tasks.model import load_model

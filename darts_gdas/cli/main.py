@@ -16,7 +16,7 @@ from darts_gdas.runtime.terminal import complain
 HYDRA = {
     "search": ("darts_gdas.cli.programs", "run_search", "search for a cell"),
     "train": ("darts_gdas.cli.programs", "run_train", "train a found or a published cell"),
-    "score": ("darts_gdas.cli.ranking", "run_score", "rank untrained cells"),
+    "score": ("darts_gdas.cli.score", "run_score", "rank untrained cells"),
 }
 """Programs configured by `conf/`: module, function, what they do."""
 

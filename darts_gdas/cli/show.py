@@ -14,9 +14,9 @@ from darts_gdas.nets.cost_table import cell_sizes
 from darts_gdas.nets.costs import PartCost
 from darts_gdas.nets.profile import Profile, profile
 from darts_gdas.nets.stored import NAME
-from darts_gdas.report.cells import draw_genotype, save_drawing
+from darts_gdas.report.cell_drawing import draw_genotype, save_drawing
+from darts_gdas.report.columns import table_lines
 from darts_gdas.report.dot import dot_text
-from darts_gdas.report.scores import table_lines
 from darts_gdas.report.summary import count
 from darts_gdas.report.tree import INPUTS, Key, tree_lines
 from darts_gdas.runtime.compute import Compute, Device, Precision

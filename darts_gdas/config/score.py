@@ -17,7 +17,7 @@ from darts_gdas.runtime.terminal import Verbosity
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.score import ScoreTask
+from darts_gdas.tasks.ranking import ScoreTask
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from darts_gdas.portable import fresh
-from darts_gdas.portable.programs import onnx_bytes, sample_images, torch_bytes
+from darts_gdas.portable.graphs import onnx_bytes, sample_images, torch_bytes
 from darts_gdas.portable.source import source_of, weights_of
 from darts_gdas.runtime.files import write_atomically
 from darts_gdas.tasks.model import TrainedModel

@@ -14,7 +14,7 @@ from torch import Tensor
 from darts_gdas.nets import DerivedNet, Stem
 from darts_gdas.nets.layout import NORMAL, REDUCE, RESIDUAL, CellPlan, Layout
 from darts_gdas.portable import plain
-from darts_gdas.portable.cells import cell_class, edge_names, live_nodes, written
+from darts_gdas.portable.cell_code import cell_class, edge_names, live_nodes, written
 from darts_gdas.tasks.model import TrainedModel
 
 WIDTH = 100

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
-from darts_gdas.report.cells import FAMILIES, MARGIN, draw_genotype
+from darts_gdas.report.cell_drawing import FAMILIES, MARGIN, draw_genotype
 from darts_gdas.report.markup import Markup, element
 from darts_gdas.space import CellGenotype, Genotype
 

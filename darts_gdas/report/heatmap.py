@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_width
+from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_style, text_width
 
 COLUMN, ROW, NAME, BAR, MARGIN, HEADING = 0.52, 0.27, 0.9, 0.12, 0.12, 0.32  # inches
 SLANT = 40.0  # degrees, of the candidates' names
@@ -56,8 +56,8 @@ def draw_probabilities(
     _draw_table(axes, values)
     _draw_names(axes, edges, names, num_inputs=num_inputs)
     _draw_scale(axes, right + BAR, min(bottom, 8 * ROW))
-    style: dict[str, Any] = {"family": FONT, "color": INK, "parse_math": False, "usetex": False}
-    axes.text(MARGIN, MARGIN - top, title, size=FONT_SIZE + 4, weight="bold", va="top", **style)
+    style = text_style(FONT_SIZE + 4)
+    axes.text(MARGIN, MARGIN - top, title, weight="bold", va="top", **style)
     axes.set(xlim=(0, width), ylim=(bottom + MARGIN, -top))
     return figure
 

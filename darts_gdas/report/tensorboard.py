@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from darts_gdas.report.budget import Budget
-from darts_gdas.report.cells import draw_genotype
+from darts_gdas.report.cell_drawing import draw_genotype
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.runtime.task import Callback, EpochReport, Progress
 from darts_gdas.space import CellSpace, Genotype, SearchSpace

@@ -1,12 +1,18 @@
 """Text in drawings: its font, its width before it is drawn, readable names."""
 
 import re
+from typing import Any
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 FONT, FONT_SIZE = "DejaVu Sans", 9.0  # points
 INK = "#14202C"
+
+
+def text_style(size: float = FONT_SIZE) -> dict[str, Any]:
+    """How text in a picture is set; no part of it is mathematics."""
+    return {"family": FONT, "size": size, "color": INK, "parse_math": False, "usetex": False}
 
 
 def operation_label(name: str) -> str:

@@ -1,6 +1,6 @@
 """Whether a network is promising, before it is trained."""
 
-from darts_gdas.scoring.ranking import (
+from darts_gdas.scoring.correlation import (
     Correlation,
     kendall_tau,
     kendall_tau_difference,

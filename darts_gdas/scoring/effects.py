@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from darts_gdas.scoring.ranking import ranks
+from darts_gdas.scoring.correlation import ranks
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
 

@@ -26,7 +26,7 @@ from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
-from darts_gdas.scoring.ranking import rank_sum
+from darts_gdas.scoring.correlation import rank_sum
 from darts_gdas.scoring.scores import inputs_on_lines
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from darts_gdas.nets import Layout
 from darts_gdas.scoring.book import ScoreBook, score_all
+from darts_gdas.scoring.correlation import rank_sum
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
 from darts_gdas.scoring.pruning import Probe, prune
-from darts_gdas.scoring.ranking import rank_sum
 from darts_gdas.scoring.scores import DEFAULT_SCORES, Candidate, check_scores, score
 from darts_gdas.space import Genotype, SearchSpace
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from darts_gdas.runtime.checkpoint import save
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.score import ScoreTask
+from darts_gdas.tasks.ranking import ScoreTask
 from darts_gdas.tasks.search import SearchTask
 
 ROOT = Path(__file__).parents[2]

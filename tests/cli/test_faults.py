@@ -16,7 +16,7 @@ from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointFolder
 from darts_gdas.runtime.datasets import Digits
 from darts_gdas.runtime.files import RunFolder, WriteError
-from darts_gdas.tasks.score import ScoreTask
+from darts_gdas.tasks.ranking import ScoreTask
 from darts_gdas.tasks.search import SearchTask
 
 TINY = ["epochs=2", "net.channels=2", "net.layers=3", "space.num_nodes=2",

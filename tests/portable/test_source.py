@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from darts_gdas.nets import OPERATIONS, DerivedNet, Layout, Skeleton, Stem
-from darts_gdas.portable.cells import edge_names, written
+from darts_gdas.portable.cell_code import edge_names, written
 from darts_gdas.portable.source import BLOCKS, quoted, source_of, weights_of
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.space import CellGenotype, Edge, Genotype, published_names

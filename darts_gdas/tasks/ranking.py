@@ -14,7 +14,7 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.scoring.book import Report, ScoreBook, score_all
-from darts_gdas.scoring.ranking import rank_sum
+from darts_gdas.scoring.correlation import rank_sum
 from darts_gdas.scoring.scores import Candidate, score
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.batches import random_images

@@ -1,17 +1,15 @@
-"""A ranking of untrained cells as scatter plots, a CSV file and a table for the terminal.
+"""A ranking of untrained cells as scatter plots.
 
 Knows numbers and names only; what they mean is the caller's.
 """
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from darts_gdas.report.text import FONT, FONT_SIZE, INK
+from darts_gdas.report.text import FONT_SIZE, text_style
 
 PANEL = 2.6  # inches
 COLUMNS = 4
@@ -44,38 +42,9 @@ def draw_scores(
         x = np.asarray(values, dtype=float)
         shown = np.isfinite(x) & np.isfinite(y)
         axes.scatter(x[shown], y[shown], s=9, color=DOT, alpha=0.6, linewidths=0)
-        axes.set_xlabel(name, family=FONT, size=FONT_SIZE, color=INK, parse_math=False)
+        axes.set_xlabel(name, **text_style())
         if i % columns == 0:
-            axes.set_ylabel(label, family=FONT, size=FONT_SIZE, color=INK, parse_math=False)
+            axes.set_ylabel(label, **text_style())
         axes.tick_params(labelsize=FONT_SIZE - 2)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def csv_text(columns: Mapping[str, Sequence[object]]) -> str:
-    """Columns of equal length as CSV with a header line.
-
-    Raises:
-        ValueError: If their lengths differ.
-    """
-    if len({len(values) for values in columns.values()}) > 1:
-        raise ValueError(
-            f"columns must be of one length, got { {k: len(v) for k, v in columns.items()} }"
-        )
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return out.getvalue()
-
-
-def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table in plain text: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = []
-    for row in (header, *rows):
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * len(lines[0].ljust(sum(widths) + 2 * (len(widths) - 1))))
-    return lines

@@ -1,12 +1,10 @@
-"""Rankings as pictures and tables."""
+"""Rankings as pictures."""
 
-import csv
-import io
 import math
 
 import pytest
 
-from darts_gdas.report.scores import csv_text, draw_scores, table_lines
+from darts_gdas.report.score_drawing import draw_scores
 
 
 def test_every_score_has_a_panel_with_its_finite_values():
@@ -21,19 +19,3 @@ def test_every_score_has_a_panel_with_its_finite_values():
 def test_scores_must_cover_the_cells(scores: dict):
     with pytest.raises(ValueError, match="every score needs 2 values"):
         draw_scores(scores, [1.0, 2.0], "accuracy")
-
-
-def test_csv_survives_commas():
-    text = csv_text({"cell": ["a,b", "c"], "score": [1, 2]})
-    assert list(csv.reader(io.StringIO(text))) == [["cell", "score"], ["a,b", "1"], ["c", "2"]]
-    with pytest.raises(ValueError, match="one length"):
-        csv_text({"a": [1], "b": []})
-
-
-def test_tables_align():
-    assert table_lines(["name", "x"], [["a", "1"], ["long name", "22"]]) == [
-        "name        x",
-        "-------------",
-        "a           1",
-        "long name  22",
-    ]

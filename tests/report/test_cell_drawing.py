@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.transforms import Bbox
 
-from darts_gdas.report.cells import draw_genotype, save_drawing
+from darts_gdas.report.cell_drawing import draw_genotype, save_drawing
 from darts_gdas.report.text import operation_label
 from darts_gdas.space import DARTS_CANDIDATES, CellGenotype, Edge, Genotype, published_names
 

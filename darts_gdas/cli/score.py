@@ -12,20 +12,21 @@ from darts_gdas.cli.errors import interruptible, sweep_goes_on, usage_errors
 from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import how_to_go_on, open_folder, open_terminal, prepare, take_own_gpu
 from darts_gdas.config import ScoreConfig
-from darts_gdas.report.cells import save_drawing
+from darts_gdas.report.cell_drawing import save_drawing
+from darts_gdas.report.columns import csv_text, table_lines
 from darts_gdas.report.live import try_report
 from darts_gdas.report.run_page import PAGE
-from darts_gdas.report.scores import csv_text, draw_scores, table_lines
+from darts_gdas.report.score_drawing import draw_scores
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import command, refuse_ranks
 from darts_gdas.runtime.terminal import PhaseLine
 from darts_gdas.scoring.book import ScoreBook
-from darts_gdas.scoring.ranking import Correlation, kendall_tau, spearman
+from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.score import Scored
+from darts_gdas.tasks.ranking import Scored
 
 SCORE, BOOK, TOTAL = "score", "scores.jsonl", "rank sum"
 

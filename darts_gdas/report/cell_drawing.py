@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, combinations, pairwise, permutations
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 
-from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_width
+from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_style, text_width
 from darts_gdas.runtime.files import write_atomically
 from darts_gdas.space import CellGenotype, Genotype
 
@@ -80,12 +80,11 @@ def draw_genotype(genotype: Genotype, *, title: str = "") -> Figure:
     width = max(*widths, *(width for width, _ in sizes))
     y = height = sum(height + HEADING for _, height in sizes) + HEADING * bool(title)
     figure.set_size_inches(width, height)
-    style: dict[str, Any] = {"family": FONT, "color": INK, "parse_math": False, "usetex": False}
     y -= HEADING * bool(title)
-    figure.text(MARGIN / width, y / height, title, size=FONT_SIZE + 4, weight="bold", **style)
+    figure.text(MARGIN / width, y / height, title, weight="bold", **text_style(FONT_SIZE + 4))
     for (kind, axes), (own_width, own_height) in zip(panels.items(), sizes, strict=True):
         y -= HEADING
-        figure.text(MARGIN / width, y / height, f"{kind} cell", size=FONT_SIZE + 1, **style)
+        figure.text(MARGIN / width, y / height, f"{kind} cell", **text_style(FONT_SIZE + 1))
         y -= own_height
         axes.set_position((0, y / height, own_width / width, own_height / height))
     return figure
