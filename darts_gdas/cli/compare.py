@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import runs_parser, wrong_input
-from darts_gdas.config.composition import EXEMPT
 from darts_gdas.report.cell_drawing import save_drawing
 from darts_gdas.report.comparison import (
     comparison_lines,
@@ -15,12 +13,10 @@ from darts_gdas.report.comparison import (
     runs_csv,
 )
 from darts_gdas.report.pareto import draw_trades, front_lines, trades_of
-from darts_gdas.report.runs import Group, Run, find_folders, group_runs, read_run
+from darts_gdas.report.runs import Group, Run, find_folders, group_runs, run_in
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.terminal import complain
-
-DEFAULT_METHOD = "gdas"
-"""What `conf/search.yaml` takes where the user names no method."""
+from darts_gdas.runtime.usage import runs_parser, wrong_input
 
 TITLES = {
     "search": "Searches (accuracy: validation, under shared weights)",
@@ -32,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2."""
     options = _parser().parse_args(arguments)
     with wrong_input():
-        compare([Path(path) for path in options.runs], options.out and Path(options.out))
+        compare(options.runs, options.out)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--out",
+        type=Path,
         help="where compare.csv, compare.png and, of a sweep over cost targets, pareto.png go; "
         "default: a new outputs/compare/...",
     )
@@ -100,12 +97,3 @@ def _read_all(paths: Sequence[Path]) -> list[Run]:
     if not runs:
         raise ValueError("there is no finished search or retraining to compare")
     return list(runs.values())
-
-
-def run_in(folder: Path, *, otherwise: str) -> Run | None:
-    """The finished search or retraining in a folder; if it is none, a warning says what becomes."""
-    try:
-        return read_run(folder, default_method=DEFAULT_METHOD, ignored=EXEMPT)
-    except ValueError as error:
-        complain(f"{error}; {otherwise}", "warning")
-        return None

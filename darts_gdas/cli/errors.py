@@ -12,12 +12,12 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.command import FAULT, USAGE_ERROR
 from darts_gdas.cli.memory import OutOfMemory
 from darts_gdas.runtime.distributed import FirstRankFailed, RankLost
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower
 from darts_gdas.runtime.terminal import complain
+from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
 
 FAULTS = (FloatingPointError, OutOfMemory, WriteError)
 """What may end a run whose input was right: diverged, out of memory, a full disc."""

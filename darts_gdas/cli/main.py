@@ -3,15 +3,16 @@
 import importlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 
 import darts_gdas
 from darts_gdas import config
-from darts_gdas.cli.command import USAGE_ERROR, conf_folder
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.runtime.launch import COMMAND
 from darts_gdas.runtime.terminal import complain
+from darts_gdas.runtime.usage import USAGE_ERROR
 
 HYDRA = {
     "search": ("darts_gdas.cli.programs", "run_search", "search for a cell"),
@@ -23,7 +24,7 @@ HYDRA = {
 PLAIN = {
     "show": ("darts_gdas.cli.show", "main", "draw a cell and say what its network costs"),
     "export": ("darts_gdas.cli.export", "main", "take a trained network away"),
-    "report": ("darts_gdas.cli.report", "main", "render the page of a run, or of several"),
+    "report": ("darts_gdas.report.__main__", "main", "render the page of a run, or of several"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
 }
 """Programs with options of their own."""
@@ -56,6 +57,13 @@ def run_composed(name: str) -> None:
         program: Callable = getattr(importlib.import_module(module), function)
         config.register()
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(program)()
+
+
+def conf_folder() -> Path:
+    """`conf/`: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def _take_name() -> None:

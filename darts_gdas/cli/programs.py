@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import end_search, finish_search, finish_train
-from darts_gdas.cli.command import FAULT
 from darts_gdas.cli.details import cost_details, search_details
 from darts_gdas.cli.errors import sweep_goes_on, usage_errors
 from darts_gdas.cli.memory import memory_errors
@@ -38,6 +37,7 @@ from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, Task
 from darts_gdas.runtime.terminal import EpochTable, Terminal
+from darts_gdas.runtime.usage import FAULT
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask

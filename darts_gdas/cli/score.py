@@ -7,7 +7,6 @@ from collections.abc import Callable
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.command import FAULT
 from darts_gdas.cli.errors import interruptible, sweep_goes_on, usage_errors
 from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import how_to_go_on, open_folder, open_terminal, prepare, take_own_gpu
@@ -21,6 +20,7 @@ from darts_gdas.report.summary import summary
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import command, refuse_ranks
 from darts_gdas.runtime.terminal import PhaseLine
+from darts_gdas.runtime.usage import FAULT
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES

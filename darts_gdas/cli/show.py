@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from darts_gdas.cli.command import wrong_input
 from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
 from darts_gdas.nets.cost_table import cell_sizes
 from darts_gdas.nets.costs import PartCost
@@ -23,6 +22,7 @@ from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
+from darts_gdas.runtime.usage import wrong_input
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
 

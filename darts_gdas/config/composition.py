@@ -20,6 +20,7 @@ from darts_gdas.config.run import RunConfig
 from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.train import TrainConfig
 from darts_gdas.config.tree import SearchConfig
+from darts_gdas.report.runs import EXEMPT
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
@@ -44,30 +45,6 @@ from darts_gdas.search import (
 )
 from darts_gdas.space.robust import ROBUST_CANDIDATES
 from darts_gdas.tasks.staged import Stage
-
-EXEMPT = (
-    "run_dir",
-    "outputs",
-    "resume",
-    "device",
-    "threads",
-    "benchmark",
-    "benchmark_column",
-    "genotype",
-    "checkpoint_cells",
-    "compile",
-    "dataset.root",
-    "dataset.download",
-    "rank_timeout_minutes",
-    "on_nonfinite",
-    "max_skips",
-    "keep_checkpoints",
-    "checkpoint_every",
-    "on_save_error",
-    "verbosity",
-)
-"""Settings that a resumed run may change: they do not change what is computed."""
-
 
 AnyConfig = RunConfig | ScoreConfig
 Config = TypeVar("Config", bound=AnyConfig)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from darts_gdas.cli.report import main
+from darts_gdas.report.__main__ import main
 from darts_gdas.report.run_page import write_report
 from tests.pages import Page, browser
 from tests.report.test_comparison_page import make_sweep

@@ -1,4 +1,4 @@
-"""What programs share: their configuration, their runs, and how they refuse wrong input."""
+"""How programs are used: exit statuses, arguments that name runs, wrong input in one line."""
 
 import argparse
 import contextlib
@@ -12,23 +12,20 @@ FAULT, USAGE_ERROR = 1, 2
 """Exit statuses."""
 
 
-def conf_folder() -> Path:
-    """`conf/`: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
 def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
     """The parser of a program that takes runs; its options are its own.
 
     Args:
-        program: Its name.
+        program: The name of the program.
         description: What it does.
     """
     parser = argparse.ArgumentParser(prog=command(program), description=description)
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folders, or folders that hold runs (a sweep)"
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="run folders, or folders that hold runs (a sweep)",
     )
     return parser
 
@@ -40,8 +37,8 @@ def wrong_input(
     """Around a program without composed configuration: an error is one line and an exit status.
 
     Args:
-        kinds: Of errors.
-        status: To exit with.
+        kinds: The types of errors that are told.
+        status: The exit status that they end in.
     """
     try:
         yield
