@@ -1,16 +1,17 @@
 """Before the first step of a search: its first alphas, and what they follow from."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from darts_gdas.cli.errors import interruptible
-from darts_gdas.cli.start import how_to_go_on
+from darts_gdas.cli.prologue import Opened
+from darts_gdas.config import SearchConfig
 from darts_gdas.report.columns import csv_text
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.report.tensorboard import edge_name, write_page
-from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.terminal import PhaseLine, Terminal
+from darts_gdas.runtime.files import write_text
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
@@ -21,54 +22,41 @@ from darts_gdas.tasks.search import SearchTask
 BOOK = "warm_start.jsonl"
 
 
-def begin_search(
-    task: SearchTask,
-    warm_start: WarmStart,
-    folder: RunFolder,
-    fingerprint: str,
-    terminal: Terminal,
-) -> None:
+def begin_search(task: SearchTask, run: Opened[SearchConfig, Any]) -> None:
     """Run the warm start; leave `warm_start.csv` and a page in TensorBoard. Set the rate.
 
     The first rank does, the others take over what it has found.
     """
 
     def begin() -> tuple[list[Tensor], float]:
-        if not isinstance(warm_start, NoWarmStart):
-            _set_alphas(task, warm_start, folder, fingerprint, terminal)
+        if not isinstance(run.start.config.warm_start, NoWarmStart):
+            _set_alphas(task, run.start.config.warm_start, run)
         if task.num_epochs:
             measured = choose_learning_rate(task)
             if measured is not None:
-                terminal.say(str(measured))
+                run.terminal.say(str(measured))
         return [alphas.detach().cpu() for alphas in task.arch.parameters()], task.learning_rate
 
-    ranks = task.compute.ranks
-    if ranks.size == 1:
+    if run.ranks.size == 1:
         begin()
         return
-    found, task.learning_rate = ranks.from_first(begin)
+    found, task.learning_rate = run.ranks.from_first(begin)
     with torch.no_grad():
         for alphas, values in zip(task.arch.parameters(), found, strict=True):
             alphas.copy_(values)
 
 
-def _set_alphas(
-    task: SearchTask,
-    warm_start: WarmStart,
-    folder: RunFolder,
-    fingerprint: str,
-    terminal: Terminal,
-) -> None:
-    path = folder.path / BOOK
+def _set_alphas(task: SearchTask, warm_start: WarmStart, run: Opened[SearchConfig, Any]) -> None:
+    folder, path = run.folder, run.folder.path / BOOK
 
     def told() -> str:
         hint = "nothing had been scored yet"
         if path.exists():
-            hint = f"what is scored is kept\n{how_to_go_on('search', folder)}"
+            hint = f"what is scored is kept\n{run.how_to_go_on()}"
         return f"stopped in the warm start; {hint}"
 
-    with interruptible(told), PhaseLine(terminal) as progress:
-        first = set_first_alphas(task, warm_start, ScoreBook(path, fingerprint), progress)
+    with run.phases(told) as progress:
+        first = set_first_alphas(task, warm_start, ScoreBook(path, run.fingerprint), progress)
     if first is None:
         return
     text = csv_text(_columns(task.space, first))

@@ -7,9 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from darts_gdas.cli.details import cost_details
-from darts_gdas.cli.errors import interruptible
-from darts_gdas.cli.start import how_to_go_on
+from darts_gdas.cli.prologue import Opened
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.report.artifacts import write_genotype
 from darts_gdas.report.live import try_report
@@ -18,11 +16,11 @@ from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.runs import versions_here
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
+from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.loop import Loop
-from darts_gdas.runtime.terminal import PhaseLine, Terminal
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model
 from darts_gdas.tasks.pressure import found_cost
@@ -30,9 +28,7 @@ from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
 
 
-def end_search(
-    task: SearchTask, folder: RunFolder, loop: Loop, terminal: Terminal
-) -> dict[str, float]:
+def end_search(task: SearchTask, run: Opened[Any, Any], loop: Loop) -> dict[str, float]:
     """Between the last epoch and the result: the selection, where the method has one.
 
     Returns:
@@ -40,12 +36,12 @@ def end_search(
     """
 
     def told() -> str:
-        hint = how_to_go_on("search", folder)
-        return f"stopped while selecting; the state after the last epoch is saved\n{hint}"
+        kept = "the state after the last epoch is saved"
+        return f"stopped while selecting; {kept}\n{run.how_to_go_on()}"
 
     begin = time.monotonic()
-    with interruptible(told), PhaseLine(terminal) as progress:
-        metrics = conclude(task, progress if task.compute.ranks.is_first else _silent)
+    with run.phases(told) as progress:
+        metrics = conclude(task, progress if run.ranks.is_first else _silent)
     loop.seconds += time.monotonic() - begin
     return metrics
 
@@ -175,6 +171,11 @@ def _benchmark_facts(standing: dict[str, Any] | None) -> dict[str, str]:
         f"best, {standing['percentile']:.1f} % of all cells are no better"
     )
     return {"benchmark": text}
+
+
+def cost_details(compute: Compute) -> dict[str, Any]:
+    """Where a run takes place, and the memory that it has needed so far."""
+    return {"device": compute.describe(), "peak_memory_bytes": compute.peak_memory()}
 
 
 def _write_result(

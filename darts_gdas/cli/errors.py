@@ -5,8 +5,8 @@ import difflib
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
@@ -22,24 +22,51 @@ from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
 FAULTS = (FloatingPointError, OutOfMemory, WriteError)
 """What may end a run whose input was right: diverged, out of memory, a full disc."""
 
-PROGRAMS = {"run_search", "run_train", "run_score"}
-"""Functions of `darts_gdas.cli` that begin when everything has been composed."""
-
 LONGEST = 600
 """Characters of a message; a value that is a whole file is cut."""
 
 
-@contextlib.contextmanager
-def usage_errors(*more: type[Exception]) -> Iterator[None]:
-    """Turn an error of composition (and of `more` types) into one line and exit status 2.
+class Mark:
+    """How far a program has come, which tells the errors that are its user's.
 
-    Whatever is raised before a program has begun is an error of composition. The faults of a run
-    that has begun are one line too, with exit status 1; anything else keeps its traceback.
+    Attributes:
+        blamed: The types of those errors: all while hydra composes, those of wrong values and
+            files while the program looks at its input, none in a run that has begun.
+    """
+
+    def __init__(self) -> None:
+        self.blamed: tuple[type[Exception], ...] = (Exception,)
+
+    def compose(self) -> None:
+        """Hydra composes, perhaps a sweep's next run."""
+        self.blamed = (Exception,)
+
+    def check(self) -> None:
+        """The program has its configuration and looks at its input."""
+        self.blamed = (ValueError, OSError)
+
+    def begin(self) -> None:
+        """All input is right; the run begins."""
+        self.blamed = ()
+
+
+_mark: ContextVar[Mark | None] = ContextVar("mark", default=None)
+"""That of the outermost `usage_errors`: between it and the program's own lies all of hydra."""
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[Mark]:
+    """Turn an error of composition, and what else the mark blames, into one line and status 2.
+
+    The faults of a run that has begun are one line too, with exit status 1; anything else keeps
+    its traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let hydra raise instead of printing
+    mark = _mark.get() or Mark()
+    token = _mark.set(mark)
     try:
         with interruptible(lambda: "interrupted"):
-            yield
+            yield mark
     except FAULTS as error:
         _tell(error)
         raise SystemExit(FAULT) from None
@@ -49,24 +76,31 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     except FirstRankFailed:
         raise SystemExit(USAGE_ERROR) from None  # it has said why
     except Exception as error:
-        known = isinstance(error, (HydraException, OmegaConfBaseException, *more))
-        if not known and _has_begun(error):
+        if not isinstance(error, (HydraException, OmegaConfBaseException, *mark.blamed)):
             raise
         _tell(error)
         raise SystemExit(USAGE_ERROR) from None
+    finally:
+        _mark.reset(token)
 
 
 @contextlib.contextmanager
-def sweep_goes_on() -> Iterator[None]:
-    """Around a program: where this process sweeps, a fault of a run ends that run alone.
+def program() -> Iterator[Mark]:
+    """`usage_errors` around a program that has its configuration.
 
-    The block is then left as if there had been none.
+    Where this process sweeps, a fault of a run ends that run alone: the block is then left as if
+    there had been none.
     """
     try:
-        yield
+        with usage_errors() as mark:
+            mark.check()
+            yield mark
     except SystemExit as stop:
         if stop.code != FAULT or not configuration.sweeps_here():
             raise
+    outer = _mark.get()
+    if outer is not None:
+        outer.compose()
 
 
 def _tell(error: Exception) -> None:
@@ -87,16 +121,6 @@ def interruptible(told: Callable[[], str]) -> Iterator[None]:
     except KeyboardInterrupt:
         print(told(), file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def _has_begun(error: Exception) -> bool:
-    """Whether the error comes from inside a program, seen by the frames it passed."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(
-        frame.f_code.co_name in PROGRAMS
-        and str(frame.f_globals.get("__name__")).startswith("darts_gdas.cli.")
-        for frame in frames
-    )
 
 
 def one_line(error: Exception) -> str:

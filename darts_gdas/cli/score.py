@@ -2,14 +2,12 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from omegaconf import DictConfig
 
-from darts_gdas import config as configuration
-from darts_gdas.cli.errors import interruptible, sweep_goes_on, usage_errors
-from darts_gdas.cli.memory import memory_errors
-from darts_gdas.cli.start import how_to_go_on, open_folder, open_terminal, prepare, take_own_gpu
+from darts_gdas.cli.prologue import opened
+from darts_gdas.cli.start import Start
 from darts_gdas.config import ScoreConfig
 from darts_gdas.report.cell_drawing import save_drawing
 from darts_gdas.report.columns import csv_text, table_lines
@@ -17,16 +15,16 @@ from darts_gdas.report.live import try_report
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.score_drawing import draw_scores
 from darts_gdas.report.summary import summary
+from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import command, refuse_ranks
-from darts_gdas.runtime.terminal import PhaseLine
 from darts_gdas.runtime.usage import FAULT
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.ranking import Scored
+from darts_gdas.tasks.ranking import Scored, ScoreTask
 
 SCORE, BOOK, TOTAL = "score", "scores.jsonl", "rank sum"
 
@@ -35,32 +33,33 @@ def run_score(cfg: DictConfig) -> int:
     """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder.
 
     Returns:
-        As of `run_search`.
+        The exit status, as `run_search`.
     """
-    # Errors are told before hydra has words for them.
-    with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
-        with usage_errors(ValueError, OSError):
-            terminal = open_terminal(cfg)
-            refuse_ranks("a ranking")
-            take_own_gpu()
-            start = prepare(cfg, ScoreConfig, SCORE)
-            if start is None:
-                return 0
-            stack.enter_context(memory_errors(start.config))
-            task, table = start.config.build(), start.config.table()
-            fingerprint = configuration.fingerprint(start.config, data=task.images.digest())
-            folder = stack.enter_context(open_folder(start))
-        terminal.say(f"scoring {len(task.genotypes)} cells in {folder.path}")
-        told = "stopped; what is scored is kept"
-        with (
-            interruptible(lambda: f"{told}\n{how_to_go_on(SCORE, folder)}"),
-            PhaseLine(terminal) as progress,
-        ):
-            book = ScoreBook(folder.path / BOOK, fingerprint)
-            scored = task.run(book, lambda done, total: progress("scoring", done, total))
-        print(_finish(folder, scored, task.scores, table))
+    with opened(cfg, ScoreConfig, SCORE, _build, _alone) as run:
+        if run is not None:
+            task, table = run.built
+            run.begin(f"scoring {len(task.genotypes)} cells in {run.folder.path}")
+            told = f"stopped; what is scored is kept\n{run.how_to_go_on()}"
+            with run.phases(lambda: told) as progress:
+                book = ScoreBook(run.folder.path / BOOK, run.fingerprint)
+                scored = task.run(book, lambda done, total: progress("scoring", done, total))
+            print(_finish(run.folder, scored, task.scores, table))
         return 0
     return FAULT
+
+
+@contextlib.contextmanager
+def _alone(cfg: DictConfig) -> Iterator[Ranks]:
+    refuse_ranks("a ranking")
+    yield ALONE
+
+
+def _build(
+    start: Start[ScoreConfig], ranks: Ranks
+) -> tuple[tuple[ScoreTask, AccuracyTable | None], dict[str, str]]:
+    """The task, and the known accuracies."""
+    task = start.config.build()
+    return (task, start.config.table()), {"data": task.images.digest()}
 
 
 def _finish(

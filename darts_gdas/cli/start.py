@@ -15,7 +15,7 @@ from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State, load
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, check_writable, write_text
-from darts_gdas.runtime.launch import command, is_follower, take_gpu
+from darts_gdas.runtime.launch import is_follower, take_gpu
 from darts_gdas.runtime.state import check_state
 from darts_gdas.runtime.terminal import Terminal
 
@@ -202,18 +202,6 @@ def _state(resume: str, folder: RunFolder) -> State | None:
         return None
     found = CheckpointFolder(folder.checkpoints).newest()
     return found and found[1]
-
-
-def how_to_go_on(kind: str, folder: RunFolder) -> str:
-    """What to type to go on with a run that was stopped, or with the sweep that was.
-
-    Args:
-        kind: Of the run; the name of its program.
-        folder: Of the run.
-    """
-    if configuration.sweeps_here():
-        return f"go on with: the same command and hydra.sweep.dir={configuration.sweep_root()}"
-    return f"go on with: {command(kind)} resume={folder.path}"
 
 
 def check_fingerprint(state: State, fingerprint: str) -> None:
