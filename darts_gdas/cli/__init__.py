@@ -1,7 +1,6 @@
 """The entry points behind `search.py` and `train.py`."""
 
 from darts_gdas.cli.errors import usage_errors
-from darts_gdas.cli.search import run_search
-from darts_gdas.cli.train import run_train
+from darts_gdas.cli.programs import run_search, run_train
 
 __all__ = ["run_search", "run_train", "usage_errors"]

@@ -1,15 +1,15 @@
 """Before the first step of a search: its first alphas, and what they follow from."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from darts_gdas.cli.prologue import Opened
 from darts_gdas.config import SearchConfig
 from darts_gdas.report.columns import csv_text
-from darts_gdas.report.heatmap import draw_probabilities
+from darts_gdas.report.heatmap import draw_cell_probabilities
 from darts_gdas.report.tensorboard import edge_name, write_page
 from darts_gdas.runtime.files import write_text
 from darts_gdas.scoring.book import ScoreBook
@@ -61,36 +61,26 @@ def _set_alphas(task: SearchTask, warm_start: WarmStart, run: Opened[SearchConfi
         return
     text = csv_text(_columns(task.space, first))
     write_text(folder.path / "warm_start.csv", text)
-    figures = {}
-    for kind, cell in task.space.cells.items():
-        logits = first.logits[kind].double()
-        absent = [
-            [i >= len(names) for i in range(cell.num_candidates)] for names in cell.candidates
-        ]
-        shares = np.where(absent, np.nan, logits.softmax(-1).numpy())
-        names = max(cell.candidates, key=len)
-        figures[kind] = draw_probabilities(
-            shares,
-            cell.edges,
-            names,
-            num_inputs=cell.num_inputs,
+    figures = {
+        kind: draw_cell_probabilities(
+            cell,
+            first.logits[kind].double().softmax(-1).numpy(),
             title=f"{kind} cell, first alphas",
         )
+        for kind, cell in task.space.cells.items()
+    }
     write_page(folder.tensorboard, "warm_start", text, figures)
 
 
-def _columns(space: SearchSpace, first: FirstAlphas) -> dict[str, list[object]]:
+def _columns(space: SearchSpace, first: FirstAlphas) -> dict[str, Sequence[object]]:
     """One row per kind, edge and candidate."""
     header = ["kind", "edge", "candidate", "alpha", "effect", "standard_error", "drawn"]
-    columns: dict[str, list[object]] = {name: [] for name in header}
+    effects, rows = first.effects, []
+    parts = (effects.mean, effects.standard_error, effects.drawn) if effects else ()
     for kind, cell in space.cells.items():
         for edge, names in enumerate(cell.candidates):
             for i, name in enumerate(names):
-                row: list[object] = [kind, edge_name(cell, edge), name]
-                row.append(f"{float(first.logits[kind][edge, i]):.4f}")
-                effects = first.effects
-                parts = (effects.mean, effects.standard_error, effects.drawn) if effects else ()
-                row += [f"{float(part[kind][edge, i]):.4g}" for part in parts] or ["", "", ""]
-                for column, value in zip(columns.values(), row, strict=True):
-                    column.append(value)
-    return columns
+                alpha = f"{float(first.logits[kind][edge, i]):.4f}"
+                more = [f"{float(part[kind][edge, i]):.4g}" for part in parts] or ["", "", ""]
+                rows.append([kind, edge_name(cell, edge), name, alpha, *more])
+    return dict(zip(header, zip(*rows, strict=True), strict=True))

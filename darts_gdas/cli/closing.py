@@ -76,12 +76,9 @@ def finish_search(
         figures["cost"] = pressed
     with loop.writes.attempt("the result"):
         _write_result(folder, loop, net, task, **figures)
-    trained = "validation/accuracy" in metrics
-    validation = (
-        f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
-        if trained
-        else "none, nothing was trained"
-    )
+    validation = "none, nothing was trained"
+    if "validation/accuracy" in metrics:
+        validation = f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
     if "search/selected_accuracy" in metrics:
         validation += f", {100 * metrics['search/selected_accuracy']:.2f} % of the cell alone"
     facts = {

@@ -1,12 +1,12 @@
 """The program that puts finished runs side by side."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from darts_gdas.report.cell_drawing import save_drawing
+from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import (
-    comparison_lines,
+    comparison_table,
     draw_comparison,
     groups_csv,
     panels_of,
@@ -26,12 +26,6 @@ TITLES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2."""
-    options = _parser().parse_args(arguments)
-    with wrong_input():
-        compare(options.runs, options.out)
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = runs_parser(
         "compare", "Compare finished runs: mean and standard deviation over seeds, per method."
     )
@@ -41,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
         help="where compare.csv, compare.png and, of a sweep over cost targets, pareto.png go; "
         "default: a new outputs/compare/...",
     )
-    return parser
+    options = parser.parse_args(arguments)
+    with wrong_input():
+        compare(options.runs, options.out)
 
 
 def compare(paths: Sequence[Path], out: Path | None) -> None:
@@ -79,7 +75,7 @@ def _lines(groups: Sequence[Group]) -> list[str]:
     for kind, title in TITLES.items():
         members = [group for group in groups if group.kind == kind]
         if members:
-            lines += ["", title, "", *comparison_lines(members)]
+            lines += ["", title, "", *table_lines(*comparison_table(members))]
     return lines
 
 

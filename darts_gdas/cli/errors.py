@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +27,7 @@ LONGEST = 600
 """Characters of a message; a value that is a whole file is cut."""
 
 
+@dataclass
 class Mark:
     """How far a program has come, which tells the errors that are its user's.
 
@@ -34,20 +36,7 @@ class Mark:
             files while the program looks at its input, none in a run that has begun.
     """
 
-    def __init__(self) -> None:
-        self.blamed: tuple[type[Exception], ...] = (Exception,)
-
-    def compose(self) -> None:
-        """Hydra composes, perhaps a sweep's next run."""
-        self.blamed = (Exception,)
-
-    def check(self) -> None:
-        """The program has its configuration and looks at its input."""
-        self.blamed = (ValueError, OSError)
-
-    def begin(self) -> None:
-        """All input is right; the run begins."""
-        self.blamed = ()
+    blamed: tuple[type[Exception], ...] = (Exception,)
 
 
 _mark: ContextVar[Mark | None] = ContextVar("mark", default=None)
@@ -93,14 +82,13 @@ def program() -> Iterator[Mark]:
     """
     try:
         with usage_errors() as mark:
-            mark.check()
+            mark.blamed = (ValueError, OSError)
             yield mark
     except SystemExit as stop:
         if stop.code != FAULT or not configuration.sweeps_here():
             raise
-    outer = _mark.get()
-    if outer is not None:
-        outer.compose()
+    if outer := _mark.get():
+        outer.blamed = Mark.blamed  # hydra may compose a next run
 
 
 def _tell(error: Exception) -> None:

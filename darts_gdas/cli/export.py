@@ -19,12 +19,6 @@ CARDS = ("model_card.json", "model_card.md")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2, what fails later is status 1."""
-    options = _parser().parse_args(arguments)
-    with wrong_input(), wrong_input((ExportFailed, WriteError), status=FAULT):
-        _export(options.run, Format(options.format), options.out)
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=command("export"),
         description="Export a trained network: uint8 images in, logits out, with a model card.",
@@ -43,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="where the files go; default: export/FORMAT in the folder of the model",
     )
-    return parser
+    options = parser.parse_args(arguments)
+    with wrong_input(), wrong_input((ExportFailed, WriteError), status=FAULT):
+        _export(options.run, Format(options.format), options.out)
 
 
 def _export(path: Path, form: Format, out: Path | None) -> None:

@@ -15,8 +15,8 @@ from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import USAGE_ERROR
 
 HYDRA = {
-    "search": ("darts_gdas.cli.search", "run_search", "search for a cell"),
-    "train": ("darts_gdas.cli.train", "run_train", "train a found or a published cell"),
+    "search": ("darts_gdas.cli.programs", "run_search", "search for a cell"),
+    "train": ("darts_gdas.cli.programs", "run_train", "train a found or a published cell"),
     "score": ("darts_gdas.cli.score", "run_score", "rank untrained cells"),
 }
 """Programs configured by `conf/`: module, function, what they do."""

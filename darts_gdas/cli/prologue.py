@@ -16,13 +16,12 @@ from darts_gdas.cli.start import (
     Start,
     check_fingerprint,
     open_folder,
-    open_terminal,
     prepare,
     take_own_gpu,
 )
 from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import command, joined
+from darts_gdas.runtime.launch import command, is_follower, joined
 from darts_gdas.runtime.terminal import PhaseLine, Terminal
 
 Built = TypeVar("Built")
@@ -54,7 +53,7 @@ class Opened(Generic[Config, Built]):
 
     def begin(self, told: str) -> None:
         """Say so; from here on an error is no longer one of the input."""
-        self.mark.begin()
+        self.mark.blamed = ()
         if self.ranks.is_first:
             self.terminal.say(told)
 
@@ -105,7 +104,8 @@ def opened(
     """
     # Errors are told before hydra has words for them.
     with program() as mark, contextlib.ExitStack() as stack:
-        terminal = open_terminal(cfg)
+        terminal = Terminal(cfg.verbosity)
+        terminal.listen(follows=is_follower())
         take_own_gpu()
         ranks = stack.enter_context(among(cfg))
         start = prepare(cfg, kind, name, ranks)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -66,16 +67,19 @@ def _finish(
     folder: RunFolder, scored: Scored, names: tuple[str, ...], table: AccuracyTable | None
 ) -> str:
     order = scored.order()
-    cells = [_name(scored.genotypes[i]) for i in order]
-    columns: dict[str, list[object]] = {"rank": [*range(1, len(order) + 1)], "cell": [*cells]}
-    columns[TOTAL] = [scored.total[i] for i in order]
+    columns: dict[str, list[Any]] = {
+        "cell": [_name(genotype) for genotype in scored.genotypes],
+        TOTAL: scored.total,
+    }
     for name, means in scored.means.items():
-        columns[name] = [means[i] for i in order]
-        columns[f"{name} standard error"] = [scored.errors[name][i] for i in order]
+        columns |= {name: means, f"{name} standard error": scored.errors[name]}
     accuracies = None if table is None else [table.accuracy(g) for g in scored.genotypes]
     if accuracies is not None:
-        columns["accuracy"] = [accuracies[i] for i in order]
-    write_text(folder.path / "scores.csv", csv_text(columns))
+        columns["accuracy"] = accuracies
+    ordered = {name: [column[i] for i in order] for name, column in columns.items()}
+    cells = ordered["cell"]
+    ranked = {"rank": range(1, len(order) + 1), **ordered}
+    write_text(folder.path / "scores.csv", csv_text(ranked))
     values = {**scored.means, TOTAL: scored.total}
     against, label = (
         (scored.means["params"], "log parameters")

@@ -15,9 +15,8 @@ from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State, load
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, check_writable, write_text
-from darts_gdas.runtime.launch import is_follower, take_gpu
+from darts_gdas.runtime.launch import take_gpu
 from darts_gdas.runtime.state import check_state
-from darts_gdas.runtime.terminal import Terminal
 
 Config = TypeVar("Config", bound=AnyConfig)
 
@@ -45,13 +44,6 @@ class Start(Generic[Config]):
     folder: RunFolder | None
     overrides: list[str]
     state: State | None
-
-
-def open_terminal(cfg: DictConfig) -> Terminal:
-    """Where a run of this configuration speaks; what is logged goes there too."""
-    terminal = Terminal(cfg.verbosity)
-    terminal.listen(follows=is_follower())
-    return terminal
 
 
 def take_own_gpu() -> None:

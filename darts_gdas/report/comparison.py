@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from darts_gdas.report.columns import csv_text, table_lines
+from darts_gdas.report.columns import csv_text
 from darts_gdas.report.runs import (
     ACCURACY,
     BENCHMARK,
@@ -34,13 +34,8 @@ def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
-def comparison_lines(groups: Sequence[Group]) -> list[str]:
-    """A table of groups of one kind: mean and deviation of whatever they have."""
-    return table_lines(*comparison_table(groups))
-
-
 def comparison_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of that table."""
+    """Header and rows of a table of groups of one kind: mean and deviation of what they have."""
     present = [name for name in MEASURES if any(group.values(name) for group in groups)]
     rows = [
         [group.label, str(len(group.runs)), *(_cell(name, group.values(name)) for name in present)]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_style, text_width
+from darts_gdas.space import CellSpace
 
 COLUMN, ROW, NAME, BAR, MARGIN, HEADING = 0.52, 0.27, 0.9, 0.12, 0.12, 0.32  # inches
 SLANT = 40.0  # degrees, of the candidates' names
@@ -60,6 +61,25 @@ def draw_probabilities(
     axes.text(MARGIN, MARGIN - top, title, weight="bold", va="top", **style)
     axes.set(xlim=(0, width), ylim=(bottom + MARGIN, -top))
     return figure
+
+
+def draw_cell_probabilities(cell: CellSpace, probabilities: np.ndarray, *, title: str) -> Figure:
+    """`draw_probabilities` of a cell; candidates that its edges lack are blank.
+
+    Where edges differ in their candidates, the columns are named by positions.
+    """
+    values = np.array(probabilities, dtype=float)
+    for edge, names in enumerate(cell.candidates):
+        values[edge, len(names) :] = np.nan
+    same = len(set(cell.candidates)) == 1
+    columns = [f"candidate {i}" for i in range(cell.num_candidates)]
+    return draw_probabilities(
+        values,
+        cell.edges,
+        cell.candidates[0] if same else columns,
+        num_inputs=cell.num_inputs,
+        title=title,
+    )
 
 
 def _check(values: np.ndarray, edges: Sequence[tuple[int, int]], candidates: Sequence[str]) -> None:

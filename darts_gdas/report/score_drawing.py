@@ -24,7 +24,7 @@ def draw_scores(
     Args:
         scores: Values by name; infinite ones are left out.
         against: What the scores are held against, one number per cell, for example accuracies.
-        label: What those numbers are.
+        label: What `against` is called.
 
     Raises:
         ValueError: If a score has another number of values, or there is no score.

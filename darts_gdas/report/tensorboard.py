@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from darts_gdas.report.budget import Budget
 from darts_gdas.report.cell_drawing import draw_genotype
-from darts_gdas.report.heatmap import draw_probabilities
+from darts_gdas.report.heatmap import draw_cell_probabilities
 from darts_gdas.runtime.task import Callback, EpochReport, Progress
 from darts_gdas.space import CellSpace, Genotype, SearchSpace
 
@@ -122,13 +122,8 @@ class TensorBoard(Callback):
             figure = draw_genotype(view.genotype)
             self.writer.add_figure("genotype", figure, step, close=False)
             for kind, cell in view.space.cells.items():
-                figure = draw_probabilities(
-                    _blank_absent(view.probabilities[kind], cell),
-                    cell.edges,
-                    _column_names(cell),
-                    num_inputs=cell.num_inputs,
-                    title=f"{kind} cell",
-                )
+                title = f"{kind} cell"
+                figure = draw_cell_probabilities(cell, view.probabilities[kind], title=title)
                 self.writer.add_figure(f"alphas/{kind}", figure, step, close=False)
 
 
@@ -182,17 +177,3 @@ def _layout(view: SearchView) -> dict[str, dict[str, list[object]]]:
         tags = [f"^{_edge_tag(kind, cell, edge)}$" for edge in range(len(cell.edges))]
         charts[f"{kind} cell"]["edge weights"] = ["Multiline", [*tags]]
     return charts
-
-
-def _column_names(cell: CellSpace) -> tuple[str, ...]:
-    """Names of the columns: the candidates, or their positions where edges differ."""
-    if len(set(cell.candidates)) == 1:
-        return cell.candidates[0]
-    return tuple(f"candidate {i}" for i in range(cell.num_candidates))
-
-
-def _blank_absent(probabilities: np.ndarray, cell: CellSpace) -> np.ndarray:
-    blanked = np.array(probabilities, dtype=float)
-    for edge, names in enumerate(cell.candidates):
-        blanked[edge, len(names) :] = np.nan
-    return blanked

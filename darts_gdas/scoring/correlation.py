@@ -1,6 +1,6 @@
 """Ranks of scores, and how well they agree with known accuracies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,7 @@ def kendall_tau(
     scores: Values,
     reference: Values,
     *,
+    rival: Values | None = None,
     top_half: bool = False,
     num_resamples: int = 1000,
     seed: int = 0,
@@ -89,13 +90,17 @@ def kendall_tau(
     Ties are corrected for. -inf is a low score like others.
 
     Args:
-        scores: Of the items.
+        scores: One score per item.
         reference: What the scores should rank, such as accuracies.
+        rival: Another score of the same items: the result is by how much tau exceeds its tau. Both
+            see the same resampled items, and most of the sampling noise is common to both, so this
+            interval is much narrower than those of the two correlations suggest. One above 0
+            means that the first score ranks better.
         top_half: Look only at the better half by `reference` (and all that equal its last):
             telling good networks from the best is harder than from broken ones.
-        num_resamples: Of the bootstrap; the interval's ends are uncertain by a few per cent of its
-            width at 1000.
-        seed: Of the bootstrap.
+        num_resamples: How often the bootstrap draws; the interval's ends are uncertain by a few per
+            cent of its width at 1000.
+        seed: The bootstrap draws by it.
 
     Raises:
         ValueError: If lengths differ, fewer than 3 items are left, all scores or references are
@@ -105,13 +110,14 @@ def kendall_tau(
         >>> kendall_tau([1.0, 2.0, 3.0, 4.0], [0.1, 0.3, 0.2, 0.4]).value  # 5 of 6 pairs right
         0.666...
     """
-    return _correlate(_tau, [scores], reference, top_half, num_resamples, seed)
+    return _correlate(_tau, scores, rival, reference, top_half, num_resamples, seed)
 
 
 def spearman(
     scores: Values,
     reference: Values,
     *,
+    rival: Values | None = None,
     top_half: bool = False,
     num_resamples: int = 1000,
     seed: int = 0,
@@ -121,45 +127,7 @@ def spearman(
     Raises:
         ValueError: As `kendall_tau`.
     """
-    return _correlate(_rho, [scores], reference, top_half, num_resamples, seed)
-
-
-def kendall_tau_difference(
-    first: Values,
-    second: Values,
-    reference: Values,
-    *,
-    top_half: bool = False,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> Correlation:
-    """By how much the first score's tau with the reference exceeds the second's.
-
-    The bootstrap is paired: both scores see the same resampled items. Most of the sampling noise
-    is common to both, so this interval is much narrower than those of the two correlations suggest.
-    An interval above 0 means that the first score ranks better.
-
-    Raises:
-        ValueError: As `kendall_tau`, whose other arguments these are.
-    """
-    return _correlate(_tau, [first, second], reference, top_half, num_resamples, seed)
-
-
-def spearman_difference(
-    first: Values,
-    second: Values,
-    reference: Values,
-    *,
-    top_half: bool = False,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> Correlation:
-    """`kendall_tau_difference` with Spearman's rho.
-
-    Raises:
-        ValueError: As `kendall_tau`.
-    """
-    return _correlate(_rho, [first, second], reference, top_half, num_resamples, seed)
+    return _correlate(_rho, scores, rival, reference, top_half, num_resamples, seed)
 
 
 def _tau(a: Vector, b: Vector) -> float:
@@ -174,7 +142,8 @@ def _rho(a: Vector, b: Vector) -> float:
 
 def _correlate(
     statistic: _Statistic,
-    scores: Sequence[Values],
+    scores: Values,
+    rival: Values | None,
     reference: Values,
     top_half: bool,
     num_resamples: int,
@@ -183,7 +152,8 @@ def _correlate(
     """The statistic of one score, or of the first less that of the second, with its interval."""
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be positive, got {num_resamples}; 1000 is usual")
-    table = _table(scores, reference, top_half)
+    named = {"scores": scores} if rival is None else {"scores": scores, "rival": rival}
+    table = _table({**named, "reference": reference}, top_half)
     count = table.shape[1]
 
     def value(items: np.ndarray) -> float:
@@ -201,15 +171,9 @@ def _correlate(
     return Correlation(value(np.arange(count)), low, high, count)
 
 
-def _table(
-    scores: Sequence[Values], reference: Values, top_half: bool
-) -> Float64[np.ndarray, "rows items"]:
+def _table(columns: Mapping[str, Values], top_half: bool) -> Float64[np.ndarray, "rows items"]:
     """The scores and the reference below them, checked; of the top half if asked."""
-    names = ["scores"] if len(scores) == 1 else ["first", "second"]
-    vectors = {
-        name: _vector(name, values)
-        for name, values in zip([*names, "reference"], [*scores, reference], strict=True)
-    }
+    vectors = {name: _vector(name, values) for name, values in columns.items()}
     lengths = {name: len(vector) for name, vector in vectors.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"lengths differ: {lengths}; pass one number per item in each")

@@ -46,7 +46,7 @@ def test_a_program_gets_what_follows_its_name(monkeypatch):
 def test_a_search_is_configured_from_any_folder(monkeypatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr("darts_gdas.cli.search.run_search", seen.append)
+    monkeypatch.setattr("darts_gdas.cli.programs.run_search", seen.append)
     run(monkeypatch, "search", "method=darts", "seed=5")
     assert seen[0].seed == 5 and seen[0].order.name == "arch_first"
     assert (conf_folder() / "method" / "darts.yaml").is_file()

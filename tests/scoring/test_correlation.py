@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from darts_gdas.scoring import (
-    Correlation,
-    kendall_tau,
-    kendall_tau_difference,
-    rank_sum,
-    ranks,
-    spearman,
-    spearman_difference,
-)
+from darts_gdas.scoring import Correlation, kendall_tau, rank_sum, ranks, spearman
 
 INF, NAN = math.inf, math.nan
 FUNCTIONS = [kendall_tau, spearman]
@@ -100,24 +92,21 @@ def test_the_interval_covers_the_truth_about_19_times_in_20(function):
     assert hits >= 50
 
 
-@pytest.mark.parametrize(
-    ("single", "difference"),
-    [(kendall_tau, kendall_tau_difference), (spearman, spearman_difference)],
-)
-def test_a_paired_difference_is_narrower_than_its_parts(single, difference):
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_paired_difference_is_narrower_than_its_parts(function):
     good, bad, reference = noisy(100, 0.5)
     close = good + 0.05 * bad
-    first, second = (single(s, reference, num_resamples=200) for s in (good, close))
-    found = difference(good, close, reference, num_resamples=200)
+    first, second = (function(s, reference, num_resamples=200) for s in (good, close))
+    found = function(good, reference, rival=close, num_resamples=200)
     assert found.value == pytest.approx(first.value - second.value, abs=1e-12)
     assert found.high - found.low < 0.6 * (first.high - first.low)
-    better = difference(good, bad, reference, num_resamples=200)
-    assert better.low > 0 > difference(bad, good, reference, num_resamples=200).high
+    better = function(good, reference, rival=bad, num_resamples=200)
+    assert better.low > 0 > function(bad, reference, rival=good, num_resamples=200).high
 
 
 def test_a_score_does_not_differ_from_itself():
     good, _, reference = noisy(30, 1.0)
-    found = kendall_tau_difference(good, good, reference, num_resamples=50)
+    found = kendall_tau(good, reference, rival=good, num_resamples=50)
     assert found == Correlation(0.0, 0.0, 0.0, 30)
 
 
@@ -174,13 +163,13 @@ def test_what_has_no_correlation_is_refused(function, scores, reference, message
         function(scores, reference)
 
 
-@pytest.mark.parametrize("difference", [kendall_tau_difference, spearman_difference])
-def test_a_difference_names_the_score_at_fault(difference):
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_difference_names_the_score_at_fault(function):
     good, reference = [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]
-    with pytest.raises(ValueError, match="second has 1 NaN of 3"):
-        difference(good, [1.0, NAN, 2.0], reference)
-    with pytest.raises(ValueError, match="first has the same value 1 for all 3"):
-        difference([1.0, 1.0, 1.0], good, reference)
+    with pytest.raises(ValueError, match="rival has 1 NaN of 3"):
+        function(good, reference, rival=[1.0, NAN, 2.0])
+    with pytest.raises(ValueError, match="scores has the same value 1 for all 3"):
+        function([1.0, 1.0, 1.0], reference, rival=good)
 
 
 def test_other_misuse_is_refused():

@@ -1,0 +1,174 @@
+"""The programs that train: a search, and the training of a found or a published cell."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from darts_gdas import config as configuration
+from darts_gdas.cli.beginning import begin_search
+from darts_gdas.cli.closing import cost_details, end_search, finish_search, finish_train
+from darts_gdas.cli.prologue import Opened, opened
+from darts_gdas.cli.start import Start
+from darts_gdas.config import SearchConfig, TrainConfig
+from darts_gdas.report.alphas import alphas_line
+from darts_gdas.report.artifacts import BestGenotype, write_genotype
+from darts_gdas.report.live import ReportFile
+from darts_gdas.report.tensorboard import TensorBoard
+from darts_gdas.runtime.callbacks import MetricsFile
+from darts_gdas.runtime.distributed import Ranks
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.loop import Loop
+from darts_gdas.runtime.signals import Interrupted
+from darts_gdas.runtime.task import Callback, Task
+from darts_gdas.runtime.terminal import EpochTable
+from darts_gdas.runtime.usage import FAULT
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.retrain import RetrainTask
+from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.staged import StagedSearchTask, present
+
+SEARCH, TRAIN = "search", "train"
+
+
+def run_search(cfg: DictConfig) -> int:
+    """Search, and leave genotype, drawings, curves and summary in the run folder.
+
+    Returns:
+        The exit status, in a sweep of this process; elsewhere a fault ends it.
+    """
+    with opened(cfg, SearchConfig, SEARCH, _build_search) as run:
+        if run is not None:
+            _search(run)
+        return 0
+    return FAULT
+
+
+def _build_search(
+    start: Start[SearchConfig], ranks: Ranks
+) -> tuple[SearchTask | StagedSearchTask, dict[str, str]]:
+    task = start.config.build(ranks)
+    return task, {"data": task.data_digest}
+
+
+def _search(run: Opened[SearchConfig, SearchTask | StagedSearchTask]) -> None:
+    task, folder = run.built, run.folder
+    columns = {
+        "train": "train/accuracy",
+        "arch": "arch/accuracy",
+        "validation": "validation/accuracy",
+        "loss": "train/loss",
+    }
+    callbacks: list[Callback] = [
+        EpochTable(run.terminal, columns),
+        MetricsFile(folder.metrics, lambda: search_details(task)),
+        TensorBoard(folder.tensorboard, view=task.view),
+        ReportFile(folder.path),
+    ]
+    if present(task).monitor.learns:  # else no epoch's genotype means anything
+        callbacks.append(BestGenotype(folder.path / "genotype_best.json", task.genotype))
+    loop = _begin(run, task, callbacks)
+    if run.start.state is None:
+        begin_search(present(task), run)
+    metrics = _run(loop, task, run)
+    metrics = metrics | end_search(present(task), run, loop)
+    if run.ranks.is_first:
+        print(finish_search(present(task), folder, metrics, loop))
+
+
+def search_details(task: SearchTask | StagedSearchTask) -> dict[str, Any]:
+    """What a line of `metrics.jsonl` holds besides metrics: cost, alphas, genotype, warning."""
+    warning = present(task).monitor.warning
+    return {
+        **cost_details(task.compute),
+        **alphas_line(task.view()),
+        **({"warning": warning} if warning else {}),
+    }
+
+
+def run_train(cfg: DictConfig) -> int:
+    """Retrain a genotype, and leave the model and its test accuracy in the run folder.
+
+    Returns:
+        The exit status, as `run_search`.
+    """
+    with opened(cfg, TrainConfig, TRAIN, _build_training) as run:
+        if run is not None:
+            _train(run, *run.built)
+        return 0
+    return FAULT
+
+
+def _build_training(
+    start: Start[TrainConfig], ranks: Ranks
+) -> tuple[tuple[RetrainTask, str], dict[str, str]]:
+    """The task, and where its genotype is from."""
+    genotype, source = ranks.from_first(lambda: _find_genotype(start))
+    task = start.config.build(genotype, ranks)
+    return (task, source), {"data": task.data_digest, "genotype_content": genotype.to_json()}
+
+
+def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> None:
+    columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
+    callbacks = [
+        EpochTable(run.terminal, columns),
+        MetricsFile(run.folder.metrics, lambda: cost_details(task.compute)),
+        TensorBoard(run.folder.tensorboard),
+        ReportFile(run.folder.path),
+    ]
+    loop = _begin(run, task, callbacks)
+    if run.ranks.is_first:
+        write_genotype(run.folder.path, task.net.genotype, title=source)
+    metrics = _run(loop, task, run)
+    if run.ranks.is_first:
+        print(finish_train(task, run.folder, metrics, loop, source))
+
+
+def _begin(
+    run: Opened[Any, Any],
+    task: SearchTask | StagedSearchTask | RetrainTask,
+    callbacks: Sequence[Callback],
+) -> Loop:
+    """The loop, at its beginning or where a checkpoint was written; the run has begun."""
+    loop = Loop(
+        run.folder,
+        kind=run.name,
+        fingerprint=run.fingerprint,
+        callbacks=callbacks if run.ranks.is_first else [],
+        device=task.compute.device,
+        ranks=run.ranks,
+        saving=run.start.config,
+    )
+    if run.start.state is not None:
+        loop.load(task, run.start.state)
+    begins = loop.epoch == loop.step == 0
+    run.begin(f"{'starting' if begins else 'resuming'} {run.name} in {run.folder.path}")
+    return loop
+
+
+def _run(loop: Loop, task: Task, run: Opened[Any, Any]) -> dict[str, float]:
+    try:
+        return loop.run(task)
+    except Interrupted as stop:
+        if run.ranks.is_first:
+            print(f"{stop}\n{run.how_to_go_on()}", file=sys.stderr)
+        raise SystemExit(stop.exit_status) from None
+
+
+def _find_genotype(start: Start[TrainConfig]) -> tuple[Genotype, str]:
+    """The genotype to retrain and where it is from; a resumed run keeps its own."""
+    source = start.config.genotype
+    is_named_now = any(item.startswith("genotype=") for item in configuration.task_overrides())
+    if start.state is not None and start.folder is not None and not is_named_now:
+        source = str(start.folder.path / "genotype.json")
+    if source is None:
+        root = start.root.with_name(SEARCH)
+        newest = RunFolder.newest(root, finished=True)
+        if newest is None:
+            raise ValueError(
+                f"no finished search under {root}; run search.py first, or pass "
+                "genotype=DARTS_V2 (or another name or path)"
+            )
+        source = str(newest.path / "genotype.json")
+    return Genotype.load(source), source
