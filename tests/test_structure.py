@@ -43,7 +43,6 @@ TESTED_TOGETHER = {
     "ntk/layers.py": "ntk/test_kernel.py",
     "ntk/structured.py": "ntk/test_kernel.py",
     "runtime/usage.py": "report/test_main.py",
-    "cli/errors.py": "cli/test_bad_input.py",
     "cli/start.py": "cli/test_bad_input.py",
     "cli/programs.py": "cli/test_runs.py",
     "cli/prologue.py": "cli/test_bad_input.py",
