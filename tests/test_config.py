@@ -160,7 +160,7 @@ def test_every_kind_of_search_takes_steps_with_a_fixed_reduction_cell(method: st
         "dataset.test_fraction=0.9", "space.num_nodes=1",
     )  # fmt: skip
     task = config.build()
-    assert [tuple(p.shape) for p in task.arch.parameters() if p.dim() > 1] == [(2, 8)]
+    assert [tuple(p.shape) for p in task.current.alphas.parameters() if p.dim() > 1] == [(2, 8)]
     for epoch in range(2):
         metrics = task.train_step(Progress(epoch, config.epochs, 0, task.steps_per_epoch))
         assert torch.isfinite(metrics["train/loss"][0])
@@ -189,12 +189,13 @@ def test_pc_darts_takes_steps_on_every_space(space: str, relaxation: str):
         "dataset.test_fraction=0.9",
     )  # fmt: skip
     task = config.build()
-    before = [p.clone() for p in task.arch.parameters()]
+    alphas = list(task.current.alphas.parameters())
+    before = [p.clone() for p in alphas]
     for epoch in (14, 15):  # the last without and the first with a step of the alphas
         metrics = task.train_step(Progress(epoch, config.epochs, 0, task.steps_per_epoch))
         loss, count = metrics["train/loss"]
         assert torch.isfinite(loss) and count == 4
-        moved = [not torch.equal(p, q) for p, q in zip(before, task.arch.parameters(), strict=True)]
+        moved = [not torch.equal(p, q) for p, q in zip(before, alphas, strict=True)]
         assert any(moved) == (epoch == 15)
     assert task.genotype().cells["normal"].num_inputs == (2 if space == "darts" else 1)
 

@@ -1,6 +1,8 @@
 """Imports point down, and hydra stays where configuration is."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,19 @@ def test_there_is_no_import_cycle():
     while leaves := {name for name, targets in graph.items() if not targets}:
         graph = {name: targets - leaves for name, targets in graph.items() if name not in leaves}
     assert not graph, f"cycle among {sorted(graph)}"
+
+
+def test_tasks_draw_nothing():
+    """In a process of its own: neither TensorBoard nor matplotlib is there after all tasks are."""
+    names = [f"darts_gdas.tasks.{path.stem}" for path in sorted((ROOT / "tasks").glob("[!_]*.py"))]
+    assert len(names) > 10
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names}: importlib.import_module(name)\n"
+        "print(*{name.split('.')[0] for name in sys.modules} & {'tensorboard', 'matplotlib'})\n"
+        "print(*{name for name in sys.modules if name.startswith('torch.utils.tensorboard')})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    assert found.stdout.split() == [], found.stdout

@@ -10,19 +10,20 @@ from darts_gdas.cli.prologue import Opened
 from darts_gdas.config import SearchConfig
 from darts_gdas.report.columns import csv_text
 from darts_gdas.report.heatmap import draw_cell_probabilities
-from darts_gdas.report.tensorboard import edge_name, write_page
+from darts_gdas.report.tensorboard import write_page
+from darts_gdas.report.view import edge_name
 from darts_gdas.runtime.files import write_text
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.first_alphas import set_first_alphas
 from darts_gdas.tasks.learning_rate import choose_learning_rate
-from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.stage import StageSearch
 
 BOOK = "warm_start.jsonl"
 
 
-def begin_search(task: SearchTask, run: Opened[SearchConfig, Any]) -> None:
+def begin_search(task: StageSearch, run: Opened[SearchConfig, Any]) -> None:
     """Run the warm start; leave `warm_start.csv` and a page in TensorBoard. Set the rate.
 
     The first rank does, the others take over what it has found.
@@ -35,18 +36,18 @@ def begin_search(task: SearchTask, run: Opened[SearchConfig, Any]) -> None:
             measured = choose_learning_rate(task)
             if measured is not None:
                 run.terminal.say(str(measured))
-        return [alphas.detach().cpu() for alphas in task.arch.parameters()], task.learning_rate
+        return [alphas.detach().cpu() for alphas in task.alphas.parameters()], task.learning_rate
 
     if run.ranks.size == 1:
         begin()
         return
     found, task.learning_rate = run.ranks.from_first(begin)
     with torch.no_grad():
-        for alphas, values in zip(task.arch.parameters(), found, strict=True):
+        for alphas, values in zip(task.alphas.parameters(), found, strict=True):
             alphas.copy_(values)
 
 
-def _set_alphas(task: SearchTask, warm_start: WarmStart, run: Opened[SearchConfig, Any]) -> None:
+def _set_alphas(task: StageSearch, warm_start: WarmStart, run: Opened[SearchConfig, Any]) -> None:
     folder, path = run.folder, run.folder.path / BOOK
 
     def told() -> str:

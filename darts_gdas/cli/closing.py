@@ -57,13 +57,13 @@ def finish_search(
 
     Parameters and multiply-adds are those of the genotype as a network of the search's size.
     """
-    genotype, layout = task.genotype(), task.supernet.layout
-    shape = (task.data.validation.in_channels, *task.data.validation.image_size)
+    genotype, layout = task.genotype(), task.current.supernet.layout
+    shape = (task.current.data.validation.in_channels, *task.current.data.validation.image_size)
     net = DerivedNet(genotype, layout)
     cost = _cost(net, shape)
     with loop.writes.attempt("the drawings"):
         write_genotype(folder.path, genotype, title=str(folder.path))
-    remarks = task.monitor.remarks()
+    remarks = task.current.monitor.remarks()
     figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
     if task.known is not None:
         figures["benchmark"] = {
@@ -71,7 +71,7 @@ def finish_search(
             "index": task.known.index(genotype),
             **task.known.standing(genotype),
         }
-    pressed = found_cost(task.method, genotype)
+    pressed = found_cost(task.current.method, genotype)
     if pressed is not None:
         figures["cost"] = pressed
     with loop.writes.attempt("the result"):

@@ -27,7 +27,6 @@ from darts_gdas.runtime.usage import FAULT
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask
-from darts_gdas.tasks.staged import StagedSearchTask, present
 
 SEARCH, TRAIN = "search", "train"
 
@@ -47,12 +46,12 @@ def run_search(cfg: DictConfig) -> int:
 
 def _build_search(
     start: Start[SearchConfig], ranks: Ranks
-) -> tuple[SearchTask | StagedSearchTask, dict[str, str]]:
+) -> tuple[SearchTask, dict[str, str]]:
     task = start.config.build(ranks)
     return task, {"data": task.data_digest}
 
 
-def _search(run: Opened[SearchConfig, SearchTask | StagedSearchTask]) -> None:
+def _search(run: Opened[SearchConfig, SearchTask]) -> None:
     task, folder = run.built, run.folder
     columns = {
         "train": "train/accuracy",
@@ -66,20 +65,20 @@ def _search(run: Opened[SearchConfig, SearchTask | StagedSearchTask]) -> None:
         TensorBoard(folder.tensorboard, view=task.view),
         ReportFile(folder.path),
     ]
-    if present(task).monitor.learns:  # else no epoch's genotype means anything
+    if task.current.monitor.learns:  # else no epoch's genotype means anything
         callbacks.append(BestGenotype(folder.path / "genotype_best.json", task.genotype))
     loop = _begin(run, task, callbacks)
     if run.start.state is None:
-        begin_search(present(task), run)
+        begin_search(task.current, run)
     metrics = _run(loop, task, run)
-    metrics = metrics | end_search(present(task), run, loop)
+    metrics = metrics | end_search(task, run, loop)
     if run.ranks.is_first:
-        print(finish_search(present(task), folder, metrics, loop))
+        print(finish_search(task, folder, metrics, loop))
 
 
-def search_details(task: SearchTask | StagedSearchTask) -> dict[str, Any]:
+def search_details(task: SearchTask) -> dict[str, Any]:
     """What a line of `metrics.jsonl` holds besides metrics: cost, alphas, genotype, warning."""
-    warning = present(task).monitor.warning
+    warning = task.current.monitor.warning
     return {
         **cost_details(task.compute),
         **alphas_line(task.view()),
@@ -127,7 +126,7 @@ def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> Non
 
 def _begin(
     run: Opened[Any, Any],
-    task: SearchTask | StagedSearchTask | RetrainTask,
+    task: SearchTask | RetrainTask,
     callbacks: Sequence[Callback],
 ) -> Loop:
     """The loop, at its beginning or where a checkpoint was written; the run has begun."""

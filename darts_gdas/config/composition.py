@@ -44,7 +44,7 @@ from darts_gdas.search import (
     ZeroOne,
 )
 from darts_gdas.space.robust import ROBUST_CANDIDATES
-from darts_gdas.tasks.staged import Stage
+from darts_gdas.tasks.method import Stage
 
 AnyConfig = RunConfig | ScoreConfig
 Config = TypeVar("Config", bound=AnyConfig)

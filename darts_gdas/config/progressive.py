@@ -6,9 +6,8 @@ from darts_gdas.config.pressure import Penalties
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.search.discretize import SKIP
 from darts_gdas.space import SearchSpace
-from darts_gdas.tasks.method import Order
+from darts_gdas.tasks.method import Order, Stage
 from darts_gdas.tasks.monitor import Diagnostics
-from darts_gdas.tasks.staged import Stage
 
 
 def total_epochs(stages: Sequence[Stage]) -> int:

@@ -34,10 +34,10 @@ from darts_gdas.runtime.optim import Adam
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
 from darts_gdas.space import SearchSpace
-from darts_gdas.tasks.method import Method, Order, SearchData
+from darts_gdas.tasks.method import Method, Order, SearchData, Stage
 from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.search import SearchTask
-from darts_gdas.tasks.staged import Stage, StagedSearchTask
+from darts_gdas.tasks.stage import Running, StageSearch
 
 
 @dataclass
@@ -143,45 +143,51 @@ class SearchConfig(RunConfig):
             seed=derive_seed(self.seed, "stage", index) if index else self.seed,
         )
 
-    def build(self, ranks: Ranks = ALONE) -> SearchTask | StagedSearchTask:
+    def build(self, ranks: Ranks = ALONE) -> SearchTask:
         """Load the data, check that it fits, build the networks."""
         compute = self.compute(ranks)
-        torch.manual_seed(self.seed)
         space = self.space.build()
         known = load_table(self.benchmark, self.benchmark_column, space, complete=True)
         train, _ = self.dataset.load()
         parts = [self.of_stage(i) for i in range(len(self.stages))] or [self]
-        size = {"num_classes": train.num_classes, "in_channels": train.in_channels}
-        layouts = [part.layout(**size) for part in parts]
-        for layout in layouts:
-            layout.check_image_size(*train.image_size)
+        for part in parts:
+            part._layout_for(train).check_image_size(*train.image_size)
         halves = self._halves(train, compute)
 
-        def build(index: int, space: SearchSpace) -> SearchTask:
-            part, layout = parts[index], layouts[index]
-            if index:
-                torch.manual_seed(part.seed)  # the same on all ranks
-            penalties = part.penalties.build(space, layout, train.image_size, compute.device)
-            task = SearchTask(
-                space,
-                layout,
-                part.method(penalties),
-                part.data(train, halves, ranks),
-                num_epochs=part.epochs,
-                compute=compute,
-                seed=part.seed,
-                diagnostics=part.diagnostics,
-                checkpoint_cells=part.checkpoint_cells,
-                sync_batch_norm=part.sync_batch_norm,
-                guard=part.guard(ranks),
-                accumulate=part.accumulate,
-                known=known,
-            )
-            part.net.initialize(task.supernet)
-            part.scatter(ranks)
-            return task
+        def build(index: int, space: SearchSpace) -> StageSearch:
+            return parts[index]._build_stage(space, train, halves, compute)
 
-        return StagedSearchTask(space, self.stages, build) if self.stages else build(0, space)
+        return SearchTask(space, self.stages or [Stage(self.epochs)], build, known)
+
+    def _build_stage(
+        self, space: SearchSpace, train: ImageSet, halves: list[ImageSet], compute: Compute
+    ) -> StageSearch:
+        """This search, which is one stage, over what is left of the space."""
+        ranks, layout = compute.ranks, self._layout_for(train)
+        torch.manual_seed(self.seed)  # the same on all ranks
+        penalties = self.penalties.build(space, layout, train.image_size, compute.device)
+        search = StageSearch(
+            space,
+            layout,
+            self.method(penalties),
+            self.data(train, halves, ranks),
+            self.epochs,
+            Running(
+                compute,
+                self.seed,
+                self.diagnostics,
+                checkpoint_cells=self.checkpoint_cells,
+                sync_batch_norm=self.sync_batch_norm,
+                guard=self.guard(ranks),
+                accumulate=self.accumulate,
+            ),
+        )
+        self.net.initialize(search.supernet)
+        self.scatter(ranks)
+        return search
+
+    def _layout_for(self, images: ImageSet) -> Layout:
+        return self.layout(num_classes=images.num_classes, in_channels=images.in_channels)
 
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""

@@ -12,7 +12,7 @@ from darts_gdas.nets import Layout
 from darts_gdas.scoring.book import ScoreBook, score_all
 from darts_gdas.scoring.correlation import rank_sum
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
-from darts_gdas.scoring.pruning import Probe, prune
+from darts_gdas.scoring.pruning import Measurement, prune
 from darts_gdas.scoring.scores import DEFAULT_SCORES, Candidate, check_scores, score
 from darts_gdas.space import Genotype, SearchSpace
 
@@ -156,14 +156,14 @@ class TeNasWarmStart(WarmStart):
 
     def __call__(self, setting: Setting) -> FirstAlphas:
         """Prune the space to one cell per kind."""
-        probe = Probe(
+        measurement = Measurement(
             setting.layout(self.channels),
             setting.batch(self.batch_size),
             self.repeats,
             self.region_samples,
             setting.seed,
         )
-        pruned = prune(setting.space, probe, per_round=self.per_round, report=setting.report)
+        pruned = prune(setting.space, measurement, per_round=self.per_round, report=setting.report)
         logits = {}
         for kind, cell in setting.space.cells.items():
             alphas = torch.zeros(len(cell.edges), cell.num_candidates, dtype=torch.float64)

@@ -23,9 +23,9 @@ class ArchStep:
 
     Args:
         supernet: On its device.
-        arch: The alphas.
+        alphas: What is stepped.
         method: How.
-        weights: The step that an unrolled hypergradient looks ahead to; its cut of batches,
+        weight_step: The step that an unrolled hypergradient looks ahead to; its cut of batches,
             its scale and its guard are used here too.
         compute: Device, precision, ranks.
 
@@ -38,17 +38,17 @@ class ArchStep:
     def __init__(
         self,
         supernet: SuperNet,
-        arch: ArchParameters,
+        alphas: ArchParameters,
         method: Method,
-        weights: WeightStep,
+        weight_step: WeightStep,
         compute: Compute,
     ) -> None:
         self.supernet = supernet
-        self.arch = arch
+        self.alphas = alphas
         self.method = method
-        self.weights = weights
+        self.weight_step = weight_step
         self.compute = compute
-        self.optimizer = method.arch_optimizer.build(arch.parameters())
+        self.optimizer = method.arch_optimizer.build(alphas.parameters())
         # Kept, because walking all modules in every step is slow.
         self.named_weights: Weights = dict(supernet.named_parameters())
         self.norms = tracked_modules(supernet)
@@ -67,10 +67,10 @@ class ArchStep:
             Loss and accuracy on the alphas' batch, and penalties, as sums.
         """
         train, validation = batches
-        losses = [self.loss(part) for part in split(validation, self.weights.accumulate)]
+        losses = [self.loss(part) for part in split(validation, self.weight_step.accumulate)]
         parts = [self._gradient(mixture.detach(), train, loss) for loss in losses]
         gradient = [torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)]
-        penalties = penalty_terms(self.method, self.arch, annealed)
+        penalties = penalty_terms(self.method, self.alphas, annealed)
         self.optimizer.zero_grad()
         torch.autograd.backward(
             [*mixture.leaves(), *penalties.values()],
@@ -83,7 +83,7 @@ class ArchStep:
 
     def loss(self, batch: Batch) -> BatchLoss:
         """Of a batch of any half, as a function of weights and mixture."""
-        return BatchLoss(self.supernet, self.norms, batch, self.compute, self.weights.scale)
+        return BatchLoss(self.supernet, self.norms, batch, self.compute, self.weight_step.scale)
 
     def _gradient(self, mixture: Mixture, train: Batch, loss: BatchLoss) -> list[Tensor]:
         """The hypergradient of a part of the validation loss, leaf by leaf."""
@@ -97,26 +97,26 @@ class ArchStep:
         return self.method.hypergradient(problem).leaves()
 
     def _step_alphas(self, loss: Callable[[], Tensor]) -> None:
-        norm = gradient_norm(self.arch.parameters())
-        if self.weights.overflows(norm):
-            self.weights.halve_scale()
+        norm = gradient_norm(self.alphas.parameters())
+        if self.weight_step.overflows(norm):
+            self.weight_step.halve_scale()
             return
 
         def gradients() -> dict[str, Tensor | None]:
-            return {name: alphas.grad for name, alphas in self.arch.named_parameters()}
+            return {name: logits.grad for name, logits in self.alphas.named_parameters()}
 
-        if self.weights.guard.passes("arch step", norm, loss=loss, gradients=gradients):
+        if self.weight_step.guard.passes("arch step", norm, loss=loss, gradients=gradients):
             self.optimizer.step()
 
     def inner_step(self) -> SGDStep:
         """The next weight step as a function; unclipped, as in Liu et al."""
-        state = self.weights.optimizer.state
+        state = self.weight_step.optimizer.state
         buffers = {
             name: state[weight]["momentum_buffer"]
             for name, weight in self.named_weights.items()
             if weight in state and state[weight].get("momentum_buffer") is not None
         }
-        group = self.weights.optimizer.param_groups[0]
+        group = self.weight_step.optimizer.param_groups[0]
         return SGDStep(
             lr=group["lr"],
             momentum=group["momentum"],

@@ -11,18 +11,18 @@ from darts_gdas.runtime.data import derive_seed
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, Report, Setting, WarmStart
 from darts_gdas.tasks.batches import random_images
-from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.stage import StageSearch
 
 
 def set_first_alphas(
-    task: SearchTask, warm_start: WarmStart, book: ScoreBook, report: Report
+    search: StageSearch, warm_start: WarmStart, book: ScoreBook, report: Report
 ) -> FirstAlphas | None:
     """Give the alphas their first values; once, before the first step.
 
     Images come from the weights' half; no random number of the search is used up.
 
     Args:
-        task: Whose alphas.
+        search: Its alphas are set.
         warm_start: Where they come from.
         book: Keeps scores, so that an interrupted warm start goes on.
         report: Progress.
@@ -30,21 +30,21 @@ def set_first_alphas(
     Returns:
         What was found, or None where the alphas stay as they are.
     """
-    data, seed = task.data.weights, derive_seed(task.seed, "warm start")
-    device = task.compute.device
+    data, seed = search.data.weight_batches, derive_seed(search.seed, "warm start")
+    device = search.compute.device
 
     def batch(count: int) -> Float[Tensor, "batch channels height width"]:
         return random_images(data.images, data.normalize, count=count, seed=seed, device=device)
 
     def layout(channels: int) -> Layout:
-        return small_layout(task.supernet.layout, channels)
+        return small_layout(search.supernet.layout, channels)
 
-    setting = Setting(task.space, layout, batch, seed % 2**32, book, report)
+    setting = Setting(search.space, layout, batch, seed % 2**32, book, report)
     first = warm_start(setting)
     if first is not None:
         with torch.no_grad():
             for kind, logits in first.logits.items():
-                task.arch.logits[kind].copy_(logits)
+                search.alphas.logits[kind].copy_(logits)
     return first
 
 

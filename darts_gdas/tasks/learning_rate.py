@@ -7,7 +7,7 @@ from darts_gdas.nets.synced import by_itself
 from darts_gdas.ntk import empirical_ntk, max_learning_rate
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.tasks.batches import random_images
-from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.stage import StageSearch
 
 FRACTION = 0.5
 """Of the bound: what `optimizer.lr=auto` takes."""
@@ -18,7 +18,7 @@ TRUSTED = 0.025
 NUM_IMAGES = 32
 
 
-def learning_rate_bound(task: SearchTask) -> float:
+def learning_rate_bound(search: StageSearch) -> float:
     """The rate beyond which descent on the linearised supernet diverges, momentum counted.
 
     2 N O (1 + momentum) / lambda_max of the kernel of all outputs, for N images of the weights'
@@ -27,14 +27,14 @@ def learning_rate_bound(task: SearchTask) -> float:
     first steps, let larger rates survive.
 
     Args:
-        task: A search; left as it is.
+        search: It is left as it is.
     """
-    data, seed = task.data.weights, derive_seed(task.seed, "learning rate")
+    data, seed = search.data.weight_batches, derive_seed(search.seed, "learning rate")
     images = random_images(
-        data.images, data.normalize, count=NUM_IMAGES, seed=seed, device=task.compute.device
+        data.images, data.normalize, count=NUM_IMAGES, seed=seed, device=search.compute.device
     )
-    supernet = task.supernet
-    net = FixedMixture(supernet, task.method.relaxation.expected(task.arch))
+    supernet = search.supernet
+    net = FixedMixture(supernet, search.expected())
     # Per-sample gradients cannot be had of what is computed twice, or over several ranks.
     recomputed, supernet.checkpoint_cells = supernet.checkpoint_cells, False
     try:
@@ -42,10 +42,10 @@ def learning_rate_bound(task: SearchTask) -> float:
             kernel = empirical_ntk(net, images, kind="full", method="jacobian", batch_norm="frozen")
     finally:
         supernet.checkpoint_cells = recomputed
-    return max_learning_rate(kernel, momentum=task.method.optimizer.momentum)
+    return max_learning_rate(kernel, momentum=search.method.optimizer.momentum)
 
 
-def choose_learning_rate(task: SearchTask) -> str | None:
+def choose_learning_rate(search: StageSearch) -> str | None:
     """Measure the rate if it is "auto"; warn if a rate above the papers' exceeds the bound.
 
     Returns:
@@ -54,15 +54,15 @@ def choose_learning_rate(task: SearchTask) -> str | None:
     Raises:
         ValueError: If there is no bound, because no output depends on any weight.
     """
-    rate = task.method.optimizer.rate
+    rate = search.method.optimizer.rate
     if rate is not None and rate <= TRUSTED:
         return None
-    bound = learning_rate_bound(task)
+    bound = learning_rate_bound(search)
     if rate is None:
         if bound == float("inf"):
             raise ValueError("optimizer.lr=auto: no weight moves any output; give a number")
-        task.learning_rate = FRACTION * bound
-        return f"learning rate {task.learning_rate:.4g}: half of the kernel's bound {bound:.4g}"
+        search.learning_rate = FRACTION * bound
+        return f"learning rate {search.learning_rate:.4g}: half of the kernel's bound {bound:.4g}"
     if rate > bound:
         logging.warning(
             "optimizer.lr=%g exceeds %.4g, beyond which descent on the linearised supernet "

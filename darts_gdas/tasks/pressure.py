@@ -9,20 +9,22 @@ from darts_gdas.space import Genotype
 from darts_gdas.tasks.method import Method
 
 
-def penalty_terms(method: Method, arch: ArchParameters, annealed: float) -> dict[str, Tensor]:
+def penalty_terms(method: Method, alphas: ArchParameters, annealed: float) -> dict[str, Tensor]:
     """Each penalty's value by name, differentiable in the alphas; none, no work."""
     if not method.penalties:
         return {}
-    mixture = method.relaxation.mean(arch)
-    return {penalty.name: penalty(arch, mixture, progress=annealed) for penalty in method.penalties}
+    mixture = method.relaxation.mean(alphas)
+    return {
+        penalty.name: penalty(alphas, mixture, progress=annealed) for penalty in method.penalties
+    }
 
 
-def curves(method: Method, arch: ArchParameters, annealed: float) -> dict[str, float]:
+def curves(method: Method, alphas: ArchParameters, annealed: float) -> dict[str, float]:
     """What the networks that the alphas stand for cost, and how far a perturbation goes."""
     metrics = {}
     for penalty in method.penalties:
         if isinstance(penalty, Cost):
-            mean = penalty.table.expected(method.relaxation.expected(arch))
+            mean = penalty.table.expected(method.relaxation.expected(alphas))
             metrics[f"cost/{penalty.quantity.name}"] = mean.item()
     if method.perturbation is not None:
         for name, value in method.perturbation.settings(annealed).items():

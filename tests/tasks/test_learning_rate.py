@@ -11,7 +11,7 @@ from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.ntk import empirical_ntk
 from darts_gdas.runtime.optim import SGD
 from darts_gdas.tasks.learning_rate import FRACTION, choose_learning_rate, learning_rate_bound
-from tests.tasks.test_search import DARTS, GDAS, METHODS, flat, task_of
+from tests.tasks.test_stage import DARTS, GDAS, METHODS, flat, task_of
 
 
 @METHODS
@@ -19,9 +19,9 @@ def test_the_bound_is_that_of_the_largest_eigenvalue(method):
     """2 N O (1 + momentum) / lambda_max, rows one by one, eigenvalues by torch."""
     task = task_of(method)
     task.supernet.double()
-    data = task.data.weights
+    data = task.data.weight_batches
     images = data.normalize(data.images.images).double()  # all 20, in any order
-    net = FixedMixture(task.supernet, task.method.relaxation.expected(task.arch))
+    net = FixedMixture(task.supernet, task.method.relaxation.expected(task.alphas))
     kernel = empirical_ntk(net, images, kind="full", method="loop", batch_norm="frozen")
     n, _, o, _ = kernel.shape
     largest = torch.linalg.eigvalsh(kernel.permute(0, 2, 1, 3).reshape(n * o, n * o))[-1]

@@ -34,8 +34,8 @@ from darts_gdas.search import (
 )
 from darts_gdas.tasks.method import Method, Order
 from darts_gdas.tasks.pressure import found_cost
-from darts_gdas.tasks.search import SearchTask
-from tests.tasks.test_search import DARTS, SPACE, at, flat, task_of
+from darts_gdas.tasks.stage import StageSearch
+from tests.tasks.test_stage import DARTS, SPACE, at, flat, task_of
 
 
 def cost() -> Cost:
@@ -68,26 +68,26 @@ def some(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("method", [NEW_METHODS[name] for name in names], ids=names)
 
 
-def batches(task: SearchTask):
-    train, validation = task.data.weights.batch(0), task.data.arch.batch(0)
+def batches(task: StageSearch):
+    train, validation = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
     like = next(task.supernet.parameters())
     return tuple(batch._replace(images=batch.images.to(like)) for batch in (train, validation))
 
 
-def in_double(method: Method) -> SearchTask:
+def in_double(method: Method) -> StageSearch:
     task = task_of(method)
     task.supernet.double().train()
-    task.arch.double()
+    task.alphas.double()
     return task
 
 
 @METHODS
 def test_a_step_moves_weights_and_alphas_and_tells_the_penalties(method: Method):
     task = task_of(method)
-    before = flat(task.supernet.parameters()).clone(), flat(task.arch.parameters()).clone()
+    before = flat(task.supernet.parameters()).clone(), flat(task.alphas.parameters()).clone()
     metrics = task.train_step(at(task, 0))
     assert not torch.equal(flat(task.supernet.parameters()), before[0])
-    assert not torch.equal(flat(task.arch.parameters()), before[1])
+    assert not torch.equal(flat(task.alphas.parameters()), before[1])
     names = {name for name in metrics if name.startswith("penalty/")}
     assert names == {f"penalty/{penalty.name}" for penalty in method.penalties}
     assert all(torch.isfinite(value) for value, _ in metrics.values())
@@ -100,19 +100,19 @@ def test_the_alphas_get_the_gradient_of_loss_plus_penalties(name: str, progress:
     task = in_double(method)
     train, (x, y, _) = batches(task)
     noise = task.noise.get_state()
-    metrics = task.arch_step(train, Batch(x, y), progress)
-    found = [logits.grad for logits in task.arch.parameters()]
+    metrics = task.step_alphas(train, Batch(x, y), progress)
+    found = [logits.grad for logits in task.alphas.parameters()]
 
     same_noise = torch.Generator()
     same_noise.set_state(noise)
-    mixture = method.relaxation(task.arch, progress=progress, rng=same_noise)
-    mean = method.relaxation.mean(task.arch)
+    mixture = method.relaxation(task.alphas, progress=progress, rng=same_noise)
+    mean = method.relaxation.mean(task.alphas)
     loss = F.cross_entropy(task.supernet(x, mixture), y)
     for penalty in method.penalties:
-        value = penalty(task.arch, mean, progress=progress)
+        value = penalty(task.alphas, mean, progress=progress)
         assert_close(metrics[f"penalty/{penalty.name}"][0], value.detach())
         loss = loss + value
-    direct = torch.autograd.grad(loss, list(task.arch.parameters()))
+    direct = torch.autograd.grad(loss, list(task.alphas.parameters()))
     for a, b in zip(found, direct, strict=True):
         assert_close(a, b, rtol=1e-8, atol=1e-12)
 
@@ -123,13 +123,13 @@ def test_the_penalties_gradient_is_the_difference_it_makes():
     gradients = []
     for chosen in ((), penalties):
         task = in_double(replace(DARTS, penalties=chosen))
-        task.arch_step(*batches(task), 0.5)
-        gradients.append(flat(logits.grad for logits in task.arch.parameters()))
+        task.step_alphas(*batches(task), 0.5)
+        gradients.append(flat(logits.grad for logits in task.alphas.parameters()))
     task = in_double(DARTS)
-    mean = Softmax().mean(task.arch)
-    total = sum(penalty(task.arch, mean, progress=0.5) for penalty in penalties)
+    mean = Softmax().mean(task.alphas)
+    total = sum(penalty(task.alphas, mean, progress=0.5) for penalty in penalties)
     assert isinstance(total, torch.Tensor)
-    expected = flat(torch.autograd.grad(total, list(task.arch.parameters())))
+    expected = flat(torch.autograd.grad(total, list(task.alphas.parameters())))
     assert expected.abs().sum() > 0
     assert_close(gradients[1] - gradients[0], expected, rtol=1e-9, atol=1e-12)
 
@@ -157,7 +157,7 @@ def test_neither_touches_weights_or_statistics_in_the_arch_step(method: Method):
     task = task_of(method)
     task.supernet.train()
     before = {name: value.clone() for name, value in task.supernet.state_dict().items()}
-    task.arch_step(*batches(task), 0.5)
+    task.step_alphas(*batches(task), 0.5)
     for name, value in task.supernet.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(weight.grad is None for weight in task.supernet.parameters())
@@ -172,7 +172,7 @@ def test_penalties_leave_the_weight_step_bit_for_bit():
         task.train_step(at(task, 0))
     plain, pressed = tasks
     assert torch.equal(flat(plain.supernet.parameters()), flat(pressed.supernet.parameters()))
-    assert not torch.equal(flat(plain.arch.parameters()), flat(pressed.arch.parameters()))
+    assert not torch.equal(flat(plain.alphas.parameters()), flat(pressed.alphas.parameters()))
 
 
 PERTURBATIONS = pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_the_weights_gradient_is_taken_at_the_perturbed_mixture(perturbation):
     """With plain SGD of rate 1 the step is the gradient; its mixture is computed here again."""
     optimizer = SGD(lr=1.0, momentum=0.0, weight_decay=0.0, clip=0.0)
     task = in_double(replace(DARTS, perturbation=perturbation, optimizer=optimizer))
-    (x, y, _), validation = batches(task)
+    x, y, _ = batches(task)[0]
     names = [name for name, _ in task.supernet.named_parameters()]
     weights = {name: w.detach().clone() for name, w in task.supernet.named_parameters()}
     noise = torch.Generator()
@@ -199,9 +199,9 @@ def test_the_weights_gradient_is_taken_at_the_perturbed_mixture(perturbation):
         logits = functional_call(task.supernet, {**weights, **norms}, (x, mixture))
         return F.cross_entropy(logits, y)
 
-    mixture = Softmax()(task.arch).detach()
+    mixture = Softmax()(task.alphas).detach()
     moved = perturbation(mixture, loss, progress=0.5, rng=noise)
-    task.weight_step(Batch(x, y), validation, 0.5)
+    task.step_weights(Batch(x, y), 0.5)
 
     leaves = {name: weight.requires_grad_() for name, weight in weights.items()}
     gradients = torch.autograd.grad(loss(moved), list(leaves.values()), allow_unused=True)
@@ -210,7 +210,7 @@ def test_the_weights_gradient_is_taken_at_the_perturbed_mixture(perturbation):
         taken = weights[name].detach() - now[name].detach()
         expected = torch.zeros_like(taken) if gradient is None else gradient
         assert_close(taken, expected, rtol=1e-7, atol=1e-11)
-    assert all(logits.grad is None for logits in task.arch.parameters())
+    assert all(logits.grad is None for logits in task.alphas.parameters())
     if perturbation.__class__ is AdversarialPerturbation:
         assert loss(moved) >= loss(mixture)
 
@@ -220,8 +220,8 @@ def test_the_arch_step_sees_the_mixture_as_it_is(perturbation):
     gradients = []
     for chosen in (None, perturbation):
         task = task_of(replace(DARTS, perturbation=chosen))
-        task.arch_step(*batches(task), 0.5)
-        gradients.append(flat(logits.grad for logits in task.arch.parameters()))
+        task.step_alphas(*batches(task), 0.5)
+        gradients.append(flat(logits.grad for logits in task.alphas.parameters()))
     assert torch.equal(*gradients)
 
 
@@ -229,7 +229,7 @@ def test_the_arch_step_sees_the_mixture_as_it_is(perturbation):
 def test_running_statistics_move_once_in_a_weight_step(perturbation):
     task = task_of(replace(DARTS, perturbation=perturbation))
     task.supernet.train()
-    task.weight_step(*batches(task), 0.5)
+    task.step_weights(batches(task)[0], 0.5)
     counts = {
         int(value)
         for name, value in task.supernet.named_buffers()
@@ -248,7 +248,7 @@ def test_saved_and_loaded_continues_bit_for_bit(method: Method):
     whole.train_step(at(whole, 1))
     second.train_step(at(second, 1))
     assert torch.equal(flat(whole.supernet.parameters()), flat(second.supernet.parameters()))
-    assert torch.equal(flat(whole.arch.parameters()), flat(second.arch.parameters()))
+    assert torch.equal(flat(whole.alphas.parameters()), flat(second.alphas.parameters()))
     assert whole.evaluate(at(whole, 1)) == second.evaluate(at(second, 1))
 
 
@@ -267,11 +267,11 @@ def test_evaluation_copes_with_every_kind_of_row(method: Method):
     task = task_of(method)
     metrics = task.evaluate(at(task, 0))
     assert metrics["entropy/normal"] == pytest.approx(1.0, abs=1e-2)
-    view = task.view()
+    view = task.view(task.genotype())
     assert view.genotype == task.genotype()
     for rows in view.probabilities.values():
         assert (rows >= 0).all() and (rows <= 1).all()
-    mean = task.method.relaxation.expected(task.arch)
+    mean = task.method.relaxation.expected(task.alphas)
     for penalty in method.penalties:
         if isinstance(penalty, Cost):
             expected = penalty.table.expected(mean).item()
