@@ -63,7 +63,7 @@ class Pair:
             "plain W": seeded(noise, lambda: self.plain_step(self.batches[0], weights=True)),
             "fused W": seeded(own, lambda: self.task.step_weights(self.batches[0], 0.5)),
             "plain A": seeded(noise, lambda: self.plain_step(self.batches[1], weights=False)),
-            "fused A": seeded(own, lambda: self.task.step_alphas(*self.batches, 0.5)),
+            "fused A": seeded(own, lambda: self.task.arch_step(*self.batches, 0.5)),
         }
         # Sampled paths differ in cost: more of them, the same for both.
         found = interleaved(
@@ -86,7 +86,7 @@ class Pair:
         layout, batch = self.task.supernet.layout, len(self.batches[0][1])
         task = search_task(self.relaxation, hypergradient, layout, batch, 4 * batch, self.compute)
         task.supernet.train()
-        call = {"step": lambda: task.step_alphas(*self.batches, 0.5)}
+        call = {"step": lambda: task.arch_step(*self.batches, 0.5)}
         return interleaved(call, repeats=1, device=self.compute.device)["step"]
 
     def plain_step(self, batch: Batch, *, weights: bool) -> None:

@@ -96,7 +96,7 @@ def _measure(
     batches = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
     calls: dict[str, Callable[[], object]] = {
         "W": lambda: task.step_weights(batches[0], 0.5),
-        "A": lambda: task.step_alphas(*batches, 0.5),
+        "A": lambda: task.arch_step(*batches, 0.5),
     }
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view")  # see `Replica`
     if find_unused:

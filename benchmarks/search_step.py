@@ -123,7 +123,7 @@ def _print_counts(arguments: argparse.Namespace, compute: Compute) -> list[dict]
         task, weights = pair.task, [*pair.task.supernet.parameters(), *pair.plain.parameters()]
         fused_steps = {
             "W": lambda t=task, p=pair: t.step_weights(p.batches[0], 0.5),
-            "A": lambda t=task, p=pair: t.step_alphas(*p.batches, 0.5),
+            "A": lambda t=task, p=pair: t.arch_step(*p.batches, 0.5),
         }
         for i, (step, fused_step) in enumerate(fused_steps.items()):
             calls = (
@@ -147,7 +147,7 @@ def _print_counts(arguments: argparse.Namespace, compute: Compute) -> list[dict]
                 t.data.arch_batches.batch(1),
             ),
             "step": lambda t=task, p=pair: (
-                t.step_alphas(*p.batches, 0.5),
+                t.arch_step(*p.batches, 0.5),
                 t.step_weights(p.batches[0], 0.5),
             ),
         }

@@ -21,7 +21,7 @@ from darts_gdas.runtime.optim import SGD, Adam, Cosine, Decay
 from darts_gdas.runtime.task import Progress
 from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
 from darts_gdas.space import CellSpace, Genotype, SearchSpace
-from darts_gdas.tasks.first_alphas import small_layout
+from darts_gdas.tasks.initial import small_layout
 from darts_gdas.tasks.method import Order
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -19,7 +19,7 @@ MODULES = sorted(
 )
 TESTED_TOGETHER = {
     "cli/beginning.py": "cli/test_untrained.py",
-    "nets/fixed.py": "tasks/test_learning_rate.py",
+    "nets/fixed.py": "tasks/test_initial.py",
     "config/benchmark.py": "cli/test_untrained.py",
     "cli/score.py": "cli/test_untrained.py",
     "config/score.py": "cli/test_untrained.py",
@@ -27,8 +27,6 @@ TESTED_TOGETHER = {
     "compare.py": "cli/test_compare.py",
     "export.py": "cli/test_export.py",
     "show.py": "cli/test_show.py",
-    "portable/cells.py": "portable/test_source.py",
-    "nets/measure.py": "nets/test_profile.py",
     "portable/cell_code.py": "portable/test_source.py",
     "portable/plain.py": "portable/test_source.py",
     "portable/fresh.py": "portable/test_bundle.py",
@@ -36,7 +34,6 @@ TESTED_TOGETHER = {
     "report/__main__.py": "report/test_main.py",
     "report/style.py": "report/test_page.py",
     "tasks/ranking.py": "cli/test_untrained.py",
-    "tasks/first_alphas.py": "cli/test_untrained.py",
     "ntk/calls.py": "ntk/test_kernel.py",
     "ntk/generic.py": "ntk/test_kernel.py",
     "ntk/gram.py": "ntk/test_kernel.py",

@@ -16,8 +16,7 @@ from darts_gdas.runtime.files import write_text
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
-from darts_gdas.tasks.first_alphas import set_first_alphas
-from darts_gdas.tasks.learning_rate import choose_learning_rate
+from darts_gdas.tasks.initial import choose_learning_rate, set_first_alphas
 from darts_gdas.tasks.stage import StageSearch
 
 BOOK = "warm_start.jsonl"

@@ -1,9 +1,9 @@
 """The stand-alone network of a genotype: what a search is for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ from darts_gdas.nets.operations import (
     SeparableConvs,
     check_operations,
 )
-from darts_gdas.nets.stored import layout_from_dict, read_model
+from darts_gdas.nets.stored import StoredModel, read_model
 from darts_gdas.space import CellGenotype, Genotype
 
 
@@ -195,19 +195,13 @@ class DerivedNet(nn.Module):
         Raises:
             CheckpointError: (a `ValueError`) If there is none, or the file is damaged.
         """
-        return read_model(path, lambda state: cls.from_state(state, auxiliary=False))
+        return read_model(path, lambda model: cls.from_stored(model, auxiliary=False))
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], *, auxiliary: bool) -> "DerivedNet":
-        """The network in the contents of a model's file, in evaluation mode.
-
-        Args:
-            state: Its parts.
-            auxiliary: With the auxiliary head that it holds.
-        """
-        genotype, layout = Genotype.from_json(state["genotype"]), layout_from_dict(state["layout"])
-        net = cls(genotype, layout, auxiliary=auxiliary)
-        weights = state["weights"].items()
+    def from_stored(cls, model: StoredModel, *, auxiliary: bool) -> "DerivedNet":
+        """The network in a model's file, in evaluation mode, if wanted with its auxiliary head."""
+        net = cls(model.genotype, model.layout, auxiliary=auxiliary)
+        weights = model.weights.items()
         net.load_state_dict(
             {k: w for k, w in weights if auxiliary or not k.startswith("auxiliary.")}
         )

@@ -1,7 +1,7 @@
 """What there is to see of a search at one moment, for whoever draws it or writes it down."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,30 +28,26 @@ class SearchView:
     edge_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     alphas: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def within(self, whole: SearchSpace) -> "SearchView":
-        """The same in the space that this one was restricted from: what has left has weight 0."""
-        columns = {
-            kind: [
-                [whole.cells[kind].candidates[edge].index(name) for name in names]
-                for edge, names in enumerate(cell.candidates)
-            ]
-            for kind, cell in self.space.cells.items()
-        }
 
-        def widened(rows: np.ndarray, kind: str, blank: float) -> np.ndarray:
-            """Values [edges, candidates] in the columns of the whole space."""
-            width = whole.cells[kind].num_candidates
-            wide = np.full((len(rows), width), blank, dtype=rows.dtype)
-            for edge, places in enumerate(columns[kind]):
-                wide[edge, places] = rows[edge, : len(places)]
-            return wide
+def in_columns(
+    values: Mapping[str, np.ndarray], space: SearchSpace, whole: SearchSpace, *, blank: float
+) -> dict[str, np.ndarray]:
+    """Values [edges, candidates] by kind in the columns of another space.
 
-        return replace(
-            self,
-            space=whole,
-            probabilities={k: widened(v, k, 0.0) for k, v in self.probabilities.items()},
-            alphas={k: widened(v, k, np.nan) for k, v in self.alphas.items()},
-        )
+    Args:
+        values: One row per edge, beginning with the candidates that it has.
+        space: What they are values of.
+        whole: What that was restricted from, or the same.
+        blank: What stands for candidates that an edge lacks.
+    """
+    wide = {}
+    for kind, rows in values.items():
+        cell, narrow = whole.cells[kind], space.cells[kind]
+        wide[kind] = np.full((len(rows), cell.num_candidates), blank, rows.dtype)
+        for edge, names in enumerate(narrow.candidates):
+            columns = [cell.candidates[edge].index(name) for name in names]
+            wide[kind][edge, columns] = rows[edge, : len(names)]
+    return wide
 
 
 def edge_name(cell: CellSpace, edge: int) -> str:

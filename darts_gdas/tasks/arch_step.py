@@ -28,6 +28,7 @@ class ArchStep:
         weight_step: The step that an unrolled hypergradient looks ahead to; its cut of batches,
             its scale and its guard are used here too.
         compute: Device, precision, ranks.
+        noise: The mixtures are drawn from it.
 
     Attributes:
         optimizer: Of the alphas.
@@ -42,31 +43,33 @@ class ArchStep:
         method: Method,
         weight_step: WeightStep,
         compute: Compute,
+        noise: torch.Generator,
     ) -> None:
         self.supernet = supernet
         self.alphas = alphas
         self.method = method
         self.weight_step = weight_step
         self.compute = compute
+        self.noise = noise
         self.optimizer = method.arch_optimizer.build(alphas.parameters())
         # Kept, because walking all modules in every step is slow.
         self.named_weights: Weights = dict(supernet.named_parameters())
         self.norms = tracked_modules(supernet)
 
     def __call__(
-        self, mixture: Mixture, batches: tuple[Batch, Batch], annealed: float
+        self, train: Batch, validation: Batch, annealed: float
     ) -> dict[str, tuple[Tensor, int]]:
-        """One step.
+        """One step under a fresh mixture.
 
         Args:
-            mixture: A sample, made of the alphas.
-            batches: Of the weights' half and of the alphas' half.
+            train: For the hypergradients in which the weights answer.
+            validation: What the alphas are to do well on.
             annealed: Progress of annealing, in [0, 1].
 
         Returns:
-            Loss and accuracy on the alphas' batch, and penalties, as sums.
+            Loss and accuracy on the validation batch, and penalties, as sums.
         """
-        train, validation = batches
+        mixture = self.method.relaxation(self.alphas, progress=annealed, rng=self.noise)
         losses = [self.loss(part) for part in split(validation, self.weight_step.accumulate)]
         parts = [self._gradient(mixture.detach(), train, loss) for loss in losses]
         gradient = [torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)]

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 from darts_gdas.nets import Mixture
 from darts_gdas.runtime.data import derive_seed
@@ -41,7 +42,7 @@ def conclude(task: SearchTask, report: Report) -> dict[str, float]:
         space=search.space,
         mixture=search.expected(),
         accuracy=accuracy,
-        tune=Tuning(search),
+        tune=partial(tune, search),
         rng=random.Random(derive_seed(search.seed, "selection")),
         report=lambda done, total: report("selecting", done, total),
     )
@@ -51,20 +52,12 @@ def conclude(task: SearchTask, report: Report) -> dict[str, float]:
     return {"search/selected_accuracy": accuracy(one_hot(task.answer, search.space))}
 
 
-class Tuning:
-    """Weight steps after the last epoch, by the search's optimiser, on the batches that follow."""
-
-    def __init__(self, search: StageSearch) -> None:
-        self.search = search
-        self.step = search.num_epochs * search.steps_per_epoch
-
-    def __call__(self, mixture: Mixture, *, lr: float, epoch: int, num_epochs: int) -> None:
-        """One epoch; see `search.selection.Tune`."""
-        search = self.search
-        rate = search.method.optimizer.schedule(lr, epoch=epoch, num_epochs=num_epochs)
-        set_learning_rate(search.weight_step.optimizer, rate)
-        mixture = mixture.with_leaves([leaf.to(search.compute.device) for leaf in mixture.leaves()])
-        search.supernet.train()
-        for _ in range(search.steps_per_epoch):
-            search.train_weights(search.data.weight_batches.batch(self.step), mixture)
-            self.step += 1
+def tune(search: StageSearch, mixture: Mixture, *, lr: float, epoch: int, num_epochs: int) -> None:
+    """Train the weights on, on the batches that follow; see `search.selection.Tune`."""
+    rate = search.method.optimizer.schedule(lr, epoch=epoch, num_epochs=num_epochs)
+    set_learning_rate(search.weight_step.optimizer, rate)
+    mixture = mixture.with_leaves([leaf.to(search.compute.device) for leaf in mixture.leaves()])
+    search.supernet.train()
+    first = (search.num_epochs + epoch) * search.steps_per_epoch
+    for step in range(first, first + search.steps_per_epoch):
+        search.train_weights(search.data.weight_batches.batch(step), mixture)

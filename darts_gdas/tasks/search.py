@@ -1,8 +1,7 @@
 """A search as the loop runs it: in stages, of which a plain search has one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from torch import Tensor
 
@@ -15,17 +14,12 @@ from darts_gdas.runtime.task import Progress
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.search.restriction import most_probable
 from darts_gdas.space import Genotype, SearchSpace
-from darts_gdas.tasks.learning_rate import choose_learning_rate
+from darts_gdas.tasks.initial import choose_learning_rate
 from darts_gdas.tasks.method import Stage
 from darts_gdas.tasks.stage import StageSearch
 
-
-class BuildStage(Protocol):
-    """Builds the search that a stage is."""
-
-    def __call__(self, index: int, space: SearchSpace) -> StageSearch:
-        """The search of a stage, counted from 0, over what is left of the space."""
-        ...
+BuildStage = Callable[[int, SearchSpace], StageSearch]
+"""(index of a stage, from 0; what is left of the space) -> its search, a new one in each call."""
 
 
 class SearchTask:
@@ -39,7 +33,7 @@ class SearchTask:
     Args:
         space: What the first stage searches.
         stages: In order.
-        build: Builds each stage's search, a function of its arguments.
+        build: Builds each stage's search.
         known: What cells of the space reach; evaluation then says what the present one does.
 
     Attributes:
@@ -119,7 +113,7 @@ class SearchTask:
 
     def view(self) -> SearchView:
         """What there is to see now, in the first stage's space: what was dropped has weight 0."""
-        return self.current.view(self.genotype()).within(self.space)
+        return self.current.view(self.genotype(), self.space)
 
     def shared(self) -> list[Tensor]:
         """What must be the same on all ranks: the stage's alphas."""

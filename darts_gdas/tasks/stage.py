@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from darts_gdas.nets import Layout, Mixture, SuperNet
 from darts_gdas.nets.mixture import is_sparse
 from darts_gdas.nets.synced import synchronize_norms
-from darts_gdas.report.view import SearchView
+from darts_gdas.report.view import SearchView, in_columns
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
@@ -87,7 +88,7 @@ class StageSearch:
 
     Attributes:
         learning_rate: Initial rate of the weights; 0 where it is still to be measured
-            (`tasks/learning_rate.py`).
+            (`tasks/initial.py`).
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class StageSearch:
         )
         self.learning_rate = method.optimizer.rate or 0.0
         self.arch_step = ArchStep(
-            self.supernet, self.alphas, method, self.weight_step, self.compute
+            self.supernet, self.alphas, method, self.weight_step, self.compute, self.noise
         )
         by_itself = replace(self.compute, ranks=ALONE)  # what is measured, the first rank measures
         self.probe = SupernetProbe(self.supernet, self.arch_step.norms, data, by_itself, self.seed)
@@ -144,22 +145,9 @@ class StageSearch:
         validation = self.data.arch_batches.batch(progress.global_step)
         if self.method.order is Order.weights_first:
             metrics = self.step_weights(train, progress.annealed)
-            return metrics | self.step_alphas(train, validation, progress.annealed)
-        metrics = self.step_alphas(train, validation, progress.annealed)
+            return metrics | self.arch_step(train, validation, progress.annealed)
+        metrics = self.arch_step(train, validation, progress.annealed)
         return metrics | self.step_weights(train, progress.annealed)
-
-    def step_alphas(
-        self, train: Batch, validation: Batch, annealed: float
-    ) -> dict[str, tuple[Tensor, int]]:
-        """Step the alphas; weights and running statistics stay as they are.
-
-        Args:
-            train: For the hypergradients in which the weights answer.
-            validation: What the alphas are to do well on.
-            annealed: Progress of annealing, in [0, 1].
-        """
-        mixture = self.method.relaxation(self.alphas, progress=annealed, rng=self.noise)
-        return self.arch_step(mixture, (train, validation), annealed)
 
     def step_weights(self, train: Batch, annealed: float) -> dict[str, tuple[Tensor, int]]:
         """Step the weights under a fresh mixture; the alphas stay as they are."""
@@ -230,21 +218,26 @@ class StageSearch:
             self.monitor.load_state_dict(state)
         return metrics
 
-    def view(self, genotype: Genotype) -> SearchView:
-        """What there is to see now, with the cell that the search would return."""
+    def view(self, genotype: Genotype, whole: SearchSpace) -> SearchView:
+        """What there is to see now.
+
+        Args:
+            genotype: The cell that the search would return.
+            whole: The space that this stage's was restricted from, in whose columns values stand.
+        """
         expected = self.expected()
-        probabilities = {kind: cell.ops.cpu().numpy() for kind, cell in expected.items()}
+        operations = {kind: cell.ops.cpu().numpy() for kind, cell in expected.items()}
         edges = {
-            kind: cell.edges.cpu().numpy()
-            for kind, cell in expected.items()
-            if cell.edges is not None
+            k: cell.edges.cpu().numpy() for k, cell in expected.items() if cell.edges is not None
         }
-        alphas = {
-            kind: logits.detach().masked_fill(self.alphas.get_buffer(f"absent_{kind}"), torch.nan)
-            for kind, logits in self.alphas.logits.items()
-        }
-        values = {kind: logits.cpu().numpy() for kind, logits in alphas.items()}
-        return SearchView(self.space, probabilities, genotype, edges, values)
+        logits = {kind: rows.detach().cpu().numpy() for kind, rows in self.alphas.logits.items()}
+        return SearchView(
+            whole,
+            in_columns(operations, self.space, whole, blank=0.0),
+            genotype,
+            edges,
+            in_columns(logits, self.space, whole, blank=np.nan),
+        )
 
     def state_dict(self) -> State:
         """Weights, alphas, optimisers, noise, measured costs; data order follows from the step."""

@@ -98,17 +98,17 @@ def test_a_target_is_for_the_whole_network():
     """The fixed part counts: the mean cost lies between the smallest and the largest network's."""
     config = search_config("space=nasbench201", *COST, *TINY, "method=darts")
     task = config.build()
-    (penalty,) = task.method.penalties
+    (penalty,) = task.current.method.penalties
     assert isinstance(penalty, Cost)
     genotype = task.genotype()
-    net = DerivedNet(genotype, task.supernet.layout)
+    net = DerivedNet(genotype, task.current.supernet.layout)
     assert penalty.table.of(genotype) == count_parameters(net)
 
 
 def test_a_target_can_be_for_the_network_to_be_retrained():
     overrides = ("method=darts", *COST, "penalties.cost.channels=6", "penalties.cost.layers=4")
     task = search_config(*overrides, *TINY).build()
-    (penalty,) = task.method.penalties
+    (penalty,) = task.current.method.penalties
     assert isinstance(penalty, Cost)
     genotype = task.genotype()
     net = DerivedNet.build(genotype, channels=6, layers=4, in_channels=1, auxiliary=False)

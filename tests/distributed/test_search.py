@@ -28,7 +28,7 @@ from darts_gdas.search import (
     UnrolledExact,
 )
 from darts_gdas.space import Genotype, SearchSpace
-from darts_gdas.tasks.learning_rate import learning_rate_bound
+from darts_gdas.tasks.initial import learning_rate_bound
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 from darts_gdas.tasks.stage import Running, StageSearch

@@ -11,7 +11,7 @@ from darts_gdas.runtime.data import derive_seed
 from darts_gdas.search import BestOfSamples, PerturbationSelection, Softmax, Uniform
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.space import SearchSpace
-from darts_gdas.tasks.conclusion import Tuning, conclude
+from darts_gdas.tasks.conclusion import conclude, tune
 from darts_gdas.tasks.method import Method, Order
 from darts_gdas.tasks.search import SearchTask
 from tests.tasks.test_search import plain
@@ -81,13 +81,13 @@ def test_tuning_takes_the_steps_that_would_have_come_next():
     """By another route: the search's own weight step, one epoch later, at the tuning's rate."""
     tuned, searched = (trained(DARTS, SPACE, steps=3).current for _ in range(2))
     mixture = Softmax().expected(tuned.alphas)
-    Tuning(tuned)(mixture, lr=0.01, epoch=0, num_epochs=4)
+    tune(tuned, mixture, lr=0.01, epoch=0, num_epochs=4)
     for group in searched.weight_step.optimizer.param_groups:
         group["lr"] = 0.01
     for step in range(3, 6):
         searched.step_weights(searched.data.weight_batches.batch(step), 0.0)
     assert torch.equal(flat(tuned.supernet.parameters()), flat(searched.supernet.parameters()))
-    Tuning(tuned)(mixture, lr=0.01, epoch=3, num_epochs=4)
+    tune(tuned, mixture, lr=0.01, epoch=3, num_epochs=4)
     schedule = tuned.method.optimizer.schedule
     expected = schedule(0.01, epoch=3, num_epochs=4)
     assert tuned.weight_step.optimizer.param_groups[0]["lr"] == expected < 0.01

@@ -100,7 +100,7 @@ def test_the_alphas_get_the_gradient_of_loss_plus_penalties(name: str, progress:
     task = in_double(method)
     train, (x, y, _) = batches(task)
     noise = task.noise.get_state()
-    metrics = task.step_alphas(train, Batch(x, y), progress)
+    metrics = task.arch_step(train, Batch(x, y), progress)
     found = [logits.grad for logits in task.alphas.parameters()]
 
     same_noise = torch.Generator()
@@ -123,7 +123,7 @@ def test_the_penalties_gradient_is_the_difference_it_makes():
     gradients = []
     for chosen in ((), penalties):
         task = in_double(replace(DARTS, penalties=chosen))
-        task.step_alphas(*batches(task), 0.5)
+        task.arch_step(*batches(task), 0.5)
         gradients.append(flat(logits.grad for logits in task.alphas.parameters()))
     task = in_double(DARTS)
     mean = Softmax().mean(task.alphas)
@@ -157,7 +157,7 @@ def test_neither_touches_weights_or_statistics_in_the_arch_step(method: Method):
     task = task_of(method)
     task.supernet.train()
     before = {name: value.clone() for name, value in task.supernet.state_dict().items()}
-    task.step_alphas(*batches(task), 0.5)
+    task.arch_step(*batches(task), 0.5)
     for name, value in task.supernet.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(weight.grad is None for weight in task.supernet.parameters())
@@ -220,7 +220,7 @@ def test_the_arch_step_sees_the_mixture_as_it_is(perturbation):
     gradients = []
     for chosen in (None, perturbation):
         task = task_of(replace(DARTS, perturbation=chosen))
-        task.step_alphas(*batches(task), 0.5)
+        task.arch_step(*batches(task), 0.5)
         gradients.append(flat(logits.grad for logits in task.alphas.parameters()))
     assert torch.equal(*gradients)
 
@@ -267,7 +267,7 @@ def test_evaluation_copes_with_every_kind_of_row(method: Method):
     task = task_of(method)
     metrics = task.evaluate(at(task, 0))
     assert metrics["entropy/normal"] == pytest.approx(1.0, abs=1e-2)
-    view = task.view(task.genotype())
+    view = task.view(task.genotype(), task.space)
     assert view.genotype == task.genotype()
     for rows in view.probabilities.values():
         assert (rows >= 0).all() and (rows <= 1).all()

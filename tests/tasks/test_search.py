@@ -21,7 +21,7 @@ from darts_gdas.runtime.task import Callback, Progress
 from darts_gdas.search import GumbelHard, PerturbationSelection
 from darts_gdas.space import Edge, Genotype, SearchSpace
 from darts_gdas.tasks.conclusion import conclude
-from darts_gdas.tasks.learning_rate import choose_learning_rate
+from darts_gdas.tasks.initial import choose_learning_rate
 from darts_gdas.tasks.method import DECAY, Method, Stage
 from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.search import SearchTask
@@ -228,7 +228,7 @@ def test_dropout_is_there_in_steps_and_in_steps_alone(monkeypatch: pytest.Monkey
 def test_the_view_keeps_all_columns_and_gives_weight_to_what_is_left_alone():
     task = staged()
     train(task, range(4))
-    view, narrow = task.view(), task.current.view(task.genotype())
+    view, narrow = task.view(), task.current.view(task.genotype(), task.current.space)
     assert view.space == SPACE and view.genotype == task.genotype() == narrow.genotype
     for kind, cell in SPACE.cells.items():
         left = narrow.space.cells[kind].candidates

@@ -115,7 +115,7 @@ def test_the_arch_step_touches_neither_weights_nor_statistics_nor_their_gradient
     before = {name: value.clone() for name, value in task.supernet.state_dict().items()}
     batches = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
     task.supernet.train()
-    task.step_alphas(*batches, 0.0)
+    task.arch_step(*batches, 0.0)
     for name, value in task.supernet.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(weight.grad is None for weight in task.supernet.parameters())
@@ -137,7 +137,7 @@ def test_first_order_alphas_get_the_gradient_of_the_validation_loss(method: Meth
     task.alphas.double()
     train, (x, y, _) = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
     task.supernet.train()
-    task.step_alphas(train, Batch(x.double(), y), 0.0)
+    task.arch_step(train, Batch(x.double(), y), 0.0)
     pulled_back = [logits.grad for logits in task.alphas.parameters()]
     loss = F.cross_entropy(task.supernet(x.double(), Softmax()(task.alphas)), y)
     direct = torch.autograd.grad(loss, list(task.alphas.parameters()))
@@ -148,7 +148,7 @@ def test_first_order_alphas_get_the_gradient_of_the_validation_loss(method: Meth
 def test_gumbel_gradient_runs_through_the_sampled_operation_alone():
     """dL/da_j = <G, o_k(x)> p_k (delta_kj - p_j) / tau: rows of one sign pattern, sum zero."""
     task = task_of(GDAS)
-    task.step_alphas(task.data.weight_batches.batch(0), task.data.arch_batches.batch(0), 0.0)
+    task.arch_step(task.data.weight_batches.batch(0), task.data.arch_batches.batch(0), 0.0)
     for logits in task.alphas.parameters():
         gradient = logits.grad
         assert gradient is not None
@@ -179,12 +179,12 @@ def test_the_inner_step_predicts_the_next_weight_step():
 def test_the_order_of_the_steps_is_the_methods(order: Order, monkeypatch: pytest.MonkeyPatch):
     task = task_of(replace(DARTS, order=order))
     calls = []
-    for name in ("step_alphas", "step_weights"):
+    for name in ("arch_step", "step_weights"):
         monkeypatch.setattr(task, name, lambda *args, name=name: calls.append(name) or {})
     task.train_step(at(task, 0))
     expected = {
-        Order.arch_first: ["step_alphas", "step_weights"],
-        Order.weights_first: ["step_weights", "step_alphas"],
+        Order.arch_first: ["arch_step", "step_weights"],
+        Order.weights_first: ["step_weights", "arch_step"],
         Order.weights_only: ["step_weights"],
     }
     assert calls == expected[order]
@@ -268,7 +268,7 @@ def test_evaluation_reports_the_state_of_the_search():
 
 def test_the_view_shows_distributions_and_the_present_genotype():
     task = task_of(GDAS)
-    view = task.view(task.genotype())
+    view = task.view(task.genotype(), task.space)
     assert view.probabilities["normal"].shape == (5, 4)
     assert view.probabilities["reduce"].sum(1) == pytest.approx(1.0)
     assert view.genotype == task.genotype()
@@ -279,7 +279,7 @@ def test_the_view_shows_distributions_and_the_present_genotype():
 
 def test_the_view_shows_the_weights_of_edges_that_are_weighed():
     stage = task_of(PC_DARTS)
-    edges = stage.view(stage.genotype()).edge_weights
+    edges = stage.view(stage.genotype(), stage.space).edge_weights
     assert edges["normal"][:2].sum() == pytest.approx(1.0)  # into the first node
     assert edges["reduce"][2:].sum() == pytest.approx(1.0)  # into the second
 

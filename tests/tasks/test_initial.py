@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.ntk import empirical_ntk
 from darts_gdas.runtime.optim import SGD
-from darts_gdas.tasks.learning_rate import FRACTION, choose_learning_rate, learning_rate_bound
+from darts_gdas.tasks.initial import FRACTION, choose_learning_rate, learning_rate_bound
 from tests.tasks.test_stage import DARTS, GDAS, METHODS, flat, task_of
 
 

@@ -1,11 +1,23 @@
-"""How fast a supernet can learn: a learning rate from its neural tangent kernel."""
+"""What a search begins with: its first alphas, and the learning rate of its weights.
+
+The alphas come from a warm start on small networks and a batch of the search's own images, the
+rate from the supernet's neural tangent kernel.
+"""
 
 import logging
+from dataclasses import replace
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from darts_gdas.nets import Layout
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.nets.synced import by_itself
 from darts_gdas.ntk import empirical_ntk, max_learning_rate
 from darts_gdas.runtime.data import derive_seed
+from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.scoring.warm_start import FirstAlphas, Report, Setting, WarmStart
 from darts_gdas.tasks.batches import random_images
 from darts_gdas.tasks.stage import StageSearch
 
@@ -16,6 +28,47 @@ TRUSTED = 0.025
 """The papers' rate. Rates up to it are taken without a look at the kernel, which costs seconds."""
 
 NUM_IMAGES = 32
+
+
+def set_first_alphas(
+    search: StageSearch, warm_start: WarmStart, book: ScoreBook, report: Report
+) -> FirstAlphas | None:
+    """Give the alphas their first values; once, before the first step.
+
+    Images come from the weights' half; no random number of the search is used up.
+
+    Args:
+        search: Its alphas are set.
+        warm_start: Where they come from.
+        book: Keeps scores, so that an interrupted warm start goes on.
+        report: Progress.
+
+    Returns:
+        What was found, or None where the alphas stay as they are.
+    """
+    data, seed = search.data.weight_batches, derive_seed(search.seed, "warm start")
+    device = search.compute.device
+
+    def batch(count: int) -> Float[Tensor, "batch channels height width"]:
+        return random_images(data.images, data.normalize, count=count, seed=seed, device=device)
+
+    def layout(channels: int) -> Layout:
+        return small_layout(search.supernet.layout, channels)
+
+    setting = Setting(search.space, layout, batch, seed % 2**32, book, report)
+    first = warm_start(setting)
+    if first is not None:
+        with torch.no_grad():
+            for kind, logits in first.logits.items():
+                search.alphas.logits[kind].copy_(logits)
+    return first
+
+
+def small_layout(layout: Layout, channels: int) -> Layout:
+    """The smallest outer network of the same form: every kind of cell, two reductions if any."""
+    layers = layout.skeleton.fewest_layers
+    reductions = None if layout.reduction_positions else ()
+    return replace(layout, channels=channels, layers=layers, reductions=reductions)
 
 
 def learning_rate_bound(search: StageSearch) -> float:
