@@ -277,7 +277,7 @@ def test_critical_weights_have_a_variance_of_two_over_their_fan_in(program: str)
     """He et al.: chi_1 = 1 for ReLU; k^2 inputs for a depthwise kernel."""
     tiny = ("dataset=digits", "net.channels=16", "net.layers=3", "net.initialization=critical")
     if program == "search":
-        net = search_config(*tiny).build().supernet
+        net = search_config(*tiny).build().current.supernet
     else:
         net = train_config(*tiny).build(Genotype.load("DARTS_V2")).net
     scaled: dict[bool, list[torch.Tensor]] = {False: [], True: []}

@@ -71,7 +71,7 @@ def finish_search(
             "index": task.known.index(genotype),
             **task.known.standing(genotype),
         }
-    pressed = found_cost(task.current.method, genotype)
+    pressed = found_cost(task.current.method.penalties, genotype)
     if pressed is not None:
         figures["cost"] = pressed
     with loop.writes.attempt("the result"):

@@ -14,7 +14,6 @@ from darts_gdas.search import ArchParameters, Bilevel, SGDStep
 from darts_gdas.search.hypergradient import Weights
 from darts_gdas.tasks.batches import BatchLoss, batch_metrics
 from darts_gdas.tasks.method import Method
-from darts_gdas.tasks.pressure import penalty_terms
 from darts_gdas.tasks.weight_step import WeightStep, split
 
 
@@ -73,7 +72,7 @@ class ArchStep:
         losses = [self.loss(part) for part in split(validation, self.weight_step.accumulate)]
         parts = [self._gradient(mixture.detach(), train, loss) for loss in losses]
         gradient = [torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)]
-        penalties = penalty_terms(self.method, self.alphas, annealed)
+        penalties = self._penalties(annealed)
         self.optimizer.zero_grad()
         torch.autograd.backward(
             [*mixture.leaves(), *penalties.values()],
@@ -83,6 +82,13 @@ class ArchStep:
         values = {f"penalty/{name}": (value.detach(), 1) for name, value in penalties.items()}
         logits = torch.cat([loss.logits for loss in losses if loss.logits is not None])
         return batch_metrics("arch", logits, validation.labels) | values
+
+    def _penalties(self, annealed: float) -> dict[str, Tensor]:
+        """Each penalty's value by name, differentiable in the alphas; none, no work."""
+        if not self.method.penalties:
+            return {}
+        mean = self.method.relaxation.mean(self.alphas)
+        return {p.name: p(self.alphas, mean, progress=annealed) for p in self.method.penalties}
 
     def loss(self, batch: Batch) -> BatchLoss:
         """Of a batch of any half, as a function of weights and mixture."""

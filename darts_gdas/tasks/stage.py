@@ -26,7 +26,7 @@ from darts_gdas.tasks.arch_step import ArchStep
 from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
-from darts_gdas.tasks.pressure import costs, curves
+from darts_gdas.tasks.pressure import cost_curves, costs
 from darts_gdas.tasks.probing import SupernetProbe
 from darts_gdas.tasks.weight_step import WeightStep
 
@@ -128,7 +128,7 @@ class StageSearch:
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
         )
-        self._costs = costs(method)
+        self._costs = costs(method.penalties)
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
         """One step of each level, in the method's order.
@@ -203,7 +203,10 @@ class StageSearch:
         metrics["search/learning_rate"] = self._learning_rate(progress)
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value
-        metrics |= curves(self.method, self.alphas, progress.annealed)
+        metrics |= cost_curves(self.method.penalties, self.expected())
+        if self.method.perturbation is not None:
+            for name, value in self.method.perturbation.settings(progress.annealed).items():
+                metrics[f"search/{name}"] = value
         return metrics | self._observe(progress.epoch, genotype)
 
     def _observe(self, epoch: int, genotype: Genotype) -> dict[str, float]:

@@ -146,10 +146,10 @@ def test_the_found_cost_is_that_of_the_derived_network(quantity: Quantity):
         if quantity is Quantity.parameters
         else count_multiply_adds(net, (1, 8, 8))
     )
-    assert found_cost(task.method, task.genotype()) == {
+    assert found_cost(task.method.penalties, task.genotype()) == {
         "quantity": quantity.name, "target": 1e9, "found": counted,
     }  # fmt: skip
-    assert found_cost(DARTS, task.genotype()) is None
+    assert found_cost(DARTS.penalties, task.genotype()) is None
 
 
 @some("drnas", "cost", "unrolled")
