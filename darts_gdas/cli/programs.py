@@ -44,9 +44,7 @@ def run_search(cfg: DictConfig) -> int:
     return FAULT
 
 
-def _build_search(
-    start: Start[SearchConfig], ranks: Ranks
-) -> tuple[SearchTask, dict[str, str]]:
+def _build_search(start: Start[SearchConfig], ranks: Ranks) -> tuple[SearchTask, dict[str, str]]:
     task = start.config.build(ranks)
     return task, {"data": task.data_digest}
 

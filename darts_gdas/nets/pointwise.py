@@ -26,10 +26,11 @@ from torch import Tensor
 from darts_gdas.nets.formats import channels_last, without_autocast
 
 Part = Float[Tensor, "batch _edges_x_channels height width"]
-Other = Float[Tensor, "batch _edges_x_others height width"]
+Rows = Float[Tensor, "edges pixels channels"]
+OtherRows = Float[Tensor, "edges pixels others"]
 
 _MOST_CUTS = 256
-"""Of the pixels, on a GPU: more than it has multiprocessors; most sizes divide by powers of two."""
+"""Most pieces that pixels are cut into on a GPU: more than it has multiprocessors."""
 
 
 class Moments(NamedTuple):
@@ -160,14 +161,10 @@ def _statistics(
 ) -> tuple[Float[Tensor, "k e c"], Float[Tensor, "k e o c"], Float[Tensor, "k e o"]]:
     """Means of the inputs, pointwise @ covariance, and the variances of the outputs."""
     terms, edges, _, channels = pointwise.shape
-    parts = [_wide(part) for term in inputs for part in term]
-    rows = [_rows(part, channels) for part in parts]
+    rows = [_wide(_rows(part, channels)) for term in inputs for part in term]
     pixels = rows[0].shape[1]
     means = (torch.cat([z.sum(1) for z in rows]) / pixels).view(terms, edges, channels)
-    second = torch.cat(
-        [_pixel_products(part, part, len(z)) for part, z in zip(parts, rows, strict=True)]
-    )
-    second = second.view(terms, edges, channels, channels)
+    second = torch.cat([_products(z, z) for z in rows]).view(terms, edges, channels, channels)
     covariance = second / pixels - means[..., None] * means[..., None, :]
     products = pointwise @ covariance
     return means, products, (products * pointwise).sum(-1).clamp_min(0)
@@ -177,39 +174,33 @@ def _correlations(
     gradients: Sequence[Tensor], inputs: Sequence[Sequence[Tensor]], pointwise: Tensor
 ) -> tuple[Float[Tensor, "e o"], Float[Tensor, "k e o c"]]:
     """Sum over pixels of the gradients, and of their products with the inputs."""
-    outputs = pointwise.shape[2]
-    g = [_wide(part) for part in gradients]
+    _, _, outputs, channels = pointwise.shape
+    g = [_wide(_rows(part, outputs)) for part in gradients]
     products = [
-        _pixel_products(dy, _wide(z), dy.shape[1] // outputs)
+        _products(rows, _wide(_rows(part, channels)))
         for term in inputs
-        for dy, z in zip(g, term, strict=True)
+        for rows, part in zip(g, term, strict=True)
     ]
-    total = torch.cat([_rows(dy, outputs).sum(1) for dy in g])
-    return total, torch.cat(products).view_as(pointwise)
+    return torch.cat([rows.sum(1) for rows in g]), torch.cat(products).view_as(pointwise)
 
 
-def _pixel_products(left: Part, right: Other, edges: int) -> Float[Tensor, "edges out channels"]:
-    """Sum over pixels of the outer products of two parts' channels, edge by edge.
+def _products(left: Rows, right: OtherRows) -> Float[Tensor, "edges channels others"]:
+    """Sum over pixels of the outer products of two sets of channels, edge by edge.
 
-    A GPU's library gives one product to one multiprocessor, however many pixels it sums over, so
-    there the pixels are cut (`_cut_products`).
+    A GPU's library gives a product to one multiprocessor, however many pixels it sums over.
     """
-    if left.is_cuda:
-        return _cut_products(left, right, edges)
-    a, b = (_rows(part, part.shape[1] // edges) for part in (left, right))
-    return torch.bmm(a.mT, b)
+    return _cut_products(left, right) if left.is_cuda else torch.bmm(left.mT, right)
 
 
-def _cut_products(left: Part, right: Other, edges: int) -> Float[Tensor, "edges out channels"]:
-    """The same, from products of up to `_MOST_CUTS` cuts of the pixels.
+def _cut_products(left: Rows, right: OtherRows) -> Float[Tensor, "edges channels others"]:
+    """The same from products of up to `_MOST_CUTS` pieces of the pixels.
 
-    Edges are multiplied with each other too, as their channels lie side by side; what is of two
-    different edges is left.
+    Edges are multiplied with each other too, as their channels lie side by side in memory; what
+    belongs to two different edges is left out.
     """
-    batch, _, height, width = left.shape
-    pixels = batch * height * width
+    edges, pixels, _ = left.shape
     cuts = math.gcd(pixels, _MOST_CUTS)
-    a, b = (part.permute(0, 2, 3, 1).reshape(cuts, pixels // cuts, -1) for part in (left, right))
+    a, b = (rows.transpose(0, 1).reshape(cuts, pixels // cuts, -1) for rows in (left, right))
     total = torch.bmm(a.mT, b).sum(0).unflatten(1, (edges, -1)).unflatten(0, (edges, -1))
     return total.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
