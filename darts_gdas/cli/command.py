@@ -3,20 +3,13 @@
 import argparse
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from darts_gdas.runtime.launch import command
+from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.runtime.terminal import complain
 
 FAULT, USAGE_ERROR = 1, 2
 """Exit statuses."""
-
-
-def conf_folder() -> Path:
-    """`conf/`: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -39,11 +32,14 @@ def wrong_input(
 ) -> Iterator[None]:
     """Around a program without composed configuration: an error is one line and an exit status.
 
+    It begins with the parts of other packages, of which a run may be made.
+
     Args:
         kinds: Of errors.
         status: To exit with.
     """
     try:
+        load_plugins()
         yield
     except kinds as error:
         complain(str(error))

@@ -8,7 +8,7 @@ import hydra
 
 import darts_gdas
 from darts_gdas import config
-from darts_gdas.cli.command import USAGE_ERROR, conf_folder
+from darts_gdas.cli.command import USAGE_ERROR
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.runtime.launch import COMMAND
 from darts_gdas.runtime.terminal import complain
@@ -55,7 +55,8 @@ def run_composed(name: str) -> None:
     with usage_errors():
         program: Callable = getattr(importlib.import_module(module), function)
         config.register()
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(program)()
+        folder = str(config.conf_folder())
+        hydra.main(version_base="1.3", config_path=folder, config_name=name)(program)()
 
 
 def _take_name() -> None:

@@ -1,6 +1,7 @@
 """Operations of a user's own: checked once, then candidates like any other."""
 
 import re
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,8 @@ _SIZES = ((8, 8), (7, 9))
 def register_operation(name: str, factory: OperationFactory) -> None:
     """Add an operation that spaces and genotypes may name, in this process.
 
-    It runs in supernets and derived networks as it is, without a fused path. Programs started from
-    a configuration know built-in operations only; docs/add_a_space.md shows a program with its own.
+    It runs in supernets and derived networks as it is, without a fused path. How programs get to
+    know it stands in docs/extend.md.
     A checkpoint knows the name, not the code: resume with the code that it was made with.
 
     Args:
@@ -36,18 +37,25 @@ def register_operation(name: str, factory: OperationFactory) -> None:
         ...
         ValueError: operation 'blur' with channels=4, stride=1, affine=False must turn (2, 4, 8, 8) into (2, 4, 8, 8), got (2, 4, 5, 5)
     """  # noqa: E501
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise ValueError(
-            f"an operation's name is lower-case letters, digits and underscores, got {name!r}"
-        )
-    if name in {*OPERATIONS, *dir(nn.ModuleDict())}:  # whose keys cannot be its attributes
-        raise ValueError(f"the name {name!r} is taken; choose another for your operation")
+    taken = {*OPERATIONS, *dir(nn.ModuleDict())}  # whose keys cannot be its attributes
+    check_name(name, "operation", taken)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for channels in _CHANNELS:
             for stride in (1, 2):
                 for affine in (False, True):
                     _try(name, factory, channels, stride, affine)
     OPERATIONS[name] = factory
+
+
+def check_name(name: str, what: str, taken: Collection[str]) -> None:
+    """Raise a `ValueError` unless something of a user's own may have a name."""
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ValueError(
+            f"the name of your {what} must be lower-case letters, digits and underscores, "
+            f"got {name!r}"
+        )
+    if name in taken:
+        raise ValueError(f"the name {name!r} is taken; choose another for your {what}")
 
 
 def _try(name: str, factory: OperationFactory, channels: int, stride: int, affine: bool) -> None:
