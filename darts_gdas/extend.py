@@ -50,7 +50,7 @@ def register_part(group: str, name: str, part: type) -> None:
     base = BASES.get(group)
     if base is None:
         raise ValueError(f"there is no group {group!r} of parts; choose one of {', '.join(BASES)}")
-    check_name(name, f"part of {group}", {*GROUPS[group], *_files(group)})
+    check_name(name, f"{group} part", {*GROUPS[group], *_files(group)})
     if not (
         isinstance(part, type) and issubclass(part, base) and "__dataclass_fields__" in vars(part)
     ):

@@ -23,7 +23,6 @@ from omegaconf import DictConfig, OmegaConf
 import darts_gdas
 from darts_gdas.config import GROUPS, SearchConfig, TrainConfig, register, typed
 from darts_gdas.portable.bundle import Format
-from darts_gdas.space import Genotype
 from tests.nets.test_stored import saved
 
 ROOT = Path(__file__).parents[1]

@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,8 +99,13 @@ def test_what_the_user_must_choose_may_have_no_default():
     ("group", "name", "part", "message"),
     [
         ("relaxations", "mine", Scaled, "no group 'relaxations' of parts; choose one of space,"),
-        ("relaxation", "My-Part", Scaled, "must be lower-case letters, digits and underscores"),
-        ("relaxation", "softmax", Scaled, "'softmax' is taken; choose another for your part of"),
+        (
+            "relaxation",
+            "My-Part",
+            Scaled,
+            "your relaxation part's name is lower-case letters, digits and unders",
+        ),
+        ("relaxation", "softmax", Scaled, "'softmax' is taken; choose another for your relax"),
         ("dataset", "digits", Scaled, "the name 'digits' is taken"),  # a file of conf/
         ("optimizer/schedule", "cosine", Scaled, "the name 'cosine' is taken"),
         ("relaxation", "mine", NoWarmStart, "must be a @dataclass derived from Relaxation, got"),
@@ -127,9 +133,9 @@ def test_a_name_is_given_once():
 def test_a_method_is_a_composition():
     register_part("relaxation", "scaled", Scaled)
     parts = {"defaults": ["darts", {"override /relaxation": "scaled"}]}
-    register_method("mine", {**parts, "relaxation": {"scale": 4.0}, "batch_size": 48})
+    register_method("mine", {**parts, "relaxation": {"scale": 4.0}, "weights_fraction": 0.4})
     mine, darts = (typed(composed(f"method={m}"), SearchConfig) for m in ("mine", "darts"))
-    assert mine.relaxation == Scaled(4.0) and mine.batch_size == 48
+    assert mine.relaxation == Scaled(4.0) and mine.weights_fraction == 0.4
     assert mine.arch_optimizer == darts.arch_optimizer and mine.order is darts.order
 
 
@@ -165,44 +171,48 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Starts a program in a process of its own, which finds the package; gives its output."""
+def start(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """Starts a program in this process, which finds the package; gives its output."""
     monkeypatch.chdir(tmp_path)
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join((str(site), str(ROOT))), "OMP_NUM_THREADS": "1"
-    }  # fmt: skip
+    monkeypatch.syspath_prepend(str(site))
 
-    def start(*command: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *command],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+    def start(script: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        with parts_put_back():
+            try:
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+            except SystemExit as stop:
+                assert not stop.code
+        for name in [name for name in sys.modules if name.startswith("my_parts")]:
+            del sys.modules[name]
+        captured = capsys.readouterr()
+        return captured.out + captured.err
 
     return start
 
 
-def test_every_program_knows_the_parts_of_an_installed_package(start, tmp_path: Path):
+def test_every_program_knows_the_parts_of_an_installed_package(
+    start: Callable[..., str], site: Path, tmp_path: Path
+):
     check("add_a_data_set", 0)
-    search, (_, told) = str(ROOT / "search.py"), blocks("extend", "bash")[0].splitlines()
+    _, told = blocks("extend", "bash")[0].splitlines()
     arguments = told.removeprefix("python search.py ").split()
     tiny = ("epochs=2", "net.channels=4", "net.layers=3", "run_dir=found")
+    small = ("--channels", "4", "--layers", "3", "--image-size", "12")
     candidates = "space.candidates=[skip_connect,gated_conv]"
-    start(search, *arguments, candidates, *tiny)
+    environment = {"PYTHONPATH": os.pathsep.join((str(site), str(ROOT))), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, ROOT / "search.py", *arguments, candidates, *tiny]
+    subprocess.run(command, env=os.environ | environment, check=True, capture_output=True)
     found = (tmp_path / "found" / "genotype.json").read_text()
     (tmp_path / "found" / "result.json").unlink()  # as if it had been killed in the second epoch
     max((tmp_path / "found" / "checkpoints").glob("*.pt")).unlink()
-    assert "resuming search in found" in start(search, "resume=found")
+    assert "resuming search in found" in start("search.py", "resume=found")
     assert (tmp_path / "found" / "genotype.json").read_text() == found
     config = yaml.safe_load((tmp_path / "found" / "config.yaml").read_text())
     assert config["relaxation"]["tau"] == {"start": 1.0, "end": 0.1}
-    assert "gated_conv" in found and "gated_conv" in start("-m", "darts_gdas.show", "found")
+    assert "gated_conv" in found and "gated_conv" in start("darts_gdas/show.py", "found", *small)
     scores = ("scores=[spread,params]", "count=3", "dataset=arrays", "space=nasbench201")
-    out = start("-m", "darts_gdas.score", *scores, "run_dir=ranked")
+    out = start("darts_gdas/score.py", *scores, "run_dir=ranked")
     assert "ranked by spread + params" in out
     assert json.loads((tmp_path / "ranked" / "result.json").read_text())["scores"][0] == "spread"
 

@@ -51,8 +51,7 @@ def check_name(name: str, what: str, taken: Collection[str]) -> None:
     """Raise a `ValueError` unless something of a user's own may have a name."""
     if not re.fullmatch(r"[a-z0-9_]+", name):
         raise ValueError(
-            f"the name of your {what} must be lower-case letters, digits and underscores, "
-            f"got {name!r}"
+            f"your {what}'s name is lower-case letters, digits and underscores, got {name!r}"
         )
     if name in taken:
         raise ValueError(f"the name {name!r} is taken; choose another for your {what}")
