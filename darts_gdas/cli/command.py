@@ -32,7 +32,7 @@ def wrong_input(
 ) -> Iterator[None]:
     """Around a program without composed configuration: an error is one line and an exit status.
 
-    It begins with the parts of other packages, of which a run may be made.
+    Parts of other packages, of which a run may be made, are loaded first.
 
     Args:
         kinds: Of errors.

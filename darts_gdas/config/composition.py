@@ -134,11 +134,7 @@ def conf_folder() -> Path:
 
 
 def register() -> None:
-    """Tell hydra the schemas, and load the parts of other packages; call before `hydra.main`.
-
-    Raises:
-        ValueError: If a package's parts cannot be loaded.
-    """
+    """Tell hydra the schemas, and load the parts of other packages; call before `hydra.main`."""
     OmegaConf.register_new_resolver("stage_epochs", total_epochs, replace=True)
     store = ConfigStore.instance().store
     store(name="search_schema", node=SearchConfig)
