@@ -1,22 +1,32 @@
 """Operations of a user's own: checked once, then candidates like any other."""
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from darts_gdas.nets.formats import channels_last
-from darts_gdas.nets.operations import OPERATIONS, OperationFactory
+from darts_gdas.nets.operations import OPERATIONS, Operation, OperationFactory
+from darts_gdas.space.families import FAMILIES, Family
 
 _CHANNELS = (4, 8)
 _SIZES = ((8, 8), (7, 9))
 
 
-def register_operation(name: str, factory: OperationFactory) -> None:
+def register_operation(
+    name: str,
+    factory: OperationFactory,
+    *,
+    is_pooling: bool = False,
+    family: Family = Family.other,
+    python: Callable[[int], str] | None = None,
+) -> None:
     """Add an operation that spaces and genotypes may name, in this process.
 
-    It runs in supernets and derived networks as it is, without a fused path. Programs started from
-    a configuration know built-in operations only; docs/add_a_space.md shows a program with its own.
+    It runs in supernets and derived networks as it is, edge by edge; a module that is a
+    `nets.candidates.ReluFirst` shares the ReLU of the state that it reads. Programs started from a
+    configuration know built-in operations only; docs/add_a_space.md shows a program with its own.
     A checkpoint knows the name, not the code: resume with the code that it was made with.
 
     Args:
@@ -24,6 +34,11 @@ def register_operation(name: str, factory: OperationFactory) -> None:
         factory: (channels, stride, affine) -> a module that keeps the number of channels and
             divides height and width by the stride, rounding up. `affine` is false in a supernet:
             a norm must not learn a scale there, which would undo the mixture's weights.
+        is_pooling: Whether a supernet normalises what comes out, as it does with pooling.
+        family: How drawings show it.
+        python: stride -> the expression that makes it in an exported Python file, where `channels`
+            is a variable; it may name what the factory can see. Needed where the factory is no
+            class or function that can be called by its name.
 
     Raises:
         ValueError: If the name is taken or malformed, or the factory fails, returns no module, or
@@ -47,7 +62,8 @@ def register_operation(name: str, factory: OperationFactory) -> None:
             for stride in (1, 2):
                 for affine in (False, True):
                     _try(name, factory, channels, stride, affine)
-    OPERATIONS[name] = factory
+    OPERATIONS[name] = Operation(factory, is_pooling, python)
+    FAMILIES[name] = family
 
 
 def _try(name: str, factory: OperationFactory, channels: int, stride: int, affine: bool) -> None:

@@ -77,7 +77,7 @@ def test_it_is_an_operation_of_genotypes_and_derived_networks():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_it_counts_towards_the_cost(stride: int):
     registered_space()
-    gate = OPERATIONS["gate"](4, stride, True)
+    gate = OPERATIONS["gate"].build(4, stride, True)
     assert count_parameters(gate) == 4 * 9 + 4
     assert count_multiply_adds(gate, (4, 8, 8)) == 4 * 9 * (8 // stride) ** 2
 
@@ -96,13 +96,13 @@ class InPlace(nn.Module):
 @pytest.mark.parametrize("name", ["", "Gate", "a b", "a.b", "a~b"])
 def test_a_malformed_name_is_an_error(name: str):
     with pytest.raises(ValueError, match="name is lower-case letters, digits and underscores, got"):
-        register_operation(name, OPERATIONS["skip_connect"])
+        register_operation(name, OPERATIONS["skip_connect"].build)
 
 
 @pytest.mark.parametrize("name", ["skip_connect", "none", "keys", "training", "forward"])
 def test_a_taken_name_is_an_error(name: str):
     with pytest.raises(ValueError, match=rf"the name '{name}' is taken"):
-        register_operation(name, OPERATIONS["skip_connect"])
+        register_operation(name, OPERATIONS["skip_connect"].build)
 
 
 @pytest.mark.parametrize(
