@@ -1,8 +1,10 @@
 """docs/add_a_space.md is true: its files search and train, as a reader would start them."""
 
+import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +61,14 @@ def test_the_space_is_searched_and_its_cell_retrained(
     text = search.read_text().replace("run_search", "run_train").replace('="search"', '="train"')
     train.write_text(text.replace('register_operation("gated_conv", GatedConv)\n', ""))
     assert run(train, "genotype=found", *TINY, "run_dir=trained") == 0
+    (folder / "gated_export.py").write_text(block("python", 1))
+    done = subprocess.run(
+        [sys.executable, "gated_export.py", "trained", "--format", "python"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = (folder / "trained" / "export" / "python" / "network.py").read_text()
+    assert block("python").split("\n\n\n")[1] in written
 
 
 def test_the_built_in_program_does_not_know_the_operation(
@@ -72,7 +82,7 @@ def test_the_built_in_program_does_not_know_the_operation(
 
 
 def test_the_python_example_says_the_truth(capsys: pytest.CaptureFixture[str]):
-    example = block("python", 1)
+    example = block("python", 2)
     exec(compile(example, "docs/add_a_space.md", "exec"), {})
     said = re.search(r"# (\d+)\n$", example)
     assert said is not None and capsys.readouterr().out.strip() == said[1]

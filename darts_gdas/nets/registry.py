@@ -42,7 +42,8 @@ def register_operation(
 
     Raises:
         ValueError: If the name is taken or malformed, or the factory fails, returns no module, or
-            one of another output shape, or one that writes to its input. Tried with 4 and 8
+            one of another output shape, or one that writes to its input, or `python` gives no
+            expression. Tried with 4 and 8
             channels, stride 1 and 2, on 8 x 8 and 7 x 9 pixels.
 
     Example:
@@ -57,6 +58,13 @@ def register_operation(
         )
     if name in {*OPERATIONS, *dir(nn.ModuleDict())}:  # whose keys cannot be its attributes
         raise ValueError(f"the name {name!r} is taken; choose another for your operation")
+    for stride in (1, 2):
+        try:
+            compile((python and python(stride)) or "None", name, "eval")
+        except Exception as error:  # whatever a user's code does wrong
+            raise ValueError(
+                f"operation {name!r} with {stride=}: python gives no expression: {error}"
+            ) from error
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for channels in _CHANNELS:
             for stride in (1, 2):

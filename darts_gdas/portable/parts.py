@@ -92,7 +92,7 @@ class Parts:
         try:
             made = expression(operation, stride) or None
             self.add(f"lambda channels: {made}", _scope(operation))
-        except (LookupError, SyntaxError) as error:
+        except LookupError as error:
             raise _refusal(operation, str(error.args[0])) from error
 
     def add(self, code: str, scope: Scope) -> None:
@@ -148,7 +148,7 @@ def _module_of(value: object) -> str:
 def _source(value: type | FunctionType) -> str:
     try:
         return textwrap.dedent(inspect.getsource(value)).rstrip()
-    except OSError:
+    except (OSError, TypeError):
         raise LookupError(f"the source of {value.__name__!r} is not to be found") from None
 
 
