@@ -10,6 +10,7 @@ from darts_gdas.config import GROUPS
 from darts_gdas.nets import OPERATIONS
 from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.scoring.scores import SCORES
+from darts_gdas.space.families import FAMILIES
 
 
 @contextlib.contextmanager
@@ -18,7 +19,7 @@ def parts_put_back() -> Iterator[None]:
     repo = ConfigStore.instance().repo
     ours = {"method", *(group.split("/")[0] for group in GROUPS)}  # others are hydra's own
     known = copy.deepcopy({name: repo[name] for name in ours & repo.keys()})
-    tables = [OPERATIONS, SCORES, *GROUPS.values()]
+    tables = [OPERATIONS, FAMILIES, SCORES, *GROUPS.values()]
     before = [dict(table) for table in tables]
     load_plugins.cache_clear()
     try:

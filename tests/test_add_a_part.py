@@ -126,7 +126,8 @@ def test_an_operation_is_searched_retrained_shown_and_exported(
     run_page("gated", start)
     config = yaml.safe_load((folder / "found" / "config.yaml").read_text())
     assert config["space"]["candidates"][-1] == "gated_conv"
-    assert (folder / "trained" / "export" / "torch" / "network.pt2").exists()
+    written = (folder / "trained" / "export" / "python" / "network.py").read_text()
+    assert source("gated").split("\n\n\n")[1] in written
 
 
 def test_the_built_in_programs_do_not_know_it(

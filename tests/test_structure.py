@@ -27,6 +27,7 @@ TESTED_TOGETHER = {
     "compare.py": "cli/test_compare.py",
     "export.py": "cli/test_export.py",
     "show.py": "cli/test_show.py",
+    "nets/candidates.py": "nets/test_operations.py",
     "nets/measure.py": "nets/test_profile.py",
     "portable/cells.py": "portable/test_source.py",
     "portable/plain.py": "portable/test_source.py",

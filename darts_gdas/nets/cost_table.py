@@ -164,7 +164,7 @@ class _Counter:
         if name == NONE:
             return 0.0  # an edge that is not there
         with torch.device("meta"):
-            operation = OPERATIONS[name](channels, stride, True)
+            operation = OPERATIONS[name].build(channels, stride, True)
         return _cost(operation, (channels, height, width), self.quantity, self.device)
 
 

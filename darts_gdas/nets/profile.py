@@ -162,7 +162,7 @@ def _operations(
 
     @cache
     def operation(name: str, channels: int, stride: int, height: int, width: int) -> Cost:
-        module = OPERATIONS[name](channels, stride, True)
+        module = OPERATIONS[name].build(channels, stride, True)
         return measure_module(module, (channels, height, width), device, tuple(batches))
 
     @cache

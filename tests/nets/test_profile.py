@@ -15,8 +15,8 @@ from darts_gdas.nets import (
     count_parameters,
 )
 from darts_gdas.nets import measure as measuring
+from darts_gdas.nets.candidates import SeparableConv
 from darts_gdas.nets.measure import Cost, kept_by, measure_module
-from darts_gdas.nets.operations import SeparableConv
 from darts_gdas.nets.profile import Profile, profile
 from darts_gdas.space import Genotype
 
