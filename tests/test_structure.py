@@ -28,6 +28,7 @@ TESTED_TOGETHER = {
     "export.py": "cli/test_export.py",
     "show.py": "cli/test_show.py",
     "portable/cell_code.py": "portable/test_source.py",
+    "nets/candidates.py": "nets/test_operations.py",
     "portable/plain.py": "portable/test_source.py",
     "portable/fresh.py": "portable/test_bundle.py",
     "portable/graphs.py": "portable/test_bundle.py",

@@ -3,7 +3,6 @@
 import importlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import hydra
 
@@ -56,14 +55,8 @@ def run_composed(name: str) -> None:
     with usage_errors():
         program: Callable = getattr(importlib.import_module(module), function)
         config.register()
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(program)()
-
-
-def conf_folder() -> Path:
-    """`conf/`: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+        folder = str(config.conf_folder())
+        hydra.main(version_base="1.3", config_path=folder, config_name=name)(program)()
 
 
 def _take_name() -> None:

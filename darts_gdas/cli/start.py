@@ -16,6 +16,7 @@ from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, Sta
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, check_writable, write_text
 from darts_gdas.runtime.launch import take_gpu
+from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.runtime.state import check_state
 
 Config = TypeVar("Config", bound=AnyConfig)
@@ -79,6 +80,7 @@ def prepare(
             f"--multirun among {ranks.size} ranks: each of them would sweep by itself. Start one "
             "run with torchrun, or the sweep with a launcher (docs/cluster.md)"
         )
+    load_plugins()  # a launcher's job has not come in by a program's door
     overrides = configuration.task_overrides()
     config = configuration.typed(cfg, kind)
     root = Path(config.outputs) / name

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose
@@ -23,6 +24,7 @@ from darts_gdas.config.tree import SearchConfig
 from darts_gdas.report.runs import EXEMPT
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
+from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
 from darts_gdas.search import (
     AdversarialPerturbation,
@@ -103,8 +105,15 @@ ADDABLE = ("experiment",)
 """Groups that `+GROUP=NAME` may add."""
 
 
+def conf_folder() -> Path:
+    """`conf/`: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
 def register() -> None:
-    """Tell hydra the schemas; call before `hydra.main`."""
+    """Tell hydra the schemas, and load the parts of other packages; call before `hydra.main`."""
     OmegaConf.register_new_resolver("stage_epochs", total_epochs, replace=True)
     store = ConfigStore.instance().store
     store(name="search_schema", node=SearchConfig)
@@ -112,8 +121,14 @@ def register() -> None:
     store(name="score_schema", node=ScoreConfig)
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():
-            package = f"{group}.{name}" if group in SEVERAL else None
-            store(group=group, name=name, node=node(), package=package)
+            store_part(group, name, node())
+    load_plugins()
+
+
+def store_part(group: str, name: str, part: object) -> None:
+    """Tell hydra a choice of a group."""
+    package = f"{group}.{name}" if group in SEVERAL else None
+    ConfigStore.instance().store(group=group, name=name, node=part, package=package)
 
 
 def typed(cfg: DictConfig, kind: type[Config]) -> Config:

@@ -29,7 +29,7 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.images import ImageSet, stratified_split
+from darts_gdas.runtime.images import ImageSet, checked_parts, stratified_split
 from darts_gdas.runtime.optim import Adam
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
@@ -148,7 +148,7 @@ class SearchConfig(RunConfig):
         compute = self.compute(ranks)
         space = self.space.build()
         known = load_table(self.benchmark, self.benchmark_column, space, complete=True)
-        train, _ = self.dataset.load()
+        train, _ = checked_parts(self.dataset.load())
         parts = [self.of_stage(i) for i in range(len(self.stages))] or [self]
         for part in parts:
             part._layout_for(train).check_image_size(*train.image_size)

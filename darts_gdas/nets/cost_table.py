@@ -111,7 +111,7 @@ def build_cost_table(
         if name == NONE:
             return 0.0  # an edge that is not there
         with torch.device("meta"):
-            operation = OPERATIONS[name](channels, stride, True)
+            operation = OPERATIONS[name].build(channels, stride, True)
         return cost(operation, (channels, height, width))
 
     shapes = {kind: (len(cell.edges), cell.num_candidates) for kind, cell in space.cells.items()}

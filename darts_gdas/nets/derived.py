@@ -17,16 +17,10 @@ from darts_gdas.nets.blocks import (
     build_tail,
     entering_states,
 )
+from darts_gdas.nets.candidates import ReluConvNorm, State
 from darts_gdas.nets.dropout import path_factors
-from darts_gdas.nets.fused import State
 from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton, Stem
-from darts_gdas.nets.operations import (
-    OPERATIONS,
-    FactorizedReduce,
-    ReluConvNorm,
-    SeparableConvs,
-    check_operations,
-)
+from darts_gdas.nets.operations import OPERATIONS, check_operations
 from darts_gdas.nets.stored import StoredModel, read_model
 from darts_gdas.space import CellGenotype, Genotype
 
@@ -40,7 +34,7 @@ class DerivedCell(nn.Module):
         self.inputs = build_inputs(plan, affine=True)
         self.nodes = nn.ModuleList(
             nn.ModuleList(
-                OPERATIONS[edge.op](
+                OPERATIONS[edge.op].build(
                     plan.channels, plan.stride if edge.source < genotype.num_inputs else 1, True
                 )
                 for edge in edges
@@ -72,20 +66,13 @@ class DerivedCell(nn.Module):
         for operations, edges in zip(self.nodes, self.genotype.nodes, strict=True):
             total: Tensor | None = None
             for operation, edge in zip(operations, edges, strict=True):  # type: ignore[arg-type]
-                y = _leave(states[edge.source], operation)
+                y = states[edge.source].through(operation)
                 exempt = factors is None or isinstance(operation, nn.Identity)
                 total = _plus(total, y, None if exempt else next(paths))
             assert total is not None  # every node reads at least one state
             states.append(State(total))
         outgoing = [states[i] for i in self.genotype.output]
         return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
-
-
-def _leave(state: State, operation: nn.Module) -> Tensor:
-    """The operation on a state, whose ReLU all that begin with one share."""
-    if isinstance(operation, SeparableConvs | FactorizedReduce | ReluConvNorm):
-        return operation.after_relu(state.relu())
-    return operation(state.x)
 
 
 def _plus(total: Tensor | None, y: Tensor, factor: Tensor | None) -> Tensor:

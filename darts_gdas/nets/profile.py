@@ -104,7 +104,7 @@ def _operations(
 
     @cache
     def operation(name: str, channels: int, stride: int, height: int, width: int) -> PartCost:
-        return by_itself(OPERATIONS[name](channels, stride, True), channels, height, width)
+        return by_itself(OPERATIONS[name].build(channels, stride, True), channels, height, width)
 
     @cache
     def entrance(plan: CellPlan, size: tuple[int, int]) -> PartCost:

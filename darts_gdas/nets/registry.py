@@ -1,22 +1,32 @@
 """Operations of a user's own: checked once, then candidates like any other."""
 
 import re
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 
 from darts_gdas.nets.formats import channels_last
-from darts_gdas.nets.operations import OPERATIONS, OperationFactory
+from darts_gdas.nets.operations import OPERATIONS, Operation, OperationFactory
+from darts_gdas.space.families import FAMILIES, Family
 
 _CHANNELS = (4, 8)
 _SIZES = ((8, 8), (7, 9))
 
 
-def register_operation(name: str, factory: OperationFactory) -> None:
+def register_operation(
+    name: str,
+    factory: OperationFactory,
+    *,
+    is_pooling: bool = False,
+    family: Family = Family.other,
+    python: Callable[[int], str] | None = None,
+) -> None:
     """Add an operation that spaces and genotypes may name, in this process.
 
-    It runs in supernets and derived networks as it is, without a fused path. Programs started from
-    a configuration know built-in operations only; docs/add_a_space.md shows a program with its own.
+    It runs in supernets and derived networks as it is, edge by edge; a module that is a
+    `nets.candidates.ReluFirst` shares the ReLU of the state that it reads. How programs get to know
+    it stands in docs/extend.md.
     A checkpoint knows the name, not the code: resume with the code that it was made with.
 
     Args:
@@ -24,10 +34,16 @@ def register_operation(name: str, factory: OperationFactory) -> None:
         factory: (channels, stride, affine) -> a module that keeps the number of channels and
             divides height and width by the stride, rounding up. `affine` is false in a supernet:
             a norm must not learn a scale there, which would undo the mixture's weights.
+        is_pooling: Whether a supernet normalises what comes out, as it does with pooling.
+        family: How drawings show it.
+        python: stride -> the expression that makes it in an exported Python file, where `channels`
+            is a variable; it may name what the factory can see. Needed where the factory is no
+            class or function that can be called by its name.
 
     Raises:
         ValueError: If the name is taken or malformed, or the factory fails, returns no module, or
-            one of another output shape, or one that writes to its input. Tried with 4 and 8
+            one of another output shape, or one that writes to its input, or `python` gives no
+            expression. Tried with 4 and 8
             channels, stride 1 and 2, on 8 x 8 and 7 x 9 pixels.
 
     Example:
@@ -36,18 +52,32 @@ def register_operation(name: str, factory: OperationFactory) -> None:
         ...
         ValueError: operation 'blur' with channels=4, stride=1, affine=False must turn (2, 4, 8, 8) into (2, 4, 8, 8), got (2, 4, 5, 5)
     """  # noqa: E501
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise ValueError(
-            f"an operation's name is lower-case letters, digits and underscores, got {name!r}"
-        )
-    if name in {*OPERATIONS, *dir(nn.ModuleDict())}:  # whose keys cannot be its attributes
-        raise ValueError(f"the name {name!r} is taken; choose another for your operation")
+    taken = {*OPERATIONS, *dir(nn.ModuleDict())}  # whose keys cannot be its attributes
+    check_name(name, "operation", taken)
+    for stride in (1, 2):
+        try:
+            compile((python and python(stride)) or "None", name, "eval")
+        except Exception as error:  # whatever a user's code does wrong
+            raise ValueError(
+                f"operation {name!r} with {stride=}: python gives no expression: {error}"
+            ) from error
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for channels in _CHANNELS:
             for stride in (1, 2):
                 for affine in (False, True):
                     _try(name, factory, channels, stride, affine)
-    OPERATIONS[name] = factory
+    OPERATIONS[name] = Operation(factory, is_pooling, python)
+    FAMILIES[name] = family
+
+
+def check_name(name: str, what: str, taken: Collection[str]) -> None:
+    """Raise a `ValueError` unless something of a user's own may have a name."""
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise ValueError(
+            f"your {what}'s name is lower-case letters, digits and underscores, got {name!r}"
+        )
+    if name in taken:
+        raise ValueError(f"the name {name!r} is taken; choose another for your {what}")
 
 
 def _try(name: str, factory: OperationFactory, channels: int, stride: int, affine: bool) -> None:

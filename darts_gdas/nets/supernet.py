@@ -14,13 +14,14 @@ from darts_gdas.nets.blocks import (
     build_tail,
     entering_states,
 )
+from darts_gdas.nets.candidates import ReluConvNorm, State
 from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
-from darts_gdas.nets.fused import CellWeights, State, group_edges, leave
+from darts_gdas.nets.fused import CellWeights, group_edges, leave
 from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton
 from darts_gdas.nets.mixture import Mixture
-from darts_gdas.nets.operations import ReluConvNorm, candidate, check_operations
+from darts_gdas.nets.operations import OPERATIONS, check_operations
 from darts_gdas.nets.partial import (
     check_partial_channels,
     first_channels,
@@ -41,7 +42,8 @@ class MixedEdge(nn.Module):
 
     def __init__(self, names: Sequence[str], channels: int, stride: int) -> None:
         super().__init__()
-        self.candidates = nn.ModuleDict({name: candidate(name, channels, stride) for name in names})
+        made = {name: OPERATIONS[name].candidate(channels, stride) for name in names}
+        self.candidates = nn.ModuleDict(made)
 
 
 class SearchCell(nn.Module):

@@ -63,7 +63,7 @@ def make(
     else:
         buffer = io.BytesIO()
         torch.save(weights_of(model.net), buffer)
-        contents = [source_of(model, about).encode("ascii"), buffer.getvalue()]
+        contents = [source_of(model, about).encode(), buffer.getvalue()]
     return dict(zip(form.files, contents, strict=True))
 
 

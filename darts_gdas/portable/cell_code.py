@@ -1,81 +1,68 @@
 """One cell of a genotype as the Python code of a class."""
 
-import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from darts_gdas.space import NONE, CellGenotype, Edge
+from darts_gdas.portable.parts import expression
+from darts_gdas.space import NONE, CellGenotype
 
 WIDTH = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """An operation in the written code.
+class WrittenEdge(NamedTuple):
+    """An edge in the written code.
 
     Attributes:
-        call: What makes it; empty where the state is handed on as it is.
-        ours: Where its weights lie inside the operation of `nets`.
-        theirs: Where they lie inside what `call` makes.
+        node: The node that it leads to.
+        position: Its place among the node's edges, those included that are not written.
+        op: The operation.
+        stride: The operation's stride.
+        state: The variable that it reads.
+        label: The attribute that holds it: `last_to_node0`, a second one `last_to_node0_2`.
     """
 
-    call: str
-    ours: str = ""
-    theirs: str = ""
+    node: int
+    position: int
+    op: str
+    stride: int
+    state: str
+    label: str
+
+    @property
+    def term(self) -> str:
+        """What it adds to its node."""
+        return f"self.{self.label}({self.state})" if self.made else self.state
+
+    @property
+    def made(self) -> str:
+        """What makes the operation; empty for the state as it is."""
+        return expression(self.op, self.stride)
 
 
-def written(operation: str, stride: int) -> Written | None:
-    """How an operation is written at a stride; None where there is nothing to write.
+def written_edges(cell: CellGenotype, stride: int) -> list[WrittenEdge]:
+    """The edges that the output depends on.
 
-    Raises:
-        ValueError: If it is not one of ours.
+    Args:
+        cell: The cell.
+        stride: The stride of the edges that leave its inputs.
     """
-    if operation == NONE:
-        return None
-    more = ", stride=2" if stride == 2 else ""
-    kernel = operation[-1]
-    if re.fullmatch(r"sep_conv_(\d)x\1", operation):
-        return Written(f"separable_convs(channels, {kernel}{more})")
-    if re.fullmatch(r"dil_conv_(\d)x\1", operation):
-        return Written(f"SeparableConv(channels, {kernel}{more}, dilation=2)", ours=".0")
-    if operation == "nor_conv_1x1" and stride == 2:  # pixels first, see `nets.operations`
-        return Written("every_second_pixel(channels)", theirs=".1")
-    others = {
-        "skip_connect": "" if stride == 1 else "FactorizedReduce(channels, channels)",
-        "max_pool_3x3": f"nn.MaxPool2d(3, stride={stride}, padding=1)",
-        "avg_pool_3x3": f"nn.AvgPool2d(3, stride={stride}, padding=1, count_include_pad=False)",
-        "nor_conv_1x1": "ReluConvNorm(channels, channels)",
-        "nor_conv_3x3": f"ReluConvNorm(channels, channels, kernel=3{more})",
-        "conv_7x1_1x7": f"conv_7x1_1x7(channels{more})",
-        "group_conv_3x1_1x3": f"group_conv_3x1_1x3(channels{more})",
-        "norm_max_pool_3x3": f"MaxPoolNorm(channels{more})",
-        "noise": f"Noise({more.removeprefix(', ')})",
-    }
-    if operation not in others:
-        raise ValueError(
-            f"operation {operation!r} is not one of ours, so there is no code of it to write; "
-            "export with --format torch or onnx"
-        )
-    return Written(others[operation])
+    states, written = _state_names(cell), []
+    for node in live_nodes(cell):
+        sources: list[int] = []
+        for position, edge in enumerate(cell.nodes[node]):
+            op, source = edge.op, edge.source
+            sources.append(source)
+            label = f"{states[source]}_to_node{node}"
+            label += f"_{sources.count(source)}" if sources.count(source) > 1 else ""
+            if op != NONE:
+                own = stride if source < cell.num_inputs else 1
+                written.append(WrittenEdge(node, position, op, own, states[source], label))
+    return written
 
 
-def state_names(cell: CellGenotype) -> list[str]:
+def _state_names(cell: CellGenotype) -> list[str]:
     """The states of a cell as variables: what enters it, then its nodes."""
     entering = ["x"] if cell.num_inputs == 1 else ["before", "last"]
     return [*entering, *(f"node{node}" for node in range(len(cell.nodes)))]
-
-
-def edge_names(cell: CellGenotype) -> list[list[str]]:
-    """The edges into each node as attributes: `last_to_node0`, a second one `last_to_node0_2`."""
-    states = state_names(cell)
-    names: list[list[str]] = []
-    for node, edges in enumerate(cell.nodes):
-        into: list[str] = []
-        for i, edge in enumerate(edges):
-            before = sum(other.source == edge.source for other in edges[:i])
-            name = f"{states[edge.source]}_to_node{node}"
-            into.append(f"{name}_{before + 1}" if before else name)
-        names.append(into)
-    return names
 
 
 def live_nodes(cell: CellGenotype) -> list[int]:
@@ -96,7 +83,7 @@ def cell_class(name: str, cell: CellGenotype, *, stride: int, halves: bool) -> s
         stride: Of the edges that leave its inputs.
         halves: Whether some cells must halve the first state, which is still twice as large.
     """
-    states, names = state_names(cell), edge_names(cell)
+    states, edges = _state_names(cell), written_edges(cell, stride)
     two_states = cell.num_inputs == 2
     arguments = "before: int, last: int, channels: int" if two_states else "channels: int"
     arguments += ", halve: bool = False" if halves else ""
@@ -108,18 +95,16 @@ def cell_class(name: str, cell: CellGenotype, *, stride: int, halves: bool) -> s
         "        super().__init__()",
         *(_enter_lines(halves) if two_states else []),
     ]
-    nodes = live_nodes(cell)
-    for node in nodes:
-        for edge, label in zip(cell.nodes[node], names[node], strict=True):
-            form = written(edge.op, stride if edge.source < cell.num_inputs else 1)
-            if form is not None and form.call:
-                lines.append(f"        self.{label} = {form.call}")
+    lines += [f"        self.{edge.label} = {edge.made}" for edge in edges if edge.made]
     taken = ", ".join(f"{state}: Tensor" for state in states[: cell.num_inputs])
     lines += ["", f"    def forward(self, {taken}) -> Tensor:"]
     if two_states:
         lines.append("        before, last = self.enter_before(before), self.enter_last(last)")
-    for node in nodes:
-        lines += _sum_lines(f"node{node}", _terms(cell, cell.nodes[node], names[node], stride))
+    pixels = "[:, :, ::2, ::2]" if stride == 2 else ""
+    zeros = f"torch.zeros_like({states[cell.num_inputs - 1]}{pixels})"  # where nothing arrives
+    for node in live_nodes(cell):
+        terms = [edge.term for edge in edges if edge.node == node]
+        lines += _sum_lines(f"node{node}", terms or [zeros])
     leaving = [states[state] for state in cell.output]
     result = leaving[0] if len(leaving) == 1 else f"torch.cat([{', '.join(leaving)}], dim=1)"
     return "\n".join([*lines, f"        return {result}"])
@@ -142,23 +127,6 @@ def _enter_lines(halves: bool) -> list[str]:
         "        self.enter_before = enter(before, channels)",
         "        self.enter_last = ReluConvNorm(last, channels)",
     ]
-
-
-def _terms(
-    cell: CellGenotype, edges: tuple[Edge, ...], labels: list[str], stride: int
-) -> list[str]:
-    """What a node sums; of a node that nothing reaches, zeros."""
-    states = state_names(cell)
-    terms = []
-    for edge, label in zip(edges, labels, strict=True):
-        form = written(edge.op, stride if edge.source < cell.num_inputs else 1)
-        if form is not None:
-            state = states[edge.source]
-            terms.append(f"self.{label}({state})" if form.call else state)
-    if terms:
-        return terms
-    pixels = "[:, :, ::2, ::2]" if stride == 2 else ""
-    return [f"torch.zeros_like({states[cell.num_inputs - 1]}{pixels})"]
 
 
 def _sum_lines(name: str, terms: list[str]) -> list[str]:

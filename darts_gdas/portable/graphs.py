@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from darts_gdas.nets.noise import noises
 from darts_gdas.tasks.model import TrainedModel
 
 EXTRA = ("onnx", "onnxscript")
@@ -61,7 +62,7 @@ def onnx_bytes(model: TrainedModel) -> bytes:
             noise in it.
     """
     check_extra()
-    if "noise" in model.net.genotype.operations:
+    if noises(model.net):
         raise ValueError(
             "ONNX has no inverse of the error function, which the operation 'noise' needs; export "
             "with --format torch or python"

@@ -1,29 +1,28 @@
 """A trained network as Python code that needs torch alone, and its weights under the code's names.
 
-The code is for people: the blocks in use (from `portable.plain`), one class per kind of cell with
-its nodes written out, one class `Net`.
+The code is for people: the blocks in use (`portable.parts`), one class per kind of cell with its
+nodes written out, one class `Net`.
 """
 
-import inspect
-import re
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from darts_gdas.nets import DerivedNet, Stem
+from darts_gdas.nets.candidates import FactorizedReduce, ReluConvNorm
 from darts_gdas.nets.layout import NORMAL, REDUCE, RESIDUAL, CellPlan, Layout
-from darts_gdas.portable import plain
-from darts_gdas.portable.cell_code import cell_class, edge_names, live_nodes, written
+from darts_gdas.portable.cell_code import cell_class, written_edges
+from darts_gdas.portable.parts import Parts
+from darts_gdas.portable.plain import ResidualReduction
 from darts_gdas.tasks.model import TrainedModel
 
 WIDTH = 100
-CLASS_NAMES = {NORMAL: "NormalCell", REDUCE: "ReductionCell", RESIDUAL: "ResidualReduction"}
-BLOCKS = {
-    name: inspect.getsource(block)
-    for name, block in vars(plain).items()
-    if (inspect.isclass(block) or inspect.isfunction(block)) and inspect.getmodule(block) is plain
-}
+CELLS, STRIDES = {NORMAL: "NormalCell", REDUCE: "ReductionCell"}, {NORMAL: 1, REDUCE: 2}
+AROUND = {block.__name__: block for block in (ReluConvNorm, FactorizedReduce, ResidualReduction)}
+AROUND |= {"torch": torch, "nn": nn, "Tensor": Tensor}
+"""What the code of cells and of the network names beside operations."""
 
 
 def source_of(model: TrainedModel, about: Sequence[str]) -> str:
@@ -34,24 +33,29 @@ def source_of(model: TrainedModel, about: Sequence[str]) -> str:
         about: Lines of the module's docstring.
 
     Raises:
-        ValueError: If the genotype names an operation that a user has registered.
+        ValueError: If the genotype names an operation whose code cannot be copied.
     """
     net = model.net
     kinds = [kind for kind in (NORMAL, REDUCE) if kind in net.layout.kinds]
     cells = [
         cell_class(
-            CLASS_NAMES[kind],
+            CELLS[kind],
             net.genotype.cells[kind],
-            stride=2 if kind == REDUCE else 1,
+            stride=STRIDES[kind],
             halves=any(plan.halves_first_input for plan in net.plans if plan.kind == kind),
         )
         for kind in kinds
     ]
     body = "\n\n\n".join([*cells, _net_class(model)])
-    body = "\n\n\n".join([*_blocks_in(body), body])
+    parts = Parts(reserved=(*CELLS.values(), "Net", "CLASSES"))
+    parts.add_known(body, AROUND)
+    for kind in kinds:
+        for edge in written_edges(net.genotype.cells[kind], STRIDES[kind]):
+            parts.add_operation(edge.op, edge.stride)
     docstring = "\n".join(['"""' + about[0], *about[1:], '"""'])
     classes = _tuple("CLASSES", [quoted(name) for name in model.classes])
-    return f"{docstring}\n\n{_imports(body)}\n\n{classes}\n\n\n{body}\n"
+    definitions = "\n\n\n".join([classes, *parts.blocks.values(), body])
+    return f"{docstring}\n\n{parts.imports()}\n\n{definitions}\n"
 
 
 def weights_of(net: DerivedNet) -> dict[str, Tensor]:
@@ -92,14 +96,8 @@ def _prefixes(net: DerivedNet) -> dict[str, str]:
             continue
         names[f"{place}.inputs.0"] = f"{place}.enter_before"
         names[f"{place}.inputs.1"] = f"{place}.enter_last"
-        cell = net.genotype.cells[kind]
-        labels = edge_names(cell)
-        for node in live_nodes(cell):
-            for i, (edge, label) in enumerate(zip(cell.nodes[node], labels[node], strict=True)):
-                entering = edge.source < cell.num_inputs
-                form = written(edge.op, 2 if kind == REDUCE and entering else 1)
-                if form is not None:
-                    names[f"{place}.nodes.{node}.{i}{form.ours}"] = f"{place}.{label}{form.theirs}"
+        for edge in written_edges(net.genotype.cells[kind], STRIDES[kind]):
+            names[f"{place}.nodes.{edge.node}.{edge.position}"] = f"{place}.{edge.label}"
     return names
 
 
@@ -198,26 +196,7 @@ def _cell_call(plan: CellPlan) -> str:
     arguments = [str(number) for number in (*reads, plan.channels)]
     if plan.halves_first_input:
         arguments.append("halve=True")
-    return f"{CLASS_NAMES[plan.kind]}({', '.join(arguments)})"
-
-
-def _blocks_in(body: str) -> list[str]:
-    """The blocks that the code names, and those that they name."""
-    needed: set[str] = set()
-    text = body
-    while True:
-        found = {name for name in BLOCKS if re.search(rf"\b{name}\b", text)}
-        if found <= needed:
-            return [source.rstrip() for name, source in BLOCKS.items() if name in needed]
-        needed |= found
-        text = "\n".join([body, *(BLOCKS[name] for name in needed)])
-
-
-def _imports(body: str) -> str:
-    groups = [["import math"] if "math." in body else [], ["import torch"]]
-    groups[1] += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
-    groups[1].append("from torch import Tensor, nn")
-    return "\n\n".join("\n".join(lines) for lines in groups if lines)
+    return f"{CELLS.get(plan.kind, 'ResidualReduction')}({', '.join(arguments)})"
 
 
 def _numbers(values: Tensor) -> str:

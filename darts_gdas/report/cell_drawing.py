@@ -19,9 +19,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 
-from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_style, text_width
+from darts_gdas.report.text import (
+    FONT,
+    FONT_SIZE,
+    INK,
+    PILLS,
+    operation_label,
+    text_style,
+    text_width,
+)
 from darts_gdas.runtime.files import write_atomically
-from darts_gdas.space import CellGenotype, Genotype
+from darts_gdas.space import CellGenotype, Genotype, family_of
 
 WIRE_WIDTH = 1.3  # points
 BOX, PILL, INPUT, OUTPUT = 0.34, 0.27, 0.58, 0.44  # inches, as all lengths here
@@ -29,14 +37,6 @@ EFFORT = 80_000  # spent on untangling the wires
 PITCH, PORT, LANE, SPACE, MERGE, MARGIN, HEADING = 0.36, 0.2, 0.1, 0.14, 0.4, 0.1, 0.3
 WIRE = "#75808C"
 OUTSIDE, NODE = ("#FFFFFF", "#2B3A4B", INK), ("#2B3A4B", "#2B3A4B", "#FFFFFF")
-FAMILIES = {  # of the part that occurs in an operation's name: fill, outline, text
-    "dil": ("#FAC9A8", "#C8622B", INK),
-    "sep": ("#BAD7F2", "#2F74AE", INK),
-    "pool": ("#F7E6A1", "#A98B14", INK),
-    "skip": ("#E6E9EC", "#7C8894", INK),
-    "none": ("#FFFFFF", "#D5DADF", "#8A949E"),
-    "": ("#E3CBE6", "#8E5A99", INK),
-}
 Piece = tuple[float, float, float, float]  # a curve from (x, y) to (x, y)
 
 
@@ -242,8 +242,7 @@ def _draw(cell: CellGenotype, axes: Axes) -> tuple[float, float]:
                 wires[f"from {source}"].append((left, y, right, y))
             elif item.state < output:
                 op = cell.nodes[item.state - cell.num_inputs][port].op
-                colours = next(colours for family, colours in FAMILIES.items() if family in op)
-                box = (left, y, pill, PILL)
+                box, colours = (left, y, pill, PILL), PILLS[family_of(op)]
                 _box(axes, f"edge {item.state} {port}", operation_label(op), box, colours)
                 wires[f"into {item.state}"].append((left + pill, y, node, middle))
         for item in column:

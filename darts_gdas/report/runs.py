@@ -138,7 +138,7 @@ def read_run(folder: Path) -> Run:
     if result.get("kind") not in ("search", "train"):
         raise ValueError(f"{str(folder)!r} is a run of kind {result.get('kind')!r}")
     config = read_file(folder / "config.yaml", yaml.safe_load, dict)
-    choices = _choices(folder)
+    choices = user_choices(folder)
     if result["kind"] == "search":
         method, aim = choices.get("method", DEFAULT_METHOD), _aim(config)
     else:
@@ -188,7 +188,7 @@ def _shared(choices: Sequence[Mapping[str, str]]) -> set[str]:
     return {name for name, _ in common}
 
 
-def _choices(folder: Path) -> dict[str, str]:
+def user_choices(folder: Path) -> dict[str, str]:
     """What the user said, by name; of two values the later one."""
     found = read_file(folder / "overrides.yaml", yaml.safe_load, list)
     pairs = (str(item).partition("=") for item in found)
@@ -202,7 +202,7 @@ def _origin(source: str) -> tuple[str, tuple[str, float] | None]:
         return source, None
     config = folder / "config.yaml"
     aim = _aim(read_file(config, yaml.safe_load, dict)) if config.exists() else None
-    return _choices(folder).get("method", DEFAULT_METHOD), aim
+    return user_choices(folder).get("method", DEFAULT_METHOD), aim
 
 
 def _aim(config: Mapping[str, Any]) -> tuple[str, float] | None:

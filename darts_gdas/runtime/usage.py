@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from darts_gdas.runtime.launch import command
+from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.runtime.terminal import complain
 
 FAULT, USAGE_ERROR = 1, 2
@@ -36,11 +37,14 @@ def wrong_input(
 ) -> Iterator[None]:
     """Around a program without composed configuration: an error is one line and an exit status.
 
+    Parts of other packages, of which a run may be made, are loaded first.
+
     Args:
         kinds: The types of errors that are told.
         status: The exit status that they end in.
     """
     try:
+        load_plugins()
         yield
     except kinds as error:
         complain(str(error))

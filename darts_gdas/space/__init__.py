@@ -1,6 +1,7 @@
 """What can be built: search spaces and genotypes, as plain values. Imports no torch."""
 
 from darts_gdas.space.cell import NONE, CellSpace
+from darts_gdas.space.families import Family, family_of
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
 from darts_gdas.space.search_space import (
     DARTS_CANDIDATES,
@@ -15,7 +16,9 @@ __all__ = [
     "CellGenotype",
     "CellSpace",
     "Edge",
+    "Family",
     "Genotype",
     "SearchSpace",
+    "family_of",
     "published_names",
 ]

@@ -173,9 +173,9 @@ def test_a_table_of_one_operation_is_its_count():
     layout = replace(Layout(4, 3, 5), reductions=(1,))
     table = build_cost_table(space, layout, (9, 8), Quantity.multiply_adds, CPU)
     reduce = table.get_buffer("table_reduce")
-    op = OPERATIONS["sep_conv_3x3"](8, 2, True)
+    op = OPERATIONS["sep_conv_3x3"].build(8, 2, True)
     assert reduce[0, 1] == count_multiply_adds(op, (8, 9, 8))
-    inside = OPERATIONS["sep_conv_3x3"](8, 1, True)
+    inside = OPERATIONS["sep_conv_3x3"].build(8, 1, True)
     assert reduce[4, 1] == count_multiply_adds(inside, (8, 5, 4))
     assert (reduce[:, 0] == 0).all()
 

@@ -56,14 +56,14 @@ def test_a_convolution_costs_one_per_weight_and_output_pixel(
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_a_separable_convolution_costs_its_four_convolutions(kernel: int, stride: int):
-    net = OPERATIONS[f"sep_conv_{kernel}x{kernel}"](4, stride, True)
+    net = OPERATIONS[f"sep_conv_{kernel}x{kernel}"].build(4, stride, True)
     weights, pixels = kernel**2 * 4 + 4 * 4, (8 // stride) ** 2
     assert count_multiply_adds(net, (4, 8, 8)) == 2 * weights * pixels
 
 
 @pytest.mark.parametrize("name", ["none", "skip_connect", "max_pool_3x3", "avg_pool_3x3"])
 def test_what_has_no_weights_costs_nothing(name: str):
-    assert count_multiply_adds(OPERATIONS[name](4, 1, True), (4, 8, 8)) == 0
+    assert count_multiply_adds(OPERATIONS[name].build(4, 1, True), (4, 8, 8)) == 0
 
 
 def test_a_linear_layer_costs_its_matrix():
