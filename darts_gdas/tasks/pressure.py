@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from darts_gdas.search import ArchParameters, Cost
+from darts_gdas.search import ArchParameters
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.method import Method
 
@@ -14,16 +14,16 @@ def penalty_terms(method: Method, arch: ArchParameters, annealed: float) -> dict
     if not method.penalties:
         return {}
     mixture = method.relaxation.mean(arch)
-    return {penalty.name: penalty(arch, mixture, progress=annealed) for penalty in method.penalties}
+    chosen = method.penalties.items()
+    return {name: penalty(arch, mixture, progress=annealed) for name, penalty in chosen}
 
 
 def curves(method: Method, arch: ArchParameters, annealed: float) -> dict[str, float]:
     """What the networks that the alphas stand for cost, and how far a perturbation goes."""
     metrics = {}
-    for penalty in method.penalties:
-        if isinstance(penalty, Cost):
-            mean = penalty.table.expected(method.relaxation.expected(arch))
-            metrics[f"cost/{penalty.quantity.name}"] = mean.item()
+    expected = method.relaxation.expected(arch)
+    for penalty in method.penalties.values():
+        metrics |= penalty.curves(expected)
     if method.perturbation is not None:
         for name, value in method.perturbation.settings(annealed).items():
             metrics[f"search/{name}"] = value
@@ -32,14 +32,11 @@ def curves(method: Method, arch: ArchParameters, annealed: float) -> dict[str, f
 
 def found_cost(method: Method, genotype: Genotype) -> dict[str, Any] | None:
     """What a cell costs by the table that pressed on the search, and its target; or None."""
-    for penalty in method.penalties:
-        if isinstance(penalty, Cost):
-            found = penalty.table.of(genotype)
-            quantity = penalty.quantity.name
-            return {"quantity": quantity, "target": penalty.target, "found": found}
-    return None
+    told = (penalty.found(genotype) for penalty in method.penalties.values())
+    return next((found for found in told if found is not None), None)
 
 
 def costs(method: Method) -> nn.ModuleDict:
-    """The tables of costs. A checkpoint holds them: a second measurement would differ."""
-    return nn.ModuleDict({p.name: p.table for p in method.penalties if isinstance(p, Cost)})
+    """What penalties keep in a checkpoint, by name."""
+    kept = {name: penalty.state() for name, penalty in method.penalties.items()}
+    return nn.ModuleDict({name: state for name, state in kept.items() if state is not None})
