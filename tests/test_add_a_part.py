@@ -174,7 +174,6 @@ def test_a_penalty_is_tested_as_its_page_does(folder: Path):
     check("add_a_penalty", 1)
 
 
-@pytest.mark.xfail(reason="mapping of penalties", strict=True)
 def test_a_penalty_presses_on_a_search(folder: Path, start: Callable[[str], int]):
     run_page("decided", start)
     (metrics,) = (folder / "outputs" / "search").glob("*/metrics.jsonl")

@@ -49,7 +49,7 @@ TESTED_TOGETHER = {
     "config/tree.py": "test_config.py",
     "config/network.py": "test_config.py",
     "config/composition.py": "test_config.py",
-    "config/stages.py": "test_stages.py",
+    "config/groups.py": "test_config.py",
     "tasks/method.py": "tasks/test_search.py",
     "tasks/arch_step.py": "tasks/test_search.py",
 }

@@ -23,7 +23,6 @@ from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model
-from darts_gdas.tasks.pressure import found_cost
 from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
 
@@ -71,7 +70,8 @@ def finish_search(
             "index": task.known.index(genotype),
             **task.known.standing(genotype),
         }
-    pressed = found_cost(task.current.method.penalties, genotype)
+    told = (penalty.found(genotype) for penalty in task.current.method.penalties.values())
+    pressed = next((found for found in told if found is not None), None)
     if pressed is not None:
         figures["cost"] = pressed
     with loop.writes.attempt("the result"):

@@ -23,6 +23,12 @@ from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
 FAULTS = (FloatingPointError, OutOfMemory, WriteError)
 """What may end a run whose input was right: diverged, out of memory, a full disc."""
 
+CHOOSE_FIRST = (
+    "a value is set inside a choice that is off; choose first, such as penalties=[cost] "
+    "for penalties.cost.target, or perturbation=random for perturbation.epsilon.end"
+)
+"""What is said of a setting whose part is not chosen."""
+
 LONGEST = 600
 """Characters of a message; a value that is a whole file is cut."""
 
@@ -121,10 +127,7 @@ def one_line(error: Exception) -> str:
         options = ", ".join(option for option in known if not option.endswith("_schema"))
         return f"{group}={choice} is not known; choose one of {options}"
     if isinstance(error, AssertionError) and str(error).startswith("Unexpected type"):
-        return (
-            "a value is set inside a choice that is off; choose first, such as penalties=[cost] "
-            "for penalties.cost.target, or perturbation=random for perturbation.epsilon.end"
-        )
+        return CHOOSE_FIRST
     told = f"{error}\n{error.__cause__ or ''}"
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
@@ -134,6 +137,8 @@ def one_line(error: Exception) -> str:
         key = inside[1] if inside else key
         if key in configuration.ADDABLE:
             return f"{key!r} is added to the settings: +{key}=NAME"
+        if key in known and key.startswith("penalties."):
+            return CHOOSE_FIRST
         if key in known:
             return f"{key!r} is a setting of another program, or of another choice of a group"
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

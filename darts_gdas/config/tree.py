@@ -5,24 +5,26 @@ of composition, a value without meaning one of construction. Defaults stand in t
 YAML composes them and states what a paper does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from omegaconf import MISSING
 
 from darts_gdas.config.benchmark import check_column, load_table
+from darts_gdas.config.groups import GROUPS
 from darts_gdas.config.network import NetConfig, SpaceConfig, check_kinds
-from darts_gdas.config.pressure import Penalties, check_pressure
-from darts_gdas.config.progressive import check_beside_stages, check_stages
-from darts_gdas.config.run import RunConfig
-from darts_gdas.config.stages import (
-    check_compile,
-    check_measurements,
-    check_order,
-    check_precision,
-    check_untrained,
-    check_warmup,
+from darts_gdas.config.rules import (
+    check,
+    of_compilation,
+    of_course,
+    of_measurements,
+    of_numbers,
+    of_pressure,
+    of_stages,
 )
+from darts_gdas.config.run import RunConfig
+from darts_gdas.config.stages import check_stages
 from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
@@ -32,7 +34,14 @@ from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import ImageSet, checked_parts, stratified_split
 from darts_gdas.runtime.optim import Adam
 from darts_gdas.scoring.warm_start import WarmStart
-from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
+from darts_gdas.search import (
+    Discretizer,
+    Hypergradient,
+    Penalty,
+    Perturbation,
+    Relaxation,
+    Surroundings,
+)
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData, Stage
 from darts_gdas.tasks.monitor import Diagnostics
@@ -45,7 +54,8 @@ class SearchConfig(RunConfig):
     """Everything a search depends on.
 
     Attributes:
-        penalties: What is added to the validation loss in the arch step.
+        penalties: What is added to the validation loss in the arch step, by name:
+            penalties=[NAME, ...].
         perturbation: What the weight step does to its mixture.
         warm_start: Where the first alphas come from.
         diagnostics: What is measured along the way, and whether the search stops by itself.
@@ -69,7 +79,7 @@ class SearchConfig(RunConfig):
     hypergradient: Hypergradient = MISSING
     discretizer: Discretizer = MISSING
     arch_optimizer: Adam = field(default_factory=Adam)
-    penalties: Penalties = field(default_factory=Penalties)
+    penalties: dict[str, Penalty] = field(default_factory=dict)
     perturbation: Perturbation | None = None
     warm_start: WarmStart = MISSING
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
@@ -91,20 +101,15 @@ class SearchConfig(RunConfig):
                 "channels_last=false has no effect on a search: the supernet computes in "
                 "channels_last alone; leave it out (retraining has the choice)"
             )
-        check_precision(self.precision, self.accumulate, self.hypergradient, self.perturbation)
-        check_pressure(self.relaxation, self.penalties, self.perturbation, self.order)
-        check_compile(
-            self.compile,
-            checkpoint_cells=self.checkpoint_cells,
-            relaxation=self.relaxation,
-            hypergradient=self.hypergradient,
-            perturbation=self.perturbation,
+        method = self.method(self.penalties)
+        check(
+            of_numbers(self, method),
+            of_pressure(method),
+            of_compilation(self, method, checkpoint_cells=self.checkpoint_cells),
+            of_course(self, method, self.warm_start),
+            of_measurements(self, method, self.diagnostics),
         )
-        check_untrained(self.epochs, self.warm_start, self.discretizer)
-        check_order(self.order, self.relaxation, self.hypergradient, self.discretizer)
-        check_measurements(self.diagnostics, self.discretizer, self.compile)
         check_partial_channels(self.partial_channels, self.net.channels)
-        check_warmup(self.arch_warmup_epochs, self.epochs, self.order)
         self.layout(num_classes=2, in_channels=1)
         if not 0 < self.weights_fraction < 1:
             raise ValueError(
@@ -115,15 +120,8 @@ class SearchConfig(RunConfig):
 
     def _check_stages(self) -> None:
         check_stages(self.stages, self.space.build(), epochs=self.epochs)
-        check_beside_stages(
-            self.stages,
-            order=self.order,
-            penalties=self.penalties,
-            diagnostics=self.diagnostics,
-            compilation=self.compile,
-            partial_channels=self.partial_channels,
-            arch_warmup_epochs=self.arch_warmup_epochs,
-        )
+        method = self.method(self.penalties)
+        check(of_stages(self, method, self.diagnostics, self.stages))
         for i in range(len(self.stages)):
             try:
                 self.of_stage(i)
@@ -165,11 +163,11 @@ class SearchConfig(RunConfig):
         """This search, which is one stage, over what is left of the space."""
         ranks, layout = compute.ranks, self._layout_for(train)
         torch.manual_seed(self.seed)  # the same on all ranks
-        penalties = self.penalties.build(space, layout, train.image_size, compute.device)
+        surroundings = Surroundings(space, layout, train.image_size, compute.device)
         search = StageSearch(
             space,
             layout,
-            self.method(penalties),
+            self.method(self.built_penalties(surroundings)),
             self.data(train, halves, ranks),
             self.epochs,
             Running(
@@ -197,8 +195,14 @@ class SearchConfig(RunConfig):
         check_kinds(space, layout)
         return layout
 
-    def method(self, penalties: tuple[Penalty, ...] = ()) -> Method:
-        """The strategies, with penalties that have been built."""
+    def built_penalties(self, surroundings: Surroundings) -> dict[str, Penalty]:
+        """The penalties as the search uses them, in an order that the user does not choose."""
+        names = dict.fromkeys((*GROUPS["penalties"], *self.penalties))
+        chosen = {name: self.penalties[name] for name in names if name in self.penalties}
+        return {name: penalty.build(surroundings) for name, penalty in chosen.items()}
+
+    def method(self, penalties: Mapping[str, Penalty]) -> Method:
+        """The strategies, with the penalties as they are configured or built."""
         return Method(
             self.relaxation,
             self.hypergradient,

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -58,7 +59,13 @@ class FirstAlphas:
 
 @dataclass
 class WarmStart(ABC):
-    """How a search gets its first alphas."""
+    """How a search gets its first alphas.
+
+    Attributes:
+        finds_a_cell: Whether they stand for one cell, which may be the answer without training.
+    """
+
+    finds_a_cell: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, setting: Setting) -> FirstAlphas | None:
@@ -143,6 +150,7 @@ class TeNasWarmStart(WarmStart):
         Chen, Gong, Wang, ICLR 2021, https://arxiv.org/abs/2102.11535.
     """
 
+    finds_a_cell: ClassVar[bool] = True
     repeats: int = 3
     per_round: int = 3
     batch_size: int = 14

@@ -1,6 +1,7 @@
 """Relaxations in which every candidate runs: concrete, sigmoid and Dirichlet weights."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,7 @@ class Concrete(Relaxation):
         Xie et al., ICLR 2019, https://arxiv.org/abs/1812.09926.
     """
 
+    has_softmax: ClassVar[bool] = True
     tau: Linear = field(default_factory=lambda: Linear(1.0, 0.03))
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +106,34 @@ class Linear:
 
 @dataclass
 class Relaxation(ABC):
-    """How continuous logits become the weights of the candidate operations."""
+    """How continuous logits become the weights of the candidate operations.
+
+    Its properties are asked of its two functions, so they hold for a class of one's own too.
+
+    Attributes:
+        has_softmax: Whether the logits enter a softmax, whatever else happens there.
+    """
+
+    has_softmax: ClassVar[bool] = False
+
+    @property
+    def samples_one_path(self) -> bool:
+        """Whether one candidate per edge runs, another in each step."""
+        return self._sample()[1] is not None
+
+    @property
+    def uses_alphas(self) -> bool:
+        """Whether a mixture has a derivative in the alphas."""
+        return self._sample()[0].requires_grad
+
+    @property
+    def rows_are_distributions(self) -> bool:
+        """Whether the weights of an edge sum to 1, so that its candidates compete."""
+        return bool((self.expectation(torch.tensor([[1.0, 2.0]])).sum() - 1).abs() < 1e-4)
+
+    def _sample(self) -> tuple[Tensor, tuple[int, ...] | None]:
+        logits = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        return self.relax(logits, progress=0.0, rng=Generator())
 
     def __call__(
         self, arch: ArchParameters, *, progress: float = 0.0, rng: Generator | None = None
@@ -168,6 +196,8 @@ class Softmax(Relaxation):
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, eq. (2).
     """
 
+    has_softmax: ClassVar[bool] = True
+
     def relax(
         self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
     ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
@@ -198,6 +228,7 @@ class GumbelHard(Relaxation):
         Dong and Yang, CVPR 2019, https://arxiv.org/abs/1910.04465, section 3.2, eq. (3)-(6).
     """
 
+    has_softmax: ClassVar[bool] = True
     tau: Linear = field(default_factory=lambda: Linear(10.0, 0.1))
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -53,6 +53,8 @@ class Selection(Discretizer, ABC):
     While the search runs there is nothing to select yet: what is drawn is `ArgMax`'s genotype.
     """
 
+    asks_weights: ClassVar[bool] = True
+
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """`ArgMax`'s genotype, for the pictures of a search that is under way."""
         return ArgMax()(mixture, space)
@@ -80,6 +82,11 @@ class BestOfSamples(Selection):
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"discretizer.count must be at least 1, got {self.count}")
+
+    @property
+    def needs_no_training(self) -> bool:
+        """Whether there is one sample, which competes with none."""
+        return self.count == 1
 
     def select(self, trained: TrainedSupernet) -> Genotype:
         """The best; of equal ones the first drawn. A cell drawn twice is evaluated once."""

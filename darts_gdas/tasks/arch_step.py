@@ -88,7 +88,8 @@ class ArchStep:
         if not self.method.penalties:
             return {}
         mean = self.method.relaxation.mean(self.alphas)
-        return {p.name: p(self.alphas, mean, progress=annealed) for p in self.method.penalties}
+        chosen = self.method.penalties.items()
+        return {name: p(self.alphas, mean, progress=annealed) for name, p in chosen}
 
     def loss(self, batch: Batch) -> BatchLoss:
         """Of a batch of any half, as a function of weights and mixture."""

@@ -1,7 +1,8 @@
 """What a search consists of, beside its networks: method, stages, the two halves of the data."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from darts_gdas.runtime.augment import Normalize
@@ -37,7 +38,7 @@ class Method:
         optimizer: Of the weights.
         arch_optimizer: Of the alphas.
         order: Which step comes first.
-        penalties: Added to the validation loss in the arch step.
+        penalties: Added to the validation loss in the arch step, by name.
         perturbation: What the weight step does to its mixture; None leaves it.
         partial_channels: K: 1 / K of the channels runs through the candidates; see `nets.partial`.
         edge_normalization: Weigh the edges into a node against each other; see `ArchParameters`.
@@ -51,7 +52,7 @@ class Method:
     optimizer: SGD
     arch_optimizer: Adam
     order: Order
-    penalties: tuple[Penalty, ...] = ()
+    penalties: Mapping[str, Penalty] = field(default_factory=dict)
     perturbation: Perturbation | None = None
     partial_channels: int = 1
     edge_normalization: bool = False

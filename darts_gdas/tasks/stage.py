@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from darts_gdas.nets import Layout, Mixture, SuperNet
 from darts_gdas.nets.mixture import is_sparse
@@ -26,7 +26,6 @@ from darts_gdas.tasks.arch_step import ArchStep
 from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
-from darts_gdas.tasks.pressure import cost_curves, costs
 from darts_gdas.tasks.probing import SupernetProbe
 from darts_gdas.tasks.weight_step import WeightStep
 
@@ -128,7 +127,9 @@ class StageSearch:
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
         )
-        self._costs = costs(method.penalties)
+        kept = {name: penalty.state() for name, penalty in method.penalties.items()}
+        # A checkpoint holds them: measured costs would differ if measured again.
+        self._costs = nn.ModuleDict({name: s for name, s in kept.items() if s is not None})
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
         """One step of each level, in the method's order.
@@ -203,7 +204,8 @@ class StageSearch:
         metrics["search/learning_rate"] = self._learning_rate(progress)
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value
-        metrics |= cost_curves(self.method.penalties, self.expected())
+        for penalty in self.method.penalties.values():
+            metrics |= penalty.curves(self.expected())
         if self.method.perturbation is not None:
             for name, value in self.method.perturbation.settings(progress.annealed).items():
                 metrics[f"search/{name}"] = value

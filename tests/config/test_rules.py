@@ -1,16 +1,25 @@
 """Methods beyond their steps: what they are, that they run, and which mixtures make no sense."""
 
 import json
+from dataclasses import dataclass, replace
 
 import pytest
+import torch
 
 from darts_gdas.config import fingerprint
+from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.task import Progress
 from darts_gdas.search import (
     ArgMax,
     BestOfSamples,
+    Concrete,
+    Dirichlet,
     FirstOrder,
+    GumbelHard,
     PerturbationSelection,
+    RandomPerturbation,
+    Relaxation,
+    Sigmoid,
     Softmax,
     Uniform,
 )
@@ -115,3 +124,46 @@ def test_what_makes_no_sense_together_is_refused(overrides: tuple[str, ...], mes
 def test_an_untrained_search_without_alphas_is_still_te_nas():
     config = search_config("method=te_nas")
     assert config.epochs == 0 and config.relaxation == Softmax()
+
+
+@dataclass
+class Pair(Relaxation):
+    """A user's own: the likelier of an edge's candidates alone, after noise. It states nothing."""
+
+    def relax(self, logits, *, progress, rng):
+        chosen = (logits + torch.rand(logits.shape, generator=rng)).argmax(-1)
+        hard = torch.nn.functional.one_hot(chosen, logits.shape[-1]).to(logits)
+        soft = logits.softmax(-1)
+        return hard + soft - soft.detach(), tuple(chosen.tolist())
+
+    def expectation(self, logits):
+        return logits.softmax(-1)
+
+
+def test_a_path_of_ones_own_is_known_without_being_stated():
+    pair = Pair()
+    assert pair.samples_one_path and pair.uses_alphas and pair.rows_are_distributions
+    config = replace(search_config("method=darts"), relaxation=pair)
+    with pytest.raises(ValueError, match="relaxation=Pair runs others each time"):
+        replace(config, compile=Compilation.inductor)
+    with pytest.raises(ValueError, match="relaxation=Pair runs one per edge"):
+        replace(config, perturbation=RandomPerturbation())
+
+
+def test_parts_say_what_they_are():
+    parts = (Softmax(), Concrete(), GumbelHard(), Sigmoid(), Dirichlet(), Uniform())
+    assert [p.samples_one_path for p in parts] == [False, False, True, False, False, True]
+    assert [p.uses_alphas for p in parts] == [True, True, True, True, True, False]
+    assert [p.rows_are_distributions for p in parts] == [True, True, True, False, True, True]
+    assert [p.has_softmax for p in parts] == [True, True, True, False, False, False]
+
+
+def test_the_fingerprint_of_a_search_without_penalties_is_that_of_old_checkpoints():
+    found = json.loads(fingerprint(search_config("method=darts")))
+    said = {key: value for key, value in found.items() if key.startswith("penalties")}
+    names = ("zero_one", "beta_decay", "dirichlet_kl", "cost")
+    assert said == {"penalties": "Penalties", **{f"penalties.{name}": None for name in names}}
+    costly = search_config("method=darts", "penalties=[cost]", "penalties.cost.target=1e6")
+    found = json.loads(fingerprint(costly))
+    assert found["penalties.cost"] == "CostConfig" and found["penalties.cost.target"] == 1e6
+    assert "penalties.cost.table" not in found

@@ -9,12 +9,11 @@ import torch
 
 from darts_gdas.config import SearchConfig, fingerprint
 from darts_gdas.config.network import DartsSpace, PublishedSpace
-from darts_gdas.config.pressure import CostConfig, Penalties
-from darts_gdas.config.progressive import total_epochs
+from darts_gdas.config.stages import total_epochs
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.optim import SGD, Adam, Cosine
 from darts_gdas.runtime.task import Progress
-from darts_gdas.search import ArgMax, BestOfSamples, Dirichlet, FirstOrder, Softmax
+from darts_gdas.search import ArgMax, BestOfSamples, Cost, Dirichlet, FirstOrder, Softmax
 from darts_gdas.tasks.method import Order, Stage
 from darts_gdas.tasks.monitor import Diagnostics
 from tests.test_config import search_config
@@ -46,7 +45,7 @@ def test_progressive_drnas_has_its_papers_numbers():
         Stage(**common, partial_channels=3, candidates=4),
     ]
     assert (config.epochs, config.batch_size) == (50, 64)
-    assert config.relaxation == Dirichlet() and config.penalties.names == ["dirichlet_kl"]
+    assert config.relaxation == Dirichlet() and [*config.penalties] == ["dirichlet_kl"]
     assert config.optimizer == SGD(0.1, 0.9, False, 3e-4, 5.0, Cosine(end=0.0))
     assert config.arch_optimizer == Adam(6e-4, (0.5, 0.999), 0.0)
 
@@ -150,7 +149,7 @@ def test_a_stage_that_makes_no_sense_is_named(
             {"order": Order.weights_only, "discretizer": BestOfSamples()},
             "order=weights_only never steps the alphas, by which stages choose",
         ),
-        ({"penalties": Penalties(cost=CostConfig(1e6))}, "a stage may leave none that meets it"),
+        ({"penalties": {"cost": Cost(1e6)}}, "a stage may leave none that meets it"),
         (
             {"diagnostics": Diagnostics(eigenvalue_every=1, stop_below=0.75)},
             "diagnostics.stop_below=0.75 ends a search in the middle of its stages",

@@ -33,7 +33,6 @@ from darts_gdas.search import (
     ZeroOne,
 )
 from darts_gdas.tasks.method import Method, Order
-from darts_gdas.tasks.pressure import found_cost
 from darts_gdas.tasks.stage import StageSearch
 from tests.tasks.test_stage import DARTS, SPACE, at, flat, task_of
 
@@ -42,7 +41,7 @@ def cost() -> Cost:
     """Nearly as small as can be, so that it presses."""
     layout = Layout(2, 3, 3, 1)
     table = build_cost_table(SPACE, layout, (8, 8), Quantity.parameters, torch.device("cpu"))
-    return Cost(table, Quantity.parameters, table.smallest + 1, weight=2.0)
+    return Cost(table.smallest + 1, weight=2.0, table=table)
 
 
 def adversarial() -> AdversarialPerturbation:
@@ -51,14 +50,17 @@ def adversarial() -> AdversarialPerturbation:
 
 NEW_METHODS = {
     "snas": replace(DARTS, relaxation=Concrete()),
-    "fair_darts": replace(DARTS, relaxation=Sigmoid(), penalties=(ZeroOne(),)),
-    "drnas": replace(DARTS, relaxation=Dirichlet(), penalties=(DirichletKL(),)),
-    "beta_darts": replace(DARTS, penalties=(BetaDecay(Linear(1.0, 50.0)),)),
-    "cost": replace(DARTS, penalties=(BetaDecay(), cost())),
+    "fair_darts": replace(DARTS, relaxation=Sigmoid(), penalties={"zero_one": ZeroOne()}),
+    "drnas": replace(DARTS, relaxation=Dirichlet(), penalties={"dirichlet_kl": DirichletKL()}),
+    "beta_darts": replace(DARTS, penalties={"beta_decay": BetaDecay(Linear(1.0, 50.0))}),
+    "cost": replace(DARTS, penalties={"beta_decay": BetaDecay(), "cost": cost()}),
     "sdarts_rs": replace(DARTS, perturbation=RandomPerturbation(Linear(0.1, 0.1))),
     "sdarts_adv": replace(DARTS, perturbation=adversarial()),
     "unrolled": replace(
-        DARTS, hypergradient=Unrolled(), perturbation=adversarial(), penalties=(BetaDecay(),)
+        DARTS,
+        hypergradient=Unrolled(),
+        perturbation=adversarial(),
+        penalties={"beta_decay": BetaDecay()},
     ),
 }
 METHODS = pytest.mark.parametrize("method", NEW_METHODS.values(), ids=NEW_METHODS)
@@ -89,7 +91,7 @@ def test_a_step_moves_weights_and_alphas_and_tells_the_penalties(method: Method)
     assert not torch.equal(flat(task.supernet.parameters()), before[0])
     assert not torch.equal(flat(task.alphas.parameters()), before[1])
     names = {name for name in metrics if name.startswith("penalty/")}
-    assert names == {f"penalty/{penalty.name}" for penalty in method.penalties}
+    assert names == {f"penalty/{name}" for name in method.penalties}
     assert all(torch.isfinite(value) for value, _ in metrics.values())
 
 
@@ -108,9 +110,9 @@ def test_the_alphas_get_the_gradient_of_loss_plus_penalties(name: str, progress:
     mixture = method.relaxation(task.alphas, progress=progress, rng=same_noise)
     mean = method.relaxation.mean(task.alphas)
     loss = F.cross_entropy(task.supernet(x, mixture), y)
-    for penalty in method.penalties:
+    for key, penalty in method.penalties.items():
         value = penalty(task.alphas, mean, progress=progress)
-        assert_close(metrics[f"penalty/{penalty.name}"][0], value.detach())
+        assert_close(metrics[f"penalty/{key}"][0], value.detach())
         loss = loss + value
     direct = torch.autograd.grad(loss, list(task.alphas.parameters()))
     for a, b in zip(found, direct, strict=True):
@@ -119,15 +121,15 @@ def test_the_alphas_get_the_gradient_of_loss_plus_penalties(name: str, progress:
 
 def test_the_penalties_gradient_is_the_difference_it_makes():
     """The same step with and without: the difference is d penalty / d alphas, no other share."""
-    penalties = (cost(), BetaDecay())
+    penalties = {"cost": cost(), "beta_decay": BetaDecay()}
     gradients = []
-    for chosen in ((), penalties):
+    for chosen in ({}, penalties):
         task = in_double(replace(DARTS, penalties=chosen))
         task.arch_step(*batches(task), 0.5)
         gradients.append(flat(logits.grad for logits in task.alphas.parameters()))
     task = in_double(DARTS)
     mean = Softmax().mean(task.alphas)
-    total = sum(penalty(task.alphas, mean, progress=0.5) for penalty in penalties)
+    total = sum(penalty(task.alphas, mean, progress=0.5) for penalty in penalties.values())
     assert isinstance(total, torch.Tensor)
     expected = flat(torch.autograd.grad(total, list(task.alphas.parameters())))
     assert expected.abs().sum() > 0
@@ -139,17 +141,18 @@ def test_the_found_cost_is_that_of_the_derived_network(quantity: Quantity):
     """Of the network that the penalty speaks of, which may be larger than the supernet's."""
     layout = Layout(4, 5, 3, 1)
     table = build_cost_table(SPACE, layout, (8, 8), quantity, torch.device("cpu"))
-    task = task_of(replace(DARTS, penalties=(BetaDecay(), Cost(table, quantity, 1e9))))
+    chosen = {"beta_decay": BetaDecay(), "cost": Cost(1e9, quantity, table=table)}
+    task = task_of(replace(DARTS, penalties=chosen))
     net = DerivedNet(task.genotype(), layout)
     counted = (
         count_parameters(net)
         if quantity is Quantity.parameters
         else count_multiply_adds(net, (1, 8, 8))
     )
-    assert found_cost(task.method.penalties, task.genotype()) == {
+    assert chosen["cost"].found(task.genotype()) == {
         "quantity": quantity.name, "target": 1e9, "found": counted,
     }  # fmt: skip
-    assert found_cost(DARTS.penalties, task.genotype()) is None
+    assert chosen["beta_decay"].found(task.genotype()) is None
 
 
 @some("drnas", "cost", "unrolled")
@@ -166,7 +169,7 @@ def test_neither_touches_weights_or_statistics_in_the_arch_step(method: Method):
 def test_penalties_leave_the_weight_step_bit_for_bit():
     tasks = [
         task_of(replace(DARTS, penalties=penalties, order=Order.weights_first))
-        for penalties in ((), (cost(), BetaDecay(Linear(9.0, 9.0))))
+        for penalties in ({}, {"cost": cost(), "beta_decay": BetaDecay(Linear(9.0, 9.0))})
     ]
     for task in tasks:
         task.train_step(at(task, 0))
@@ -254,12 +257,12 @@ def test_saved_and_loaded_continues_bit_for_bit(method: Method):
 
 def test_a_resumed_search_goes_on_with_the_costs_it_measured():
     measured, other = cost(), cost()
-    assert isinstance(other.table.fixed, torch.Tensor)
-    other.table.fixed += 100.0
-    first = task_of(replace(DARTS, penalties=(measured,)))
-    second = task_of(replace(DARTS, penalties=(other,)))
+    assert isinstance(other.state().fixed, torch.Tensor)
+    other.state().fixed += 100.0
+    first = task_of(replace(DARTS, penalties={"cost": measured}))
+    second = task_of(replace(DARTS, penalties={"cost": other}))
     second.load_state_dict(first.state_dict())
-    assert torch.equal(other.table.fixed, measured.table.fixed)
+    assert torch.equal(other.state().fixed, measured.state().fixed)
 
 
 @some("fair_darts", "drnas", "cost", "sdarts_rs")
@@ -272,9 +275,9 @@ def test_evaluation_copes_with_every_kind_of_row(method: Method):
     for rows in view.probabilities.values():
         assert (rows >= 0).all() and (rows <= 1).all()
     mean = task.method.relaxation.expected(task.alphas)
-    for penalty in method.penalties:
+    for penalty in method.penalties.values():
         if isinstance(penalty, Cost):
-            expected = penalty.table.expected(mean).item()
+            expected = penalty.state().expected(mean).item()
             assert metrics["cost/parameters"] == pytest.approx(expected)
     assert metrics.get("search/epsilon") == (0.1 if method.perturbation else None)
-    assert any(isinstance(p, Cost) for p in method.penalties) == ("cost/parameters" in metrics)
+    assert ("cost" in method.penalties) == ("cost/parameters" in metrics)

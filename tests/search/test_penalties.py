@@ -150,7 +150,7 @@ def test_cost_is_the_relative_excess_by_a_loop_over_edges(relaxation: Relaxation
             expected = expected + share * (weights / weights.sum() @ costs[edge, final])
     target = (table.smallest + expected.item()) / 2
     value, gradients = value_and_gradient(
-        Cost(table, Quantity.parameters, target, weight=3.0), arch, relaxation, 0.2
+        Cost(target, weight=3.0, table=table), arch, relaxation, 0.2
     )
     assert_close(value, 3.0 * (expected / target - 1))
     direct = torch.autograd.grad(3.0 * expected / target, list(arch.logits.values()))
@@ -160,7 +160,7 @@ def test_cost_is_the_relative_excess_by_a_loop_over_edges(relaxation: Relaxation
 
 
 def test_cost_is_silent_below_the_target():
-    cost = Cost(random_table(), Quantity.parameters, target=1e6)
+    cost = Cost(1e6, table=random_table())
     value, gradients = value_and_gradient(cost, alphas(), Softmax(), 0.5)
     assert value == 0 and all((gradient == 0).all() for gradient in gradients)
 
@@ -170,7 +170,7 @@ def test_descent_on_cost_alone_reaches_a_target_that_can_be_met():
     arch, table = alphas(scale=1e-3), random_table()
     start = table.expected(Softmax().mean(arch)).item()
     target = 0.9 * start
-    cost = Cost(table, Quantity.parameters, target)
+    cost = Cost(target, table=table)
     optimizer = torch.optim.Adam(arch.parameters(), lr=0.02)
     for _ in range(300):
         optimizer.zero_grad()
@@ -183,9 +183,9 @@ def test_descent_on_cost_alone_reaches_a_target_that_can_be_met():
 
 def test_a_target_below_the_smallest_network_is_refused_with_both_numbers():
     table = random_table()
-    Cost(table, Quantity.multiply_adds, target=table.smallest)
+    Cost(table.smallest, Quantity.multiply_adds, table=table)
     with pytest.raises(ValueError, match=r"penalties\.cost\.target=60 cannot be met") as error:
-        Cost(table, Quantity.multiply_adds, target=60.0)
+        Cost(60.0, Quantity.multiply_adds, table=table)
     assert f"costs {table.smallest:.12g} (multiply_adds)" in str(error.value)
 
 
