@@ -13,6 +13,12 @@ from torch import Generator, Tensor, nn
 from darts_gdas.nets import CellMixture, Mixture
 from darts_gdas.space import SearchSpace
 
+PerEdge = Float[Tensor, "edges candidates"]
+"""One number per edge and candidate, the edges of all kinds below each other."""
+
+Relaxed = tuple[PerEdge, tuple[int, ...] | None]
+"""Weights per candidate and, if sparse, the one to run per edge (on the host)."""
+
 
 class ArchParameters(nn.Module):
     """The alphas: one logit per kind of cell, edge and candidate, and one per edge where asked.
@@ -58,7 +64,7 @@ class ArchParameters(nn.Module):
             initial = scale * torch.randn(len(cell.edges), generator=generator)
             self.edge_logits[kind] = nn.Parameter(initial)
 
-    def stacked(self) -> Float[Tensor, "edges candidates"]:
+    def stacked(self) -> PerEdge:
         """All kinds below each other; a candidate that an edge does not have is -inf."""
         width = max(cell.num_candidates for cell in self.space.cells.values())
         rows = []
@@ -166,15 +172,11 @@ class Relaxation(ABC):
         }
 
     @abstractmethod
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """Weights per candidate and, if sparse, the one to run per edge (on the host)."""
 
     @abstractmethod
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """What each candidate stands for, without noise: shown, and discretised.
 
         The weights' mean over the noise where that has a closed form. Differentiable in the
@@ -198,15 +200,11 @@ class Softmax(Relaxation):
 
     has_softmax: ClassVar[bool] = True
 
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """Softmax over each row; neither progress nor noise plays a part."""
         return logits.softmax(-1), None
 
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """The softmax itself."""
         return logits.softmax(-1)
 
@@ -234,9 +232,7 @@ class GumbelHard(Relaxation):
     def __post_init__(self) -> None:
         check_temperature(self.tau)
 
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """A one-hot row per edge; one transfer to the host tells which."""
         noisy = noisy_logits(logits, rng)
         soft = (noisy / self.tau(progress)).softmax(-1)
@@ -245,9 +241,7 @@ class GumbelHard(Relaxation):
         # The bracket is exactly zero, so the value stays exactly one-hot.
         return hard + (soft - soft.detach()), tuple(chosen.tolist())
 
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """P(candidate sampled) = softmax(logits), by the Gumbel-max identity."""
         return logits.softmax(-1)
 
@@ -270,9 +264,7 @@ def check_strength(name: str, strength: Linear) -> None:
         )
 
 
-def noisy_logits(
-    logits: Float[Tensor, "edges candidates"], rng: Generator | None
-) -> Float[Tensor, "edges candidates"]:
+def noisy_logits(logits: PerEdge, rng: Generator | None) -> PerEdge:
     """Log-probabilities plus Gumbel noise; the largest is a sample of the softmax."""
     noisy = logits.log_softmax(-1)
     if rng is not None:
