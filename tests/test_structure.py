@@ -46,7 +46,7 @@ TESTED_TOGETHER = {
     "cli/prologue.py": "cli/test_bad_input.py",
     "cli/closing.py": "cli/test_runs.py",
     "config/train.py": "test_config.py",
-    "config/tree.py": "test_config.py",
+    "config/search.py": "test_config.py",
     "config/network.py": "test_config.py",
     "config/composition.py": "test_config.py",
     "config/groups.py": "test_config.py",

@@ -111,7 +111,7 @@ def finish_train(
     Args:
         task: The trained task.
         folder: Where to write.
-        metrics: Of the last epoch.
+        metrics: The last epoch's metrics.
         loop: For times and the best epoch.
         source: Where the genotype came from.
     """

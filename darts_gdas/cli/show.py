@@ -135,7 +135,7 @@ def _description(net: DerivedNet, size: tuple[int, int], costs: Profile) -> list
 
 
 def _costs_by_key(costs: Profile) -> dict[Key, PartCost]:
-    """Of edges, of what brings states into cells, and of both together for each kind."""
+    """Costs of edges, of what brings states into cells, and of both together for each kind."""
     found: dict[Key, PartCost] = {**costs.edges}
     for kind, cost in costs.inputs.items():
         found[kind, INPUTS] = cost

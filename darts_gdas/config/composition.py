@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from darts_gdas.config.groups import GROUPS, SEVERAL
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.score import ScoreConfig
+from darts_gdas.config.search import SearchConfig
 from darts_gdas.config.stages import total_epochs
 from darts_gdas.config.train import TrainConfig
-from darts_gdas.config.tree import SearchConfig
 from darts_gdas.report.runs import EXEMPT
 from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.tasks.method import Stage

@@ -217,7 +217,7 @@ class NetConfig:
     """The outer network; see `Layout`. NAS-Bench-201's takes 3 N + 2 layers.
 
     Attributes:
-        channels: Of the first cells.
+        channels: Channels of the first cells.
         layers: Number of cells.
         stem: What precedes the first cell.
         reductions: Positions of the reduction cells; null puts two at L // 3 and 2 L // 3.

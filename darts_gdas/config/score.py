@@ -34,10 +34,10 @@ class ScoreConfig:
         scores: What to rank by; the ranks are added up. Parameters and multiply-adds stand beside.
         repeats: Networks and batches per cell.
         batch_size: Images per batch.
-        channels: Of the small networks.
+        channels: Channels of the small networks' first cells.
         benchmark: Known accuracies (.npz, .csv, or NATS-Bench's files) to hold the scores against.
         benchmark_column: Which of its columns.
-        seed: Of everything random.
+        seed: Determines everything random.
         device: Where to compute.
         threads: CPU threads; 0 is one per core.
         outputs: Where new run folders go.

@@ -56,7 +56,7 @@ class DerivedCell(nn.Module):
         Args:
             inputs: The states. In a DARTS network all that reads a cell's output begins with a
                 ReLU, so it has been taken, once, where the state was made.
-            factors: Of each path and sample, [num_paths, batch, 1, 1, 1]; None drops nothing.
+            factors: One factor per path and sample, [num_paths, batch, 1, 1, 1]; None drops none.
             rectify: Return the output after a ReLU.
         """
         modules = cast(Sequence[ReluConvNorm], self.inputs)

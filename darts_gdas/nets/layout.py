@@ -6,7 +6,7 @@ from enum import Enum
 
 NORMAL, REDUCE, RESIDUAL = "normal", "reduce", "residual"
 NUM_STAGES = 3
-"""Of a NAS-Bench-201 network, with a residual block between two of them."""
+"""Stages of a NAS-Bench-201 network, with a residual block between two of them."""
 
 
 class Stem(Enum):

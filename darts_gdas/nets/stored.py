@@ -26,7 +26,7 @@ class StoredModel:
         layout: Its outer network.
         auxiliary: Whether the weights are with those of an auxiliary head.
         weights: Its state dict.
-        mean: Of each channel of the training images; see `runtime.augment.Normalize`.
+        mean: Mean of each channel of the training images; see `runtime.augment.Normalize`.
         std: Deviation of each channel.
         classes: Names of the outputs.
         image_size: (height, width) it was trained on.

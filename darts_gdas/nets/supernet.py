@@ -67,7 +67,7 @@ class SearchCell(nn.Module):
         )
 
     def _stride(self, source: int) -> int:
-        """Of all edges that leave a state."""
+        """The stride of all edges that leave a state."""
         return self.stride if source < self.space.num_inputs else 1
 
     def forward(self, inputs: Sequence[Tensor], weights: CellWeights, *, rectify: bool) -> Tensor:
@@ -151,7 +151,7 @@ class SuperNet(nn.Module):
 
     Attributes:
         run_cell: Calls a cell that is not to be computed again; the place for a compiled call.
-        skip_dropout: Of passes in training mode. None in a new network; a training loop sets it.
+        skip_dropout: Dropout in training mode. None in a new network; a training loop sets it.
 
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 2.2, eq. (2).

@@ -35,7 +35,7 @@ def describe(model: TrainedModel, folder: Path) -> Card:
 
     Args:
         model: The network.
-        folder: Of its retraining. What its files do not say is None in the card.
+        folder: The folder of its retraining. What its files do not say is None in the card.
 
     Raises:
         ValueError: If a file there is damaged.

@@ -78,9 +78,9 @@ def cell_class(name: str, cell: CellGenotype, *, stride: int, halves: bool) -> s
     """The code of the class.
 
     Args:
-        name: Of the class.
+        name: The class's name.
         cell: The cell.
-        stride: Of the edges that leave its inputs.
+        stride: The stride of the edges that leave the cell's inputs.
         halves: Whether some cells must halve the first state, which is still twice as large.
     """
     states, edges = _state_names(cell), written_edges(cell, stride)

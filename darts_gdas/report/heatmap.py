@@ -37,7 +37,7 @@ def draw_probabilities(
         edges: The (node, source) pair of each row, as in `CellSpace.edges`.
         candidates: Operation name of each column.
         num_inputs: Number of states that enter the cell; sources count them first.
-        title: Stands above.
+        title: The title above the panels.
 
     Raises:
         ValueError: If the shapes disagree, or a number is no probability.

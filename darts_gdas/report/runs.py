@@ -69,11 +69,11 @@ class Run:
     Attributes:
         folder: Where it lies.
         kind: "search" or "train".
-        method: Of the search; of a retraining, the genotype and the search that found it.
+        method: The search's method; for a retraining, the genotype and the search that found it.
         choices: What the user set, besides the method, by name.
         settings: Everything that the result depends on but the seed, by dotted name.
-        seed: Of the run.
-        measures: Out of `MEASURES`, those that there are.
+        seed: The run's seed.
+        measures: Those of `MEASURES` that the run has, by name.
         aim: What its search was to cost: a quantity by its name, and the target; None if that was
             left open or cannot be known.
     """
@@ -97,7 +97,7 @@ class Group:
     runs: tuple[Run, ...]
 
     def values(self, measure: str) -> list[float]:
-        """Of all runs that have it."""
+        """The measure's values, over all runs that have it."""
         return [run.measures[measure] for run in self.runs if measure in run.measures]
 
 

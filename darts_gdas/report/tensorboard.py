@@ -30,7 +30,7 @@ class TensorBoard(Callback):
     Args:
         folder: Where the events go.
         view: Gives the search's present view; None for a run without alphas.
-        budget: Of time for drawing, by default `DRAWING`.
+        budget: How much time drawing may take, by default `DRAWING`.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ def write_page(folder: Path, tag: str, csv: str, figures: Mapping[str, Figure]) 
 
     Args:
         folder: Where the events go.
-        tag: Of the page.
+        tag: The page's name in TensorBoard.
         csv: The table, its first line the header.
         figures: By kind.
     """

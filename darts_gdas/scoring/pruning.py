@@ -48,7 +48,7 @@ class Measurement:
         images: A batch for the kernel, normalised.
         repeats: Networks with weights of their own, whose answers are averaged.
         region_samples: Inputs on two lines to count linear regions with.
-        seed: Of everything random.
+        seed: Determines everything random.
     """
 
     layout: Layout

@@ -43,7 +43,7 @@ class Candidate:
         genotype: The architecture.
         layout: The small network around it.
         images: A batch, normalised.
-        seed: Of the weights and of all else that is random.
+        seed: Determines the weights and all else that is random.
     """
 
     genotype: Genotype
@@ -139,7 +139,7 @@ def inputs_on_lines(
     Args:
         count: About how many; the same number on each line.
         lines: Number of lines.
-        generator: Of the end points.
+        generator: Draws the end points.
     """
     ends = torch.randn(2, lines, 1, 1, REGION_SIDE, REGION_SIDE, generator=generator)
     places = torch.linspace(0, 1, max(count // lines, 2)).view(1, -1, 1, 1, 1)

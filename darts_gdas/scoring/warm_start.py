@@ -27,9 +27,9 @@ class Setting:
 
     Attributes:
         space: The cells.
-        layout: Makes the small network of (channels, images' channels) around them.
+        layout: Makes the small outer network around them, a function of its number of channels.
         batch: Normalised images, as many as asked for, a function of that number.
-        seed: Of everything random.
+        seed: Determines everything random.
         book: Where scores are kept, so that an interrupted run goes on.
         report: Progress.
     """
@@ -93,8 +93,8 @@ class NtkWarmStart(WarmStart):
         samples: Cells to score. With fewer than 100 single effects are uncertain.
         scores: What to score by, see `darts_gdas.scoring.scores`; ranks are added up.
         batch_size: Images of a score.
-        channels: Of the small networks.
-        ridge: Of the regression.
+        channels: Channels of the small networks' first cells.
+        ridge: The regression's ridge.
         temperature: The alphas have a standard deviation of 1 / temperature.
         cap: Largest absolute alpha.
     """
@@ -142,7 +142,7 @@ class TeNasWarmStart(WarmStart):
         repeats: Networks with weights of their own per measurement. The paper takes 3.
         per_round: Candidates that an edge loses per round. The paper takes 3 on CIFAR-10.
         batch_size: Images of the kernel. The paper takes 14.
-        channels: Of the supernet. The paper takes 1; two paths need 2.
+        channels: Channels of the supernet. The paper takes 1; two paths need 2.
         region_samples: Inputs to count linear regions with. The paper takes 3000.
         strength: Alpha of the chosen operations; those of an edge that was pruned get half of it.
 

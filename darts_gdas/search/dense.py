@@ -17,7 +17,7 @@ from darts_gdas.search.relaxation import (
 )
 
 SMALLEST_CONCENTRATION = 0.01
-"""Of a draw: nearly one-hot already, and all candidates' gammas do not underflow at once."""
+"""The smallest concentration that is drawn from: at less, all gammas of an edge could underflow."""
 
 
 @dataclass

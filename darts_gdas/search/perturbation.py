@@ -113,7 +113,7 @@ class AdversarialPerturbation(Perturbation):
     passes and `steps` more backward passes to the mixture.
 
     Attributes:
-        steps: Of the ascent. The authors' code takes 7.
+        steps: Number of ascent steps. The authors' code takes 7.
 
     Reference:
         Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283.

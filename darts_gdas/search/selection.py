@@ -34,7 +34,7 @@ class TrainedSupernet:
         mixture: The expected mixture after the last update of the alphas.
         accuracy: Validation accuracy of the supernet under a mixture, in [0, 1].
         tune: Trains its weights; what `accuracy` says later depends on it.
-        rng: Of the order and of samples.
+        rng: Draws the order and the samples.
         report: Is told how much is done, and of how much.
     """
 

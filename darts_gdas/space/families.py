@@ -23,7 +23,7 @@ FAMILIES = {
     **dict.fromkeys(("sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7"), Family.separable),
     **dict.fromkeys(("dil_conv_3x3", "dil_conv_5x5"), Family.dilated),
 }
-"""Of operations by name; all others are `Family.other`. `register_operation` adds to it."""
+"""Families of operations by name; all others are `Family.other`. `register_operation` adds."""
 
 
 def family_of(operation: str) -> Family:

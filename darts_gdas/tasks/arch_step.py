@@ -30,9 +30,9 @@ class ArchStep:
         noise: The mixtures are drawn from it.
 
     Attributes:
-        optimizer: Of the alphas.
-        named_weights: Of the supernet.
-        norms: Of the supernet.
+        optimizer: Steps the alphas.
+        named_weights: The supernet's weights by name.
+        norms: The supernet's norms that keep running statistics.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ArchStep:
         return {name: p(self.alphas, mean, progress=annealed) for name, p in chosen}
 
     def loss(self, batch: Batch) -> BatchLoss:
-        """Of a batch of any half, as a function of weights and mixture."""
+        """The loss on a batch of either half, as a function of weights and mixture."""
         return BatchLoss(self.supernet, self.norms, batch, self.compute, self.weight_step.scale)
 
     def _gradient(self, mixture: Mixture, train: Batch, loss: BatchLoss) -> list[Tensor]:

@@ -22,7 +22,7 @@ from darts_gdas.tasks.batches import random_images
 from darts_gdas.tasks.stage import StageSearch
 
 FRACTION = 0.5
-"""Of the bound: what `optimizer.lr=auto` takes."""
+"""The share of the largest stable rate that `optimizer.lr=auto` takes."""
 
 TRUSTED = 0.025
 """The papers' rate. Rates up to it are taken without a look at the kernel, which costs seconds."""

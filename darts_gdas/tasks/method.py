@@ -35,8 +35,8 @@ class Method:
         relaxation: Alphas to mixture.
         hypergradient: Gradient of the validation loss in the mixture.
         discretizer: Final mixture to genotype.
-        optimizer: Of the weights.
-        arch_optimizer: Of the alphas.
+        optimizer: Steps the weights.
+        arch_optimizer: Steps the alphas.
         order: Which step comes first.
         penalties: Added to the validation loss in the arch step, by name.
         perturbation: What the weight step does to its mixture; None leaves it.
@@ -73,7 +73,7 @@ class Stage:
         epochs: Passes over the weights' half.
         candidates: At most how many stay on each edge; null keeps all. The first stage has all.
         layers: Cells of its network; null is `net.layers`.
-        channels: Of its first cells; null is `net.channels`.
+        channels: Channels of its first cells; null is `net.channels`.
         partial_channels: K: 1 / K of the channels runs through the candidates.
         arch_warmup_epochs: Epochs at its beginning in which the alphas stand still.
         skip_dropout: Dropout behind skip connections at its beginning, in [0, 1).

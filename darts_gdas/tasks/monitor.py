@@ -102,7 +102,7 @@ class Monitor:
         diagnostics: What to measure.
         space: What is searched.
         probe: Measures.
-        num_epochs: Of the search.
+        num_epochs: Epochs of the search.
         learns: Whether the alphas move. Where they do not, the present genotype says nothing.
 
     Attributes:

@@ -31,7 +31,7 @@ class SupernetProbe:
         norms: All of its norms that keep statistics.
         data: The halves.
         compute: How to run it.
-        seed: Of the run.
+        seed: The run's seed.
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class ScoreTask:
         beside: Names of scores that are shown beside them.
         repeats: Networks and batches per cell.
         compute: Where.
-        seed: Of batches and weights.
+        seed: Determines batches and weights.
     """
 
     genotypes: tuple[Genotype, ...]

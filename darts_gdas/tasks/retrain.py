@@ -64,7 +64,7 @@ class RetrainTask:
         stream: Training batches.
         test: The held-out images.
         normalize: The normalisation that the stream applies.
-        optimizer: Of the weights.
+        optimizer: Steps the weights.
         regularization: Auxiliary loss, drop-path, label smoothing.
         num_epochs: Epochs over the training set.
         compute: Device, precision, layout in memory.

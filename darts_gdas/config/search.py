@@ -69,8 +69,8 @@ class SearchConfig(RunConfig):
         edge_normalization: Weigh the edges into a node against each other (PC-DARTS).
         arch_warmup_epochs: Epochs at the beginning in which the alphas stand still. PC-DARTS
             takes 15 of 50.
-        stages: Of a progressive search, in order; their epochs sum up to `epochs`. None: one
-            search throughout.
+        stages: The stages of a progressive search, in order; their epochs sum to `epochs`. An
+            empty list is a search of one stage.
     """
 
     space: SpaceConfig = MISSING
