@@ -29,7 +29,10 @@ def test_out_of_memory_is_one_line_and_checkpoints_are_kept(
     original = StageSearch.train_weights
 
     def train_weights(self, *arguments):
-        if self.optimizer.state and len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 1:
+        if (
+            self.weight_step.optimizer.state
+            and len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 1
+        ):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return original(self, *arguments)
 

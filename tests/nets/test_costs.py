@@ -14,8 +14,8 @@ from darts_gdas.nets import (
     count_parameters,
 )
 from darts_gdas.nets import costs as costing
+from darts_gdas.nets.candidates import SeparableConv
 from darts_gdas.nets.costs import PartCost, kept_bytes, measure, time_parts, whole
-from darts_gdas.nets.operations import SeparableConv
 from darts_gdas.space import Genotype
 
 CPU = torch.device("cpu")
