@@ -116,11 +116,10 @@ class SearchConfig(RunConfig):
                 f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
             )
         if self.stages:
-            self._check_stages()
+            self._check_stages(method)
 
-    def _check_stages(self) -> None:
+    def _check_stages(self, method: Method) -> None:
         check_stages(self.stages, self.space.build(), epochs=self.epochs)
-        method = self.method(self.penalties)
         check(of_stages(self, method, self.diagnostics, self.stages))
         for i in range(len(self.stages)):
             try:

@@ -197,15 +197,16 @@ class StageSearch:
             compute=self.compute,
         )
         metrics = {f"validation/{name}": value for name, value in validation.items()}
-        for kind, cell in self.expected().items():
+        expected = self.expected()
+        for kind, cell in expected.items():
             metrics[f"entropy/{kind}"] = entropy(cell.ops)
-        genotype = self.genotype()
+        genotype = self.method.discretizer(expected, self.space)
         metrics["search/skip_share"] = skip_share(genotype)
         metrics["search/learning_rate"] = self._learning_rate(progress)
         for name, value in relaxation.settings(progress.annealed).items():
             metrics[f"search/{name}"] = value
         for penalty in self.method.penalties.values():
-            metrics |= penalty.curves(self.expected())
+            metrics |= penalty.curves(expected)
         if self.method.perturbation is not None:
             for name, value in self.method.perturbation.settings(progress.annealed).items():
                 metrics[f"search/{name}"] = value
