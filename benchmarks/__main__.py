@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     digits,
     kernels,
+    launches,
     ntk,
     retrain_step,
     scaling,
@@ -19,6 +20,7 @@ PROGRAMS = {
     "search_step": search_step,
     "retrain_step": retrain_step,
     "kernels": kernels,
+    "launches": launches,
     "ntk": ntk,
     "scores": scores,
     "te_nas": te_nas,

@@ -34,6 +34,7 @@ benchmark() { # NAME ARGUMENT...
 part machine "$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())'
 part tests "$python" -m pytest -m gpu
 benchmark kernels kernels --device cuda --batch 64
+benchmark launches launches
 for precision in fp32 bf16; do
   benchmark "retrain_step_$precision" retrain_step --device cuda --precision "$precision" \
     --layers 20 --batch 96 --repeats 10 --out "$out/retrain_step_$precision.json"

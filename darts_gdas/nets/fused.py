@@ -15,6 +15,7 @@ Parameters and running statistics stay where the edges hold them, one per edge a
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 import torch
@@ -82,13 +83,20 @@ def group_edges(space: CellSpace, mixture: CellMixture) -> list[list[Group]]:
         for edge in edges
     ]
     ops = mixture.ops if mixture.edges is None else mixture.ops * mixture.edges[:, None]
-    chosen = torch.tensor(positions, dtype=torch.long).to(ops.device, non_blocking=True)
+    chosen = _on_device(tuple(positions), ops.device)
     sizes = [len(edges) for (_, running), edges in members.items() for _ in running]
     weights = iter(ops.flatten()[chosen].split(sizes))
     groups: list[list[Group]] = [[] for _ in range(space.num_inputs + space.num_nodes)]
     for (source, running), edges in members.items():
         groups[source].append(Group(tuple(edges), {name: next(weights) for name in running}))
     return groups
+
+
+@lru_cache(maxsize=256)
+def _on_device(positions: tuple[int, ...], device: torch.device) -> Tensor:
+    """Positions, copied once: a copy at every step would wait, and no CUDA graph can hold one."""
+    with torch.inference_mode(False):  # may be needed by a backward pass later
+        return torch.tensor(positions, dtype=torch.long, device=device)
 
 
 def stacks_edges(x: Tensor) -> bool:
