@@ -5,6 +5,7 @@ from typing import Any
 from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
+from darts_gdas.scoring.draws import BestOfDraws
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
 from darts_gdas.search import (
     AdversarialPerturbation,
@@ -52,6 +53,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "argmax": ArgMax,
         "perturbation": PerturbationSelection,
         "best_of_samples": BestOfSamples,
+        "best_of_draws": BestOfDraws,
     },
     "penalties": {
         "zero_one": ZeroOne,

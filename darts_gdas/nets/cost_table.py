@@ -77,13 +77,22 @@ class CostTable(nn.Module):
     @property
     def smallest(self) -> float:
         """The cost of the cheapest network."""
-        total = float(self.fixed)
+        return float(self.fixed) + self._extreme(1)
+
+    @property
+    def largest(self) -> float:
+        """The cost of the dearest network."""
+        return float(self.fixed) - self._extreme(-1)
+
+    def _extreme(self, sign: int) -> float:
+        """The least sum of signed costs that the edges of a network can have."""
+        total = 0.0
         for kind, cell in self.space.cells.items():
             allowed = self.get_buffer(f"derivable_{kind}")
-            table = self.get_buffer(f"table_{kind}").masked_fill(~allowed, torch.inf)
-            cheapest = table.amin(-1).tolist()
+            table = (sign * self.get_buffer(f"table_{kind}")).masked_fill(~allowed, torch.inf)
+            least = table.amin(-1).tolist()
             for node in range(cell.num_nodes):
-                edges = sorted(cheapest[edge] for edge in cell.edges_into(node))
+                edges = sorted(least[edge] for edge in cell.edges_into(node))
                 total += sum(edges[: cell.keep])
         return total
 

@@ -61,6 +61,10 @@ class Penalty(ABC):
         """What `result.json` says of the cell that was found; None where that is nothing."""
         return None
 
+    def allows(self, genotype: Genotype) -> bool:
+        """Whether `discretizer=best_of_draws` may choose a cell."""
+        return True
+
     def state(self) -> nn.Module | None:
         """What a checkpoint holds of it; None where the configuration says everything."""
         return None
@@ -193,15 +197,18 @@ class Cost(Penalty):
 
     The cost is that of the network which the mean mixture stands for, fixed parts included, so it
     compares with the counted cost of a finished one. Below the target it is silent.
+    `discretizer=best_of_draws` takes no cell above the target.
 
     Attributes:
         target: What the network may cost: parameters, multiply-adds per image, or milliseconds
-            per image, measured on this run's device.
+            per image, measured on this run's device. None takes `share`.
         quantity: Which of the three.
         weight: The penalty of being twice as dear as the target. A validation loss is around 1.
         channels: Those of the network whose cost counts, such as that to be retrained; None is the
             search's own.
         layers: Those of the same network.
+        share: In place of the target: what the cells' operations may cost, as a share of those of
+            the dearest network, in (0, 1].
         table: What the candidates cost, counted or measured by `build`.
 
     Raises:
@@ -209,25 +216,33 @@ class Cost(Penalty):
     """
 
     needs_whole_space: ClassVar[bool] = True
-    target: float
+    target: float | None = None
     quantity: Quantity = Quantity.parameters
     weight: float = 1.0
     channels: int | None = None
     layers: int | None = None
+    share: float | None = None
     table: CostTable | None = field(default=None, metadata={"omegaconf_ignore": True})
 
     def __post_init__(self) -> None:
+        if (self.target is None) == (self.share is None):
+            raise ValueError(
+                "penalties.cost needs a target, or a share of the dearest network, and not both; "
+                f"got target={self.target}, share={self.share}"
+            )
         for name in ("target", "weight"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"penalties.cost.{name} must be positive, got {value}")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ValueError(f"penalties.cost.share must lie in (0, 1], got {self.share}")
         for name in ("channels", "layers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"penalties.cost.{name} must be at least 1, got {value}")
-        if self.table is not None and self.target < self.table.smallest:
+        if self.table is not None and self.limit < self.table.smallest:
             raise ValueError(
-                f"penalties.cost.target={self.target:.12g} cannot be met: the smallest network of "
+                f"penalties.cost.target={self.limit:.12g} cannot be met: the smallest network of "
                 f"this space and size costs {self.table.smallest:.12g} ({self.quantity.name}), so "
                 "take at least that"
             )
@@ -248,7 +263,7 @@ class Cost(Penalty):
         self, arch: ArchParameters, mixture: Mixture, *, progress: float
     ) -> Float[Tensor, ""]:
         """The weighted excess."""
-        excess = self.state().expected(mixture) / self.target - 1
+        excess = self.state().expected(mixture) / self.limit - 1
         return self.weight * excess.clamp_min(0.0)
 
     def curves(self, mixture: Mixture) -> dict[str, float]:
@@ -258,7 +273,21 @@ class Cost(Penalty):
     def found(self, genotype: Genotype) -> dict[str, Any]:
         """What the cell costs by the table, beside the target."""
         found = self.state().of(genotype)
-        return {"quantity": self.quantity.name, "target": self.target, "found": found}
+        return {"quantity": self.quantity.name, "target": self.limit, "found": found}
+
+    def allows(self, genotype: Genotype) -> bool:
+        """Whether the cell's network meets the target."""
+        return self.state().of(genotype) <= self.limit
+
+    @property
+    def limit(self) -> float:
+        """What the network may cost, in the units of the table."""
+        if self.target is not None:
+            return self.target
+        assert self.share is not None
+        table = self.state()
+        fixed = float(table.fixed)
+        return fixed + self.share * (table.largest - fixed)
 
     def state(self) -> CostTable:
         """The table, because a second measurement would differ."""

@@ -36,6 +36,9 @@ class TrainedSupernet:
         tune: Trains its weights; what `accuracy` says later depends on it.
         rng: Draws the order and the samples.
         report: Is told how much is done, and of how much.
+        scores: Training-free scores of a cell by name, in one of several repeats, each with weights
+            and images of its own.
+        allows: Whether the penalties allow a cell.
     """
 
     space: SearchSpace
@@ -44,6 +47,8 @@ class TrainedSupernet:
     tune: Tune
     rng: random.Random
     report: Callable[[int, int], None]
+    scores: Callable[[Genotype, Sequence[str], int], dict[str, float]]
+    allows: Callable[[Genotype], bool]
 
 
 @dataclass

@@ -1,19 +1,26 @@
 """The end of a search whose discretizer asks the trained supernet: selection, with tuning."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from darts_gdas.nets import Mixture
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.optim import set_learning_rate
+from darts_gdas.scoring.scores import Candidate, score
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.search.selection import Selection, TrainedSupernet
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.batches import random_images
+from darts_gdas.tasks.initial import small_layout
 from darts_gdas.tasks.search import SearchTask
 from darts_gdas.tasks.stage import StageSearch
 
 Report = Callable[[str, int, int], None]
 """Is told a phase, how much of it is done, and how much there is."""
+
+SCORED_IMAGES, SCORED_CHANNELS = 32, 8
+"""Batch and first cells' channels of the networks that a selection scores, as a warm start's."""
 
 
 def conclude(task: SearchTask, report: Report) -> dict[str, float]:
@@ -38,6 +45,10 @@ def conclude(task: SearchTask, report: Report) -> dict[str, float]:
     def accuracy(mixture: Mixture) -> float:
         return ranks.from_first(lambda: search.probe.accuracy(mixture))
 
+    def scores(genotype: Genotype, names: Sequence[str], repeat: int) -> dict[str, float]:
+        return ranks.from_first(lambda: _scores(search, genotype, names, repeat))
+
+    penalties = search.method.penalties.values()
     trained = TrainedSupernet(
         space=search.space,
         mixture=search.expected(),
@@ -45,11 +56,30 @@ def conclude(task: SearchTask, report: Report) -> dict[str, float]:
         tune=partial(tune, search),
         rng=random.Random(derive_seed(search.seed, "selection")),
         report=lambda done, total: report("selecting", done, total),
+        scores=scores,
+        allows=lambda genotype: all(penalty.allows(genotype) for penalty in penalties),
     )
     task.answer = selection.select(trained)
     if task.num_epochs == 0:
         return {}
     return {"search/selected_accuracy": accuracy(one_hot(task.answer, search.space))}
+
+
+def _scores(
+    search: StageSearch, genotype: Genotype, names: Sequence[str], repeat: int
+) -> dict[str, float]:
+    """Scores of a cell as a small untrained network; a repeat has images of its own."""
+    data, device = search.data.weight_batches, search.compute.device
+    images = random_images(
+        data.images,
+        data.normalize,
+        count=SCORED_IMAGES,
+        seed=derive_seed(search.seed, "selection images", repeat),
+        device=device,
+    )
+    layout = small_layout(search.supernet.layout, SCORED_CHANNELS)
+    seed = derive_seed(search.seed, "selection weights", genotype.to_json(), repeat)
+    return score(Candidate(genotype, layout, images, seed), names)
 
 
 def tune(search: StageSearch, mixture: Mixture, *, lr: float, epoch: int, num_epochs: int) -> None:

@@ -22,6 +22,7 @@ from darts_gdas.search import (
     Softmax,
     ZeroOne,
 )
+from darts_gdas.space import Genotype
 
 CONF = Path(__file__).parents[2] / "conf"
 register()
@@ -115,6 +116,33 @@ def test_a_target_can_be_for_the_network_to_be_retrained():
     assert penalty.table.of(genotype) == count_parameters(net)
 
 
+def test_a_share_is_one_of_what_the_operations_of_the_dearest_network_cost():
+    """Two routes: the network of 3x3 convolutions alone, less that of nothing, counted whole."""
+    overrides = (
+        "method=darts",
+        "space=nasbench201",
+        "penalties=[cost]",
+        "penalties.cost.share=0.5",
+    )
+    task = search_config(*overrides, *TINY).build()
+    penalty, layout = task.current.method.penalties["cost"], task.current.supernet.layout
+    assert isinstance(penalty, Cost)
+
+    def parameters(op: str) -> int:
+        cell = "+".join("|" + "".join(f"{op}~{i}|" for i in range(n)) for n in (1, 2, 3))
+        return count_parameters(DerivedNet(Genotype.from_arch_string(cell), layout))
+
+    none, dearest = parameters("none"), parameters("nor_conv_3x3")
+    assert penalty.limit == none + (dearest - none) / 2
+    dear = Genotype.from_arch_string(
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|none~1|none~2|"
+    )
+    fits = Genotype.from_arch_string(
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|none~1|none~2|"
+    )
+    assert penalty.allows(fits) and not penalty.allows(dear)
+
+
 @pytest.mark.parametrize("change", [("penalties.cost.target=2e6",), ("penalties=[]",)], ids=str)
 def test_the_fingerprint_knows_the_penalties(change: tuple[str, ...]):
     base = ("method=darts", *COST)
@@ -149,6 +177,9 @@ REFUSED = [
     (["method=fair_darts", "perturbation=random"], "perturbation.renormalize=true makes rows"),
     (["method=sdarts_adv", "compile=cuda_graphs"], "perturbation=adversarial several"),
     (["penalties=[cost]", "penalties.cost.target=0"], "penalties.cost.target must be positive"),
+    (["penalties=[cost]"], "needs a target, or a share of the dearest network, and not both"),
+    ([*COST, "penalties.cost.share=0.5"], "and not both; got target=1000000.0, share=0.5"),
+    (["penalties=[cost]", "penalties.cost.share=1.5"], r"share must lie in \(0, 1\], got 1.5"),
     ([*COST, "penalties.cost.weight=-1"], "penalties.cost.weight must be positive, got -1"),
     ([*COST, "penalties.cost.channels=0"], "penalties.cost.channels must be at least 1, got 0"),
 ]

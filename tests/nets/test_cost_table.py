@@ -134,7 +134,7 @@ def test_none_that_cannot_be_final_is_no_way_to_a_cheaper_network():
         assert (gradient[:, 1:] != 0).all()
 
 
-def test_the_smallest_cost_is_that_of_the_cheapest_cell():
+def test_the_extreme_costs_are_those_of_the_cheapest_and_the_dearest_cell():
     """By enumeration of every cell of a space with different candidates per edge."""
     rows = (("none", "skip_connect", "sep_conv_3x3"), ("skip_connect", "max_pool_3x3"),
             ("sep_conv_3x3",), ("none", "dil_conv_3x3"), ("avg_pool_3x3", "none"))  # fmt: skip
@@ -152,6 +152,7 @@ def test_the_smallest_cost_is_that_of_the_cheapest_cell():
                     genotype = CellGenotype(nodes, cell.output, cell.num_inputs)
                     costs.append(table.of(Genotype({"normal": genotype})))
     assert table.smallest == pytest.approx(min(costs), rel=1e-14)
+    assert table.largest == pytest.approx(max(costs), rel=1e-14)
 
 
 def test_an_absent_candidate_costs_nothing_and_is_never_drawn():
