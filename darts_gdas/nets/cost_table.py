@@ -67,12 +67,16 @@ class CostTable(nn.Module):
         """The cost of one network."""
         total = float(self.fixed)
         for kind, cell in self.space.cells.items():
-            table = self.get_buffer(f"table_{kind}").tolist()
+            table = self.rows(kind)
             for node, edges in enumerate(genotype.cells[kind].nodes):
                 for edge in edges:
                     row = cell.edges.index((node, edge.source))
                     total += table[row][cell.candidates[row].index(edge.op)]
         return total
+
+    def rows(self, kind: str) -> list[list[float]]:
+        """What each candidate of each edge costs, in all cells of a kind."""
+        return self.get_buffer(f"table_{kind}").tolist()
 
     @property
     def smallest(self) -> float:

@@ -1,5 +1,6 @@
 """How a cell is searched: functions of weights and mixture."""
 
+from darts_gdas.search.cost import Cost
 from darts_gdas.search.dense import Concrete, Dirichlet, Sigmoid
 from darts_gdas.search.diagnostics import entropy, skip_share
 from darts_gdas.search.discretize import ArgMax, Discretizer
@@ -13,7 +14,6 @@ from darts_gdas.search.hypergradient import (
 )
 from darts_gdas.search.penalties import (
     BetaDecay,
-    Cost,
     DirichletKL,
     Penalty,
     Surroundings,

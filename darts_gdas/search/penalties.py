@@ -2,14 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from darts_gdas.nets import CostTable, Layout, Mixture, Quantity, build_cost_table
+from darts_gdas.nets import Layout, Mixture
 from darts_gdas.search.dense import Dirichlet, log_concentration
 from darts_gdas.search.relaxation import ArchParameters, Linear, Relaxation, check_strength
 from darts_gdas.space import Genotype, SearchSpace
@@ -62,8 +62,17 @@ class Penalty(ABC):
         return None
 
     def allows(self, genotype: Genotype) -> bool:
-        """Whether `discretizer=best_of_draws` may choose a cell."""
+        """Whether a cell may be the answer of a selection that asks (`BestOfDraws`)."""
         return True
+
+    def admitted(self, genotype: Genotype, mixture: Mixture) -> Genotype:
+        """The cell that the alphas' choice becomes.
+
+        Args:
+            genotype: What the discretizer made of them.
+            mixture: What they stand for.
+        """
+        return genotype
 
     def state(self) -> nn.Module | None:
         """What a checkpoint holds of it; None where the configuration says everything."""
@@ -189,110 +198,6 @@ class DirichletKL(Penalty):
         counts = (~absent).sum(-1).to(a)
         kl = terms.sum(-1) + total.squeeze(-1).lgamma() - counts.lgamma()
         return self.weight * kl.sum()
-
-
-@dataclass
-class Cost(Penalty):
-    """Presses the mean cost of derived networks below a target: weight * max(0, cost/target - 1).
-
-    The cost is that of the network which the mean mixture stands for, fixed parts included, so it
-    compares with the counted cost of a finished one. Below the target it is silent.
-    `discretizer=best_of_draws` takes no cell above the target.
-
-    Attributes:
-        target: What the network may cost: parameters, multiply-adds per image, or milliseconds
-            per image, measured on this run's device. None takes `share`.
-        quantity: Which of the three.
-        weight: The penalty of being twice as dear as the target. A validation loss is around 1.
-        channels: Those of the network whose cost counts, such as that to be retrained; None is the
-            search's own.
-        layers: Those of the same network.
-        share: In place of the target: what the cells' operations may cost, as a share of those of
-            the dearest network, in (0, 1].
-        table: What the candidates cost, counted or measured by `build`.
-
-    Raises:
-        ValueError: If a setting has no meaning, or no network of the space meets the target.
-    """
-
-    needs_whole_space: ClassVar[bool] = True
-    target: float | None = None
-    quantity: Quantity = Quantity.parameters
-    weight: float = 1.0
-    channels: int | None = None
-    layers: int | None = None
-    share: float | None = None
-    table: CostTable | None = field(default=None, metadata={"omegaconf_ignore": True})
-
-    def __post_init__(self) -> None:
-        if (self.target is None) == (self.share is None):
-            raise ValueError(
-                "penalties.cost needs a target, or a share of the dearest network, and not both; "
-                f"got target={self.target}, share={self.share}"
-            )
-        for name in ("target", "weight"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"penalties.cost.{name} must be positive, got {value}")
-        if self.share is not None and not 0 < self.share <= 1:
-            raise ValueError(f"penalties.cost.share must lie in (0, 1], got {self.share}")
-        for name in ("channels", "layers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"penalties.cost.{name} must be at least 1, got {value}")
-        if self.table is not None and self.limit < self.table.smallest:
-            raise ValueError(
-                f"penalties.cost.target={self.limit:.12g} cannot be met: the smallest network of "
-                f"this space and size costs {self.table.smallest:.12g} ({self.quantity.name}), so "
-                "take at least that"
-            )
-
-    def build(self, surroundings: Surroundings) -> "Cost":
-        """Count or measure the candidates."""
-        layout = surroundings.layout
-        sizes = {"channels": self.channels, "layers": self.layers}
-        try:
-            network = replace(layout, **{name: n for name, n in sizes.items() if n is not None})
-        except ValueError as error:
-            raise ValueError(f"penalties.cost.channels, layers: {error}") from None
-        at = surroundings
-        table = build_cost_table(at.space, network, at.image_size, self.quantity, at.device)
-        return replace(self, table=table)
-
-    def __call__(
-        self, arch: ArchParameters, mixture: Mixture, *, progress: float
-    ) -> Float[Tensor, ""]:
-        """The weighted excess."""
-        excess = self.state().expected(mixture) / self.limit - 1
-        return self.weight * excess.clamp_min(0.0)
-
-    def curves(self, mixture: Mixture) -> dict[str, float]:
-        """The mean cost of the networks that the mixture stands for."""
-        return {f"cost/{self.quantity.name}": self.state().expected(mixture).item()}
-
-    def found(self, genotype: Genotype) -> dict[str, Any]:
-        """What the cell costs by the table, beside the target."""
-        found = self.state().of(genotype)
-        return {"quantity": self.quantity.name, "target": self.limit, "found": found}
-
-    def allows(self, genotype: Genotype) -> bool:
-        """Whether the cell's network meets the target."""
-        return self.state().of(genotype) <= self.limit
-
-    @property
-    def limit(self) -> float:
-        """What the network may cost, in the units of the table."""
-        if self.target is not None:
-            return self.target
-        assert self.share is not None
-        table = self.state()
-        fixed = float(table.fixed)
-        return fixed + self.share * (table.largest - fixed)
-
-    def state(self) -> CostTable:
-        """The table, because a second measurement would differ."""
-        assert self.table is not None, "build the penalty first"
-        return self.table
 
 
 def _check_weight(name: str, weight: float) -> None:

@@ -181,7 +181,13 @@ class StageSearch:
 
     def genotype(self) -> Genotype:
         """The cell that the alphas stand for now."""
-        return self.method.discretizer(self.expected(), self.space)
+        return self._derived(self.expected())
+
+    def _derived(self, expected: Mixture) -> Genotype:
+        found = self.method.discretizer(expected, self.space)
+        for penalty in self.method.penalties.values():
+            found = penalty.admitted(found, expected)
+        return found
 
     def evaluate(self, progress: Progress) -> dict[str, float]:
         """The most likely mixture on the arch half, and the state of the alphas."""
@@ -200,7 +206,7 @@ class StageSearch:
         expected = self.expected()
         for kind, cell in expected.items():
             metrics[f"entropy/{kind}"] = entropy(cell.ops)
-        genotype = self.method.discretizer(expected, self.space)
+        genotype = self._derived(expected)
         metrics["search/skip_share"] = skip_share(genotype)
         metrics["search/learning_rate"] = self._learning_rate(progress)
         for name, value in relaxation.settings(progress.annealed).items():
