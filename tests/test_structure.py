@@ -28,6 +28,7 @@ TESTED_TOGETHER = {
     "export.py": "cli/test_export.py",
     "show.py": "cli/test_show.py",
     "nets/measure.py": "nets/test_profile.py",
+    "nets/skeletons/written.py": "portable/test_source.py",
     "portable/cells.py": "portable/test_source.py",
     "portable/plain.py": "portable/test_source.py",
     "portable/fresh.py": "portable/test_bundle.py",

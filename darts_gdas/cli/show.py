@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from darts_gdas.cli.command import wrong_input
-from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
+from darts_gdas.nets import DerivedNet, Layout, Stem
 from darts_gdas.nets.cost_table import cell_sizes
+from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.measure import Cost
 from darts_gdas.nets.profile import Profile, profile
 from darts_gdas.nets.stored import NAME
@@ -96,8 +97,9 @@ def _network(source: str, options: argparse.Namespace) -> tuple[DerivedNet, tupl
         genotype, layout, size = model.net.genotype, model.net.layout, model.image_size
     else:
         genotype, size = Genotype.load(source), (32, 32)
-        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
-        channels, layers = (36, 20) if skeleton is Skeleton.darts else (16, 17)
+        skeleton = skeleton_of(genotype.num_inputs)
+        channels, layers = skeleton.paper
+        layers = skeleton.num_layers(genotype.cells) or layers
         layout = Layout(channels, layers, 10, skeleton=skeleton)
     given = {
         "channels": options.channels,

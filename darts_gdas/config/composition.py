@@ -12,7 +12,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
+from darts_gdas.config.network import (
+    ChainSpace,
+    CustomSpace,
+    DartsSpace,
+    NasBench201Space,
+    PublishedSpace,
+)
 from darts_gdas.config.pressure import CostConfig
 from darts_gdas.config.progressive import total_epochs
 from darts_gdas.config.run import RunConfig
@@ -75,6 +81,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "darts": DartsSpace,
         "nasbench201": NasBench201Space,
         "published_schema": PublishedSpace,
+        "chain_schema": ChainSpace,
         "custom": CustomSpace,
     },
     "relaxation": {

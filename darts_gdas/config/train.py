@@ -1,12 +1,13 @@
 """The configuration of a retraining."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from darts_gdas.config.network import NetConfig
 from darts_gdas.config.run import RunConfig
-from darts_gdas.nets import DerivedNet, Skeleton
+from darts_gdas.nets import DerivedNet
+from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.augment import Normalize
@@ -43,8 +44,9 @@ class TrainConfig(RunConfig):
         torch.manual_seed(self.seed)
         check_operations(genotype.operations, "the genotype")
         train, test = self.dataset.load()
-        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
-        layout = self.net.layout(
+        skeleton = skeleton_of(genotype.num_inputs)
+        layers = skeleton.num_layers(genotype.cells) or self.net.layers
+        layout = replace(self.net, layers=layers).layout(
             skeleton, num_classes=train.num_classes, in_channels=train.in_channels
         )
         layout.check_image_size(*train.image_size)

@@ -23,7 +23,8 @@ from darts_gdas.config.stages import (
     check_untrained,
     check_warmup,
 )
-from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets import Layout
+from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
@@ -186,7 +187,7 @@ class SearchConfig(RunConfig):
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""
         space = self.space.build()
-        skeleton = Skeleton.of(space.num_inputs.values())
+        skeleton = skeleton_of(space.num_inputs)
         layout = self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
         check_kinds(space, layout)
         return layout

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.cost import count_multiply_adds, count_parameters
 from darts_gdas.nets.derived import DerivedNet
-from darts_gdas.nets.layout import NORMAL, CellPlan, Layout
+from darts_gdas.nets.layout import CellPlan, Layout
 from darts_gdas.nets.measure import wait
 from darts_gdas.nets.mixture import Mixture
-from darts_gdas.nets.operations import OPERATIONS
+from darts_gdas.nets.operations import build_operation
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
 REPEATS = 21
@@ -127,9 +127,9 @@ def cell_sizes(layout: Layout, image_size: tuple[int, int]) -> list[tuple[int, i
     size, sizes = image_size, []
     for _ in range(layout.stem.stride.bit_length() - 1):
         size = halved(size)
-    for kind in layout.kinds:
+    for plan in layout.plan({}):
         sizes.append(size)
-        size = size if kind == NORMAL else halved(size)
+        size = size if plan.stride == 1 else halved(size)
     return sizes
 
 
@@ -147,10 +147,10 @@ def _add_cell(
 ) -> None:
     inside = size if plan.stride == 1 else halved(size)
     for edge, (_, source) in enumerate(space.edges):
-        enters = source < space.num_inputs
-        stride, height, width = (plan.stride, *size) if enters else (1, *inside)
+        pixels = size if source < space.num_inputs else inside
+        before, stride = plan.edge_from(source)
         for i, name in enumerate(space.candidates[edge]):
-            table[edge, i] += count(name, plan.channels, stride, height, width)
+            table[edge, i] += count(name, before, plan.channels, stride, pixels)
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,14 @@ class _Counter:
     quantity: Quantity
     device: torch.device
 
-    def __call__(self, name: str, channels: int, stride: int, height: int, width: int) -> float:
+    def __call__(
+        self, name: str, before: int, channels: int, stride: int, pixels: tuple[int, int]
+    ) -> float:
         if name == NONE:
             return 0.0  # an edge that is not there
         with torch.device("meta"):
-            operation = OPERATIONS[name](channels, stride, True)
-        return _cost(operation, (channels, height, width), self.quantity, self.device)
+            operation = build_operation(name, before, channels, stride, True)
+        return _cost(operation, (before, *pixels), self.quantity, self.device)
 
 
 def _cost(

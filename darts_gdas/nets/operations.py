@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.depthwise import Depthwise
+from darts_gdas.nets.mbconv import MBCONVS
 from darts_gdas.nets.noise import Noise
 from darts_gdas.space import NONE
 
@@ -21,13 +22,17 @@ Reduced = Float[Tensor, "batch out_channels out_height out_width"]
 class Zero(nn.Module):
     """No connection: zeros in the shape of the other candidates' outputs."""
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, stride: int, channels: int | None = None) -> None:
         super().__init__()
         self.stride = stride
+        self.channels = channels  # None: those of the input
 
     def forward(self, x: Images) -> Reduced:
         """Zeros; the values of `x` play no part, not even a NaN."""
-        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+        picked = x[:, :, :: self.stride, :: self.stride]
+        if self.channels is None:
+            return torch.zeros_like(picked)
+        return picked.new_zeros(len(x), self.channels, *picked.shape[2:])
 
 
 class ReluConvNorm(nn.Module):
@@ -176,6 +181,10 @@ def _group_conv_3x1_1x3(channels: int, stride: int, affine: bool) -> nn.Module:
     )
 
 
+def _with_equal_channels(factory: Callable[[int, int, int, bool], nn.Module]) -> OperationFactory:
+    return lambda channels, stride, affine: factory(channels, channels, stride, affine)
+
+
 OPERATIONS: dict[str, OperationFactory] = {
     NONE: lambda channels, stride, affine: Zero(stride),
     "max_pool_3x3": lambda channels, stride, affine: nn.MaxPool2d(3, stride, padding=1),
@@ -196,6 +205,7 @@ OPERATIONS: dict[str, OperationFactory] = {
         nn.MaxPool2d(3, stride, padding=1), channels, affine
     ),
     "noise": lambda channels, stride, affine: Noise(stride),
+    **{name: _with_equal_channels(factory) for name, factory in MBCONVS.items()},
 }
 """All known operations: what a genotype or a search space may name.
 
@@ -203,9 +213,16 @@ A factory takes (channels, stride, affine) and returns a module that keeps the n
 and divides height and width by the stride, rounding up. The set is that of Liu et al., ICLR 2019,
 section 3.1 and appendix, with NASNet's and AmoebaNet's larger kernels, NAS-Bench-201's plain
 convolutions (Dong and Yang, ICLR 2020, section 2.1), the grouped convolutions and normalised
-pooling of GDAS's fixed reduction cell (Dong and Yang, CVPR 2019, as in the authors' code), and the
-noise of Zela et al., ICLR 2020.
+pooling of GDAS's fixed reduction cell (Dong and Yang, CVPR 2019, as in the authors' code), the
+noise of Zela et al., ICLR 2020, and the inverted bottlenecks of ProxylessNAS.
 """
+
+CHANNEL_CHANGERS: dict[str, Callable[[int, int, int, bool], nn.Module]] = {
+    NONE: lambda before, channels, stride, affine: Zero(stride, channels),
+    **MBCONVS,
+}
+"""Those of them that can change the number of channels: name -> factory(channels before, channels,
+stride, affine)."""
 
 POOLINGS = frozenset({"max_pool_3x3", "avg_pool_3x3"})
 """Operations without weights whose outputs a supernet normalises, to make their scales equal."""
@@ -220,10 +237,26 @@ def check_operations(names: frozenset[str] | set[str], where: str) -> None:
         )
 
 
-def candidate(name: str, channels: int, stride: int) -> nn.Module:
+def build_operation(name: str, before: int, channels: int, stride: int, affine: bool) -> nn.Module:
+    """An operation between states of `before` and of `channels` channels.
+
+    Raises:
+        ValueError: If the operation keeps the number of channels, and these differ.
+    """
+    if before == channels:
+        return OPERATIONS[name](channels, stride, affine)
+    if name not in CHANNEL_CHANGERS:
+        raise ValueError(
+            f"{name!r} stands where {before} channels become {channels}, and keeps their number: "
+            f"see net.reductions and net.widths, or take one of {', '.join(MBCONVS)}"
+        )
+    return CHANNEL_CHANGERS[name](before, channels, stride, affine)
+
+
+def candidate(name: str, before: int, channels: int, stride: int) -> nn.Module:
     """An operation as a supernet holds it: without affine norms, pooling normalised.
 
     A learnable scale after each candidate could undo the mixture's weights, hence affine=False.
     """
-    operation = OPERATIONS[name](channels, stride, False)
+    operation = build_operation(name, before, channels, stride, False)
     return NormalizedPool(operation, channels) if name in POOLINGS else operation

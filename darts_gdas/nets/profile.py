@@ -20,9 +20,9 @@ from darts_gdas.nets.blocks import build_inputs
 from darts_gdas.nets.cost import count_parameters
 from darts_gdas.nets.cost_table import cell_sizes, halved
 from darts_gdas.nets.derived import DerivedNet
-from darts_gdas.nets.layout import RESIDUAL, CellPlan
+from darts_gdas.nets.layout import CellPlan
 from darts_gdas.nets.measure import Cost, kept_by, measure_module, repeated, wait
-from darts_gdas.nets.operations import OPERATIONS
+from darts_gdas.nets.operations import build_operation
 
 Edge = tuple[str, int, int]
 """Kind, node, position among the node's edges."""
@@ -161,9 +161,11 @@ def _operations(
     """Every edge, and what brings states into the cells, each over all cells of a kind."""
 
     @cache
-    def operation(name: str, channels: int, stride: int, height: int, width: int) -> Cost:
-        module = OPERATIONS[name](channels, stride, True)
-        return measure_module(module, (channels, height, width), device, tuple(batches))
+    def operation(
+        name: str, before: int, channels: int, stride: int, pixels: tuple[int, int]
+    ) -> Cost:
+        module = build_operation(name, before, channels, stride, True)
+        return measure_module(module, (before, *pixels), device, tuple(batches))
 
     @cache
     def entrance(plan: CellPlan, size: tuple[int, int]) -> Cost:
@@ -182,16 +184,16 @@ def _operations(
     sizes = cell_sizes(net.layout, image_size)
     for done, (plan, size) in enumerate(zip(net.plans, sizes, strict=True)):
         told(done, len(net.plans))
-        if plan.kind == RESIDUAL:
+        if plan.kind not in net.layout.searched_kinds:
             continue
         cell = cells[plan.kind]
         inputs[plan.kind] = inputs.get(plan.kind, Cost()) + entrance(plan, size)
         inside = size if plan.stride == 1 else halved(size)
         for node, incoming in enumerate(cell.nodes):
             for i, edge in enumerate(incoming):
-                enters = edge.source < cell.num_inputs
-                stride, (height, width) = (plan.stride, size) if enters else (1, inside)
-                cost = operation(edge.op, plan.channels, stride, height, width)
+                pixels = size if edge.source < cell.num_inputs else inside
+                before, stride = plan.edge_from(edge.source)
+                cost = operation(edge.op, before, plan.channels, stride, pixels)
                 key = (plan.kind, node, i)
                 edges[key] = edges.get(key, Cost()) + cost
     return edges, inputs

@@ -7,18 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from darts_gdas.nets.blocks import (
-    ResidualReduction,
-    build_inputs,
-    build_stem,
-    build_tail,
-    entering_states,
-)
+from darts_gdas.nets.blocks import build_inputs
 from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import CellWeights, State, group_edges, leave
-from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton
+from darts_gdas.nets.layout import CellPlan, Layout, check_inputs, skeleton_of
 from darts_gdas.nets.mixture import Mixture
 from darts_gdas.nets.operations import ReluConvNorm, candidate, check_operations
 from darts_gdas.nets.partial import (
@@ -39,9 +33,10 @@ class MixedEdge(nn.Module):
         candidates: The modules by operation name, in the order of the space's candidates.
     """
 
-    def __init__(self, names: Sequence[str], channels: int, stride: int) -> None:
+    def __init__(self, names: Sequence[str], before: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.candidates = nn.ModuleDict({name: candidate(name, channels, stride) for name in names})
+        made = {name: candidate(name, before, channels, stride) for name in names}
+        self.candidates = nn.ModuleDict(made)
 
 
 class SearchCell(nn.Module):
@@ -60,9 +55,13 @@ class SearchCell(nn.Module):
         self.nodes = [node for node, _ in space.edges]
         self.inputs = build_inputs(plan, affine=False)
         self.edges = nn.ModuleList(
-            MixedEdge(names, self.channels, self._stride(source))
+            MixedEdge(names, self._read(plan, source), self.channels, self._stride(source))
             for names, (_, source) in zip(space.candidates, space.edges, strict=True)
         )
+
+    def _read(self, plan: CellPlan, source: int) -> int:
+        """Channels of a state that candidates see."""
+        return plan.edge_from(source)[0] // self.partial_channels
 
     def _stride(self, source: int) -> int:
         """Of all edges that leave a state."""
@@ -140,7 +139,7 @@ class SuperNet(nn.Module):
     network serves every method, and an optimiser over `parameters()` never touches an alpha.
 
     Args:
-        space: The cells to search, kinds "normal" and "reduce".
+        space: The cells to search, one for each kind of the layout.
         layout: The outer network.
         checkpoint_cells: Keep only the cells' outputs for the backward pass, which computes each
             cell a second time: memory of one cell in place of all, for one more forward pass.
@@ -170,7 +169,7 @@ class SuperNet(nn.Module):
             raise ValueError(
                 f"the layout needs cells of kind {sorted(missing)}, the space has none"
             )
-        layout.skeleton.check_inputs(space.num_inputs, "the space")
+        check_inputs(layout.skeleton, space.num_inputs, "the space")
         for kind, cell in space.cells.items():
             names = {name for edge in cell.candidates for name in edge}
             check_operations(names, f"the {kind} cell's space.candidates")
@@ -182,10 +181,12 @@ class SuperNet(nn.Module):
         self.skip_dropout: SkipDropout | None = None
         outputs = space.num_outputs
         plans = layout.plan(outputs)
-        self.stem = build_stem(layout)
+        if partial_channels > 1:
+            _check_passing(layout, plans)
+        self.stem = layout.skeleton.build_stem(layout)
         self.cells = nn.ModuleList(self._build_cell(plan) for plan in plans)
-        features = outputs[plans[-1].kind] * plans[-1].channels
-        self.tail = build_tail(layout, features)
+        last = outputs[plans[-1].kind] * plans[-1].channels
+        self.tail, features = layout.skeleton.build_tail(layout, last)
         self.classifier = nn.Linear(features, layout.num_classes)
 
     @classmethod
@@ -201,16 +202,18 @@ class SuperNet(nn.Module):
     ) -> "SuperNet":
         """A supernet for small images; the defaults are the DARTS paper's for CIFAR-10.
 
-        Cells with one input stand in NAS-Bench-201's outer network, which takes 3 N + 2 layers.
+        Cells with one input stand in NAS-Bench-201's outer network, which takes 3 N + 2 layers; a
+        chain has as many layers as the space has blocks.
         """
-        skeleton = Skeleton.of(space.num_inputs.values())
+        skeleton = skeleton_of(space.num_inputs)
+        layers = skeleton.num_layers(space.num_inputs) or layers
         layout = Layout(channels, layers, num_classes, in_channels, skeleton=skeleton)
         return cls(space, layout, partial_channels=partial_channels)
 
     def _build_cell(self, plan: CellPlan) -> nn.Module:
         """What stands at one place; all kinds of it are called alike."""
-        if plan.kind == RESIDUAL:
-            return ResidualReduction(plan)
+        if plan.kind not in self.layout.searched_kinds:
+            return self.layout.skeleton.build_fixed(plan)
         if plan.kind in self.space.fixed:
             return DerivedCell(self.space.fixed[plan.kind], plan)
         cell = self.space.cells[plan.kind]
@@ -225,7 +228,7 @@ class SuperNet(nn.Module):
             ValueError: If the mixture does not fit the space.
         """
         self._check(mixture)
-        states = entering_states(self.layout, self.stem, channels_last(images))
+        states = self.layout.skeleton.enter(self.stem, channels_last(images))
         weights = {
             kind: CellWeights(
                 group_edges(cell, mixture[kind]),
@@ -233,7 +236,7 @@ class SuperNet(nn.Module):
             )
             for kind, cell in self.space.cells.items()
         }
-        rectifies = self.layout.skeleton is Skeleton.darts
+        rectifies = self.layout.skeleton.rectifies
         for i, (kind, cell) in enumerate(zip(self.layout.kinds, self.cells, strict=True)):
             rectify = rectifies and i + 1 < len(self.cells)
             run = recomputed if self.checkpoint_cells and torch.is_grad_enabled() else self.run_cell
@@ -269,6 +272,16 @@ def _run(
     cell: nn.Module, states: tuple[Tensor, ...], weights: CellWeights | None, rectify: bool
 ) -> Tensor:
     return cell(states, weights, rectify=rectify)
+
+
+def _check_passing(layout: Layout, plans: Sequence[CellPlan]) -> None:
+    """Raise a `ValueError` where channels that pass a cell by would change in number."""
+    for plan in plans:
+        if plan.kind in layout.searched_kinds and plan.edge_from(0)[0] != plan.channels:
+            raise ValueError(
+                f"partial_channels must be 1 here: {plan.kind} changes the number of channels, "
+                "and those that pass its candidates by cannot"
+            )
 
 
 def _fits(active: tuple[int, ...], cell: CellSpace) -> bool:

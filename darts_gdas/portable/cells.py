@@ -23,8 +23,13 @@ class Written:
     theirs: str = ""
 
 
-def written(operation: str, stride: int) -> Written | None:
-    """How an operation is written at a stride; None where there is nothing to write.
+def written(operation: str, stride: int, before: str = "channels") -> Written | None:
+    """How an operation is written; None where there is nothing to write.
+
+    Args:
+        operation: Its name.
+        stride: Its stride.
+        before: The expression of the channels that enter, where it can change their number.
 
     Raises:
         ValueError: If it is not one of ours.
@@ -37,6 +42,8 @@ def written(operation: str, stride: int) -> Written | None:
         return Written(f"separable_convs(channels, {kernel}{more})")
     if re.fullmatch(r"dil_conv_(\d)x\1", operation):
         return Written(f"SeparableConv(channels, {kernel}{more}, dilation=2)", ours=".0")
+    if re.fullmatch(r"mbconv\d_(\d)x\1", operation):
+        return Written(f"MBConv({before}, channels, {kernel}, {operation[6]}{more})")
     if operation == "nor_conv_1x1" and stride == 2:  # pixels first, see `nets.operations`
         return Written("every_second_pixel(channels)", theirs=".1")
     others = {
@@ -56,6 +63,22 @@ def written(operation: str, stride: int) -> Written | None:
             "export with --format torch or onnx"
         )
     return Written(others[operation])
+
+
+def only_edge(cell: CellGenotype, stride: int) -> tuple[str, Written]:
+    """A cell of one operation: what makes it of `before` and `channels`, and how it is written.
+
+    Raises:
+        ValueError: If it is another cell, or its operation is not one of ours.
+    """
+    edges = [edge for node in cell.nodes for edge in node]
+    form = written(edges[0].op, stride, "before")
+    if form is None or cell.num_inputs > 1 or len(edges) > 1:
+        raise ValueError(
+            "a block is written as its only operation; export this network with --format torch or "
+            "onnx"
+        )
+    return form.call or "nn.Identity()", form
 
 
 def state_names(cell: CellGenotype) -> list[str]:

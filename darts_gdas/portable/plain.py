@@ -114,6 +114,29 @@ class ResidualReduction(nn.Module):
         return self.shortcut(pooled) + self.second(self.first(x))
 
 
+class MBConv(nn.Module):
+    """Widen, convolve each channel by itself, narrow; where the shape stays, add the input."""
+
+    def __init__(
+        self, before: int, channels: int, kernel: int, expansion: int, stride: int = 1
+    ) -> None:
+        super().__init__()
+        wide = expansion * before
+        self.is_residual = before == channels and stride == 1
+        self.widen = nn.Conv2d(before, wide, 1, bias=False)
+        self.widen_norm = nn.BatchNorm2d(wide)
+        self.depthwise = nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide, bias=False)
+        self.depthwise_norm = nn.BatchNorm2d(wide)
+        self.narrow = nn.Conv2d(wide, channels, 1, bias=False)
+        self.narrow_norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu6(self.widen_norm(self.widen(x)))
+        y = F.relu6(self.depthwise_norm(self.depthwise(y)))
+        y = self.narrow_norm(self.narrow(y))
+        return x + y if self.is_residual else y
+
+
 class Noise(nn.Module):
     """Standard normal noise in place of the image: a hash of key, count and position."""
 

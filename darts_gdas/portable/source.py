@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from darts_gdas.nets import DerivedNet, Stem
-from darts_gdas.nets.layout import NORMAL, REDUCE, RESIDUAL, CellPlan, Layout
+from darts_gdas.nets import DerivedNet
+from darts_gdas.nets.layout import CellPlan, Code
 from darts_gdas.portable import plain
-from darts_gdas.portable.cells import cell_class, edge_names, live_nodes, written
+from darts_gdas.portable.cells import cell_class, edge_names, live_nodes, only_edge, written
+from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import TrainedModel
 
 WIDTH = 100
-CLASS_NAMES = {NORMAL: "NormalCell", REDUCE: "ReductionCell", RESIDUAL: "ResidualReduction"}
 BLOCKS = {
     name: inspect.getsource(block)
     for name, block in vars(plain).items()
@@ -37,17 +37,14 @@ def source_of(model: TrainedModel, about: Sequence[str]) -> str:
         ValueError: If the genotype names an operation that a user has registered.
     """
     net = model.net
-    kinds = [kind for kind in (NORMAL, REDUCE) if kind in net.layout.kinds]
-    cells = [
-        cell_class(
-            CLASS_NAMES[kind],
-            net.genotype.cells[kind],
-            stride=2 if kind == REDUCE else 1,
-            halves=any(plan.halves_first_input for plan in net.plans if plan.kind == kind),
-        )
-        for kind in kinds
-    ]
-    body = "\n\n\n".join([*cells, _net_class(model)])
+    code, cells = _code(net), []
+    for kind, name in code.classes.items():
+        plans = [plan for plan in net.plans if plan.kind == kind]
+        if plans and kind in net.layout.searched_kinds:
+            halves = any(plan.halves_first_input for plan in plans)
+            cell = net.genotype.cells[kind]
+            cells.append(cell_class(name, cell, stride=plans[0].stride, halves=halves))
+    body = "\n\n\n".join([*cells, _net_class(model, code)])
     body = "\n\n\n".join([*_blocks_in(body), body])
     docstring = "\n".join(['"""' + about[0], *about[1:], '"""'])
     classes = _tuple("CLASSES", [quoted(name) for name in model.classes])
@@ -78,17 +75,25 @@ def quoted(text: str) -> str:
     return '"' + literal[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
 
 
+def _code(net: DerivedNet) -> Code:
+    """The outer network, written out."""
+    last = net.plans[-1]
+    channels = last.channels * len(net.genotype.cells[last.kind].output)
+    return net.layout.skeleton.code(net.layout, channels)
+
+
 def _prefixes(net: DerivedNet) -> dict[str, str]:
     """Where the modules of ours are in the written code."""
-    names = {"tail": "tail", "classifier": "classifier"}
-    if net.layout.stem is Stem.cifar:
-        names |= {"stem.conv": "stem.0", "stem.norm": "stem.1"}
-    else:
-        names |= {"stem.first": "stem_quarter", "stem.second": "stem_eighth"}
-    for position, kind in enumerate(net.layout.kinds):
-        place = f"cells.{position}"
-        if kind == RESIDUAL:
+    code = _code(net)
+    names = {**code.names, "classifier": "classifier"}
+    for position, plan in enumerate(net.plans):
+        kind, place = plan.kind, f"cells.{position}"
+        if kind not in net.layout.searched_kinds:
             names[place] = place
+            continue
+        if kind not in code.classes:
+            _, form = only_edge(net.genotype.cells[kind], plan.stride)
+            names[f"{place}.nodes.0.0{form.ours}"] = f"{place}{form.theirs}"
             continue
         names[f"{place}.inputs.0"] = f"{place}.enter_before"
         names[f"{place}.inputs.1"] = f"{place}.enter_last"
@@ -96,14 +101,13 @@ def _prefixes(net: DerivedNet) -> dict[str, str]:
         labels = edge_names(cell)
         for node in live_nodes(cell):
             for i, (edge, label) in enumerate(zip(cell.nodes[node], labels[node], strict=True)):
-                entering = edge.source < cell.num_inputs
-                form = written(edge.op, 2 if kind == REDUCE and entering else 1)
+                form = written(edge.op, plan.edge_from(edge.source)[1])
                 if form is not None:
                     names[f"{place}.nodes.{node}.{i}{form.ours}"] = f"{place}.{label}{form.theirs}"
     return names
 
 
-def _net_class(model: TrainedModel) -> str:
+def _net_class(model: TrainedModel, code: Code) -> str:
     layout = model.net.layout
     height, width = model.image_size
     shape = f"[batch, {layout.in_channels}, {height}, {width}]"
@@ -120,85 +124,43 @@ def _net_class(model: TrainedModel) -> str:
         f"        mean, std = torch.tensor({mean}), torch.tensor({std})",
         '        self.register_buffer("mean", mean.view(-1, 1, 1), persistent=False)',
         '        self.register_buffer("std", std.view(-1, 1, 1), persistent=False)',
-        *_stem_lines(layout),
+        *_indented(code.stem),
         "        self.cells = nn.ModuleList(",
         "            [",
-        *(f"                {_cell_call(plan)}," for plan in model.net.plans),
+        *(
+            f"                {_cell_call(plan, code, model.net.genotype)},"
+            for plan in model.net.plans
+        ),
         "            ]",
         "        )",
-    ]
-    features = model.net.num_features
-    two_states = layout.skeleton.num_inputs == 2
-    if not two_states:
-        lines.append(f"        self.tail = nn.Sequential(nn.BatchNorm2d({features}), nn.ReLU())")
-    last = "last" if two_states else "self.tail(x)"
-    lines += [
-        f"        self.classifier = nn.Linear({features}, {layout.num_classes})",
+        *_indented(code.tail),
+        f"        self.classifier = nn.Linear({model.net.num_features}, {layout.num_classes})",
         "",
         "    def forward(self, images: Tensor) -> Tensor:",
         f'        """Logits [batch, {layout.num_classes}] of images {shape}, pixels 0 to 255."""',
         "        x = (images - 255 * self.mean) / (255 * self.std)",
-        *_run_lines(layout),
-        f"        return self.classifier({last}.mean(dim=(2, 3)))",
+        *_indented(code.run),
+        f"        return self.classifier({code.last}.mean(dim=(2, 3)))",
     ]
     return "\n".join(lines)
 
 
-def _stem_lines(layout: Layout) -> list[str]:
-    images, first = layout.in_channels, layout.stem_channels
-    if layout.stem is Stem.cifar:
-        conv = f"nn.Conv2d({images}, {first}, 3, padding=1, bias=False)"
-        line = f"        self.stem = nn.Sequential({conv}, nn.BatchNorm2d({first}))"
-        if len(line) <= WIDTH:
-            return [line]
-        inside = f"            {conv}, nn.BatchNorm2d({first})"
-        return ["        self.stem = nn.Sequential(", inside, "        )"]
-
-    def conv_norm(before: int, after: int) -> list[str]:
-        return [
-            f"            nn.Conv2d({before}, {after}, 3, stride=2, padding=1, bias=False),",
-            f"            nn.BatchNorm2d({after}),",
-        ]
-
-    half = first // 2
-    return [
-        "        self.stem_quarter = nn.Sequential(",
-        *conv_norm(images, half),
-        "            nn.ReLU(),",
-        *conv_norm(half, first),
-        "        )",
-        "        self.stem_eighth = nn.Sequential(",
-        "            nn.ReLU(),",
-        *conv_norm(first, first),
-        "        )",
-    ]
+def _indented(lines: Sequence[str]) -> list[str]:
+    """Statements as they stand in a method."""
+    return [f"        {line}" for line in lines]
 
 
-def _run_lines(layout: Layout) -> list[str]:
-    if layout.skeleton.num_inputs == 1:
-        return [
-            "        x = self.stem(x)",
-            "        for cell in self.cells:",
-            "            x = cell(x)",
-        ]
-    begin = (
-        ["        before = last = self.stem(x)"]
-        if layout.stem is Stem.cifar
-        else ["        before = self.stem_quarter(x)", "        last = self.stem_eighth(before)"]
-    )
-    return [
-        *begin,
-        "        for cell in self.cells:",
-        "            before, last = last, cell(before, last)",
-    ]
-
-
-def _cell_call(plan: CellPlan) -> str:
-    reads = () if plan.kind == NORMAL and len(plan.in_channels) == 1 else plan.in_channels
+def _cell_call(plan: CellPlan, code: Code, genotype: Genotype) -> str:
+    if plan.kind not in code.classes:
+        call, _ = only_edge(genotype.cells[plan.kind], plan.stride)
+        numbers = {"before": plan.in_channels[0], "channels": plan.channels}
+        return re.sub(r"\b(before|channels)\b", lambda found: str(numbers[found[0]]), call)
+    is_cell = plan.kind in genotype.cells
+    reads = () if is_cell and len(plan.in_channels) == 1 else plan.in_channels
     arguments = [str(number) for number in (*reads, plan.channels)]
     if plan.halves_first_input:
         arguments.append("halve=True")
-    return f"{CLASS_NAMES[plan.kind]}({', '.join(arguments)})"
+    return f"{code.classes[plan.kind]}({', '.join(arguments)})"
 
 
 def _blocks_in(body: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What can be built: search spaces and genotypes, as plain values. Imports no torch."""
 
 from darts_gdas.space.cell import NONE, CellSpace
+from darts_gdas.space.chain import CHAIN_CANDIDATES, block_kinds
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
 from darts_gdas.space.search_space import (
     DARTS_CANDIDATES,
@@ -9,6 +10,7 @@ from darts_gdas.space.search_space import (
 )
 
 __all__ = [
+    "CHAIN_CANDIDATES",
     "DARTS_CANDIDATES",
     "NASBENCH201_CANDIDATES",
     "NONE",
@@ -17,5 +19,6 @@ __all__ = [
     "Edge",
     "Genotype",
     "SearchSpace",
+    "block_kinds",
     "published_names",
 ]

@@ -123,6 +123,11 @@ class Genotype:
             edge.op for cell in self.cells.values() for edges in cell.nodes for edge in edges
         )
 
+    @property
+    def num_inputs(self) -> dict[str, int]:
+        """States that enter a cell, by kind."""
+        return {kind: cell.num_inputs for kind, cell in self.cells.items()}
+
     def to_json(self) -> str:
         """A JSON text with one line per node."""
         kinds = (f"{json.dumps(kind)}: {_cell_json(cell)}" for kind, cell in self.cells.items())

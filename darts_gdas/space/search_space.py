@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from darts_gdas.space.cell import NONE, CellSpace, UniformSource
+from darts_gdas.space.chain import block_kinds
 from darts_gdas.space.frozen import FrozenDict
 from darts_gdas.space.genotype import CellGenotype, Genotype
 from darts_gdas.space.robust import ROBUST_CANDIDATES
@@ -97,6 +98,31 @@ class SearchSpace:
             ends_in_last_node=True,
         )
         return cls({"normal": cell})
+
+    @classmethod
+    def chain(cls, blocks: Sequence[Sequence[str]]) -> "SearchSpace":
+        """A chain of blocks, each of a kind of its own: one operation between two states.
+
+        Args:
+            blocks: Candidates of each block, in order.
+
+        Raises:
+            ValueError: If `none` is among them, which would cut the chain.
+
+        Example:
+            >>> space = SearchSpace.chain([["mbconv3_3x3", "mbconv6_3x3"], ["mbconv3_5x5"]])
+            >>> sorted(space.cells), space.cells["block0"].edges
+            (['block0', 'block1'], ((0, 0),))
+        """
+        cells = {}
+        for kind, names in zip(block_kinds(len(blocks)), blocks, strict=True):
+            if NONE in names:
+                raise ValueError(
+                    f"space.candidates of {kind}: there is no way around a block, so it cannot be "
+                    f"{NONE!r}; skip_connect is the block that changes nothing"
+                )
+            cells[kind] = CellSpace((tuple(names),), num_nodes=1, num_inputs=1, keep=None)
+        return cls(cells)
 
     def restrict(self, candidates: Mapping[str, Mapping[int, Sequence[str]]]) -> "SearchSpace":
         """The same space with fewer candidates, by kind; see `CellSpace.restrict`.

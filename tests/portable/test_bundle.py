@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from darts_gdas.nets import Layout, Skeleton, Stem
+from darts_gdas.nets import NASBENCH201, Layout, Stem
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.fresh import main
 from darts_gdas.portable.programs import EXTRA, PixelNet, exported, sample_images
@@ -48,7 +48,7 @@ def test_an_export_gives_the_same_logits_in_a_fresh_process(form: Format):
         (
             Genotype.from_arch_string("|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|"
                                       "+|skip_connect~0|nor_conv_1x1~1|none~2|"),
-            Layout(4, 5, 3, skeleton=Skeleton.nasbench201),
+            Layout(4, 5, 3, skeleton=NASBENCH201),
         ),
     ],
     ids=["imagenet", "bench"],

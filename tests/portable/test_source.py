@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from darts_gdas.nets import OPERATIONS, DerivedNet, Layout, Skeleton, Stem
+from darts_gdas.nets import NASBENCH201, OPERATIONS, DerivedNet, Layout, Stem
 from darts_gdas.portable.cells import edge_names, written
 from darts_gdas.portable.source import BLOCKS, quoted, source_of, weights_of
 from darts_gdas.runtime.augment import Normalize
@@ -90,10 +90,10 @@ NETWORKS = {
     "grey, no reduction": (one_operation("sep_conv_3x3"), Layout(4, 1, 5, 1, reductions=())),
     "bench": (
         bench("nor_conv_3x3", "none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "none"),
-        Layout(4, 5, 3, skeleton=Skeleton.nasbench201),
+        Layout(4, 5, 3, skeleton=NASBENCH201),
     ),
     "dead node": (DEAD, Layout(4, 3, 5)),
-    "bench none": (bench("none"), Layout(4, 8, 3, skeleton=Skeleton.nasbench201)),
+    "bench none": (bench("none"), Layout(4, 8, 3, skeleton=NASBENCH201)),
 }
 LARGER = {"imagenet": (40, 33)}
 

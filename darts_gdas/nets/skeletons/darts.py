@@ -1,0 +1,107 @@
+"""The outer network of DARTS."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_gdas.nets.blocks import ImageNetStem, SmallImageStem
+from darts_gdas.nets.layout import (
+    NORMAL,
+    REDUCE,
+    CellPlan,
+    Code,
+    Layout,
+    Skeleton,
+    Stem,
+    cells_in_a_row,
+)
+from darts_gdas.nets.skeletons.written import (
+    SMALL_STEM_NAMES,
+    conv_norm,
+    sequential,
+    small_stem,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Darts(Skeleton):
+    """Each cell reads the outputs of the last two and begins with a ReLU; reductions are cells.
+
+    Reference:
+        Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 3.1.
+    """
+
+    name: ClassVar[str] = "darts"
+    num_inputs: ClassVar[int] = 2
+    fewest_layers: ClassVar[int] = 3
+    paper: ClassVar[tuple[int, int]] = (36, 20)
+    rectifies: ClassVar[bool] = True
+
+    def takes(self, num_inputs: Mapping[str, int]) -> bool:
+        """Whether there are cells of two inputs."""
+        return 2 in num_inputs.values()
+
+    def num_layers(self, kinds: Collection[str]) -> int | None:
+        """None: a layout says how many."""
+        return None
+
+    def check(self, layout: Layout) -> None:
+        """Nothing is asked beyond what every layout asks."""
+
+    def kinds(self, layout: Layout) -> tuple[str, ...]:
+        """Normal cells, and reduction cells at their places."""
+        reductions = layout.reduction_positions
+        return tuple(REDUCE if i in reductions else NORMAL for i in range(layout.layers))
+
+    def searched_kinds(self, layout: Layout) -> frozenset[str]:
+        """All kinds that there are."""
+        return frozenset(layout.kinds)
+
+    def stem_channels(self, layout: Layout) -> int:
+        """3 C for small images, C for ImageNet."""
+        return 3 * layout.channels if layout.stem is Stem.cifar else layout.channels
+
+    def plan(self, layout: Layout, num_outputs: Mapping[str, int]) -> tuple[CellPlan, ...]:
+        """One after the other."""
+        return cells_in_a_row(layout, num_outputs)
+
+    def build_stem(self, layout: Layout) -> nn.Module:
+        """The stem that the layout names."""
+        return SmallImageStem(layout) if layout.stem is Stem.cifar else ImageNetStem(layout)
+
+    def enter(self, stem: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+        """Both states of the stem after a ReLU, which is taken once where they are the same."""
+        before, last = stem(images)
+        first = F.relu(before)
+        return first, first if last is before else F.relu(last)
+
+    def build_fixed(self, plan: CellPlan) -> nn.Module:
+        """There are no fixed blocks."""
+        raise AssertionError(plan.kind)
+
+    def build_tail(self, layout: Layout, channels: int) -> tuple[nn.Module, int]:
+        """Nothing."""
+        return nn.Identity(), channels
+
+    def code(self, layout: Layout, channels: int) -> Code:
+        """Two variables, `before` and `last`, pass through the cells."""
+        first, images = layout.stem_channels, layout.in_channels
+        if layout.stem is Stem.cifar:
+            stem, names = small_stem(layout), SMALL_STEM_NAMES
+            begin = ["before = last = self.stem(x)"]
+        else:
+            half = first // 2
+            quarter = [*conv_norm(images, half, 2), "nn.ReLU()", *conv_norm(half, first, 2)]
+            eighth = ["nn.ReLU()", *conv_norm(first, first, 2)]
+            stem = (*sequential("stem_quarter", quarter), *sequential("stem_eighth", eighth))
+            names = {"stem.first": "stem_quarter", "stem.second": "stem_eighth"}
+            begin = ["before = self.stem_quarter(x)", "last = self.stem_eighth(before)"]
+        loop = ["for cell in self.cells:", "    before, last = last, cell(before, last)"]
+        classes = {NORMAL: "NormalCell", REDUCE: "ReductionCell"}
+        return Code(stem, (), (*begin, *loop), "last", names, classes)
+
+
+DARTS = Darts()
