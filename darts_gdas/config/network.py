@@ -242,7 +242,8 @@ class CustomSpace(SpaceConfig):
 
 
 def check_kinds(space: SearchSpace, layout: Layout) -> None:
-    """Raise a `ValueError` unless the network has a place for every kind of cell."""
+    """Raise a `ValueError` unless the network has a place for every kind of cell, and no other."""
+    layout.check_cells(space.num_inputs, "the space")
     spare = sorted(set(space.num_inputs) - layout.searched_kinds)
     if spare:
         raise ValueError(

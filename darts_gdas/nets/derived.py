@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from darts_gdas.nets.blocks import AuxiliaryHead, build_inputs
 from darts_gdas.nets.dropout import path_factors
 from darts_gdas.nets.fused import State
-from darts_gdas.nets.layout import CellPlan, Layout, Stem, check_inputs, skeleton_of
+from darts_gdas.nets.layout import CellPlan, Layout, Stem, skeleton_of
 from darts_gdas.nets.mbconv import MBConv
 from darts_gdas.nets.operations import (
     FactorizedReduce,
@@ -120,13 +120,7 @@ class DerivedNet(nn.Module):
     def __init__(self, genotype: Genotype, layout: Layout, *, auxiliary: bool = False) -> None:
         super().__init__()
         check_operations(genotype.operations, "the genotype")
-        missing = layout.searched_kinds - set(genotype.cells)
-        if missing:
-            raise ValueError(
-                f"the layout needs cells of kind {sorted(missing)}, "
-                f"the genotype has {sorted(genotype.cells)}"
-            )
-        check_inputs(layout.skeleton, genotype.num_inputs, "the genotype")
+        layout.check_cells(genotype.num_inputs, "the genotype")
         self.genotype = genotype
         self.layout = layout
         self.drop_path_probability = 0.0

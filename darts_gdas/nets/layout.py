@@ -181,19 +181,6 @@ def _default_skeleton() -> Skeleton:
     return next(iter(SKELETONS.values()))
 
 
-def check_inputs(skeleton: Skeleton, num_inputs: Mapping[str, int], what: str) -> None:
-    """Raise a `ValueError` unless cells of all kinds take as many states as they are fed.
-
-    Args:
-        skeleton: Where they stand.
-        num_inputs: States that cells of each kind take.
-        what: Whose cells they are.
-    """
-    if set(num_inputs.values()) != {skeleton.num_inputs}:
-        fed = "one state" if skeleton.num_inputs == 1 else "two states"
-        raise ValueError(f"this network feeds {fed} to a cell, {what} takes {dict(num_inputs)}")
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A chain of cells between a stem and a linear classifier.
@@ -284,6 +271,27 @@ class Layout:
             num_outputs: Number of states that a cell of each kind concatenates.
         """
         return self.skeleton.plan(self, num_outputs)
+
+    def check_cells(self, num_inputs: Mapping[str, int], what: str) -> None:
+        """Raise a `ValueError` unless cells fit: those of all kinds, and as they are fed.
+
+        Args:
+            num_inputs: States that cells of each kind take.
+            what: Whose cells they are.
+        """
+        if self.skeleton.num_layers(num_inputs) not in (None, self.layers):
+            raise ValueError(
+                f"net.layers must be {len(num_inputs)} here, got {self.layers}: {what} has that "
+                "many blocks, one for each place"
+            )
+        missing = self.searched_kinds - set(num_inputs)
+        if missing:
+            raise ValueError(
+                f"the layout needs cells of kind {sorted(missing)}, {what} has {sorted(num_inputs)}"
+            )
+        if set(num_inputs.values()) != {self.skeleton.num_inputs}:
+            fed = "one state" if self.skeleton.num_inputs == 1 else "two states"
+            raise ValueError(f"this network feeds {fed} to a cell, {what} takes {dict(num_inputs)}")
 
     def check_image_size(self, height: int, width: int) -> None:
         """Raise a `ValueError` where the images are too small to be reduced that often."""

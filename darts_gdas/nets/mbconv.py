@@ -17,8 +17,9 @@ Reduced = Float[Tensor, "batch channels out_height out_width"]
 class MBConv(nn.Module):
     """Widen by a 1x1 convolution, convolve each channel by itself, narrow by a 1x1 convolution.
 
-    Norms follow all three, ReLU6 the first two: the narrow states pass no ReLU. Where the shape
-    stays, the input is added.
+    Norms follow all three, ReLU the first two: the narrow states pass none. Where the shape stays,
+    the input is added. The papers' ReLU6 stops at 6 for the sake of 8-bit arithmetic; ours does
+    not, so that all that is known of networks of ReLUs (variances, linear regions) is true of it.
 
     Attributes:
         is_residual: Whether the input is added.
@@ -49,8 +50,8 @@ class MBConv(nn.Module):
 
     def branch(self, x: Images) -> Reduced:
         """The three convolutions."""
-        y = F.relu6(self.widen_norm(self.widen(x)))
-        y = F.relu6(self.depthwise_norm(self.depthwise(y)))
+        y = F.relu(self.widen_norm(self.widen(x)))
+        y = F.relu(self.depthwise_norm(self.depthwise(y)))
         return self.narrow_norm(self.narrow(y))
 
     def forward(self, x: Images, factor: Tensor | None = None) -> Reduced:

@@ -253,10 +253,10 @@ def build_operation(name: str, before: int, channels: int, stride: int, affine: 
     return CHANNEL_CHANGERS[name](before, channels, stride, affine)
 
 
-def candidate(name: str, before: int, channels: int, stride: int) -> nn.Module:
+def candidate(name: str, channels: int, stride: int, before: int | None = None) -> nn.Module:
     """An operation as a supernet holds it: without affine norms, pooling normalised.
 
     A learnable scale after each candidate could undo the mixture's weights, hence affine=False.
     """
-    operation = build_operation(name, before, channels, stride, False)
+    operation = build_operation(name, before or channels, channels, stride, False)
     return NormalizedPool(operation, channels) if name in POOLINGS else operation

@@ -12,7 +12,7 @@ from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import CellWeights, State, group_edges, leave
-from darts_gdas.nets.layout import CellPlan, Layout, check_inputs, skeleton_of
+from darts_gdas.nets.layout import CellPlan, Layout, skeleton_of
 from darts_gdas.nets.mixture import Mixture
 from darts_gdas.nets.operations import ReluConvNorm, candidate, check_operations
 from darts_gdas.nets.partial import (
@@ -35,7 +35,7 @@ class MixedEdge(nn.Module):
 
     def __init__(self, names: Sequence[str], before: int, channels: int, stride: int) -> None:
         super().__init__()
-        made = {name: candidate(name, before, channels, stride) for name in names}
+        made = {name: candidate(name, channels, stride, before) for name in names}
         self.candidates = nn.ModuleDict(made)
 
 
@@ -164,12 +164,7 @@ class SuperNet(nn.Module):
     ) -> None:
         super().__init__()
         check_partial_channels(partial_channels, layout.channels)
-        missing = layout.searched_kinds - set(space.num_inputs)
-        if missing:
-            raise ValueError(
-                f"the layout needs cells of kind {sorted(missing)}, the space has none"
-            )
-        check_inputs(layout.skeleton, space.num_inputs, "the space")
+        layout.check_cells(space.num_inputs, "the space")
         for kind, cell in space.cells.items():
             names = {name for edge in cell.candidates for name in edge}
             check_operations(names, f"the {kind} cell's space.candidates")

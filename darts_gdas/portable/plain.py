@@ -131,8 +131,8 @@ class MBConv(nn.Module):
         self.narrow_norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self.widen_norm(self.widen(x)))
-        y = F.relu6(self.depthwise_norm(self.depthwise(y)))
+        y = F.relu(self.widen_norm(self.widen(x)))
+        y = F.relu(self.depthwise_norm(self.depthwise(y)))
         y = self.narrow_norm(self.narrow(y))
         return x + y if self.is_residual else y
 

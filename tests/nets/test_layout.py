@@ -6,7 +6,6 @@ from darts_gdas.nets import CHAIN, DARTS, NASBENCH201, Layout, Stem
 from darts_gdas.nets.layout import (
     SKELETONS,
     CellPlan,
-    check_inputs,
     register_skeleton,
     skeleton_of,
 )
@@ -139,7 +138,7 @@ def test_the_skeleton_follows_from_the_cells():
     assert skeleton_of({kind: 1 for kind in block_kinds(12)}) is CHAIN
     assert skeleton_of({"normal": 1, "reduce": 2}) is DARTS  # which says then what it feeds
     with pytest.raises(ValueError, match=r"feeds one state to a cell, it takes \{'normal': 2\}"):
-        check_inputs(NASBENCH201, {"normal": 2}, "it")
+        Layout(4, 5, 2, skeleton=NASBENCH201).check_cells({"normal": 2}, "it")
 
 
 def test_a_skeleton_has_a_name_of_its_own():

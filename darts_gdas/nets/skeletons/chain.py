@@ -64,9 +64,9 @@ class Chain(Skeleton):
         return cells_in_a_row(layout, num_outputs)
 
     def build_stem(self, layout: Layout) -> nn.Module:
-        """Convolution, norm, ReLU6."""
+        """Convolution, norm, ReLU."""
         conv = nn.Conv2d(layout.in_channels, layout.channels, 3, padding=1, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(layout.channels), nn.ReLU6())
+        return nn.Sequential(conv, nn.BatchNorm2d(layout.channels), nn.ReLU())
 
     def enter(self, stem: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         """The stem's output."""
@@ -77,14 +77,14 @@ class Chain(Skeleton):
         raise AssertionError(plan.kind)
 
     def build_tail(self, layout: Layout, channels: int) -> tuple[nn.Module, int]:
-        """The head: 1x1 convolution, norm, ReLU6."""
+        """The head: 1x1 convolution, norm, ReLU."""
         features = HEAD_WIDTH * channels
         conv = nn.Conv2d(channels, features, 1, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(features), nn.ReLU6()), features
+        return nn.Sequential(conv, nn.BatchNorm2d(features), nn.ReLU()), features
 
     def code(self, layout: Layout, channels: int) -> Code:
         """Blocks without classes: each is written as its operation."""
-        features, relu = HEAD_WIDTH * channels, "nn.ReLU6()"
+        features, relu = HEAD_WIDTH * channels, "nn.ReLU()"
         conv = f"nn.Conv2d({channels}, {features}, 1, bias=False)"
         return Code(
             tuple(sequential("stem", [*conv_norm(layout.in_channels, layout.channels), relu])),
