@@ -12,13 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from darts_gdas.config.network import (
-    ChainSpace,
-    CustomSpace,
-    DartsSpace,
-    NasBench201Space,
-    PublishedSpace,
-)
+from darts_gdas.config.chain import ChainSpace
+from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
 from darts_gdas.config.pressure import CostConfig
 from darts_gdas.config.progressive import total_epochs
 from darts_gdas.config.run import RunConfig

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from darts_gdas.nets.code import Code
+
 NORMAL, REDUCE, RESIDUAL = "normal", "reduce", "residual"
 
 
@@ -55,28 +57,6 @@ class CellPlan:
         if source >= len(self.in_channels):
             return self.channels, 1
         return self.in_channels[0] if len(self.in_channels) == 1 else self.channels, self.stride
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """The outer network as lines of Python, for a program that writes a network out.
-
-    Attributes:
-        stem: Statements that make what precedes the cells.
-        tail: Statements that make what follows them, before the pooling.
-        run: Statements from the images `x` to the last cell.
-        last: The expression of what is pooled.
-        names: Where the weights of stem and tail lie in the code, by where they lie here.
-        classes: Class of each kind of cell; a kind without one is a cell of a single operation and
-            is written as that.
-    """
-
-    stem: tuple[str, ...]
-    tail: tuple[str, ...]
-    run: tuple[str, ...]
-    last: str
-    names: Mapping[str, str]
-    classes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Skeleton(ABC):

@@ -12,7 +12,8 @@ import numpy as np
 from torch import Tensor
 
 from darts_gdas.nets import DerivedNet
-from darts_gdas.nets.layout import CellPlan, Code
+from darts_gdas.nets.code import Code
+from darts_gdas.nets.layout import CellPlan
 from darts_gdas.portable import plain
 from darts_gdas.portable.cells import cell_class, edge_names, live_nodes, only_edge, written
 from darts_gdas.space import Genotype

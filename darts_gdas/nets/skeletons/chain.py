@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from darts_gdas.nets.layout import CellPlan, Code, Layout, Skeleton, Stem, cells_in_a_row
-from darts_gdas.nets.skeletons.written import RUN_ONE_STATE, conv_norm, sequential
+from darts_gdas.nets.code import RUN_ONE_STATE, Code, conv_norm, sequential
+from darts_gdas.nets.layout import CellPlan, Layout, Skeleton, Stem, cells_in_a_row
 from darts_gdas.space import block_kinds
 
 HEAD_WIDTH = 4

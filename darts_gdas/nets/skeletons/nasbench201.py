@@ -8,23 +8,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import SmallImageStem
+from darts_gdas.nets.code import (
+    RUN_ONE_STATE,
+    SMALL_STEM_NAMES,
+    Code,
+    sequential,
+    small_stem,
+)
 from darts_gdas.nets.layout import (
     NORMAL,
     RESIDUAL,
     CellPlan,
-    Code,
     Layout,
     Skeleton,
     Stem,
     cells_in_a_row,
 )
 from darts_gdas.nets.operations import ReluConvNorm
-from darts_gdas.nets.skeletons.written import (
-    RUN_ONE_STATE,
-    SMALL_STEM_NAMES,
-    sequential,
-    small_stem,
-)
 
 NUM_STAGES = 3
 """Stages of equal cells, with a residual block between two of them."""
@@ -128,7 +128,7 @@ class NasBench201(Skeleton):
     def code(self, layout: Layout, channels: int) -> Code:
         """One variable, `x`, passes through the cells."""
         return Code(
-            small_stem(layout),
+            small_stem(layout.in_channels, layout.stem_channels),
             tuple(sequential("tail", [f"nn.BatchNorm2d({channels})", "nn.ReLU()"])),
             RUN_ONE_STATE,
             "self.tail(x)",

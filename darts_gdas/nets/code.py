@@ -1,8 +1,30 @@
-"""Lines of code that skeletons share."""
+"""Outer networks as lines of Python, and the lines that several of them share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from darts_gdas.nets.layout import Layout
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The outer network as lines of Python, for a program that writes a network out.
+
+    Attributes:
+        stem: Statements that make what precedes the cells.
+        tail: Statements that make what follows them, before the pooling.
+        run: Statements from the images `x` to the last cell.
+        last: The expression of what is pooled.
+        names: Where the weights of stem and tail lie in the code, by where they lie here.
+        classes: Class of each kind of cell; a kind without one is a cell of a single operation and
+            is written as that.
+    """
+
+    stem: tuple[str, ...]
+    tail: tuple[str, ...]
+    run: tuple[str, ...]
+    last: str
+    names: Mapping[str, str]
+    classes: Mapping[str, str] = field(default_factory=dict)
+
 
 WIDTH = 100 - 8
 """Columns of a statement in a method."""
@@ -30,9 +52,9 @@ def conv_norm(before: int, after: int, stride: int = 1) -> list[str]:
     return [conv, f"nn.BatchNorm2d({after})"]
 
 
-def small_stem(layout: Layout) -> tuple[str, ...]:
+def small_stem(before: int, after: int) -> tuple[str, ...]:
     """The code of `blocks.SmallImageStem`."""
-    return tuple(sequential("stem", conv_norm(layout.in_channels, layout.stem_channels)))
+    return tuple(sequential("stem", conv_norm(before, after)))
 
 
 SMALL_STEM_NAMES = {"stem.conv": "stem.0", "stem.norm": "stem.1"}
