@@ -6,8 +6,6 @@ from omegaconf import DictConfig
 from darts_gdas.cli import run_train, usage_errors
 from darts_gdas.config import register
 
-register()
-
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> int:
@@ -17,4 +15,5 @@ def main(cfg: DictConfig) -> int:
 
 if __name__ == "__main__":
     with usage_errors():
+        register()
         main()

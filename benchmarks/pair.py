@@ -26,7 +26,7 @@ from darts_gdas.search import (
 )
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
-from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.stage import Running, StageSearch
 
 SPACE = SearchSpace.named("darts")
 NETWORKS: dict[str, tuple[Relaxation, int]] = {  # name: (relaxation, channels)
@@ -51,8 +51,8 @@ class Pair:
         plain = PlainSuperNet(SPACE, layout).take_weights(self.task.supernet)
         self.plain = plain.to(compute.device)
         self.optimizer = SGD().build(self.plain.parameters())
-        self.arch_optimizer = Adam().build(self.task.arch.parameters())
-        self.batches = self.task.data.weights.batch(0), self.task.data.arch.batch(0)
+        self.arch_optimizer = Adam().build(self.task.alphas.parameters())
+        self.batches = self.task.data.weight_batches.batch(0), self.task.data.arch_batches.batch(0)
         self.noise = torch.Generator().manual_seed(1)
 
     def times(self, repeats: int, *, second_order: bool) -> dict[str, tuple[float | None, float]]:
@@ -61,7 +61,7 @@ class Pair:
         noise, own = self.noise, self.task.noise
         calls: dict[str, Callable[[], object]] = {
             "plain W": seeded(noise, lambda: self.plain_step(self.batches[0], weights=True)),
-            "fused W": seeded(own, lambda: self.task.weight_step(*self.batches, 0.5)),
+            "fused W": seeded(own, lambda: self.task.step_weights(self.batches[0], 0.5)),
             "plain A": seeded(noise, lambda: self.plain_step(self.batches[1], weights=False)),
             "fused A": seeded(own, lambda: self.task.arch_step(*self.batches, 0.5)),
         }
@@ -93,9 +93,9 @@ class Pair:
         """As usually written: one backward pass through everything, then one optimiser."""
         images, labels, _ = batch
         sparse = isinstance(self.relaxation, GumbelHard)
-        mixture = self.relaxation(self.task.arch, progress=0.5, rng=self.noise)
+        mixture = self.relaxation(self.task.alphas, progress=0.5, rng=self.noise)
         self.plain.zero_grad()
-        self.task.arch.zero_grad()
+        self.task.alphas.zero_grad()
         with self.compute.forward_pass():
             ops = {kind: cell.ops for kind, cell in mixture.items()}
             logits = self.plain(images.contiguous(), ops, sparse)
@@ -113,7 +113,7 @@ def search_task(
     batch: int,
     num_images: int,
     compute: Compute,
-) -> SearchTask:
+) -> StageSearch:
     """A search on random images of CIFAR's size."""
     pixels = torch.randint(0, 256, (num_images, 3, 32, 32), dtype=torch.uint8)
     images = ImageSet(pixels, torch.arange(num_images) % 10, tuple("0123456789"))
@@ -134,7 +134,7 @@ def search_task(
     )
     method = Method(relaxation, hypergradient, ArgMax(), SGD(), Adam(), Order.arch_first)
     data = SearchData(weights, arch, images, normalize)
-    return SearchTask(SPACE, layout, method, data, num_epochs=1, compute=compute, seed=0)
+    return StageSearch(SPACE, layout, method, data, 1, Running(compute, seed=0))
 
 
 def seeded(generator: torch.Generator, call: Callable[[], object]) -> Callable[[], object]:

@@ -23,7 +23,7 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch
 from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.search import FirstOrder, GumbelHard, Softmax
-from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.stage import StageSearch
 
 RELAXATIONS = {"darts": Softmax(), "gdas": GumbelHard()}
 
@@ -93,9 +93,9 @@ def _measure(
     batch = arguments.batch
     task = search_task(RELAXATIONS[method], FirstOrder(), layout, batch, 4 * batch, compute)
     task.supernet.train()
-    batches = task.data.weights.batch(0), task.data.arch.batch(0)
+    batches = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
     calls: dict[str, Callable[[], object]] = {
-        "W": lambda: task.weight_step(*batches, 0.5),
+        "W": lambda: task.step_weights(batches[0], 0.5),
         "A": lambda: task.arch_step(*batches, 0.5),
     }
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view")  # see `Replica`
@@ -104,7 +104,7 @@ def _measure(
         calls["W"] = lambda: _library_step(task, parallel, batches[0])
     else:
         calls["W"]()  # makes the library's wrapper, where one is used
-        parallel = task.weights.replica._parallel
+        parallel = task.weight_step.replica._parallel
     sent = _counted(parallel)
     found: dict[str, float] = {}
     for step, call in calls.items():  # sampled paths differ in size
@@ -121,11 +121,11 @@ def _measure(
         dist.destroy_process_group()
 
 
-def _library_step(task: SearchTask, parallel: nn.Module, batch: Batch) -> None:
+def _library_step(task: StageSearch, parallel: nn.Module, batch: Batch) -> None:
     """As usually done: `DistributedDataParallel` looks for the weights that took no part."""
-    mixture = task.method.relaxation(task.arch, progress=0.5, rng=task.noise).detach()
+    mixture = task.method.relaxation(task.alphas, progress=0.5, rng=task.noise).detach()
     F.cross_entropy(parallel(batch.images, mixture), batch.labels).backward()
-    task.method.optimizer.step(task.optimizer)
+    task.method.optimizer.step(task.weight_step.optimizer)
 
 
 def _counted(parallel: DistributedDataParallel | None) -> dict[str, int]:

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from darts_gdas.scoring.correlation import kendall_tau, rank_sum
 from darts_gdas.scoring.effects import main_effects
-from darts_gdas.scoring.ranking import kendall_tau, rank_sum
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SCORES
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.search import ArchParameters, ArgMax, Softmax

@@ -93,7 +93,7 @@ def _print_compiled(arguments: argparse.Namespace, compute: Compute) -> list[dic
         layout = Layout(channels, arguments.layers, 10)
         task = search_task(relaxation, FirstOrder(), layout, batch, 4 * batch, compilation)
         task.supernet.train()
-        batches = task.data.weights.batch(0), task.data.arch.batch(0)
+        batches = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
         calls = {
             "W": partial(task.weight_step, *batches, 0.5),
             "A": partial(task.arch_step, *batches, 0.5),
@@ -121,10 +121,14 @@ def _print_counts(arguments: argparse.Namespace, compute: Compute) -> list[dict]
     for name in ("darts", "gdas"):
         pair = Pair(*NETWORKS[name], arguments.layers, batch, compute)
         task, weights = pair.task, [*pair.task.supernet.parameters(), *pair.plain.parameters()]
-        for step, i, fused_step in (("W", 0, task.weight_step), ("A", 1, task.arch_step)):
+        fused_steps = {
+            "W": lambda t=task, p=pair: t.step_weights(p.batches[0], 0.5),
+            "A": lambda t=task, p=pair: t.arch_step(*p.batches, 0.5),
+        }
+        for i, (step, fused_step) in enumerate(fused_steps.items()):
             calls = (
                 seeded(pair.noise, lambda i=i, p=pair: p.plain_step(p.batches[i], weights=i == 0)),
-                seeded(task.noise, lambda f=fused_step, p=pair: f(*p.batches, 0.5)),
+                seeded(task.noise, fused_step),
             )
             kept = [saved_bytes(call, weights) / MEBIBYTE for call in calls]
             counts = []
@@ -138,10 +142,13 @@ def _print_counts(arguments: argparse.Namespace, compute: Compute) -> list[dict]
             )
             rows.append({"network": name, "step": step, "kept": kept, "operations": counts})
         calls = {
-            "batches": lambda t=task: (t.data.weights.batch(1), t.data.arch.batch(1)),
+            "batches": lambda t=task: (
+                t.data.weight_batches.batch(1),
+                t.data.arch_batches.batch(1),
+            ),
             "step": lambda t=task, p=pair: (
                 t.arch_step(*p.batches, 0.5),
-                t.weight_step(*p.batches, 0.5),
+                t.step_weights(p.batches[0], 0.5),
             ),
         }
         seconds = interleaved(calls, repeats=3, device=compute.device)
@@ -156,7 +163,7 @@ def _print_kinds(arguments: argparse.Namespace, compute: Compute) -> dict[str, d
     pair = Pair(*NETWORKS["darts"], arguments.layers, arguments.batches[0], compute)
     calls = {
         "plain": lambda: pair.plain_step(pair.batches[0], weights=True),
-        "fused": lambda: pair.task.weight_step(*pair.batches, 0.5),
+        "fused": lambda: pair.task.step_weights(pair.batches[0], 0.5),
     }
     shares = {}
     for name, call in calls.items():
@@ -173,13 +180,13 @@ def _print_roofline(arguments: argparse.Namespace, compute: Compute) -> dict[str
     batch = arguments.batches[0]
     pair = Pair(*NETWORKS["darts"], arguments.layers, batch, compute)
     images = pair.batches[0][0]
-    mixture = pair.relaxation(pair.task.arch).detach()
+    mixture = pair.relaxation(pair.task.alphas).detach()
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         pair.plain(images, {kind: cell.ops for kind, cell in mixture.items()})
     with Operations() as operations:
-        pair.task.weight_step(*pair.batches, 0.5)
+        pair.task.step_weights(pair.batches[0], 0.5)
     best = ceilings(compute.device)
-    call = {"step": lambda: pair.task.weight_step(*pair.batches, 0.5)}
+    call = {"step": lambda: pair.task.step_weights(pair.batches[0], 0.5)}
     seconds = interleaved(call, repeats=3, device=compute.device)["step"]
     total = 3 * flops.get_total_flops()  # the backward pass counted as two forward passes
     by_flops = total / best["flops_per_second"]

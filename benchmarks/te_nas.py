@@ -12,7 +12,7 @@ from darts_gdas.nets import Layout, SuperNet
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.datasets import Digits, ImageFolder
-from darts_gdas.scoring.pruning import Probe, prune
+from darts_gdas.scoring.pruning import Measurement, prune
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import SearchSpace
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     batch = train.images[order[: arguments.batch]]
     images = Normalize(*train.statistics())(batch)
     layout = Layout(arguments.channels, 3, train.num_classes, train.in_channels)
-    probe = Probe(layout, images, arguments.repeats, arguments.region_samples, seed=0)
+    measurement = Measurement(layout, images, arguments.repeats, arguments.region_samples, seed=0)
     measured: dict[str, int] = {}
 
     def report(phase: str, done: int, total: int) -> None:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"{phase}: {total} measurements", flush=True)
 
     start = time.perf_counter()
-    pruned = prune(space, probe, report=report)
+    pruned = prune(space, measurement, report=report)
     seconds = time.perf_counter() - start
     count = sum(measured.values())
 

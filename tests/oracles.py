@@ -50,6 +50,12 @@ def _nodes(
             yield tuple(Edge(op, source) for op, (source, _) in zip(names, kept, strict=True))
 
 
+def all_arch_strings(candidates: Sequence[str]) -> list[str]:
+    """Every NAS-Bench-201 string over these candidates."""
+    template = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
+    return [template.format(*names) for names in product(candidates, repeat=6)]
+
+
 def pixel(image: Tensor, row: int, column: int) -> Tensor | None:
     """All channels of one pixel of [channels, height, width], None beyond the border."""
     _, height, width = image.shape

@@ -35,7 +35,7 @@ def on_ranks(
         AssertionError: With the traceback of a rank that failed.
     """
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["torch._dynamo", "pytest", "darts_gdas.tasks.staged"])
+    server.set_forkserver_preload(["torch._dynamo", "pytest", "darts_gdas.tasks.search"])
     store, pipes, processes = folder / "store", [], []
     store.unlink(missing_ok=True)
     for rank in range(size):

@@ -23,7 +23,6 @@ from omegaconf import DictConfig, OmegaConf
 import darts_gdas
 from darts_gdas.config import GROUPS, SearchConfig, TrainConfig, register, typed
 from darts_gdas.portable.bundle import Format
-from darts_gdas.space import Genotype
 from tests.nets.test_stored import saved
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +36,9 @@ OURS = [
         "start.md",
         "questions.md",
         "migration.md",
-        "add_a_method.md",
+        "extend.md",
+        *(f"add_a_{part}.md" for part in ("method", "space", "score", "penalty", "data_set")),
+        "add_an_operation.md",
         *(f"how/{name}.md" for name in ("mixture", "gumbel", "bilevel", "ntk", "warm_start")),
         *(f"howto/{name}.md" for name in ("own_data", "curves", "collapse", "resume", "export")),
     )
@@ -91,7 +92,7 @@ def test_links_lead_somewhere(page: Path):
 @pytest.mark.parametrize("page", [*PAGES, *TOP], ids=relative)
 def test_files_that_are_named_exist(page: Path):
     pattern = r"(?:darts_gdas|conf|tests|benchmarks|docs)/[\w/.-]*\w/?"
-    made_by_the_reader = {"conf/space/gated.yaml", "conf/method/annealed.yaml"}
+    made_by_the_reader = {"conf/space/narrow.yaml"}
     for code in inline_code(page):
         if re.fullmatch(pattern, code) and code not in made_by_the_reader:
             assert (ROOT / code.replace("NAME", "gdas")).exists(), code
@@ -140,7 +141,9 @@ def written_pages() -> dict[str, str]:
     return module.pages()
 
 
-@pytest.mark.parametrize("package", ["darts_gdas", "darts_gdas.search", "darts_gdas.ntk"])
+@pytest.mark.parametrize(
+    "package", ["darts_gdas", "darts_gdas.search", "darts_gdas.ntk", "darts_gdas.extend"]
+)
 def test_every_public_name_is_in_the_reference(package: str):
     page = text(DOCS / "reference" / f"{package}.md")
     described = set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
@@ -254,7 +257,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    sys.modules.pop("annealed", None)
     torch.set_num_threads(threads)
 
 
@@ -334,29 +336,6 @@ def test_exports_are_used_as_the_page_says(folder: Path, monkeypatch: pytest.Mon
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text(page), re.MULTILINE)
     told = {form: tuple(re.findall(r"`(network\.\w+)`", files)) for form, files in rows}
     assert told == {form.value: form.files for form in Format}
-
-
-def test_a_method_of_ones_own_takes_twenty_lines(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    page = DOCS / "add_a_method.md"
-    part, check = blocks(page, "python")
-    (method,), (program,) = blocks(page, "yaml"), blocks(page, "bash")
-    lines = [line for block in (part, method, program) for line in block.splitlines() if line]
-    assert len(lines) == 19 and "nineteen lines: eleven of Python, six of\nYAML, and two" in text(
-        page
-    )
-    (folder / "annealed.py").write_text(part)
-    (folder / "conf" / "method" / "annealed.yaml").write_text(method)
-    monkeypatch.setattr(sys, "argv", [])
-    copy, run = program.splitlines()
-    run_shell(copy, monkeypatch)
-    run_shell(f"{run} run_dir=found", monkeypatch)
-    assert Genotype.load(folder / "found").cells.keys() == {"normal", "reduce"}
-    config = yaml.safe_load((folder / "found" / "config.yaml").read_text())
-    assert config["relaxation"] == {"tau": {"start": 1.0, "end": 0.1}}
-    assert config["arch_optimizer"]["lr"] == 6e-4
-    curves = json.loads((folder / "found" / "metrics.jsonl").read_text().splitlines()[0])
-    assert curves["search/tau"] == 1.0
-    run_python(check, page)
 
 
 @pytest.mark.parametrize(

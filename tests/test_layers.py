@@ -1,6 +1,8 @@
 """Imports point down, and hydra stays where configuration is."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,11 @@ MAY_IMPORT = {
     "tasks": {"space", "nets", "search", "ntk", "scoring", "runtime", "report"},
     "portable": {"space", "nets", "runtime", "report", "tasks"},
     "config": {"space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"},
+    "extend": {"space", "nets", "search", "scoring", "runtime", "config"},
     "score": {"cli"},
     "compare": {"cli"},
     "export": {"cli"},
     "show": {"cli"},
-    "report.__main__": {"cli"},
     "cli": {
         *("space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"),
         *("portable", "config"),
@@ -47,9 +49,8 @@ def imported(path: Path) -> set[str]:
 
 
 def package_of(path: Path) -> str:
-    """The first folder; what `python -m` runs stands above, wherever it lies."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts) if parts[-1] == "__main__" else parts[0]
+    """The first folder; a file that lies in none is the door of a program."""
+    return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -80,7 +81,7 @@ def test_only_configuration_and_entry_point_import_hydra():
         for path in MODULES
         if any(name.split(".")[0] in ("hydra", "omegaconf") for name in imported(path))
     }
-    assert users <= {"config", "cli"}
+    assert users <= {"config", "cli", "extend"}
 
 
 def test_there_is_no_import_cycle():
@@ -98,3 +99,19 @@ def test_there_is_no_import_cycle():
     while leaves := {name for name, targets in graph.items() if not targets}:
         graph = {name: targets - leaves for name, targets in graph.items() if name not in leaves}
     assert not graph, f"cycle among {sorted(graph)}"
+
+
+def test_tasks_draw_nothing():
+    """In a process of its own: neither TensorBoard nor matplotlib is there after all tasks are."""
+    names = [f"darts_gdas.tasks.{path.stem}" for path in sorted((ROOT / "tasks").glob("[!_]*.py"))]
+    assert len(names) > 10
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names}: importlib.import_module(name)\n"
+        "print(*{name.split('.')[0] for name in sys.modules} & {'tensorboard', 'matplotlib'})\n"
+        "print(*{name for name in sys.modules if name.startswith('torch.utils.tensorboard')})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    assert found.stdout.split() == [], found.stdout

@@ -7,9 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from darts_gdas.cli.details import cost_details
-from darts_gdas.cli.errors import interruptible
-from darts_gdas.cli.start import how_to_go_on
+from darts_gdas.cli.prologue import Opened
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.report.artifacts import write_genotype
 from darts_gdas.report.live import try_report
@@ -18,21 +16,18 @@ from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.runs import versions_here
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
+from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.loop import Loop
-from darts_gdas.runtime.terminal import PhaseLine, Terminal
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model
-from darts_gdas.tasks.pressure import found_cost
 from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
 
 
-def end_search(
-    task: SearchTask, folder: RunFolder, loop: Loop, terminal: Terminal
-) -> dict[str, float]:
+def end_search(task: SearchTask, run: Opened[Any, Any], loop: Loop) -> dict[str, float]:
     """Between the last epoch and the result: the selection, where the method has one.
 
     Returns:
@@ -40,12 +35,12 @@ def end_search(
     """
 
     def told() -> str:
-        hint = how_to_go_on("search", folder)
-        return f"stopped while selecting; the state after the last epoch is saved\n{hint}"
+        kept = "the state after the last epoch is saved"
+        return f"stopped while selecting; {kept}\n{run.how_to_go_on()}"
 
     begin = time.monotonic()
-    with interruptible(told), PhaseLine(terminal) as progress:
-        metrics = conclude(task, progress if task.compute.ranks.is_first else _silent)
+    with run.phases(told) as progress:
+        metrics = conclude(task, progress if run.ranks.is_first else _silent)
     loop.seconds += time.monotonic() - begin
     return metrics
 
@@ -61,13 +56,13 @@ def finish_search(
 
     Parameters and multiply-adds are those of the genotype as a network of the search's size.
     """
-    genotype, layout = task.genotype(), task.supernet.layout
-    shape = (task.data.validation.in_channels, *task.data.validation.image_size)
+    genotype, layout = task.genotype(), task.current.supernet.layout
+    shape = (task.current.data.validation.in_channels, *task.current.data.validation.image_size)
     net = DerivedNet(genotype, layout)
     cost = _cost(net, shape)
     with loop.writes.attempt("the drawings"):
         write_genotype(folder.path, genotype, title=str(folder.path))
-    remarks = task.monitor.remarks()
+    remarks = task.current.monitor.remarks()
     figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
     if task.known is not None:
         figures["benchmark"] = {
@@ -75,17 +70,15 @@ def finish_search(
             "index": task.known.index(genotype),
             **task.known.standing(genotype),
         }
-    pressed = found_cost(task.method, genotype)
+    told = (penalty.found(genotype) for penalty in task.current.method.penalties.values())
+    pressed = next((found for found in told if found is not None), None)
     if pressed is not None:
         figures["cost"] = pressed
     with loop.writes.attempt("the result"):
         _write_result(folder, loop, net, task, **figures)
-    trained = "validation/accuracy" in metrics
-    validation = (
-        f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
-        if trained
-        else "none, nothing was trained"
-    )
+    validation = "none, nothing was trained"
+    if "validation/accuracy" in metrics:
+        validation = f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
     if "search/selected_accuracy" in metrics:
         validation += f", {100 * metrics['search/selected_accuracy']:.2f} % of the cell alone"
     facts = {
@@ -118,7 +111,7 @@ def finish_train(
     Args:
         task: The trained task.
         folder: Where to write.
-        metrics: Of the last epoch.
+        metrics: The last epoch's metrics.
         loop: For times and the best epoch.
         source: Where the genotype came from.
     """
@@ -175,6 +168,11 @@ def _benchmark_facts(standing: dict[str, Any] | None) -> dict[str, str]:
         f"best, {standing['percentile']:.1f} % of all cells are no better"
     )
     return {"benchmark": text}
+
+
+def cost_details(compute: Compute) -> dict[str, Any]:
+    """Where a run takes place, and the memory that it has needed so far."""
+    return {"device": compute.describe(), "peak_memory_bytes": compute.peak_memory()}
 
 
 def _write_result(

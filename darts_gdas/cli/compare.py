@@ -1,26 +1,22 @@
 """The program that puts finished runs side by side."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import runs_parser, wrong_input
-from darts_gdas.config.composition import EXEMPT
-from darts_gdas.report.cells import save_drawing
+from darts_gdas.report.cell_drawing import save_drawing
+from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import (
-    comparison_lines,
+    comparison_table,
     draw_comparison,
     groups_csv,
     panels_of,
     runs_csv,
 )
 from darts_gdas.report.pareto import draw_trades, front_lines, trades_of
-from darts_gdas.report.runs import Group, Run, find_folders, group_runs, read_run
+from darts_gdas.report.runs import Group, Run, find_folders, group_runs, run_in
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.terminal import complain
-
-DEFAULT_METHOD = "gdas"
-"""What `conf/search.yaml` takes where the user names no method."""
+from darts_gdas.runtime.usage import runs_parser, wrong_input
 
 TITLES = {
     "search": "Searches (accuracy: validation, under shared weights)",
@@ -30,21 +26,18 @@ TITLES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2."""
-    options = _parser().parse_args(arguments)
-    with wrong_input():
-        compare([Path(path) for path in options.runs], options.out and Path(options.out))
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = runs_parser(
         "compare", "Compare finished runs: mean and standard deviation over seeds, per method."
     )
     parser.add_argument(
         "--out",
+        type=Path,
         help="where compare.csv, compare.png and, of a sweep over cost targets, pareto.png go; "
         "default: a new outputs/compare/...",
     )
-    return parser
+    options = parser.parse_args(arguments)
+    with wrong_input():
+        compare(options.runs, options.out)
 
 
 def compare(paths: Sequence[Path], out: Path | None) -> None:
@@ -82,7 +75,7 @@ def _lines(groups: Sequence[Group]) -> list[str]:
     for kind, title in TITLES.items():
         members = [group for group in groups if group.kind == kind]
         if members:
-            lines += ["", title, "", *comparison_lines(members)]
+            lines += ["", title, "", *table_lines(*comparison_table(members))]
     return lines
 
 
@@ -100,12 +93,3 @@ def _read_all(paths: Sequence[Path]) -> list[Run]:
     if not runs:
         raise ValueError("there is no finished search or retraining to compare")
     return list(runs.values())
-
-
-def run_in(folder: Path, *, otherwise: str) -> Run | None:
-    """The finished search or retraining in a folder; if it is none, a warning says what becomes."""
-    try:
-        return read_run(folder, default_method=DEFAULT_METHOD, ignored=EXEMPT)
-    except ValueError as error:
-        complain(f"{error}; {otherwise}", "warning")
-        return None

@@ -5,41 +5,63 @@ import difflib
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.command import FAULT, USAGE_ERROR
 from darts_gdas.cli.memory import OutOfMemory
 from darts_gdas.runtime.distributed import FirstRankFailed, RankLost
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower
 from darts_gdas.runtime.terminal import complain
+from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
 
 FAULTS = (FloatingPointError, OutOfMemory, WriteError)
 """What may end a run whose input was right: diverged, out of memory, a full disc."""
 
-PROGRAMS = {"run_search", "run_train", "run_score"}
-"""Functions of `darts_gdas.cli` that begin when everything has been composed."""
+CHOOSE_FIRST = (
+    "a value is set inside a choice that is off; choose first, such as penalties=[cost] "
+    "for penalties.cost.target, or perturbation=random for perturbation.epsilon.end"
+)
+"""What is said of a setting whose part is not chosen."""
 
 LONGEST = 600
 """Characters of a message; a value that is a whole file is cut."""
 
 
-@contextlib.contextmanager
-def usage_errors(*more: type[Exception]) -> Iterator[None]:
-    """Turn an error of composition (and of `more` types) into one line and exit status 2.
+@dataclass
+class Mark:
+    """How far a program has come, which tells the errors that are its user's.
 
-    Whatever is raised before a program has begun is an error of composition. The faults of a run
-    that has begun are one line too, with exit status 1; anything else keeps its traceback.
+    Attributes:
+        blamed: The types of those errors: all while hydra composes, those of wrong values and
+            files while the program looks at its input, none in a run that has begun.
+    """
+
+    blamed: tuple[type[Exception], ...] = (Exception,)
+
+
+_mark: ContextVar[Mark | None] = ContextVar("mark", default=None)
+"""That of the outermost `usage_errors`: between it and the program's own lies all of hydra."""
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[Mark]:
+    """Turn an error of composition, and what else the mark blames, into one line and status 2.
+
+    The faults of a run that has begun are one line too, with exit status 1; anything else keeps
+    its traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let hydra raise instead of printing
+    mark = _mark.get() or Mark()
+    token = _mark.set(mark)
     try:
         with interruptible(lambda: "interrupted"):
-            yield
+            yield mark
     except FAULTS as error:
         _tell(error)
         raise SystemExit(FAULT) from None
@@ -49,24 +71,30 @@ def usage_errors(*more: type[Exception]) -> Iterator[None]:
     except FirstRankFailed:
         raise SystemExit(USAGE_ERROR) from None  # it has said why
     except Exception as error:
-        known = isinstance(error, (HydraException, OmegaConfBaseException, *more))
-        if not known and _has_begun(error):
+        if not isinstance(error, (HydraException, OmegaConfBaseException, *mark.blamed)):
             raise
         _tell(error)
         raise SystemExit(USAGE_ERROR) from None
+    finally:
+        _mark.reset(token)
 
 
 @contextlib.contextmanager
-def sweep_goes_on() -> Iterator[None]:
-    """Around a program: where this process sweeps, a fault of a run ends that run alone.
+def program() -> Iterator[Mark]:
+    """`usage_errors` around a program that has its configuration.
 
-    The block is then left as if there had been none.
+    Where this process sweeps, a fault of a run ends that run alone: the block is then left as if
+    there had been none.
     """
     try:
-        yield
+        with usage_errors() as mark:
+            mark.blamed = (ValueError, OSError)
+            yield mark
     except SystemExit as stop:
         if stop.code != FAULT or not configuration.sweeps_here():
             raise
+    if outer := _mark.get():
+        outer.blamed = Mark.blamed  # hydra may compose a next run
 
 
 def _tell(error: Exception) -> None:
@@ -89,16 +117,6 @@ def interruptible(told: Callable[[], str]) -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def _has_begun(error: Exception) -> bool:
-    """Whether the error comes from inside a program, seen by the frames it passed."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(
-        frame.f_code.co_name in PROGRAMS
-        and str(frame.f_globals.get("__name__")).startswith("darts_gdas.cli.")
-        for frame in frames
-    )
-
-
 def one_line(error: Exception) -> str:
     """An error in one line, with what is allowed in place of what was given."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -109,10 +127,7 @@ def one_line(error: Exception) -> str:
         options = ", ".join(option for option in known if not option.endswith("_schema"))
         return f"{group}={choice} is not known; choose one of {options}"
     if isinstance(error, AssertionError) and str(error).startswith("Unexpected type"):
-        return (
-            "a value is set inside a choice that is off; choose first, such as penalties=[cost] "
-            "for penalties.cost.target, or perturbation=random for perturbation.epsilon.end"
-        )
+        return CHOOSE_FIRST
     told = f"{error}\n{error.__cause__ or ''}"
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
@@ -122,6 +137,8 @@ def one_line(error: Exception) -> str:
         key = inside[1] if inside else key
         if key in configuration.ADDABLE:
             return f"{key!r} is added to the settings: +{key}=NAME"
+        if key in known and key.startswith("penalties."):
+            return CHOOSE_FIRST
         if key in known:
             return f"{key!r} is a setting of another program, or of another choice of a group"
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -5,13 +5,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.cli.command import FAULT, wrong_input
 from darts_gdas.nets.stored import NAME
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.card import about, describe, markdown, with_files
-from darts_gdas.portable.programs import check_extra
+from darts_gdas.portable.graphs import check_extra
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import command
+from darts_gdas.runtime.usage import FAULT, wrong_input
 from darts_gdas.tasks.model import load_model
 
 CARDS = ("model_card.json", "model_card.md")
@@ -19,17 +19,13 @@ CARDS = ("model_card.json", "model_card.md")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; wrong input is one line and exit status 2, what fails later is status 1."""
-    options = _parser().parse_args(arguments)
-    with wrong_input(), wrong_input((ExportFailed, WriteError), status=FAULT):
-        _export(Path(options.run), Format(options.format), options.out and Path(options.out))
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=command("export"),
         description="Export a trained network: uint8 images in, logits out, with a model card.",
     )
-    parser.add_argument("run", metavar="RUN", help=f"a finished retraining's folder, or its {NAME}")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help=f"a finished retraining's folder, or its {NAME}"
+    )
     parser.add_argument(
         "--format",
         choices=[form.value for form in Format],
@@ -37,9 +33,13 @@ def _parser() -> argparse.ArgumentParser:
         help="a torch.export program (the default), ONNX, or a Python file that needs torch alone",
     )
     parser.add_argument(
-        "--out", help="where the files go; default: export/FORMAT in the folder of the model"
+        "--out",
+        type=Path,
+        help="where the files go; default: export/FORMAT in the folder of the model",
     )
-    return parser
+    options = parser.parse_args(arguments)
+    with wrong_input(), wrong_input((ExportFailed, WriteError), status=FAULT):
+        _export(options.run, Format(options.format), options.out)
 
 
 def _export(path: Path, form: Format, out: Path | None) -> None:

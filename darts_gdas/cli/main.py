@@ -8,22 +8,22 @@ import hydra
 
 import darts_gdas
 from darts_gdas import config
-from darts_gdas.cli.command import USAGE_ERROR, conf_folder
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.runtime.launch import COMMAND
 from darts_gdas.runtime.terminal import complain
+from darts_gdas.runtime.usage import USAGE_ERROR
 
 HYDRA = {
     "search": ("darts_gdas.cli.programs", "run_search", "search for a cell"),
     "train": ("darts_gdas.cli.programs", "run_train", "train a found or a published cell"),
-    "score": ("darts_gdas.cli.ranking", "run_score", "rank untrained cells"),
+    "score": ("darts_gdas.cli.score", "run_score", "rank untrained cells"),
 }
 """Programs configured by `conf/`: module, function, what they do."""
 
 PLAIN = {
     "show": ("darts_gdas.cli.show", "main", "draw a cell and say what its network costs"),
     "export": ("darts_gdas.cli.export", "main", "take a trained network away"),
-    "report": ("darts_gdas.cli.report", "main", "render the page of a run, or of several"),
+    "report": ("darts_gdas.report.__main__", "main", "render the page of a run, or of several"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
 }
 """Programs with options of their own."""
@@ -55,7 +55,8 @@ def run_composed(name: str) -> None:
     with usage_errors():
         program: Callable = getattr(importlib.import_module(module), function)
         config.register()
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)(program)()
+        folder = str(config.conf_folder())
+        hydra.main(version_base="1.3", config_path=folder, config_name=name)(program)()
 
 
 def _take_name() -> None:

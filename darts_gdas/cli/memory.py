@@ -23,7 +23,7 @@ def memory_errors(config: AnyConfig) -> Iterator[None]:
     """Turn the many ways in which memory runs out into one error that says what to lower.
 
     Args:
-        config: Of the run, to name what it uses now.
+        config: The run's configuration, to name what it uses now.
 
     Raises:
         OutOfMemory: In place of such an error; any other passes.

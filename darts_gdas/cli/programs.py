@@ -1,9 +1,5 @@
-"""The programs: from a composed configuration to a finished run folder.
+"""The programs that train: a search, and the training of a found or a published cell."""
 
-Everything that can be wrong with the input is found before the run folder is made.
-"""
-
-import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,36 +8,25 @@ from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
-from darts_gdas.cli.closing import end_search, finish_search, finish_train
-from darts_gdas.cli.command import FAULT
-from darts_gdas.cli.details import cost_details, search_details
-from darts_gdas.cli.errors import sweep_goes_on, usage_errors
-from darts_gdas.cli.memory import memory_errors
-from darts_gdas.cli.start import (
-    Start,
-    check_fingerprint,
-    how_to_go_on,
-    open_folder,
-    open_terminal,
-    prepare,
-    take_own_gpu,
-)
+from darts_gdas.cli.closing import cost_details, end_search, finish_search, finish_train
+from darts_gdas.cli.prologue import Opened, opened
+from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
+from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
-from darts_gdas.runtime.distributed import Ranks, same_fate
+from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import joined
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, Task
-from darts_gdas.runtime.terminal import EpochTable, Terminal
+from darts_gdas.runtime.terminal import EpochTable
+from darts_gdas.runtime.usage import FAULT
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask
-from darts_gdas.tasks.staged import StagedSearchTask, present
 
 SEARCH, TRAIN = "search", "train"
 
@@ -52,137 +37,119 @@ def run_search(cfg: DictConfig) -> int:
     Returns:
         The exit status, in a sweep of this process; elsewhere a fault ends it.
     """
-    # Errors are told before hydra has words for them.
-    with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
-        with usage_errors(ValueError, OSError):
-            terminal = open_terminal(cfg)
-            take_own_gpu()
-            ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
-            start = prepare(cfg, SearchConfig, SEARCH, ranks)
-            if start is None:
-                return 0
-            stack.enter_context(memory_errors(start.config))
-            with same_fate(ranks, ValueError, OSError):
-                task = start.config.build(ranks)
-                fingerprint = configuration.fingerprint(start.config, data=task.data_digest)
-                _check_resumed(start, fingerprint)
-            folder = _enter(stack, start, ranks)
-            columns = {
-                "train": "train/accuracy",
-                "arch": "arch/accuracy",
-                "validation": "validation/accuracy",
-                "loss": "train/loss",
-            }
-            callbacks: list[Callback] = [
-                EpochTable(terminal, columns),
-                MetricsFile(folder.metrics, lambda: search_details(task)),
-                TensorBoard(folder.tensorboard, view=task.view),
-                ReportFile(folder.path),
-            ]
-            if present(task).monitor.learns:  # else no epoch's genotype means anything
-                best = folder.path / "genotype_best.json"
-                callbacks.append(BestGenotype(best, task.genotype))
-            loop = _loop(SEARCH, folder, fingerprint, callbacks, task, start)
-            _announce(loop, folder, terminal)
-        if start.state is None:
-            begin_search(present(task), start.config.warm_start, folder, fingerprint, terminal)
-        metrics = _run(loop, task, folder)
-        metrics = metrics | end_search(present(task), folder, loop, terminal)
-        if ranks.is_first:
-            print(finish_search(present(task), folder, metrics, loop))
+    with opened(cfg, SearchConfig, SEARCH, _build_search) as run:
+        if run is not None:
+            _search(run)
         return 0
     return FAULT
+
+
+def _build_search(start: Start[SearchConfig], ranks: Ranks) -> tuple[SearchTask, dict[str, str]]:
+    task = start.config.build(ranks)
+    return task, {"data": task.data_digest}
+
+
+def _search(run: Opened[SearchConfig, SearchTask]) -> None:
+    task, folder = run.built, run.folder
+    columns = {
+        "train": "train/accuracy",
+        "arch": "arch/accuracy",
+        "validation": "validation/accuracy",
+        "loss": "train/loss",
+    }
+    callbacks: list[Callback] = [
+        EpochTable(run.terminal, columns),
+        MetricsFile(folder.metrics, lambda: search_details(task)),
+        TensorBoard(folder.tensorboard, view=task.view),
+        ReportFile(folder.path),
+    ]
+    if task.current.monitor.learns:  # else no epoch's genotype means anything
+        callbacks.append(BestGenotype(folder.path / "genotype_best.json", task.genotype))
+    loop = _begin(run, task, callbacks)
+    if run.start.state is None:
+        begin_search(task.current, run)
+    metrics = _run(loop, task, run)
+    metrics = metrics | end_search(task, run, loop)
+    if run.ranks.is_first:
+        print(finish_search(task, folder, metrics, loop))
+
+
+def search_details(task: SearchTask) -> dict[str, Any]:
+    """What a line of `metrics.jsonl` holds besides metrics: cost, alphas, genotype, warning."""
+    warning = task.current.monitor.warning
+    return {
+        **cost_details(task.compute),
+        **alphas_line(task.view()),
+        **({"warning": warning} if warning else {}),
+    }
 
 
 def run_train(cfg: DictConfig) -> int:
     """Retrain a genotype, and leave the model and its test accuracy in the run folder.
 
     Returns:
-        As of `run_search`.
+        The exit status, as `run_search`.
     """
-    # Errors are told before hydra has words for them.
-    with sweep_goes_on(), usage_errors(), contextlib.ExitStack() as stack:
-        with usage_errors(ValueError, OSError):
-            terminal = open_terminal(cfg)
-            take_own_gpu()
-            ranks = stack.enter_context(joined(cfg.rank_timeout_minutes))
-            start = prepare(cfg, TrainConfig, TRAIN, ranks)
-            if start is None:
-                return 0
-            stack.enter_context(memory_errors(start.config))
-            genotype, source = ranks.from_first(lambda: _find_genotype(start))
-            with same_fate(ranks, ValueError, OSError):
-                task = start.config.build(genotype, ranks)
-                fingerprint = configuration.fingerprint(
-                    start.config, data=task.data_digest, genotype_content=genotype.to_json()
-                )
-                _check_resumed(start, fingerprint)
-            folder = _enter(stack, start, ranks)
-            columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
-            callbacks = [
-                EpochTable(terminal, columns),
-                MetricsFile(folder.metrics, lambda: cost_details(task.compute)),
-                TensorBoard(folder.tensorboard),
-                ReportFile(folder.path),
-            ]
-            loop = _loop(TRAIN, folder, fingerprint, callbacks, task, start)
-            _announce(loop, folder, terminal)
-            if ranks.is_first:
-                write_genotype(folder.path, genotype, title=source)
-        metrics = _run(loop, task, folder)
-        if ranks.is_first:
-            print(finish_train(task, folder, metrics, loop, source))
+    with opened(cfg, TrainConfig, TRAIN, _build_training) as run:
+        if run is not None:
+            _train(run, *run.built)
         return 0
     return FAULT
 
 
-def _check_resumed(start: Start[Any], fingerprint: str) -> None:
-    """Raise where a resumed run is not the one that was started."""
-    if start.state is not None:
-        check_fingerprint(start.state, fingerprint)
+def _build_training(
+    start: Start[TrainConfig], ranks: Ranks
+) -> tuple[tuple[RetrainTask, str], dict[str, str]]:
+    """The task, and where its genotype is from."""
+    genotype, source = ranks.from_first(lambda: _find_genotype(start))
+    task = start.config.build(genotype, ranks)
+    return (task, source), {"data": task.data_digest, "genotype_content": genotype.to_json()}
 
 
-def _enter(stack: contextlib.ExitStack, start: Start[Any], ranks: Ranks) -> RunFolder:
-    """The run folder, made and locked until the stack closes: the input is right."""
-    return ranks.from_first(lambda: stack.enter_context(open_folder(start)))
+def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> None:
+    columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
+    callbacks = [
+        EpochTable(run.terminal, columns),
+        MetricsFile(run.folder.metrics, lambda: cost_details(task.compute)),
+        TensorBoard(run.folder.tensorboard),
+        ReportFile(run.folder.path),
+    ]
+    loop = _begin(run, task, callbacks)
+    if run.ranks.is_first:
+        write_genotype(run.folder.path, task.net.genotype, title=source)
+    metrics = _run(loop, task, run)
+    if run.ranks.is_first:
+        print(finish_train(task, run.folder, metrics, loop, source))
 
 
-def _loop(
-    kind: str,
-    folder: RunFolder,
-    fingerprint: str,
+def _begin(
+    run: Opened[Any, Any],
+    task: SearchTask | RetrainTask,
     callbacks: Sequence[Callback],
-    task: SearchTask | StagedSearchTask | RetrainTask,
-    start: Start[Any],
 ) -> Loop:
-    """The loop, ready to run, from the beginning or from a checkpoint."""
-    ranks, state = task.compute.ranks, start.state
+    """The loop, at its beginning or where a checkpoint was written; the run has begun."""
     loop = Loop(
-        folder,
-        kind=kind,
-        fingerprint=fingerprint,
-        callbacks=callbacks if ranks.is_first else [],
+        run.folder,
+        kind=run.name,
+        fingerprint=run.fingerprint,
+        callbacks=callbacks if run.ranks.is_first else [],
         device=task.compute.device,
-        ranks=ranks,
-        saving=start.config,
+        ranks=run.ranks,
+        saving=run.start.config,
     )
-    if state is not None:
-        loop.load(task, state)
+    if run.start.state is not None:
+        loop.load(task, run.start.state)
+    begins = loop.epoch == loop.step == 0
+    run.begin(f"{'starting' if begins else 'resuming'} {run.name} in {run.folder.path}")
     return loop
 
 
-def _announce(loop: Loop, folder: RunFolder, terminal: Terminal) -> None:
-    if loop.ranks.is_first:
-        begins = loop.epoch == loop.step == 0
-        terminal.say(f"{'starting' if begins else 'resuming'} {loop.kind} in {folder.path}")
-
-
-def _run(loop: Loop, task: Task, folder: RunFolder) -> dict[str, float]:
+def _run(loop: Loop, task: Task, run: Opened[Any, Any]) -> dict[str, float]:
     try:
         return loop.run(task)
     except Interrupted as stop:
-        if loop.ranks.is_first:
-            print(f"{stop}\n{how_to_go_on(loop.kind, folder)}", file=sys.stderr)
+        if run.ranks.is_first:
+            print(f"{stop}\n{run.how_to_go_on()}", file=sys.stderr)
         raise SystemExit(stop.exit_status) from None
 
 

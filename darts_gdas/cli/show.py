@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from darts_gdas.cli.command import wrong_input
 from darts_gdas.nets import DerivedNet, Layout, Stem
 from darts_gdas.nets.cost_table import cell_sizes
+from darts_gdas.nets.costs import PartCost
 from darts_gdas.nets.layout import skeleton_of
-from darts_gdas.nets.measure import Cost
 from darts_gdas.nets.profile import Profile, profile
 from darts_gdas.nets.stored import NAME
-from darts_gdas.report.cells import draw_genotype, save_drawing
+from darts_gdas.report.cell_drawing import draw_genotype, save_drawing
+from darts_gdas.report.columns import table_lines
 from darts_gdas.report.dot import dot_text
-from darts_gdas.report.scores import table_lines
 from darts_gdas.report.summary import count
 from darts_gdas.report.tree import INPUTS, Key, tree_lines
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
+from darts_gdas.runtime.usage import wrong_input
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
 
@@ -97,10 +97,7 @@ def _network(source: str, options: argparse.Namespace) -> tuple[DerivedNet, tupl
         genotype, layout, size = model.net.genotype, model.net.layout, model.image_size
     else:
         genotype, size = Genotype.load(source), (32, 32)
-        skeleton = skeleton_of(genotype.num_inputs)
-        channels, layers = skeleton.paper
-        layers = skeleton.num_layers(genotype.cells) or layers
-        layout = Layout(channels, layers, 10, skeleton=skeleton)
+        layout = Layout.of(genotype, *skeleton_of(genotype.num_inputs).paper, num_classes=10)
     given = {
         "channels": options.channels,
         "layers": options.layers,
@@ -136,9 +133,9 @@ def _description(net: DerivedNet, size: tuple[int, int], costs: Profile) -> list
     ]
 
 
-def _costs_by_key(costs: Profile) -> dict[Key, Cost]:
-    """Of edges, of what brings states into cells, and of both together for each kind."""
-    found: dict[Key, Cost] = {**costs.edges}
+def _costs_by_key(costs: Profile) -> dict[Key, PartCost]:
+    """Costs of edges, of what brings states into cells, and of both together for each kind."""
+    found: dict[Key, PartCost] = {**costs.edges}
     for kind, cost in costs.inputs.items():
         found[kind, INPUTS] = cost
         edges = [other for key, other in costs.edges.items() if key[0] == kind]
@@ -146,7 +143,7 @@ def _costs_by_key(costs: Profile) -> dict[Key, Cost]:
     return found
 
 
-def _numbers(cost: Cost | None) -> list[str]:
+def _numbers(cost: PartCost | None) -> list[str]:
     if cost is None:
         return [""] * len(COLUMNS)
     times = [f"{time:.2f}" for time in cost.milliseconds]

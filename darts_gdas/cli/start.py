@@ -15,9 +15,9 @@ from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State, load
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, check_writable, write_text
-from darts_gdas.runtime.launch import command, is_follower, take_gpu
+from darts_gdas.runtime.launch import take_gpu
+from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.runtime.state import check_state
-from darts_gdas.runtime.terminal import Terminal
 
 Config = TypeVar("Config", bound=AnyConfig)
 
@@ -45,13 +45,6 @@ class Start(Generic[Config]):
     folder: RunFolder | None
     overrides: list[str]
     state: State | None
-
-
-def open_terminal(cfg: DictConfig) -> Terminal:
-    """Where a run of this configuration speaks; what is logged goes there too."""
-    terminal = Terminal(cfg.verbosity)
-    terminal.listen(follows=is_follower())
-    return terminal
 
 
 def take_own_gpu() -> None:
@@ -87,6 +80,7 @@ def prepare(
             f"--multirun among {ranks.size} ranks: each of them would sweep by itself. Start one "
             "run with torchrun, or the sweep with a launcher (docs/cluster.md)"
         )
+    load_plugins()  # a launcher's job has not come in by a program's door
     overrides = configuration.task_overrides()
     config = configuration.typed(cfg, kind)
     root = Path(config.outputs) / name
@@ -202,18 +196,6 @@ def _state(resume: str, folder: RunFolder) -> State | None:
         return None
     found = CheckpointFolder(folder.checkpoints).newest()
     return found and found[1]
-
-
-def how_to_go_on(kind: str, folder: RunFolder) -> str:
-    """What to type to go on with a run that was stopped, or with the sweep that was.
-
-    Args:
-        kind: Of the run; the name of its program.
-        folder: Of the run.
-    """
-    if configuration.sweeps_here():
-        return f"go on with: the same command and hydra.sweep.dir={configuration.sweep_root()}"
-    return f"go on with: {command(kind)} resume={folder.path}"
 
 
 def check_fingerprint(state: State, fingerprint: str) -> None:

@@ -7,12 +7,12 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from darts_gdas.cli.command import FAULT
 from darts_gdas.cli.compare import compare
-from darts_gdas.cli.report import write_comparison
+from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.runtime.terminal import complain
+from darts_gdas.runtime.usage import FAULT
 
 SCORE = "score"
 

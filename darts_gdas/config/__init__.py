@@ -4,6 +4,7 @@ from darts_gdas.config.composition import (
     ADDABLE,
     GROUPS,
     AnyConfig,
+    conf_folder,
     fingerprint,
     known_keys,
     local_job,
@@ -18,8 +19,8 @@ from darts_gdas.config.composition import (
 )
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.score import ScoreConfig
+from darts_gdas.config.search import SearchConfig
 from darts_gdas.config.train import TrainConfig
-from darts_gdas.config.tree import SearchConfig
 
 __all__ = [
     "ADDABLE",
@@ -29,6 +30,7 @@ __all__ = [
     "ScoreConfig",
     "SearchConfig",
     "TrainConfig",
+    "conf_folder",
     "fingerprint",
     "known_keys",
     "local_job",

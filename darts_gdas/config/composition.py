@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose
@@ -12,112 +13,30 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from darts_gdas.config.chain import ChainSpace
-from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
-from darts_gdas.config.pressure import CostConfig
-from darts_gdas.config.progressive import total_epochs
+from darts_gdas.config.groups import GROUPS, SEVERAL
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.score import ScoreConfig
+from darts_gdas.config.search import SearchConfig
+from darts_gdas.config.stages import total_epochs
 from darts_gdas.config.train import TrainConfig
-from darts_gdas.config.tree import SearchConfig
-from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
-from darts_gdas.runtime.optim import Cosine, Decay
-from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
-from darts_gdas.search import (
-    AdversarialPerturbation,
-    ArgMax,
-    BestOfSamples,
-    BetaDecay,
-    Concrete,
-    Dirichlet,
-    DirichletKL,
-    FirstOrder,
-    GumbelHard,
-    PerturbationSelection,
-    RandomPerturbation,
-    Sigmoid,
-    Softmax,
-    Uniform,
-    Unrolled,
-    UnrolledExact,
-    ZeroOne,
-)
-from darts_gdas.tasks.staged import Stage
+from darts_gdas.report.runs import EXEMPT
+from darts_gdas.runtime.plugins import load_plugins
+from darts_gdas.tasks.method import Stage
 
-EXEMPT = (
-    "run_dir",
-    "outputs",
-    "resume",
-    "device",
-    "threads",
-    "benchmark",
-    "benchmark_column",
-    "genotype",
-    "checkpoint_cells",
-    "compile",
-    "dataset.root",
-    "dataset.download",
-    "rank_timeout_minutes",
-    "on_nonfinite",
-    "max_skips",
-    "keep_checkpoints",
-    "checkpoint_every",
-    "on_save_error",
-    "verbosity",
-)
-"""Settings that a resumed run may change: they do not change what is computed."""
+UNSAID = {
+    "penalties": "Penalties",
+    "penalties.zero_one": None,
+    "penalties.beta_decay": None,
+    "penalties.dirichlet_kl": None,
+    "penalties.cost": None,
+}
+"""What checkpoints of all versions say of penalties that were not taken."""
 
+RENAMED = {"Cost": "CostConfig"}
+"""Classes by the name that checkpoints know them by."""
 
 AnyConfig = RunConfig | ScoreConfig
 Config = TypeVar("Config", bound=AnyConfig)
-
-GROUPS: dict[str, dict[str, type]] = {
-    "space": {
-        "darts": DartsSpace,
-        "nasbench201": NasBench201Space,
-        "published_schema": PublishedSpace,
-        "chain_schema": ChainSpace,
-        "custom": CustomSpace,
-    },
-    "relaxation": {
-        "softmax": Softmax,
-        "gumbel_hard": GumbelHard,
-        "concrete": Concrete,
-        "sigmoid": Sigmoid,
-        "dirichlet": Dirichlet,
-        "uniform": Uniform,
-    },
-    "hypergradient": {
-        "first_order": FirstOrder,
-        "unrolled": Unrolled,
-        "unrolled_exact": UnrolledExact,
-    },
-    "discretizer": {
-        "argmax": ArgMax,
-        "perturbation": PerturbationSelection,
-        "best_of_samples": BestOfSamples,
-    },
-    "penalties": {
-        "zero_one": ZeroOne,
-        "beta_decay": BetaDecay,
-        "dirichlet_kl": DirichletKL,
-        "cost": CostConfig,
-    },
-    "perturbation": {"random": RandomPerturbation, "adversarial": AdversarialPerturbation},
-    "warm_start": {"none": NoWarmStart, "ntk": NtkWarmStart, "te_nas": TeNasWarmStart},
-    "optimizer/schedule": {"cosine": Cosine, "decay": Decay},
-    "dataset": {
-        "digits_schema": Digits,
-        "cifar10_schema": Cifar10,
-        "cifar100_schema": Cifar100,
-        "image_folder_schema": ImageFolder,
-    },
-}
-"""Choices that need no YAML, by group: `relaxation=softmax` on the command line."""
-
-SEVERAL = ("penalties",)
-"""Groups of which several can be chosen: `penalties=[cost,beta_decay]`."""
-
 
 CHOICES = ("method", "experiment")
 """Groups of `conf/` that have no type of their own: files of settings."""
@@ -126,8 +45,15 @@ ADDABLE = ("experiment",)
 """Groups that `+GROUP=NAME` may add."""
 
 
+def conf_folder() -> Path:
+    """`conf/`: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
 def register() -> None:
-    """Tell hydra the schemas; call before `hydra.main`."""
+    """Tell hydra the schemas, and load the parts of other packages; call before `hydra.main`."""
     OmegaConf.register_new_resolver("stage_epochs", total_epochs, replace=True)
     store = ConfigStore.instance().store
     store(name="search_schema", node=SearchConfig)
@@ -135,8 +61,14 @@ def register() -> None:
     store(name="score_schema", node=ScoreConfig)
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():
-            package = f"{group}.{name}" if group in SEVERAL else None
-            store(group=group, name=name, node=node, package=package)
+            store_part(group, name, node)
+    load_plugins()
+
+
+def store_part(group: str, name: str, part: object) -> None:
+    """Tell hydra a choice of a group."""
+    package = f"{group}.{name}" if group in SEVERAL else None
+    ConfigStore.instance().store(group=group, name=name, node=part, package=package)
 
 
 def typed(cfg: DictConfig, kind: type[Config]) -> Config:
@@ -235,30 +167,43 @@ def _settings(value: Any, name: str = "") -> dict[str, Any]:
     """Values by dotted name; a strategy's own name stands for which one it is."""
     if isinstance(value, Enum):
         return {name: value.name}
+    if name in SEVERAL:
+        return UNSAID | _merged({f"{name}.{key}": part for key, part in value.items()})
     if isinstance(value, list) and any(is_dataclass(item) for item in value):
-        parts = [_settings(item, f"{name}.{i}") for i, item in enumerate(value)]
-        return {key: setting for part in parts for key, setting in part.items()}
+        return _merged({f"{name}.{i}": item for i, item in enumerate(value)})
     if not is_dataclass(value):
         return {name: value}
-    settings: dict[str, Any] = {name: type(value).__name__} if name else {}
-    for part in fields(value):
-        settings |= _settings(
-            getattr(value, part.name), f"{name}.{part.name}" if name else part.name
-        )
+    prefix, kind = f"{name}." if name else "", type(value).__name__
+    said = [part.name for part in fields(value) if not part.metadata.get("omegaconf_ignore")]
+    own = {name: RENAMED.get(kind, kind)} if name else {}
+    return own | _merged({f"{prefix}{part}": getattr(value, part) for part in said})
+
+
+def _merged(parts: dict[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, part in parts.items():
+        settings |= _settings(part, name)
     return settings
 
 
 def known_keys() -> list[str]:
     """All settings by their dotted names, to suggest one for a misspelt key."""
-    keys = {
-        *_settings(SearchConfig(space=DartsSpace())),
-        *_settings(TrainConfig()),
-        *_settings(ScoreConfig()),
-    }
+    keys = {*GROUPS, *CHOICES}
+    for program in (SearchConfig, TrainConfig, ScoreConfig):
+        keys |= _keys(program)
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():
-            package = f"{group}.{name}" if group in SEVERAL else group.replace("/", ".")
-            keys |= set(_settings(node(), package))
-    keys |= {*GROUPS, *CHOICES}
+            keys |= _keys(node, f"{group}.{name}" if group in SEVERAL else group.replace("/", "."))
     keys |= {f"stages.{i}.{part.name}" for i in range(3) for part in fields(Stage)}
     return sorted(keys)
+
+
+def _keys(node: type, name: str = "") -> set[str]:
+    """What can be set in a dataclass, whose own defaults need not be a whole."""
+    waiting, keys = [(name, OmegaConf.to_container(OmegaConf.structured(node)))], {name} - {""}
+    while waiting:
+        name, tree = waiting.pop()
+        for key, value in tree.items() if isinstance(tree, dict) else ():
+            waiting.append((f"{name}.{key}" if name else str(key), value))
+            keys.add(waiting[-1][0])
+    return keys

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from darts_gdas.nets import DARTS, Layout, Skeleton, Stem
+from darts_gdas.nets import DARTS, Layout, Stem
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.layout import REDUCE
 from darts_gdas.nets.operations import check_operations
@@ -103,7 +103,7 @@ class NasBench201Space(SpaceConfig):
 
 @dataclass
 class PublishedSpace(SpaceConfig):
-    """A published space as it is, without numbers of its own: S1 to S4.
+    """A published space as it is, without numbers of its own: `space=s1` to `space=s4`.
 
     Attributes:
         name: As in `SearchSpace.named`.
@@ -191,8 +191,7 @@ class CustomSpace(SpaceConfig):
 
 
 def check_kinds(space: SearchSpace, layout: Layout) -> None:
-    """Raise a `ValueError` unless the network has a place for every kind of cell, and no other."""
-    layout.check_cells(space.num_inputs, "the space")
+    """Raise a `ValueError` unless the network has a place for every kind of cell."""
     spare = sorted(set(space.num_inputs) - layout.searched_kinds)
     if spare:
         raise ValueError(
@@ -218,11 +217,10 @@ class NetConfig:
     """The outer network; see `Layout`. NAS-Bench-201's takes 3 N + 2 layers.
 
     Attributes:
-        channels: Of the first cells.
+        channels: Channels of the first cells.
         layers: Number of cells.
         stem: What precedes the first cell.
         reductions: Positions of the reduction cells; null puts two at L // 3 and 2 L // 3.
-        widths: Channels of each cell in multiples of `channels`; null doubles them at reductions.
         initialization: How the weights begin.
     """
 
@@ -230,28 +228,25 @@ class NetConfig:
     layers: int = 8
     stem: Stem = Stem.cifar
     reductions: list[int] | None = None
-    widths: list[int] | None = None
     initialization: Initialization = Initialization.torch
 
     def __post_init__(self) -> None:
-        self.layout(DARTS, num_classes=2, in_channels=1)
+        Layout(self.channels, self.layers, 2, stem=self.stem, reductions=self._positions)
 
     def initialize(self, net: nn.Module) -> None:
         """Draw the weights of a network that has just been built, from torch's generator."""
         if self.initialization is Initialization.critical:
             initialize(net, critical_weight_variance("relu"), mode=Fan.IN)
 
-    def layout(self, skeleton: Skeleton, *, num_classes: int, in_channels: int) -> Layout:
-        """The layout for cells that stand in a skeleton, and for a data set."""
+    @property
+    def _positions(self) -> tuple[int, ...] | None:
+        return None if self.reductions is None else tuple(self.reductions)
+
+    def layout(
+        self, cells: SearchSpace | Genotype, *, num_classes: int, in_channels: int
+    ) -> Layout:
+        """The network around some cells, for a data set."""
         if num_classes < 2:
             raise ValueError(f"the dataset must have at least 2 classes, got {num_classes}")
-        return Layout(
-            self.channels,
-            self.layers,
-            num_classes,
-            in_channels,
-            self.stem,
-            None if self.reductions is None else tuple(self.reductions),
-            skeleton,
-            None if self.widths is None else tuple(self.widths),
-        )
+        sizes = self.channels, self.layers, num_classes, in_channels
+        return Layout.of(cells, *sizes, self.stem, self._positions)

@@ -29,7 +29,7 @@ class RunConfig(Saving):
         dataset: What to learn.
         epochs: Passes over the training data (in a search: over its weights' half).
         batch_size: Images per step.
-        seed: Of everything random.
+        seed: Determines everything random.
         device: Where to compute.
         precision: Number format of the forward and backward passes.
         channels_last: Layout of images in memory; faster for depthwise convolutions.

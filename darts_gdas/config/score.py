@@ -14,11 +14,12 @@ from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.datasets import Dataset
+from darts_gdas.runtime.images import checked_parts
 from darts_gdas.runtime.terminal import Verbosity
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.score import ScoreTask
+from darts_gdas.tasks.ranking import ScoreTask
 
 
 @dataclass
@@ -34,10 +35,10 @@ class ScoreConfig:
         scores: What to rank by; the ranks are added up. Parameters and multiply-adds stand beside.
         repeats: Networks and batches per cell.
         batch_size: Images per batch.
-        channels: Of the small networks.
+        channels: Channels of the small networks' first cells.
         benchmark: Known accuracies (.npz, .csv, or NATS-Bench's files) to hold the scores against.
         benchmark_column: Which of its columns.
-        seed: Of everything random.
+        seed: Determines everything random.
         device: Where to compute.
         threads: CPU threads; 0 is one per core.
         outputs: Where new run folders go.
@@ -99,19 +100,17 @@ class ScoreConfig:
     def build(self) -> ScoreTask:
         """Load the data, and all that can be wrong."""
         compute = Compute.select(self.device, Precision.fp32, False, self.threads)
-        train, _ = self.dataset.load()
+        train, _ = checked_parts(self.dataset.load())
         genotypes = self.genotypes()
         for genotype in genotypes:
             check_operations(genotype.operations, "a cell")
+        if len({(genotype.reductions, genotype.widths) for genotype in genotypes}) > 1:
+            raise ValueError(
+                f"cells={self.cells} must hold cells of one network, got chains of two"
+            )
         inputs = {kind: n for cells in genotypes for kind, n in cells.num_inputs.items()}
-        skeleton = skeleton_of(inputs)
-        layout = Layout(
-            self.channels,
-            skeleton.num_layers(inputs) or skeleton.fewest_layers,
-            train.num_classes,
-            train.in_channels,
-            skeleton=skeleton,
-        )
+        sizes = self.channels, skeleton_of(inputs).fewest_layers
+        layout = Layout.of(genotypes[0], *sizes, train.num_classes, train.in_channels)
         if not layout.searched_kinds <= set(inputs):  # no cells for reductions
             layout = replace(layout, reductions=())
         layout.check_image_size(*train.image_size)

@@ -1,17 +1,17 @@
 """The configuration of a retraining."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
 from darts_gdas.config.network import NetConfig
 from darts_gdas.config.run import RunConfig
 from darts_gdas.nets import DerivedNet
-from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.distributed import ALONE, Ranks
+from darts_gdas.runtime.images import checked_parts
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 
@@ -43,11 +43,9 @@ class TrainConfig(RunConfig):
         compute = self.compute(ranks)
         torch.manual_seed(self.seed)
         check_operations(genotype.operations, "the genotype")
-        train, test = self.dataset.load()
-        skeleton = skeleton_of(genotype.num_inputs)
-        layers = skeleton.num_layers(genotype.cells) or self.net.layers
-        layout = replace(self.net, layers=layers).layout(
-            skeleton, num_classes=train.num_classes, in_channels=train.in_channels
+        train, test = checked_parts(self.dataset.load())
+        layout = self.net.layout(
+            genotype, num_classes=train.num_classes, in_channels=train.in_channels
         )
         layout.check_image_size(*train.image_size)
         auxiliary = self.regularization.auxiliary_weight > 0

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_gdas.nets.candidates import FactorizedReduce, ReluConvNorm
 from darts_gdas.nets.layout import CellPlan, Layout
-from darts_gdas.nets.operations import FactorizedReduce, ReluConvNorm
 
 
 class SmallImageStem(nn.Module):

@@ -1,26 +1,19 @@
 """What each candidate of each edge adds to the cost of a derived network."""
 
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from darts_gdas.nets.cost import count_multiply_adds, count_parameters
+from darts_gdas.nets.costs import count_multiply_adds, count_parameters, time_parts, whole
 from darts_gdas.nets.derived import DerivedNet
 from darts_gdas.nets.layout import CellPlan, Layout
-from darts_gdas.nets.measure import wait
 from darts_gdas.nets.mixture import Mixture
-from darts_gdas.nets.operations import build_operation
+from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
-
-REPEATS = 21
-"""Of a measurement, whose median counts."""
 
 
 class Quantity(Enum):
@@ -111,14 +104,23 @@ def build_cost_table(
         quantity: What to count.
         device: Where a latency is measured; a count needs none.
     """
-    count = cache(_Counter(quantity, device))
+    cost = partial(_cost, quantity=quantity, device=device)
+
+    @cache
+    def count(name: str, place: tuple[int, int, int], pixels: tuple[int, int]) -> float:
+        if name == NONE:
+            return 0.0  # an edge that is not there
+        with torch.device("meta"):
+            operation = OPERATIONS[name].between(*place, affine=True)
+        return cost(operation, (place[0], *pixels))
+
     shapes = {kind: (len(cell.edges), cell.num_candidates) for kind, cell in space.cells.items()}
     tables = {kind: torch.zeros(shape).double() for kind, shape in shapes.items()}
     sizes = cell_sizes(layout, image_size)
     for plan, size in zip(layout.plan(space.num_outputs), sizes, strict=True):
         if plan.kind in space.cells:
             _add_cell(tables[plan.kind], space.cells[plan.kind], plan, size, count)
-    fixed = _fixed_cost(space, layout, image_size, quantity, device)
+    fixed = cost(_without_edges(space, layout), (layout.in_channels, *image_size))
     return CostTable(space, fixed, tables).to(device)
 
 
@@ -138,6 +140,17 @@ def halved(size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // 2), -(-size[1] // 2)
 
 
+def edge_size(plan: CellPlan, size: tuple[int, int], source: int) -> tuple[int, int]:
+    """Height and width of a state of a cell, which an edge reads.
+
+    Args:
+        plan: The cell.
+        size: Height and width of the states that enter it.
+        source: The state.
+    """
+    return size if source < len(plan.in_channels) or plan.stride == 1 else halved(size)
+
+
 def _add_cell(
     table: Tensor,
     space: CellSpace,
@@ -145,29 +158,10 @@ def _add_cell(
     size: tuple[int, int],
     count: Callable[..., float],
 ) -> None:
-    inside = size if plan.stride == 1 else halved(size)
     for edge, (_, source) in enumerate(space.edges):
-        pixels = size if source < space.num_inputs else inside
-        before, stride = plan.edge_from(source)
+        place = plan.edge_from(source), edge_size(plan, size, source)
         for i, name in enumerate(space.candidates[edge]):
-            table[edge, i] += count(name, before, plan.channels, stride, pixels)
-
-
-@dataclass(frozen=True)
-class _Counter:
-    """The cost of one operation as a derived network holds it."""
-
-    quantity: Quantity
-    device: torch.device
-
-    def __call__(
-        self, name: str, before: int, channels: int, stride: int, pixels: tuple[int, int]
-    ) -> float:
-        if name == NONE:
-            return 0.0  # an edge that is not there
-        with torch.device("meta"):
-            operation = build_operation(name, before, channels, stride, True)
-        return _cost(operation, (before, *pixels), self.quantity, self.device)
+            table[edge, i] += count(name, *place)
 
 
 def _cost(
@@ -183,37 +177,22 @@ def _cost(
 def measure_latency(
     net: nn.Module, image_shape: tuple[int, int, int], device: torch.device
 ) -> float:
-    """Milliseconds of a forward pass for one image in evaluation: the median of `REPEATS`."""
+    """Milliseconds of a forward pass for one image in evaluation, whatever the weights were."""
     for tensor in (*net.parameters(), *net.buffers()):
         torch.nn.init.ones_(tensor)  # no denormal numbers, which take longer
-    net.eval()
-    images, times = torch.ones(1, *image_shape, device=device), []
-    with torch.no_grad():
-        for _ in range(3 + REPEATS):  # the first ones make kernels and buffers
-            wait(device)
-            start = time.perf_counter()
-            net(images)
-            wait(device)
-            times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[3:])
+    (latency,) = time_parts(net.eval(), whole, torch.ones(1, *image_shape, device=device))
+    return latency
 
 
-def _fixed_cost(
-    space: SearchSpace,
-    layout: Layout,
-    image_size: tuple[int, int],
-    quantity: Quantity,
-    device: torch.device,
-) -> float:
-    """The cost of a network whose edges are all `none`, but for those of fixed cells."""
+def _without_edges(space: SearchSpace, layout: Layout) -> DerivedNet:
+    """A network whose edges are all `none`, but for those of fixed cells."""
     cells = {}
     for kind, cell in space.cells.items():
         into = (cell.edges_into(node)[: cell.keep] for node in range(cell.num_nodes))
         nodes = tuple(tuple(Edge(NONE, cell.edges[edge][1]) for edge in edges) for edges in into)
         cells[kind] = CellGenotype(nodes, cell.output, cell.num_inputs)
     with torch.device("meta"):
-        net = DerivedNet(space.genotype(cells), layout)
-    return _cost(net, (layout.in_channels, *image_size), quantity, device)
+        return DerivedNet(space.genotype(cells), layout)
 
 
 def _derivable(cell: CellSpace) -> Tensor:

@@ -1,28 +1,22 @@
 """The stand-alone network of a genotype: what a search is for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import AuxiliaryHead, build_inputs
+from darts_gdas.nets.candidates import ReluConvNorm, State
 from darts_gdas.nets.dropout import path_factors
-from darts_gdas.nets.fused import State
-from darts_gdas.nets.layout import CellPlan, Layout, Stem, skeleton_of
+from darts_gdas.nets.layout import CellPlan, Layout, Stem
 from darts_gdas.nets.mbconv import MBConv
-from darts_gdas.nets.operations import (
-    FactorizedReduce,
-    ReluConvNorm,
-    SeparableConvs,
-    build_operation,
-    check_operations,
-)
-from darts_gdas.nets.stored import layout_from_dict, read_model
-from darts_gdas.space import CellGenotype, Edge, Genotype
+from darts_gdas.nets.operations import OPERATIONS, check_operations
+from darts_gdas.nets.stored import StoredModel, read_model
+from darts_gdas.space import CellGenotype, Genotype
 
 
 class DerivedCell(nn.Module):
@@ -33,7 +27,11 @@ class DerivedCell(nn.Module):
         self.genotype = genotype
         self.inputs = build_inputs(plan, affine=True)
         self.nodes = nn.ModuleList(
-            nn.ModuleList(_operation(edge, plan) for edge in edges) for edges in genotype.nodes
+            nn.ModuleList(
+                OPERATIONS[edge.op].between(*plan.edge_from(edge.source), affine=True)
+                for edge in edges
+            )
+            for edges in genotype.nodes
         )
 
     @property
@@ -49,7 +47,7 @@ class DerivedCell(nn.Module):
         Args:
             inputs: The states. In a DARTS network all that reads a cell's output begins with a
                 ReLU, so it has been taken, once, where the state was made.
-            factors: Of each path and sample, [num_paths, batch, 1, 1, 1]; None drops nothing.
+            factors: One factor per path and sample, [num_paths, batch, 1, 1, 1]; None drops none.
             rectify: Return the output after a ReLU.
         """
         modules = cast(Sequence[ReluConvNorm], self.inputs)
@@ -59,21 +57,16 @@ class DerivedCell(nn.Module):
         for operations, edges in zip(self.nodes, self.genotype.nodes, strict=True):
             total: Tensor | None = None
             for operation, edge in zip(operations, edges, strict=True):  # type: ignore[arg-type]
-                exempt = factors is None or not _may_drop(operation)
+                state, exempt = states[edge.source], factors is None or not _may_drop(operation)
                 factor = None if exempt else next(paths)
                 if isinstance(operation, MBConv):  # which scales inside, beside its own skip
-                    total = _plus(total, operation(states[edge.source].x, factor), None)
+                    total = _plus(total, operation(state.x, factor), None)
                 else:
-                    total = _plus(total, _leave(states[edge.source], operation), factor)
+                    total = _plus(total, state.through(operation), factor)
             assert total is not None  # every node reads at least one state
             states.append(State(total))
         outgoing = [states[i] for i in self.genotype.output]
         return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
-
-
-def _operation(edge: Edge, plan: CellPlan) -> nn.Module:
-    before, stride = plan.edge_from(edge.source)
-    return build_operation(edge.op, before, plan.channels, stride, True)
 
 
 def _may_drop(operation: nn.Module) -> bool:
@@ -81,13 +74,6 @@ def _may_drop(operation: nn.Module) -> bool:
     if isinstance(operation, MBConv):
         return operation.is_residual
     return not isinstance(operation, nn.Identity)
-
-
-def _leave(state: State, operation: nn.Module) -> Tensor:
-    """The operation on a state, whose ReLU all that begin with one share."""
-    if isinstance(operation, SeparableConvs | FactorizedReduce | ReluConvNorm):
-        return operation.after_relu(state.relu())
-    return operation(state.x)
 
 
 def _plus(total: Tensor | None, y: Tensor, factor: Tensor | None) -> Tensor:
@@ -133,7 +119,7 @@ class DerivedNet(nn.Module):
         self.cells = nn.ModuleList(
             DerivedCell(genotype.cells[plan.kind], plan)
             if plan.kind in layout.searched_kinds
-            else layout.skeleton.build_fixed(plan)
+            else layout.skeleton.fixed[plan.kind](plan)
             for plan in self.plans
         )
         self.tail, self.num_features = layout.skeleton.build_tail(layout, widths[-1])
@@ -172,9 +158,7 @@ class DerivedNet(nn.Module):
         except ValueError:
             names = ", ".join(repr(known.value) for known in Stem)
             raise ValueError(f"stem must be one of {names}, got {stem!r}") from None
-        skeleton = skeleton_of(genotype.num_inputs)
-        layers = skeleton.num_layers(genotype.cells) or layers
-        layout = Layout(channels, layers, num_classes, in_channels, stem, skeleton=skeleton)
+        layout = Layout.of(genotype, channels, layers, num_classes, in_channels, stem)
         return cls(genotype, layout, auxiliary=auxiliary)
 
     @classmethod
@@ -190,19 +174,13 @@ class DerivedNet(nn.Module):
         Raises:
             CheckpointError: (a `ValueError`) If there is none, or the file is damaged.
         """
-        return read_model(path, lambda state: cls.from_state(state, auxiliary=False))
+        return read_model(path, lambda model: cls.from_stored(model, auxiliary=False))
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], *, auxiliary: bool) -> "DerivedNet":
-        """The network in the contents of a model's file, in evaluation mode.
-
-        Args:
-            state: Its parts.
-            auxiliary: With the auxiliary head that it holds.
-        """
-        genotype, layout = Genotype.from_json(state["genotype"]), layout_from_dict(state["layout"])
-        net = cls(genotype, layout, auxiliary=auxiliary)
-        weights = state["weights"].items()
+    def from_stored(cls, model: StoredModel, *, auxiliary: bool) -> "DerivedNet":
+        """The network in a model's file, in evaluation mode, if wanted with its auxiliary head."""
+        net = cls(model.genotype, model.layout, auxiliary=auxiliary)
+        weights = model.weights.items()
         net.load_state_dict(
             {k: w for k, w in weights if auxiliary or not k.startswith("auxiliary.")}
         )

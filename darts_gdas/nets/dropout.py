@@ -25,7 +25,7 @@ class SkipDropout:
 
     Attributes:
         rate: The probability, in [0, 1).
-        seed: Of the masks of one training step.
+        seed: Determines the masks of one training step.
 
     Reference:
         Chen et al., ICCV 2019, https://arxiv.org/abs/1904.12760, section 3.3.

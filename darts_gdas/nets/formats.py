@@ -1,5 +1,7 @@
 """Number formats and memory layouts of images."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,11 @@ _AUTOCAST = ("cpu", "cuda")
 def autocasts(device: torch.device) -> bool:
     """Whether operations choose their number format by themselves there."""
     return device.type in _AUTOCAST and torch.is_autocast_enabled(device.type)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Inside it the number formats are those of the operations' inputs."""
+    return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()
 
 
 def channels_last(x: Tensor) -> Tensor:

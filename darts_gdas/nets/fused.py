@@ -21,19 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_gdas.nets.candidates import Leaving, SeparableConv, State
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.mixture import CellMixture
-from darts_gdas.nets.operations import (
-    FactorizedReduce,
-    NormalizedPool,
-    ReluConvNorm,
-    SeparableConv,
-    SeparableConvs,
-)
 from darts_gdas.nets.pointwise import Moments, normalized_sum
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
-from darts_gdas.nets.synced import is_synced
 from darts_gdas.space import NONE, CellSpace
 
 _FEW_EDGES, _FEW_NUMBERS = 2, 2**17
@@ -98,41 +91,6 @@ def group_edges(space: CellSpace, mixture: CellMixture) -> list[list[Group]]:
     return groups
 
 
-class State:
-    """A state of a cell, with what its leaving edges share."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-        self._relu: Tensor | None = None
-        self._pools: dict[str, Tensor] = {}
-        self._normalized: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-
-    def relu(self) -> Tensor:
-        """ReLU of the state."""
-        if self._relu is None:
-            self._relu = F.relu(self.x)
-        return self._relu
-
-    def pool(self, name: str, candidate: NormalizedPool) -> Tensor:
-        """The pooled state."""
-        if name not in self._pools:
-            self._pools[name] = candidate.pool(self.x)
-        return self._pools[name]
-
-    def normalized_pool(
-        self, name: str, candidate: NormalizedPool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The pooled state normalised by its batch; that batch's mean and unbiased variance."""
-        if name not in self._normalized:
-            y, norm = self.pool(name, candidate), candidate.norm
-            channels, dtype = y.shape[1], torch.promote_types(y.dtype, torch.float32)
-            mean, variance = y.new_zeros(2, channels, dtype=dtype).unbind()
-            # With momentum 1 the running statistics become the batch's own.
-            y = F.batch_norm(y, mean, variance, training=True, momentum=1.0, eps=norm.eps)
-            self._normalized[name] = y, mean, variance
-        return self._normalized[name]
-
-
 def stacks_edges(x: Tensor) -> bool:
     """Whether convolutions run on all edges of a group side by side, where `x` lies."""
     return x.is_cuda
@@ -152,34 +110,12 @@ def leave(
         group: The edges and their weights.
         edges: The candidates of every edge of the cell.
         update: Takes the batch's statistics.
-        drop: Dropout behind a skip connection, called once per edge.
+        drop: Dropout behind a skip connection.
     """
-    convs: dict[str, list[list[SeparableConv]]] = {}  # [edges][depth]
-    shared: dict[str, Tensor] = {}  # candidates with the same output on every edge
-    others: dict[str, list[Tensor]] = {}
+    leaving = Leaving(state, update, drop)
     for name in group.weights:
-        candidates = [edges[edge][name] for edge in group.edges]
-        first = candidates[0]
-        if isinstance(first, SeparableConvs) and not is_synced(first.blocks[0].norm):
-            convs[name] = [cast(SeparableConvs, candidate).blocks for candidate in candidates]
-        elif isinstance(first, nn.Identity):
-            if drop is None:
-                shared[name] = state.x
-            else:
-                others[name] = [drop(state.x) for _ in candidates]
-        elif isinstance(first, FactorizedReduce | ReluConvNorm | SeparableConvs):
-            blocks = cast(list[FactorizedReduce | ReluConvNorm | SeparableConvs], candidates)
-            others[name] = [block.after_relu(state.relu()) for block in blocks]
-        elif isinstance(first, NormalizedPool):
-            norms = [cast(NormalizedPool, candidate).norm for candidate in candidates]
-            if uses_batch_statistics(first.norm) and not is_synced(first.norm):
-                shared[name], mean, variance = state.normalized_pool(name, first)
-                update.add(norms, mean.expand(len(norms), -1), variance.expand(len(norms), -1))
-            else:
-                others[name] = [norm(state.pool(name, first)) for norm in norms]
-        else:
-            others[name] = [candidate(state.x) for candidate in candidates]
-
+        leaving.add(name, [edges[edge][name] for edge in group.edges])
+    convs, shared, others = leaving.convs, leaving.shared, leaving.others
     sums: list[Tensor | None] = [None] * len(group.edges)
     if convs:
         scale = torch.stack([group.weights[name] for name in (*convs, *shared)])

@@ -44,7 +44,7 @@ def initialize(
         net: Any network of convolutions, linear layers and norms.
         weight_variance: Var(W) times the fan. TE-NAS uses 2 with `Fan.OUT` for its kernel, with
             `Fan.IN` for its regions (Chen et al., ICLR 2021).
-        bias_variance: Of the biases of convolutions and linear layers; 0 sets them to 0.
+        bias_variance: Variance of the biases of convolutions and linear layers; 0 sets them to 0.
         mode: Which fan.
         generator: Its device draws; None is torch's global one and the parameters' device.
 

@@ -1,7 +1,7 @@
 """The outer network: channels, cells, reductions and stem, the same for search and retraining."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from darts_gdas.nets.code import Code
+from darts_gdas.space import Genotype, SearchSpace
 
 NORMAL, REDUCE, RESIDUAL = "normal", "reduce", "residual"
 
@@ -48,36 +49,43 @@ class CellPlan:
     halves_first_input: bool = False
     stride: int = 1
 
-    def edge_from(self, source: int) -> tuple[int, int]:
-        """Channels that an edge reads, and its stride.
+    def edge_from(self, source: int) -> tuple[int, int, int]:
+        """Channels before and after an edge that leaves a state, and its stride.
 
         Two states are brought to the cell's channels when they enter; a single one is read as it
         is.
         """
         if source >= len(self.in_channels):
-            return self.channels, 1
-        return self.in_channels[0] if len(self.in_channels) == 1 else self.channels, self.stride
+            return self.channels, self.channels, 1
+        before = self.in_channels[0] if len(self.in_channels) == 1 else self.channels
+        return before, self.channels, self.stride
 
 
 class Skeleton(ABC):
     """How cells stand in a network: all that is said of one outer network and of no other.
 
-    The final classes stand in `nets.skeletons`, one file each.
+    Final classes stand in `nets.skeletons`, one file each. Nothing else asks which one it has.
 
     Attributes:
         name: How a stored model names it.
-        num_inputs: States that a cell reads.
+        num_inputs: States that a cell reads, 1 or 2.
         fewest_layers: Layers of the smallest network that has all its parts.
         paper: Channels and layers of the published network.
         rectifies: Whether all that reads a state begins with a ReLU, which is then taken once,
             where the state is made. The last cell's output stays as it is.
+        one_kind_per_layer: Whether every place has a kind of its own, so that the cells say how
+            many layers there are.
+        fixed: What builds the block of each kind that is never searched. It is called as cells
+            are: (states, anything, rectify=...).
     """
 
     name: ClassVar[str]
     num_inputs: ClassVar[int]
     fewest_layers: ClassVar[int]
     paper: ClassVar[tuple[int, int]]
-    rectifies: ClassVar[bool]
+    rectifies: ClassVar[bool] = False
+    one_kind_per_layer: ClassVar[bool] = False
+    fixed: ClassVar[Mapping[str, Callable[[CellPlan], nn.Module]]] = {}
 
     @abstractmethod
     def takes(self, num_inputs: Mapping[str, int]) -> bool:
@@ -88,10 +96,6 @@ class Skeleton(ABC):
         """
 
     @abstractmethod
-    def num_layers(self, kinds: Collection[str]) -> int | None:
-        """Layers that cells of these kinds make; None where the layout says how many."""
-
-    @abstractmethod
     def check(self, layout: "Layout") -> None:
         """Raise a `ValueError` where a layout's numbers make no such network."""
 
@@ -100,16 +104,8 @@ class Skeleton(ABC):
         """Kind of each cell and fixed block, in order."""
 
     @abstractmethod
-    def searched_kinds(self, layout: "Layout") -> frozenset[str]:
-        """Kinds that a space or a genotype must have: all but those of fixed blocks."""
-
-    @abstractmethod
     def stem_channels(self, layout: "Layout") -> int:
         """Channels that leave the stem."""
-
-    @abstractmethod
-    def plan(self, layout: "Layout", num_outputs: Mapping[str, int]) -> tuple[CellPlan, ...]:
-        """Every cell's place, see `Layout.plan`; `cells_in_a_row` serves most."""
 
     @abstractmethod
     def build_stem(self, layout: "Layout") -> nn.Module:
@@ -118,10 +114,6 @@ class Skeleton(ABC):
     @abstractmethod
     def enter(self, stem: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         """The states that the first cell reads, rectified where cells read such states."""
-
-    @abstractmethod
-    def build_fixed(self, plan: CellPlan) -> nn.Module:
-        """A fixed block. It is called as cells are: (states, anything, rectify=...)."""
 
     @abstractmethod
     def build_tail(self, layout: "Layout", channels: int) -> tuple[nn.Module, int]:
@@ -133,18 +125,7 @@ class Skeleton(ABC):
 
 
 SKELETONS: dict[str, Skeleton] = {}
-"""All known skeletons by name, filled by `register_skeleton`; the first one is the default."""
-
-
-def register_skeleton(skeleton: Skeleton) -> None:
-    """Add an outer network, so that cells which it takes stand in it and models can be stored.
-
-    Raises:
-        ValueError: If there is one of that name.
-    """
-    if skeleton.name in SKELETONS:
-        raise ValueError(f"the name {skeleton.name!r} is taken; choose another for your skeleton")
-    SKELETONS[skeleton.name] = skeleton
+"""All known skeletons by name, filled by `nets.skeletons`."""
 
 
 def skeleton_of(num_inputs: Mapping[str, int]) -> Skeleton:
@@ -154,11 +135,7 @@ def skeleton_of(num_inputs: Mapping[str, int]) -> Skeleton:
         num_inputs: States that cells of each kind take.
     """
     takers = (skeleton for skeleton in SKELETONS.values() if skeleton.takes(num_inputs))
-    return next(takers, _default_skeleton())
-
-
-def _default_skeleton() -> Skeleton:
-    return next(iter(SKELETONS.values()))
+    return next(takers, SKELETONS["darts"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +165,7 @@ class Layout:
     in_channels: int = 3
     stem: Stem = Stem.cifar
     reductions: tuple[int, ...] | None = None
-    skeleton: Skeleton = field(default_factory=_default_skeleton)
+    skeleton: Skeleton = field(default_factory=lambda: SKELETONS["darts"])
     widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -212,9 +189,37 @@ class Layout:
             )
         if self.widths is not None and (len(self.widths) != self.layers or min(self.widths) < 1):
             raise ValueError(
-                f"net.widths must hold one number >= 1 for each of {self.layers} cells, "
+                f"space.widths must hold one number >= 1 for each of {self.layers} blocks, "
                 f"got {list(self.widths)}"
             )
+
+    @classmethod
+    def of(
+        cls,
+        cells: Genotype | SearchSpace,
+        channels: int,
+        layers: int,
+        num_classes: int,
+        in_channels: int = 3,
+        stem: Stem = Stem.cifar,
+        reductions: tuple[int, ...] | None = None,
+    ) -> "Layout":
+        """The network that cells stand in where nothing else is said, by its numbers.
+
+        Cells that were chosen for their places say themselves how many there are, where they halve
+        the resolution, and how wide they are.
+        """
+        skeleton = skeleton_of(cells.num_inputs)
+        layers = len(cells.num_inputs) if skeleton.one_kind_per_layer else layers
+        if cells.reductions is not None and reductions is not None:
+            raise ValueError(
+                f"net.reductions must be left out, got {list(reductions)}: the blocks of a chain "
+                f"are chosen for a resolution that {list(cells.reductions)} halve; a search takes "
+                "space.reductions"
+            )
+        reductions = reductions if cells.reductions is None else cells.reductions
+        sizes = channels, layers, num_classes, in_channels
+        return cls(*sizes, stem, reductions, skeleton, cells.widths)
 
     @property
     def reduction_positions(self) -> tuple[int, ...]:
@@ -230,8 +235,8 @@ class Layout:
 
     @property
     def searched_kinds(self) -> frozenset[str]:
-        """Kinds of cells that a space or a genotype must have."""
-        return self.skeleton.searched_kinds(self)
+        """Kinds that a space or a genotype must have: all but those of fixed blocks."""
+        return frozenset(self.kinds) - frozenset(self.skeleton.fixed)
 
     @property
     def stem_channels(self) -> int:
@@ -250,7 +255,15 @@ class Layout:
         Args:
             num_outputs: Number of states that a cell of each kind concatenates.
         """
-        return self.skeleton.plan(self, num_outputs)
+        plans, reads = [], self.skeleton.num_inputs
+        before, last = self.stem_channels, self.stem_channels
+        halves = self.stem is Stem.imagenet
+        for position, kind in enumerate(self.kinds):
+            channels, strides = self.channels_at(position), position in self.reduction_positions
+            states = (before, last)[-reads:]
+            plans.append(CellPlan(kind, channels, states, halves and reads == 2, 1 + strides))
+            before, last, halves = last, num_outputs.get(kind, 1) * channels, strides
+        return tuple(plans)
 
     def check_cells(self, num_inputs: Mapping[str, int], what: str) -> None:
         """Raise a `ValueError` unless cells fit: those of all kinds, and as they are fed.
@@ -259,7 +272,7 @@ class Layout:
             num_inputs: States that cells of each kind take.
             what: Whose cells they are.
         """
-        if self.skeleton.num_layers(num_inputs) not in (None, self.layers):
+        if self.skeleton.one_kind_per_layer and len(num_inputs) != self.layers:
             raise ValueError(
                 f"net.layers must be {len(num_inputs)} here, got {self.layers}: {what} has that "
                 "many blocks, one for each place"
@@ -282,16 +295,3 @@ class Layout:
                 f"{len(self.reduction_positions)} reduction cells need at least "
                 f"{minimum}x{minimum}; choose a larger dataset.image_size"
             )
-
-
-def cells_in_a_row(layout: Layout, num_outputs: Mapping[str, int]) -> tuple[CellPlan, ...]:
-    """The places of cells that read the last one or two states."""
-    plans, reads = [], layout.skeleton.num_inputs
-    before, last = layout.stem_channels, layout.stem_channels
-    halves = layout.stem is Stem.imagenet
-    for position, kind in enumerate(layout.kinds):
-        channels, strides = layout.channels_at(position), position in layout.reduction_positions
-        states = (before, last)[-reads:]
-        plans.append(CellPlan(kind, channels, states, halves and reads == 2, 1 + strides))
-        before, last, halves = last, num_outputs.get(kind, 1) * channels, strides
-    return tuple(plans)

@@ -23,7 +23,7 @@ def check_partial_channels(partial_channels: int, channels: int) -> None:
 
     Args:
         partial_channels: K.
-        channels: Of the first cells. Half of a candidate's channels must be a whole number too,
+        channels: Channels of the first cells. Half of a candidate's must be a whole number too,
             because a strided skip connection has two paths.
     """
     if partial_channels < 1:

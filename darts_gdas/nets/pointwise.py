@@ -15,7 +15,6 @@ z alone. The function is that of `nn.Conv2d` and `nn.BatchNorm2d`; statistics an
 computed in float32 or wider.
 """
 
-import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -24,13 +23,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from darts_gdas.nets.formats import autocasts, channels_last
+from darts_gdas.nets.formats import channels_last, without_autocast
 
-Part = Float[Tensor, "batch edges_x_channels height width"]
-Other = Float[Tensor, "batch edges_x_others height width"]
+Part = Float[Tensor, "batch _edges_x_channels height width"]
+Rows = Float[Tensor, "edges pixels channels"]
+OtherRows = Float[Tensor, "edges pixels others"]
 
 _MOST_CUTS = 256
-"""Of the pixels, on a GPU: more than it has multiprocessors; most sizes divide by powers of two."""
+"""Most pieces that pixels are cut into on a GPU: more than it has multiprocessors."""
 
 
 class Moments(NamedTuple):
@@ -48,7 +48,7 @@ def normalized_sum(
     features: Sequence[Float[Tensor, "batch out_channels out_height out_width"]] = (),
     eps: float,
     running: Moments | None = None,
-) -> tuple[list[Float[Tensor, "batch edges_x_out_channels height width"]], Moments | None]:
+) -> tuple[list[Float[Tensor, "batch _edges_x_out_channels height width"]], Moments | None]:
     """Sum over k of scale_k * BatchNorm(pointwise_k @ inputs_k), plus scaled features.
 
     Several edges are computed at once. A part holds one of them or, with their channels side by
@@ -80,7 +80,7 @@ def normalized_sum(
             f"{tuple(first.shape)}; use a larger batch or larger images"
         )
     flat = [part for term in inputs for part in term]
-    with _without_autocast(first.device):
+    with without_autocast(first.device):  # number formats are chosen here
         # Without what makes it differentiable where nobody asks: a compiler cannot trace that.
         run = _NormalizedSum.apply if torch.is_grad_enabled() else _NormalizedSum.forward
         means, _, variance, *sums = run(pointwise, scale, eps, *flat, *features)
@@ -161,14 +161,10 @@ def _statistics(
 ) -> tuple[Float[Tensor, "k e c"], Float[Tensor, "k e o c"], Float[Tensor, "k e o"]]:
     """Means of the inputs, pointwise @ covariance, and the variances of the outputs."""
     terms, edges, _, channels = pointwise.shape
-    parts = [_wide(part) for term in inputs for part in term]
-    rows = [_rows(part, channels) for part in parts]
+    rows = [_wide(_rows(part, channels)) for term in inputs for part in term]
     pixels = rows[0].shape[1]
     means = (torch.cat([z.sum(1) for z in rows]) / pixels).view(terms, edges, channels)
-    second = torch.cat(
-        [_pixel_products(part, part, len(z)) for part, z in zip(parts, rows, strict=True)]
-    )
-    second = second.view(terms, edges, channels, channels)
+    second = torch.cat([_products(z, z) for z in rows]).view(terms, edges, channels, channels)
     covariance = second / pixels - means[..., None] * means[..., None, :]
     products = pointwise @ covariance
     return means, products, (products * pointwise).sum(-1).clamp_min(0)
@@ -178,39 +174,33 @@ def _correlations(
     gradients: Sequence[Tensor], inputs: Sequence[Sequence[Tensor]], pointwise: Tensor
 ) -> tuple[Float[Tensor, "e o"], Float[Tensor, "k e o c"]]:
     """Sum over pixels of the gradients, and of their products with the inputs."""
-    outputs = pointwise.shape[2]
-    g = [_wide(part) for part in gradients]
+    _, _, outputs, channels = pointwise.shape
+    g = [_wide(_rows(part, outputs)) for part in gradients]
     products = [
-        _pixel_products(dy, _wide(z), dy.shape[1] // outputs)
+        _products(rows, _wide(_rows(part, channels)))
         for term in inputs
-        for dy, z in zip(g, term, strict=True)
+        for rows, part in zip(g, term, strict=True)
     ]
-    total = torch.cat([_rows(dy, outputs).sum(1) for dy in g])
-    return total, torch.cat(products).view_as(pointwise)
+    return torch.cat([rows.sum(1) for rows in g]), torch.cat(products).view_as(pointwise)
 
 
-def _pixel_products(left: Part, right: Other, edges: int) -> Float[Tensor, "edges out channels"]:
-    """Sum over pixels of the outer products of two parts' channels, edge by edge.
+def _products(left: Rows, right: OtherRows) -> Float[Tensor, "edges channels others"]:
+    """Sum over pixels of the outer products of two sets of channels, edge by edge.
 
-    A GPU's library gives one product to one multiprocessor, however many pixels it sums over, so
-    there the pixels are cut (`_cut_products`).
+    A GPU's library gives a product to one multiprocessor, however many pixels it sums over.
     """
-    if left.is_cuda:
-        return _cut_products(left, right, edges)
-    a, b = (_rows(part, part.shape[1] // edges) for part in (left, right))
-    return torch.bmm(a.mT, b)
+    return _cut_products(left, right) if left.is_cuda else torch.bmm(left.mT, right)
 
 
-def _cut_products(left: Part, right: Other, edges: int) -> Float[Tensor, "edges out channels"]:
-    """The same, from products of up to `_MOST_CUTS` cuts of the pixels.
+def _cut_products(left: Rows, right: OtherRows) -> Float[Tensor, "edges channels others"]:
+    """The same from products of up to `_MOST_CUTS` pieces of the pixels.
 
-    Edges are multiplied with each other too, as their channels lie side by side; what is of two
-    different edges is left.
+    Edges are multiplied with each other too, as their channels lie side by side in memory; what
+    belongs to two different edges is left out.
     """
-    batch, _, height, width = left.shape
-    pixels = batch * height * width
+    edges, pixels, _ = left.shape
     cuts = math.gcd(pixels, _MOST_CUTS)
-    a, b = (part.permute(0, 2, 3, 1).reshape(cuts, pixels // cuts, -1) for part in (left, right))
+    a, b = (rows.transpose(0, 1).reshape(cuts, pixels // cuts, -1) for rows in (left, right))
     total = torch.bmm(a.mT, b).sum(0).unflatten(1, (edges, -1)).unflatten(0, (edges, -1))
     return total.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
@@ -299,10 +289,3 @@ def _rows(x: Tensor, channels: int) -> Float[Tensor, "edges pixels channels"]:
 def _wide(x: Tensor) -> Tensor:
     """In float32 at least, to sum over many pixels."""
     return x.float() if x.dtype.itemsize < 4 else x
-
-
-def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Number formats are chosen here, not by the context."""
-    if autocasts(device):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()

@@ -1,23 +1,73 @@
-"""Trained models on disc: their file, and the parts of it that make a network.
-
-A file holds plain data alone (`runtime.checkpoint`). What it says of classes and pixels is for
-`tasks.model`; a network needs none of that.
-"""
+"""The file of a trained model: what stands in it, how it is written, how it is read."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 from darts_gdas.nets.layout import SKELETONS, Layout, Stem
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointError, State
 from darts_gdas.runtime.state import UNFIT
+from darts_gdas.space import Genotype
 
 KIND, NAME = "model", "model.pt"
 Made = TypeVar("Made")
 
 
-def read_model(path: Path | str, build: Callable[[State], Made]) -> Made:
+@dataclass(frozen=True)
+class StoredModel:
+    """The contents of a file, which holds them as plain data (`runtime.checkpoint`).
+
+    Attributes:
+        genotype: The cells of the network.
+        layout: Its outer network.
+        auxiliary: Whether the weights are with those of an auxiliary head.
+        weights: Its state dict.
+        mean: Mean of each channel of the training images; see `runtime.augment.Normalize`.
+        std: Deviation of each channel.
+        classes: Names of the outputs.
+        image_size: (height, width) it was trained on.
+    """
+
+    genotype: Genotype
+    layout: Layout
+    auxiliary: bool
+    weights: Mapping[str, Tensor]
+    mean: Tensor
+    std: Tensor
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+
+    def write(self, path: Path) -> None:
+        """Write the file, atomically, with its sha256 beside it."""
+        plain = {
+            "genotype": self.genotype.to_json(),
+            "layout": layout_to_dict(self.layout),
+            "classes": list(self.classes),
+            "image_size": list(self.image_size),
+        }
+        checkpoint.save(path, {"kind": KIND, **vars(self), **plain})
+
+    @classmethod
+    def from_state(cls, state: State) -> "StoredModel":
+        """What stands in a file; raises one of `UNFIT` where that is no model."""
+        height, width = state["image_size"]
+        return cls(
+            Genotype.from_json(state["genotype"]),
+            layout_from_dict(state["layout"]),
+            state["auxiliary"],
+            state["weights"],
+            state["mean"],
+            state["std"],
+            tuple(state["classes"]),
+            (height, width),
+        )
+
+
+def read_model(path: Path | str, build: Callable[[StoredModel], Made]) -> Made:
     """Read a trained model's file and make something of it; runs no code from the file.
 
     Args:
@@ -37,7 +87,7 @@ def read_model(path: Path | str, build: Callable[[State], Made]) -> Made:
             f"{str(path)!r} is not a trained model; name the {NAME} of a finished retraining"
         )
     try:
-        return build(state)
+        return build(StoredModel.from_state(state))
     except UNFIT as error:  # a damaged file, or a stranger's
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{str(path)!r} is no model of ours: {reason}") from None

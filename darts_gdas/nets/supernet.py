@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import build_inputs
+from darts_gdas.nets.candidates import ReluConvNorm, State
 from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
-from darts_gdas.nets.fused import CellWeights, State, group_edges, leave
-from darts_gdas.nets.layout import CellPlan, Layout, skeleton_of
+from darts_gdas.nets.fused import CellWeights, group_edges, leave
+from darts_gdas.nets.layout import CellPlan, Layout
 from darts_gdas.nets.mixture import Mixture
-from darts_gdas.nets.operations import ReluConvNorm, candidate, check_operations
+from darts_gdas.nets.operations import OPERATIONS, check_operations
 from darts_gdas.nets.partial import (
     check_partial_channels,
     first_channels,
@@ -33,9 +34,13 @@ class MixedEdge(nn.Module):
         candidates: The modules by operation name, in the order of the space's candidates.
     """
 
-    def __init__(self, names: Sequence[str], before: int, channels: int, stride: int) -> None:
+    def __init__(
+        self, names: Sequence[str], place: tuple[int, int, int], partial_channels: int
+    ) -> None:
         super().__init__()
-        made = {name: candidate(name, channels, stride, before) for name in names}
+        before, channels, stride = place
+        before, channels = before // partial_channels, channels // partial_channels
+        made = {name: OPERATIONS[name].candidate(channels, stride, before) for name in names}
         self.candidates = nn.ModuleDict(made)
 
 
@@ -55,16 +60,12 @@ class SearchCell(nn.Module):
         self.nodes = [node for node, _ in space.edges]
         self.inputs = build_inputs(plan, affine=False)
         self.edges = nn.ModuleList(
-            MixedEdge(names, self._read(plan, source), self.channels, self._stride(source))
+            MixedEdge(names, plan.edge_from(source), partial_channels)
             for names, (_, source) in zip(space.candidates, space.edges, strict=True)
         )
 
-    def _read(self, plan: CellPlan, source: int) -> int:
-        """Channels of a state that candidates see."""
-        return plan.edge_from(source)[0] // self.partial_channels
-
     def _stride(self, source: int) -> int:
-        """Of all edges that leave a state."""
+        """The stride of all edges that leave a state."""
         return self.stride if source < self.space.num_inputs else 1
 
     def forward(self, inputs: Sequence[Tensor], weights: CellWeights, *, rectify: bool) -> Tensor:
@@ -148,7 +149,7 @@ class SuperNet(nn.Module):
 
     Attributes:
         run_cell: Calls a cell that is not to be computed again; the place for a compiled call.
-        skip_dropout: Of passes in training mode. None in a new network; a training loop sets it.
+        skip_dropout: Dropout in training mode. None in a new network; a training loop sets it.
 
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, section 2.2, eq. (2).
@@ -200,15 +201,13 @@ class SuperNet(nn.Module):
         Cells with one input stand in NAS-Bench-201's outer network, which takes 3 N + 2 layers; a
         chain has as many layers as the space has blocks.
         """
-        skeleton = skeleton_of(space.num_inputs)
-        layers = skeleton.num_layers(space.num_inputs) or layers
-        layout = Layout(channels, layers, num_classes, in_channels, skeleton=skeleton)
+        layout = Layout.of(space, channels, layers, num_classes, in_channels)
         return cls(space, layout, partial_channels=partial_channels)
 
     def _build_cell(self, plan: CellPlan) -> nn.Module:
         """What stands at one place; all kinds of it are called alike."""
         if plan.kind not in self.layout.searched_kinds:
-            return self.layout.skeleton.build_fixed(plan)
+            return self.layout.skeleton.fixed[plan.kind](plan)
         if plan.kind in self.space.fixed:
             return DerivedCell(self.space.fixed[plan.kind], plan)
         cell = self.space.cells[plan.kind]
@@ -272,7 +271,8 @@ def _run(
 def _check_passing(layout: Layout, plans: Sequence[CellPlan]) -> None:
     """Raise a `ValueError` where channels that pass a cell by would change in number."""
     for plan in plans:
-        if plan.kind in layout.searched_kinds and plan.edge_from(0)[0] != plan.channels:
+        before, channels, _ = plan.edge_from(0)
+        if plan.kind in layout.searched_kinds and before != channels:
             raise ValueError(
                 f"partial_channels must be 1 here: {plan.kind} changes the number of channels, "
                 "and those that pass its candidates by cannot"

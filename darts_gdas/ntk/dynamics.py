@@ -56,7 +56,7 @@ def predict_mse(
         f0_train: Outputs before training [N, O]; None is 0.
         f0_test: Outputs before training [M, O]; None is 0, if `f0_train` is None as well.
         t: Time in steps; None is the limit of infinite time.
-        learning_rate: Of one step.
+        learning_rate: The learning rate of one step.
         ridge: Added to the diagonal of `k_train_train`: the loss gets the term
             ridge ||theta - theta_0||^2 / (2 N O), for finite t as well. Training outputs then
             end short of the targets.

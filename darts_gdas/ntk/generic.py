@@ -24,10 +24,9 @@ class LoopRows:
         self, model: nn.Module, parameters: Mapping[str, nn.Parameter], *, coupled: bool = False
     ) -> None:
         self.model, self.parameters, self.coupled = model, parameters, coupled
-
-    def columns(self, name: str) -> int:
-        """Columns of J that a parameter takes."""
-        return self.parameters[name].numel()
+        self.columns: Mapping[str, int] = {
+            name: parameter.numel() for name, parameter in parameters.items()
+        }
 
     def fill(
         self,
@@ -66,13 +65,11 @@ class JacobianRows:
         self, model: nn.Module, parameters: Mapping[str, nn.Parameter], images: Tensor
     ) -> None:
         self.model, self.parameters = model, parameters
-        smallest = min(parameters, key=lambda name: parameters[name].numel())
-        columns = parameters[smallest].numel()
-        self.fill(images, [smallest], images.new_zeros(len(images), 1, columns))
-
-    def columns(self, name: str) -> int:
-        """Columns of J that a parameter takes."""
-        return self.parameters[name].numel()
+        self.columns: Mapping[str, int] = {
+            name: parameter.numel() for name, parameter in parameters.items()
+        }
+        smallest = min(self.columns, key=self.columns.__getitem__)
+        self.fill(images, [smallest], images.new_zeros(len(images), 1, self.columns[smallest]))
 
     def fill(
         self,

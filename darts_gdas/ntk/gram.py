@@ -55,7 +55,7 @@ class Factors:
 
     Attributes:
         inputs: What entered the layer; a column of ones more stands for its bias.
-        gradients: Of its outputs, for each row of J.
+        gradients: The gradients of its outputs, for each row of J.
     """
 
     inputs: Float[Tensor, "samples features"]
@@ -70,7 +70,7 @@ class Gram:
         samples: Number of samples on each side.
         num_outputs: Outputs of the network.
         dtype: In which the kernel is summed.
-        device: Of the rows.
+        device: Where the rows are.
     """
 
     def __init__(

@@ -38,11 +38,13 @@ ROW_BYTES = 2**30
 
 @runtime_checkable
 class RowSource(Protocol):
-    """Where rows of J come from."""
+    """Where rows of J come from.
 
-    def columns(self, name: str) -> int:
-        """Columns of J that a parameter takes."""
-        ...
+    Attributes:
+        columns: How many columns of J each parameter takes; none where its rows stay factors.
+    """
+
+    columns: Mapping[str, int]
 
     def fill(self, images: Tensor, names: Sequence[str], rows: Tensor) -> list[Factors]:
         """Write rows for some parameters and some samples; return what stays in factors."""
@@ -219,7 +221,7 @@ def _groups(
     groups: list[list[str]] = [[]]
     used = 0
     for name in parameters:
-        columns = source.columns(name)
+        columns = source.columns[name]
         if groups[-1] and used + columns > room:
             groups.append([])
             used = 0
@@ -237,7 +239,7 @@ def _add_group(
     chunk_size: int,
 ) -> None:
     """Add what a group of parameters contributes."""
-    columns = sum(source.columns(name) for name in names)
+    columns = sum(source.columns[name] for name in names)
     all_rows, all_factors = [], []
     for images in sides:
         rows = images.new_zeros(len(images), num_rows, columns)

@@ -16,8 +16,9 @@ variances and correlations; chi_1 is the same.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Float64
@@ -30,13 +31,8 @@ _Nodes = Float64[np.ndarray, " nodes"]
 _RANGE = 9.0  # standard deviations: the Gaussian beyond them is below 1e-18
 
 
-class _Triple(NamedTuple):
-    q_star: float
-    c_star: float
-    chi_1: float
-
-
-class PhasePoint(_Triple):
+@dataclass(frozen=True, slots=True)
+class PhasePoint:
     """Where signals end up in a deep network; unpacks as (q_star, c_star, chi_1).
 
     Attributes:
@@ -47,18 +43,13 @@ class PhasePoint(_Triple):
         chi_c: Factor per layer by which a correlation near `c_star` approaches it.
     """
 
+    q_star: float
+    c_star: float
+    chi_1: float
     chi_c: float
 
-    def __new__(
-        cls, q_star: float, c_star: float, chi_1: float, chi_c: float | None = None
-    ) -> "PhasePoint":
-        """A point; `chi_c` is `chi_1` if not given."""
-        point = super().__new__(cls, q_star, c_star, chi_1)
-        point.chi_c = chi_1 if chi_c is None else chi_c
-        return point
-
-    def __getnewargs__(self) -> tuple[float, ...]:
-        return (*self, self.chi_c)
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.q_star, self.c_star, self.chi_1))
 
     @property
     def phase(self) -> Literal["ordered", "critical", "chaotic", "divergent"]:
@@ -116,7 +107,7 @@ def phase_point(activation: str, weight_variance: float, bias_variance: float) -
     q = _fixed_variance(moments, weight_variance, bias_variance)
     chi_1 = weight_variance * moments.slopes(q, 1.0)
     if chi_1 <= 1 + CRITICAL:
-        return PhasePoint(q, 1.0, chi_1)
+        return PhasePoint(q, 1.0, chi_1, chi_1)
     c = _fixed_correlation(moments, q, weight_variance, bias_variance)
     return PhasePoint(q, c, chi_1, weight_variance * moments.slopes(q, c))
 
@@ -242,7 +233,7 @@ def _check(name: str, variance: float) -> None:
 def _relu_point(weight_variance: float, bias_variance: float) -> PhasePoint:
     chi_1 = weight_variance / 2
     if chi_1 < 1:
-        return PhasePoint(bias_variance / (1 - chi_1), 1.0, chi_1)
+        return PhasePoint(bias_variance / (1 - chi_1), 1.0, chi_1, chi_1)
     q = math.nan if weight_variance == 2 and bias_variance == 0 else math.inf
     return PhasePoint(q, 1.0, chi_1, 1.0)
 

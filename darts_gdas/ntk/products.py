@@ -78,7 +78,7 @@ def extreme_eigenvalues(
         model: As in `ntk_vector_product`.
         x: The samples.
         count: How many eigenvalues, fewer than samples * outputs.
-        end: Of the spectrum.
+        end: Which end of the spectrum.
         params: As in `empirical_ntk`.
         chunk_size: Samples per pass.
         tolerance: Relative accuracy.

@@ -181,7 +181,7 @@ def max_learning_rate(
         kernel: [samples, samples, outputs, outputs], or [samples, samples]: the mean of the
             outputs' own kernels (trace divided by the number of outputs).
         num_outputs: Number of outputs of the network; needed for [samples, samples] only.
-        momentum: Of heavy-ball gradient descent, in [0, 1).
+        momentum: The momentum of heavy-ball gradient descent, in [0, 1).
 
     Returns:
         inf for a kernel of zeros.

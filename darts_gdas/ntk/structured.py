@@ -97,14 +97,10 @@ class StructuredRows:
             names = set(self._selected(use.layer).values())
             if not names <= self._factored:
                 self._factored -= names
-        self._columns = {
+        self.columns: Mapping[str, int] = {
             name: 0 if name in self._factored else parameter.numel()
             for name, parameter in parameters.items()
         }
-
-    def columns(self, name: str) -> int:
-        """Columns of J that a parameter takes; none where its rows stay factors."""
-        return self._columns[name]
 
     def fill(
         self,
@@ -122,8 +118,8 @@ class StructuredRows:
         record = self._forward(images)
         places, start = {}, 0
         for name in names:
-            places[name] = slice(start, start + self._columns[name])
-            start += self._columns[name]
+            places[name] = slice(start, start + self.columns[name])
+            start += self.columns[name]
         uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
         prepared: list[Callable[[Tensor], Tensor] | None] = [None] * len(uses)
         gathered: list[list[Tensor]] = [[] for _ in uses]

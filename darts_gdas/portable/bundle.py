@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from darts_gdas.portable import fresh
-from darts_gdas.portable.programs import onnx_bytes, sample_images, torch_bytes
+from darts_gdas.portable.graphs import onnx_bytes, sample_images, torch_bytes
 from darts_gdas.portable.source import source_of, weights_of
 from darts_gdas.runtime.files import write_atomically
 from darts_gdas.tasks.model import TrainedModel
@@ -63,7 +63,7 @@ def make(
     else:
         buffer = io.BytesIO()
         torch.save(weights_of(model.net), buffer)
-        contents = [source_of(model, about).encode("ascii"), buffer.getvalue()]
+        contents = [source_of(model, about).encode(), buffer.getvalue()]
     return dict(zip(form.files, contents, strict=True))
 
 

@@ -12,7 +12,7 @@ import yaml
 from darts_gdas.nets import count_multiply_adds, count_parameters
 from darts_gdas.nets.stored import layout_to_dict
 from darts_gdas.portable.bundle import Format
-from darts_gdas.report.runs import VERSIONS, read_file, versions_here
+from darts_gdas.report.runs import VERSIONS, read_file, user_choices, versions_here
 from darts_gdas.report.summary import count, genotype_lines
 from darts_gdas.tasks.model import TrainedModel
 
@@ -35,18 +35,19 @@ def describe(model: TrainedModel, folder: Path) -> Card:
 
     Args:
         model: The network.
-        folder: Of its retraining. What its files do not say is None in the card.
+        folder: The folder of its retraining. What its files do not say is None in the card.
 
     Raises:
         ValueError: If a file there is damaged.
     """
     result = _read(folder / "result.json", json.loads)
     config = _read(folder / "config.yaml", yaml.safe_load)
+    settings = config.get("dataset") or {}
     layout, (height, width) = model.net.layout, model.image_size
     shape = (layout.in_channels, height, width)
     return {
         "task": "image classification",
-        "data": {"name": _data_name(config, len(model.classes)), **(config.get("dataset") or {})},
+        "data": {"name": _data_name(folder, config, len(model.classes)), **settings},
         "input": {
             "name": "images",
             "type": "uint8",
@@ -151,13 +152,16 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
     return read_file(path, parse, dict) if path.exists() else {}
 
 
-def _data_name(config: Mapping[str, Any], num_classes: int) -> str | None:
-    """The data set, told by its settings: a run's configuration holds them without its name."""
+def _data_name(folder: Path, config: Mapping[str, Any], num_classes: int) -> str | None:
+    """The data set that the user chose; else told by its settings, which stand without its name."""
     settings = config.get("dataset") or {}
-    if "test_fraction" in settings:
-        return "digits"
     if "skip_corrupt" in settings:
         return f"images of {Path(str(settings.get('root'))).name}"
+    chosen = user_choices(folder).get("dataset") if (folder / "overrides.yaml").exists() else None
+    if chosen is not None:
+        return chosen
+    if "test_fraction" in settings:
+        return "digits"
     return {10: "cifar10", 100: "cifar100"}.get(num_classes) if "download" in settings else None
 
 

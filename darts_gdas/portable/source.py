@@ -1,30 +1,28 @@
 """A trained network as Python code that needs torch alone, and its weights under the code's names.
 
-The code is for people: the blocks in use (from `portable.plain`), one class per kind of cell with
-its nodes written out, one class `Net`.
+The code is for people: the blocks in use (`portable.parts`), one class per kind of cell with its
+nodes written out, one class `Net`.
 """
 
-import inspect
-import re
+import sys
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from darts_gdas.nets import DerivedNet
+from darts_gdas.nets.candidates import FactorizedReduce, ReluConvNorm
 from darts_gdas.nets.code import Code
 from darts_gdas.nets.layout import CellPlan
-from darts_gdas.portable import plain
-from darts_gdas.portable.cells import cell_class, edge_names, live_nodes, only_edge, written
-from darts_gdas.space import Genotype
+from darts_gdas.portable.cell_code import cell_class, written_edges
+from darts_gdas.portable.parts import Parts, expression
 from darts_gdas.tasks.model import TrainedModel
 
 WIDTH = 100
-BLOCKS = {
-    name: inspect.getsource(block)
-    for name, block in vars(plain).items()
-    if (inspect.isclass(block) or inspect.isfunction(block)) and inspect.getmodule(block) is plain
-}
+AROUND = {block.__name__: block for block in (ReluConvNorm, FactorizedReduce)}
+AROUND |= {"torch": torch, "nn": nn, "Tensor": Tensor}
+"""What the code of cells and of the network names beside operations."""
 
 
 def source_of(model: TrainedModel, about: Sequence[str]) -> str:
@@ -35,21 +33,36 @@ def source_of(model: TrainedModel, about: Sequence[str]) -> str:
         about: Lines of the module's docstring.
 
     Raises:
-        ValueError: If the genotype names an operation that a user has registered.
+        ValueError: If the code of an operation, or of a block around the cells, cannot be copied.
     """
-    net = model.net
-    code, cells = _code(net), []
-    for kind, name in code.classes.items():
-        plans = [plan for plan in net.plans if plan.kind == kind]
-        if plans and kind in net.layout.searched_kinds:
-            halves = any(plan.halves_first_input for plan in plans)
-            cell = net.genotype.cells[kind]
-            cells.append(cell_class(name, cell, stride=plans[0].stride, halves=halves))
+    net, code = model.net, _code(model.net)
+    kinds = [kind for kind in code.classes if kind in net.layout.searched_kinds]
+    strides = {plan.kind: plan.stride for plan in net.plans}
+    cells = [
+        cell_class(
+            code.classes[kind],
+            net.genotype.cells[kind],
+            stride=strides[kind],
+            halves=any(plan.halves_first_input for plan in net.plans if plan.kind == kind),
+        )
+        for kind in kinds
+    ]
     body = "\n\n\n".join([*cells, _net_class(model, code)])
-    body = "\n\n\n".join([*_blocks_in(body), body])
+    parts = Parts(reserved=(*(code.classes[kind] for kind in kinds), "Net", "CLASSES"))
+    try:
+        parts.add_known(body, AROUND | vars(sys.modules[type(net.layout.skeleton).__module__]))
+    except LookupError as error:
+        raise ValueError(f"this network cannot be written as Python code: {error}") from error
+    for kind in kinds:
+        for edge in written_edges(net.genotype.cells[kind], strides[kind]):
+            parts.add_operation(edge.op, edge.stride)
+    for plan in net.plans:
+        if plan.kind not in code.classes:
+            parts.add_operation(*_only_operation(net, plan))
     docstring = "\n".join(['"""' + about[0], *about[1:], '"""'])
     classes = _tuple("CLASSES", [quoted(name) for name in model.classes])
-    return f"{docstring}\n\n{_imports(body)}\n\n{classes}\n\n\n{body}\n"
+    definitions = "\n\n\n".join([classes, *parts.blocks.values(), body])
+    return f"{docstring}\n\n{parts.imports()}\n\n{definitions}\n"
 
 
 def weights_of(net: DerivedNet) -> dict[str, Tensor]:
@@ -93,18 +106,12 @@ def _prefixes(net: DerivedNet) -> dict[str, str]:
             names[place] = place
             continue
         if kind not in code.classes:
-            _, form = only_edge(net.genotype.cells[kind], plan.stride)
-            names[f"{place}.nodes.0.0{form.ours}"] = f"{place}{form.theirs}"
+            names[f"{place}.nodes.0.0"] = place
             continue
         names[f"{place}.inputs.0"] = f"{place}.enter_before"
         names[f"{place}.inputs.1"] = f"{place}.enter_last"
-        cell = net.genotype.cells[kind]
-        labels = edge_names(cell)
-        for node in live_nodes(cell):
-            for i, (edge, label) in enumerate(zip(cell.nodes[node], labels[node], strict=True)):
-                form = written(edge.op, plan.edge_from(edge.source)[1])
-                if form is not None:
-                    names[f"{place}.nodes.{node}.{i}{form.ours}"] = f"{place}.{label}{form.theirs}"
+        for edge in written_edges(net.genotype.cells[kind], plan.stride):
+            names[f"{place}.nodes.{edge.node}.{edge.position}"] = f"{place}.{edge.label}"
     return names
 
 
@@ -128,10 +135,7 @@ def _net_class(model: TrainedModel, code: Code) -> str:
         *_indented(code.stem),
         "        self.cells = nn.ModuleList(",
         "            [",
-        *(
-            f"                {_cell_call(plan, code, model.net.genotype)},"
-            for plan in model.net.plans
-        ),
+        *(f"                {_cell_call(model.net, plan, code)}," for plan in model.net.plans),
         "            ]",
         "        )",
         *_indented(code.tail),
@@ -151,12 +155,10 @@ def _indented(lines: Sequence[str]) -> list[str]:
     return [f"        {line}" for line in lines]
 
 
-def _cell_call(plan: CellPlan, code: Code, genotype: Genotype) -> str:
+def _cell_call(net: DerivedNet, plan: CellPlan, code: Code) -> str:
     if plan.kind not in code.classes:
-        call, _ = only_edge(genotype.cells[plan.kind], plan.stride)
-        numbers = {"before": plan.in_channels[0], "channels": plan.channels}
-        return re.sub(r"\b(before|channels)\b", lambda found: str(numbers[found[0]]), call)
-    is_cell = plan.kind in genotype.cells
+        return expression(*_only_operation(net, plan)) or "nn.Identity()"
+    is_cell = plan.kind in net.layout.searched_kinds
     reads = () if is_cell and len(plan.in_channels) == 1 else plan.in_channels
     arguments = [str(number) for number in (*reads, plan.channels)]
     if plan.halves_first_input:
@@ -164,23 +166,16 @@ def _cell_call(plan: CellPlan, code: Code, genotype: Genotype) -> str:
     return f"{code.classes[plan.kind]}({', '.join(arguments)})"
 
 
-def _blocks_in(body: str) -> list[str]:
-    """The blocks that the code names, and those that they name."""
-    needed: set[str] = set()
-    text = body
-    while True:
-        found = {name for name in BLOCKS if re.search(rf"\b{name}\b", text)}
-        if found <= needed:
-            return [source.rstrip() for name, source in BLOCKS.items() if name in needed]
-        needed |= found
-        text = "\n".join([body, *(BLOCKS[name] for name in needed)])
-
-
-def _imports(body: str) -> str:
-    groups = [["import math"] if "math." in body else [], ["import torch"]]
-    groups[1] += ["import torch.nn.functional as F"] if re.search(r"\bF\.", body) else []
-    groups[1].append("from torch import Tensor, nn")
-    return "\n\n".join("\n".join(lines) for lines in groups if lines)
+def _only_operation(net: DerivedNet, plan: CellPlan) -> tuple[str, int, tuple[int, int]]:
+    """Operation, stride and channels of a cell that is written as its only operation."""
+    edges = [edge for node in net.genotype.cells[plan.kind].nodes for edge in node]
+    if len(edges) > 1:
+        raise ValueError(
+            "a block is written as its only operation; export this network with --format torch or "
+            "onnx"
+        )
+    before, channels, stride = plan.edge_from(0)
+    return edges[0].op, stride, (before, channels)
 
 
 def _numbers(values: Tensor) -> str:

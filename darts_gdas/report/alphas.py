@@ -8,8 +8,8 @@ from darts_gdas.report.charts import line_chart, shared_legend
 from darts_gdas.report.markup import EMPTY, Markup, element, table
 from darts_gdas.report.numbers import is_number
 from darts_gdas.report.page import charts, folded
-from darts_gdas.report.tensorboard import SearchView, edge_name
 from darts_gdas.report.text import operation_label
+from darts_gdas.report.view import SearchView, edge_name
 
 DIGITS = 5
 Line = Mapping[str, Any]

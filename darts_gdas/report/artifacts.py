@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from darts_gdas.report.cells import draw_genotype, save_drawing
+from darts_gdas.report.cell_drawing import draw_genotype, save_drawing
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.task import Callback, EpochReport
 from darts_gdas.space import Genotype

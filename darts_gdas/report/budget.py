@@ -12,7 +12,7 @@ class Budget:
     it began. The first is due at once.
 
     Args:
-        share: Of the time, in (0, 1].
+        share: The share of the time that may be spent, in (0, 1].
         clock: Tells seconds.
     """
 

@@ -13,7 +13,7 @@ from darts_gdas.report.numbers import short, span, ticks, told_apart
 Point = tuple[float, float]
 
 NUM_COLORS = 8
-"""Of the page; further series have the same colours, dashed."""
+"""How many colours the page has; further series repeat them, dashed."""
 
 WIDTH, HEIGHT, SMALL_WIDTH, SMALL_HEIGHT = 320, 170, 180, 104
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 8, 20  # around the plane
@@ -27,8 +27,8 @@ class Plane:
     Attributes:
         x: Least and largest number from left to right.
         y: Least and largest number upwards.
-        width: Of the chart, with its margins.
-        height: Of the chart, with its margins.
+        width: Width of the chart, margins included.
+        height: Height of the chart, margins included.
         left: Margin for the numbers of the axis.
     """
 
@@ -58,7 +58,7 @@ def line_chart(
     """A figure with a curve per series, and below it a legend with the last values.
 
     Args:
-        title: Stands above.
+        title: The title above the panels.
         series: Points of each curve by its name, from left to right.
         y: Range upwards; by default that of the values.
         small: Half as wide, without a legend: one of many that share one.

@@ -2,10 +2,10 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
+from darts_gdas.report.columns import csv_text
 from darts_gdas.report.runs import (
     ACCURACY,
     BENCHMARK,
@@ -18,9 +18,9 @@ from darts_gdas.report.runs import (
     SECONDS,
     Group,
 )
-from darts_gdas.report.scores import DOT, csv_text, table_lines
+from darts_gdas.report.score_drawing import DOT
 from darts_gdas.report.summary import count
-from darts_gdas.report.text import FONT, FONT_SIZE, INK
+from darts_gdas.report.text import FONT_SIZE, INK, text_style
 
 TITLES = {"search": "validation, shared weights", "train": "test"}
 DECIMALS = {ACCURACY: 2, BENCHMARK: 2, REGRET: 2, PERCENTILE: 1, SECONDS: 1, LATENCY: 3}
@@ -34,13 +34,8 @@ def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
-def comparison_lines(groups: Sequence[Group]) -> list[str]:
-    """A table of groups of one kind: mean and deviation of whatever they have."""
-    return table_lines(*comparison_table(groups))
-
-
 def comparison_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of that table."""
+    """Header and rows of a table of groups of one kind: mean and deviation of what they have."""
     present = [name for name in MEASURES if any(group.values(name) for group in groups)]
     rows = [
         [group.label, str(len(group.runs)), *(_cell(name, group.values(name)) for name in present)]
@@ -107,15 +102,10 @@ def draw_comparison(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figu
                 axes.vlines(statistics.fmean(values), y - 0.3, y + 0.3, color=INK, linewidth=1.5)
         axes.set_ylim(len(groups) - 0.4, -0.6)  # the first on top
         axes.set_yticks(range(len(groups)), [*groups], parse_math=False)
-        axes.set_xlabel(quantity, **figure_text())
+        axes.set_xlabel(quantity, **text_style())
         axes.tick_params(labelsize=FONT_SIZE - 1)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def figure_text(size: float = FONT_SIZE) -> dict[str, Any]:
-    """How text in a picture is set; no part of it is mathematics."""
-    return {"family": FONT, "size": size, "color": INK, "parse_math": False}
 
 
 def panels_of(groups: Sequence[Group]) -> dict[str, dict[str, list[float]]]:

@@ -14,10 +14,19 @@ from darts_gdas.report.page import charts, document, facts, heading, section
 from darts_gdas.report.pareto import Trade, front_table, target_label, trades_of
 from darts_gdas.report.record import Point, Record
 from darts_gdas.report.run_page import NAMES, PAGE
-from darts_gdas.report.runs import ACCURACY, PARAMETERS, SECONDS, Group
+from darts_gdas.report.runs import ACCURACY, PARAMETERS, SECONDS, Group, group_runs, run_in
 from darts_gdas.report.summary import count, duration
+from darts_gdas.runtime.files import write_text
 
 CURVES = {"search": "validation/accuracy", "train": "test/accuracy"}
+
+
+def write_comparison(records: Sequence[Record], out: Path) -> None:
+    """Write the page that compares finished searches and retrainings, and leads to all runs."""
+    folders = [r.folder for r in records if r.result and r.kind != "score"]
+    found = [run_in(folder, otherwise="not compared") for folder in folders]
+    groups = group_runs(run for run in found if run is not None)
+    write_text(out, comparison_page(groups, records, out=out))
 
 
 def comparison_page(groups: Sequence[Group], records: Sequence[Record], *, out: Path) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
-from darts_gdas.report.cells import FAMILIES, MARGIN, draw_genotype
+from darts_gdas.report.cell_drawing import MARGIN, draw_genotype
 from darts_gdas.report.markup import Markup, element
-from darts_gdas.space import CellGenotype, Genotype
+from darts_gdas.space import CellGenotype, Genotype, family_of
 
 SCALE = 80.0  # pixels per inch of the drawing
 
@@ -52,7 +52,7 @@ def _box(cell: CellGenotype, box: FancyBboxPatch, text: str) -> list[Markup]:
     style = "outside"
     if what == "edge":
         op = cell.nodes[index - cell.num_inputs][int(port[0])].op
-        style = next(family for family in FAMILIES if family in op) or "other"
+        style = family_of(op).value
         label = [text]
     elif index < cell.num_inputs:
         label = ["c", _lowered(f"k-{cell.num_inputs - index}")]

@@ -18,7 +18,7 @@ def derived_graph(genotype: Genotype, kinds: Sequence[str]) -> GraphDef:
 
     Args:
         genotype: The cells.
-        kinds: Of each cell of the network, in order; one that the genotype lacks is a fixed block.
+        kinds: The kind of each cell, in order; one that the genotype lacks is a fixed block.
     """
     nodes = [NodeDef(name="images", op="Placeholder"), _node("stem", "stem", "images")]
     states = ["stem", "stem"]

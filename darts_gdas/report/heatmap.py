@@ -9,7 +9,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_width
+from darts_gdas.report.text import FONT, FONT_SIZE, INK, operation_label, text_style, text_width
+from darts_gdas.space import CellSpace
 
 COLUMN, ROW, NAME, BAR, MARGIN, HEADING = 0.52, 0.27, 0.9, 0.12, 0.12, 0.32  # inches
 SLANT = 40.0  # degrees, of the candidates' names
@@ -36,7 +37,7 @@ def draw_probabilities(
         edges: The (node, source) pair of each row, as in `CellSpace.edges`.
         candidates: Operation name of each column.
         num_inputs: Number of states that enter the cell; sources count them first.
-        title: Stands above.
+        title: The title above the panels.
 
     Raises:
         ValueError: If the shapes disagree, or a number is no probability.
@@ -56,10 +57,29 @@ def draw_probabilities(
     _draw_table(axes, values)
     _draw_names(axes, edges, names, num_inputs=num_inputs)
     _draw_scale(axes, right + BAR, min(bottom, 8 * ROW))
-    style: dict[str, Any] = {"family": FONT, "color": INK, "parse_math": False, "usetex": False}
-    axes.text(MARGIN, MARGIN - top, title, size=FONT_SIZE + 4, weight="bold", va="top", **style)
+    style = text_style(FONT_SIZE + 4)
+    axes.text(MARGIN, MARGIN - top, title, weight="bold", va="top", **style)
     axes.set(xlim=(0, width), ylim=(bottom + MARGIN, -top))
     return figure
+
+
+def draw_cell_probabilities(cell: CellSpace, probabilities: np.ndarray, *, title: str) -> Figure:
+    """`draw_probabilities` of a cell; candidates that its edges lack are blank.
+
+    Where edges differ in their candidates, the columns are named by positions.
+    """
+    values = np.array(probabilities, dtype=float)
+    for edge, names in enumerate(cell.candidates):
+        values[edge, len(names) :] = np.nan
+    same = len(set(cell.candidates)) == 1
+    columns = [f"candidate {i}" for i in range(cell.num_candidates)]
+    return draw_probabilities(
+        values,
+        cell.edges,
+        cell.candidates[0] if same else columns,
+        num_inputs=cell.num_inputs,
+        title=title,
+    )
 
 
 def _check(values: np.ndarray, edges: Sequence[tuple[int, int]], candidates: Sequence[str]) -> None:

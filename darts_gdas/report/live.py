@@ -12,7 +12,7 @@ from darts_gdas.runtime.task import Callback, EpochReport
 logger = logging.getLogger(__name__)
 
 SHARE = 0.02
-"""Of the run's time, for its page."""
+"""The share of a run's time that its page may take."""
 
 
 class ReportFile(Callback):
@@ -21,8 +21,8 @@ class ReportFile(Callback):
     Comes after `MetricsFile`, whose lines it shows.
 
     Args:
-        folder: Of the run.
-        budget: Of time.
+        folder: The run's folder.
+        budget: How much time pages may take.
     """
 
     def __init__(self, folder: Path, budget: Budget | None = None) -> None:
@@ -51,7 +51,7 @@ def try_report(folder: Path, result: Mapping[str, Any] | None = None) -> None:
     """`write_report`, but a page that cannot be made is a warning: no run ends for it.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         result: The closing figures of a run that ends now.
 
     Raises:

@@ -17,7 +17,7 @@ def element(name: str, /, *children: str, **attributes: str | float | None) -> M
     """An element: children that are no `Markup` are escaped, and so are all attributes.
 
     Args:
-        name: Of the element.
+        name: The element's name.
         children: Its content.
         attributes: By name; `class_` is `class`, other underscores are hyphens, None is left out.
 

@@ -33,7 +33,7 @@ def write_outcome(
         config: The run's settings.
         result: Its closing figures.
         genotype: The cells of its network.
-        kinds: Of the network's cells, in order.
+        kinds: The kinds of the network's cells, in order.
         step: The last training step.
     """
     for earlier in folder.glob(f"events*{SUFFIX}"):

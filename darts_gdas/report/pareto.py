@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from darts_gdas.report.comparison import TITLES, UNITS, figure_text
+from darts_gdas.report.columns import table_lines
+from darts_gdas.report.comparison import TITLES, UNITS
 from darts_gdas.report.runs import (
     ACCURACY,
     BENCHMARK,
@@ -19,9 +20,8 @@ from darts_gdas.report.runs import (
     Group,
     Run,
 )
-from darts_gdas.report.scores import table_lines
 from darts_gdas.report.summary import count
-from darts_gdas.report.text import FONT, FONT_SIZE, INK
+from darts_gdas.report.text import FONT, FONT_SIZE, INK, text_style
 
 COSTS = {"parameters": PARAMETERS, "multiply_adds": MULTIPLY_ADDS, "latency": LATENCY}
 """Measures by the name of the quantity that a cost penalty counts."""
@@ -165,8 +165,8 @@ def _draw(axes: Axes, trade: Trade) -> None:
               markerfacecolor="none", zorder=1, label="Pareto front")  # fmt: skip
     axes.margins(0.06)
     cost = f"{trade.cost},{UNITS[trade.cost]}" if trade.cost in UNITS else trade.cost
-    axes.set_xlabel(cost, **figure_text())
-    axes.set_ylabel(trade.title, **figure_text())
+    axes.set_xlabel(cost, **text_style())
+    axes.set_ylabel(trade.title, **text_style())
     axes.tick_params(labelsize=FONT_SIZE - 1)
     if trade.cost != LATENCY:
         axes.xaxis.set_major_formatter(EngFormatter())

@@ -27,7 +27,7 @@ class Record:
     Attributes:
         folder: Where it lies.
         kind: "search", "train" or "score".
-        lines: Of `metrics.jsonl`, in order of their epochs.
+        lines: The lines of `metrics.jsonl`, in order of their epochs.
         config: The whole configuration; empty where it is not known.
         overrides: What the user set; None where it is not known.
         result: The closing figures; empty before the end.
@@ -95,7 +95,7 @@ def read_record(folder: Path, *, result: Mapping[str, Any] | None = None) -> Rec
     """Whatever a folder tells; `metrics.jsonl` alone is enough.
 
     Args:
-        folder: Of a run.
+        folder: A run's folder.
         result: The closing figures of a run that ends now, in place of `result.json`.
 
     Raises:

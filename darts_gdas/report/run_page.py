@@ -56,7 +56,7 @@ def write_report(folder: Path, *, out: Path | None = None, result: Any = None) -
     """Write the page of a run, `report.html` in its folder unless told otherwise.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         out: Where the page goes.
         result: The closing figures of a run that ends now.
 

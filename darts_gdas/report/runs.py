@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 
 import darts_gdas
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.terminal import complain
 
 ACCURACY, PARAMETERS, MULTIPLY_ADDS, SECONDS = "accuracy", "parameters", "multiply-adds", "seconds"
 BENCHMARK, REGRET, PERCENTILE = "benchmark accuracy", "benchmark regret", "benchmark percentile"
@@ -21,6 +22,35 @@ MEASURES = (
     *(BENCHMARK, REGRET, PERCENTILE),
 )
 """What runs are compared by, in the order of the table; accuracies in percent, latencies in ms."""
+
+EXEMPT = (
+    "run_dir",
+    "outputs",
+    "resume",
+    "device",
+    "threads",
+    "benchmark",
+    "benchmark_column",
+    "genotype",
+    "checkpoint_cells",
+    "compile",
+    "dataset.root",
+    "dataset.download",
+    "rank_timeout_minutes",
+    "on_nonfinite",
+    "max_skips",
+    "keep_checkpoints",
+    "checkpoint_every",
+    "on_save_error",
+    "verbosity",
+)
+"""Settings that do not change what a run computes.
+
+A resumed run may change them, and runs that differ in them alone are compared as the same.
+"""
+
+DEFAULT_METHOD = "gdas"
+"""What `conf/search.yaml` takes where the user names no method."""
 
 VERSIONS = ("python", "torch", "darts_gdas")
 """What closing figures say of the software, by name."""
@@ -39,11 +69,11 @@ class Run:
     Attributes:
         folder: Where it lies.
         kind: "search" or "train".
-        method: Of the search; of a retraining, the genotype and the search that found it.
+        method: The search's method; for a retraining, the genotype and the search that found it.
         choices: What the user set, besides the method, by name.
         settings: Everything that the result depends on but the seed, by dotted name.
-        seed: Of the run.
-        measures: Out of `MEASURES`, those that there are.
+        seed: The run's seed.
+        measures: Those of `MEASURES` that the run has, by name.
         aim: What its search was to cost: a quantity by its name, and the target; None if that was
             left open or cannot be known.
     """
@@ -67,7 +97,7 @@ class Group:
     runs: tuple[Run, ...]
 
     def values(self, measure: str) -> list[float]:
-        """Of all runs that have it."""
+        """The measure's values, over all runs that have it."""
         return [run.measures[measure] for run in self.runs if measure in run.measures]
 
 
@@ -95,13 +125,11 @@ def folders_with(path: Path, *names: str) -> list[set[Path]]:
     return found
 
 
-def read_run(folder: Path, *, default_method: str, ignored: Collection[str]) -> Run:
+def read_run(folder: Path) -> Run:
     """One finished run.
 
     Args:
         folder: Holds `result.json`, `config.yaml` and `overrides.yaml`.
-        default_method: Of a search whose user named none.
-        ignored: Settings that do not matter.
 
     Raises:
         ValueError: If the folder holds something else, or a file is damaged.
@@ -110,15 +138,24 @@ def read_run(folder: Path, *, default_method: str, ignored: Collection[str]) -> 
     if result.get("kind") not in ("search", "train"):
         raise ValueError(f"{str(folder)!r} is a run of kind {result.get('kind')!r}")
     config = read_file(folder / "config.yaml", yaml.safe_load, dict)
-    choices = _choices(folder)
+    choices = user_choices(folder)
     if result["kind"] == "search":
-        method, aim = choices.get("method", default_method), _aim(config)
+        method, aim = choices.get("method", DEFAULT_METHOD), _aim(config)
     else:
-        method, aim = _origin(str(result.get("genotype_source")), default_method)
-    settings = {key: value for key, value in flat(config) if key != "seed" and key not in ignored}
-    kept = {key: value for key, value in choices.items() if key not in ("method", "seed", *ignored)}
+        method, aim = _origin(str(result.get("genotype_source")))
+    settings = {key: value for key, value in flat(config) if key != "seed" and key not in EXEMPT}
+    kept = {key: value for key, value in choices.items() if key not in ("method", "seed", *EXEMPT)}
     measures = measures_of(result)
     return Run(folder, result["kind"], method, kept, settings, config.get("seed"), measures, aim)
+
+
+def run_in(folder: Path, *, otherwise: str) -> Run | None:
+    """The finished search or retraining in a folder; if it is none, a warning says what becomes."""
+    try:
+        return read_run(folder)
+    except ValueError as error:
+        complain(f"{error}; {otherwise}", "warning")
+        return None
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
@@ -151,21 +188,21 @@ def _shared(choices: Sequence[Mapping[str, str]]) -> set[str]:
     return {name for name, _ in common}
 
 
-def _choices(folder: Path) -> dict[str, str]:
+def user_choices(folder: Path) -> dict[str, str]:
     """What the user said, by name; of two values the later one."""
     found = read_file(folder / "overrides.yaml", yaml.safe_load, list)
     pairs = (str(item).partition("=") for item in found)
     return {key.lstrip("+"): value for key, _, value in pairs if not key.startswith("hydra")}
 
 
-def _origin(source: str, default_method: str) -> tuple[str, tuple[str, float] | None]:
+def _origin(source: str) -> tuple[str, tuple[str, float] | None]:
     """A retraining's genotype: method and aim of the search that found it, or its name alone."""
     folder = Path(source) if Path(source).is_dir() else Path(source).parent
     if not RunFolder(folder).result.exists() or not (folder / "overrides.yaml").exists():
         return source, None
     config = folder / "config.yaml"
     aim = _aim(read_file(config, yaml.safe_load, dict)) if config.exists() else None
-    return _choices(folder).get("method", default_method), aim
+    return user_choices(folder).get("method", DEFAULT_METHOD), aim
 
 
 def _aim(config: Mapping[str, Any]) -> tuple[str, float] | None:

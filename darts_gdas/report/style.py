@@ -1,5 +1,7 @@
 """The look of the pages: light and dark, on a telephone and on a wide screen."""
 
+from darts_gdas.report.text import INK, PILLS
+
 COLORS = """
   --page: #f6f7f9; --card: #ffffff; --ink: #14202c; --soft: #5a6673; --line: #d9dee4;
   --accent: #1f5f9e; --warn: #fff3d6; --warn-line: #c98500; --wire: #75808c;
@@ -19,6 +21,11 @@ DARK = """
 SERIES = "".join(
     f".s{i} {{ color: var(--s{i}); }} .swatch.s{i} {{ background: var(--s{i}); }}\n"
     for i in range(8)
+)
+
+BOXES = "".join(
+    f".box.{family.value} {{ fill: {fill}; stroke: {line}; }}\n"
+    for family, (fill, line, _) in PILLS.items()
 )
 
 STYLE = f"""
@@ -71,10 +78,8 @@ svg .tick {{ fill: var(--soft); font-size: 10.5px; }}
 .cell svg {{ display: block; }}
 .rim {{ fill: none; stroke: var(--card); stroke-width: 5; }}
 .wire {{ fill: none; stroke: var(--wire); stroke-width: 1.6; }}
-.box {{ fill: #e3cbe6; stroke: #8e5a99; }} svg .op {{ fill: #14202c; text-anchor: middle; }}
-.box.dil {{ fill: #fac9a8; stroke: #c8622b; }} .box.sep {{ fill: #bad7f2; stroke: #2f74ae; }}
-.box.pool {{ fill: #f7e6a1; stroke: #a98b14; }} .box.skip {{ fill: #e6e9ec; stroke: #7c8894; }}
-.box.none {{ fill: #ffffff; stroke: #d5dadf; }}
+svg .op {{ fill: {INK}; text-anchor: middle; }}
+{BOXES}
 .box.outside {{ fill: var(--card); stroke: var(--wire); }} svg .op.outside {{ fill: var(--ink); }}
 .box.node {{ fill: var(--node); stroke: var(--node); }} svg .op.node {{ fill: var(--node-ink); }}
 table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }}

@@ -1,7 +1,6 @@
 """TensorBoard: scalars of any run, and how a search's alphas move."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,32 +8,11 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from darts_gdas.report.budget import Budget
-from darts_gdas.report.cells import draw_genotype
-from darts_gdas.report.heatmap import draw_probabilities
+from darts_gdas.report.cell_drawing import draw_genotype
+from darts_gdas.report.heatmap import draw_cell_probabilities
+from darts_gdas.report.view import SearchView, edge_name
 from darts_gdas.runtime.task import Callback, EpochReport, Progress
-from darts_gdas.space import CellSpace, Genotype, SearchSpace
-
-
-@dataclass(frozen=True)
-class SearchView:
-    """What there is to see of a search at one moment.
-
-    Attributes:
-        space: Names the edges and candidates.
-        probabilities: Expected weights [edges, candidates] by kind, each in [0, 1]; rows are
-            distributions unless the candidates do not compete.
-        genotype: What the search would return now.
-        edge_weights: Expected weights [edges] by kind, where edges are weighed against each other.
-        alphas: What the probabilities are made of, [edges, candidates] by kind; nan where an edge
-            lacks a candidate.
-    """
-
-    space: SearchSpace
-    probabilities: Mapping[str, np.ndarray]
-    genotype: Genotype
-    edge_weights: Mapping[str, np.ndarray] = field(default_factory=dict)
-    alphas: Mapping[str, np.ndarray] = field(default_factory=dict)
-
+from darts_gdas.space import CellSpace
 
 DRAWING = 0.05
 """Share of the run's time for pictures; one takes as long as some training steps on digits."""
@@ -52,7 +30,7 @@ class TensorBoard(Callback):
     Args:
         folder: Where the events go.
         view: Gives the search's present view; None for a run without alphas.
-        budget: Of time for drawing, by default `DRAWING`.
+        budget: How much time drawing may take, by default `DRAWING`.
     """
 
     def __init__(
@@ -122,13 +100,8 @@ class TensorBoard(Callback):
             figure = draw_genotype(view.genotype)
             self.writer.add_figure("genotype", figure, step, close=False)
             for kind, cell in view.space.cells.items():
-                figure = draw_probabilities(
-                    _blank_absent(view.probabilities[kind], cell),
-                    cell.edges,
-                    _column_names(cell),
-                    num_inputs=cell.num_inputs,
-                    title=f"{kind} cell",
-                )
+                title = f"{kind} cell"
+                figure = draw_cell_probabilities(cell, view.probabilities[kind], title=title)
                 self.writer.add_figure(f"alphas/{kind}", figure, step, close=False)
 
 
@@ -137,7 +110,7 @@ def write_page(folder: Path, tag: str, csv: str, figures: Mapping[str, Figure]) 
 
     Args:
         folder: Where the events go.
-        tag: Of the page.
+        tag: The page's name in TensorBoard.
         csv: The table, its first line the header.
         figures: By kind.
     """
@@ -147,14 +120,6 @@ def write_page(folder: Path, tag: str, csv: str, figures: Mapping[str, Figure]) 
         writer.add_text(tag, "\n".join(lines), 0)
         for kind, figure in figures.items():
             writer.add_figure(f"{tag}/{kind}", figure, 0, close=False)
-
-
-def edge_name(cell: CellSpace, edge: int) -> str:
-    """An edge in words: "1->3" from node 1 to node 3, inputs as "c_{k-2}", "c_{k-1}"."""
-    node, source = cell.edges[edge]
-    is_input = source < cell.num_inputs
-    start = f"c_k-{cell.num_inputs - source}" if is_input else str(source - cell.num_inputs)
-    return f"{start}->{node}"
 
 
 def _tag(kind: str, cell: CellSpace, edge: int, name: str) -> str:
@@ -182,17 +147,3 @@ def _layout(view: SearchView) -> dict[str, dict[str, list[object]]]:
         tags = [f"^{_edge_tag(kind, cell, edge)}$" for edge in range(len(cell.edges))]
         charts[f"{kind} cell"]["edge weights"] = ["Multiline", [*tags]]
     return charts
-
-
-def _column_names(cell: CellSpace) -> tuple[str, ...]:
-    """Names of the columns: the candidates, or their positions where edges differ."""
-    if len(set(cell.candidates)) == 1:
-        return cell.candidates[0]
-    return tuple(f"candidate {i}" for i in range(cell.num_candidates))
-
-
-def _blank_absent(probabilities: np.ndarray, cell: CellSpace) -> np.ndarray:
-    blanked = np.array(probabilities, dtype=float)
-    for edge, names in enumerate(cell.candidates):
-        blanked[edge, len(names) :] = np.nan
-    return blanked

@@ -1,12 +1,28 @@
-"""Text in drawings: its font, its width before it is drawn, readable names."""
+"""Operations in drawings: readable names, their font and width before they are drawn, colours."""
 
 import re
+from typing import Any
 
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from darts_gdas.space import Family
+
 FONT, FONT_SIZE = "DejaVu Sans", 9.0  # points
 INK = "#14202C"
+PILLS = {  # fill, outline, text
+    Family.none: ("#FFFFFF", "#D5DADF", "#8A949E"),
+    Family.skip: ("#E6E9EC", "#7C8894", INK),
+    Family.pool: ("#F7E6A1", "#A98B14", INK),
+    Family.separable: ("#BAD7F2", "#2F74AE", INK),
+    Family.dilated: ("#FAC9A8", "#C8622B", INK),
+    Family.other: ("#E3CBE6", "#8E5A99", INK),
+}
+
+
+def text_style(size: float = FONT_SIZE) -> dict[str, Any]:
+    """How text in a picture is set; no part of it is mathematics."""
+    return {"family": FONT, "size": size, "color": INK, "parse_math": False, "usetex": False}
 
 
 def operation_label(name: str) -> str:

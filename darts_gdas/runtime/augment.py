@@ -116,8 +116,8 @@ class Normalize:
     """From bytes to floats with mean 0 and deviation 1 in each channel.
 
     Attributes:
-        mean: Of each channel, in units where white is 1.
-        std: Deviation of each channel, in the same units.
+        mean: The mean of each channel, in units where white is 1.
+        std: The standard deviation of each channel, in the same units.
     """
 
     mean: Float[Tensor, " channels"]

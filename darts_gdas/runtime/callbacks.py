@@ -13,7 +13,7 @@ class MetricsFile(Callback):
     """One JSON object per epoch in `metrics.jsonl`; a resumed run goes on where it stood.
 
     Args:
-        path: Of the file.
+        path: The file to write.
         details: What else an epoch's line holds: plain values, lists and objects.
     """
 

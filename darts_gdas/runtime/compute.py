@@ -72,7 +72,7 @@ class Compute:
             threads: CPU threads within an operation; 0 is PyTorch's choice, all cores. On
                 tensors of a few kilobytes one thread is as fast, and threads that wait for each
                 other on a busy machine are an order of magnitude slower.
-            compilation: Of the networks. CUDA graphs on a CPU are left out, with a warning.
+            compilation: How networks are compiled. A CPU goes without CUDA graphs, with a warning.
             ranks: With whom; each has a device of its own.
 
         Raises:

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: Normalised.
-        labels: Of the images.
+        labels: The class of each image.
         weight: What the mean loss over these images is multiplied with, so that the mean over the
             ranks is the mean over all images; 1 unless the ranks' parts differ in size.
     """
@@ -54,8 +54,8 @@ class BatchStream:
             train on one image.
         augment: Changes to each batch.
         normalize: Applied between crop and cutout.
-        seed: Of the run.
-        name: Of this stream; two streams of a run with different names are unrelated.
+        seed: The run's seed.
+        name: The stream's name; two streams of a run with different names are unrelated.
         channels_last: Memory format of the batches.
         ranks: Who shares the batches.
     """

@@ -88,20 +88,25 @@ class Digits(Dataset):
         return everything.select(train), everything.select(test)
 
 
-@final
 @dataclass(kw_only=True)
-class Cifar10(Dataset):
-    """60,000 colour 32x32 images in 10 classes, 10,000 of them for testing.
+class Cifar(Dataset):
+    """60,000 colour 32x32 images, 10,000 of them for testing.
 
     Attributes:
         augment: By default the crop and flip that everyone uses.
-        root: Folder that holds `cifar-10-batches-py`, or will.
+        root: Folder that holds `cifar-10-batches-py` or `cifar-100-python`, or will.
         download: Fetch it (170 MB) if it is not there.
     """
 
     augment: Augment = field(default_factory=lambda: Augment(crop_padding=4, flip=True))
     root: str = "data"
     download: bool = False
+
+
+@final
+@dataclass(kw_only=True)
+class Cifar10(Cifar):
+    """CIFAR with 10 classes."""
 
     def load(self) -> Pair:
         """Read it, or fetch it first if that is wanted."""
@@ -112,18 +117,8 @@ class Cifar10(Dataset):
 
 @final
 @dataclass(kw_only=True)
-class Cifar100(Dataset):
-    """CIFAR-10's twin with 100 classes.
-
-    Attributes:
-        augment: By default the crop and flip that everyone uses.
-        root: Folder that holds `cifar-100-python`, or will.
-        download: Fetch it (169 MB) if it is not there.
-    """
-
-    augment: Augment = field(default_factory=lambda: Augment(crop_padding=4, flip=True))
-    root: str = "data"
-    download: bool = False
+class Cifar100(Cifar):
+    """CIFAR with 100 classes."""
 
     def load(self) -> Pair:
         """Read it, or fetch it first if that is wanted."""

@@ -144,6 +144,8 @@ def _kind(tensor: Tensor) -> tuple[str, str]:
 def same_fate(ranks: Ranks, *kinds: type[Exception]) -> Iterator[None]:
     """Within it, an error of these kinds on one rank becomes one on all ranks.
 
+    What fails on the first rank in `from_first` is known to all already.
+
     Raises:
         Exception: This rank's own error.
         ValueError: The error of the first rank that has one, where this one has none.
@@ -151,7 +153,7 @@ def same_fate(ranks: Ranks, *kinds: type[Exception]) -> Iterator[None]:
     mine: Exception | None = None
     try:
         yield
-    except kinds as error:
+    except (*kinds, FirstRankFailed) as error:
         mine = error
     found = ranks.gather(mine and str(mine))
     if mine is not None:

@@ -72,9 +72,9 @@ class FiniteGuard:
 
         Args:
             step: Which kind, for the message.
-            norm: Of the whole gradient.
-            loss: Of this rank; asked for when something is wrong.
-            gradients: The same.
+            norm: The norm of the whole gradient.
+            loss: Gives this rank's loss; called only when something is wrong.
+            gradients: Gives this rank's gradients by name; called only when something is wrong.
 
         Raises:
             NotFinite: If it is not to be taken, and the run not to go on; on all ranks.

@@ -102,6 +102,25 @@ class ImageSet:
         return torch.stack(counts).sum(0)
 
 
+def checked_parts(parts: tuple[ImageSet, ImageSet]) -> tuple[ImageSet, ImageSet]:
+    """Images for training and for testing, as a data set has loaded them, if they go together.
+
+    Raises:
+        ValueError: If they do not, or if there are none, or labels without a class.
+    """
+    kinds = [(part.in_channels, *part.image_size, part.classes) for part in parts]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            "images for training and testing must have the same channels, size and classes, got "
+            f"{kinds[0]} and {kinds[1]}"
+        )
+    for part in parts:
+        found = part.labels.unique().tolist()
+        if not found or found[0] < 0 or found[-1] >= part.num_classes:
+            raise ValueError(f"labels must lie in 0..{part.num_classes - 1}, got {found}")
+    return parts
+
+
 def stratified_split(
     labels: Int64[Tensor, " images"], fraction: float, seed: int
 ) -> tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]:

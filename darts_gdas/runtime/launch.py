@@ -85,7 +85,7 @@ def take_gpu(number: int) -> None:
     """Leave this process one of the GPUs it may see; call before any of them is used.
 
     Args:
-        number: Of the process among those that share the GPUs; they go round.
+        number: The process's number among those that share the GPUs; they go round.
     """
     visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if visible:

@@ -48,7 +48,7 @@ class Replica:
         """The module's forward pass, in training.
 
         Args:
-            inputs: Of the module.
+            inputs: The module's arguments.
             sparse: Some weights take no part, the same ones on all ranks; or gradients of
                 several passes are added up.
         """

@@ -23,7 +23,7 @@ BOLD, RED, GREEN, YELLOW = "1", "31", "32", "33"
 """Styles of `painted`, as numbers of ANSI's SGR."""
 
 WIDTH = 8
-"""Of a column, at least: "100.00 %"."""
+"""The least width of a column: "100.00 %"."""
 
 PARTS = 10
 """Parts of an epoch after which `Verbosity.verbose` tells how it goes."""

@@ -1,23 +1,6 @@
 """Whether a network is promising, before it is trained."""
 
-from darts_gdas.scoring.ranking import (
-    Correlation,
-    kendall_tau,
-    kendall_tau_difference,
-    rank_sum,
-    ranks,
-    spearman,
-    spearman_difference,
-)
+from darts_gdas.scoring.correlation import Correlation, kendall_tau, rank_sum, ranks, spearman
 from darts_gdas.scoring.table import AccuracyTable
 
-__all__ = [
-    "AccuracyTable",
-    "Correlation",
-    "kendall_tau",
-    "kendall_tau_difference",
-    "rank_sum",
-    "ranks",
-    "spearman",
-    "spearman_difference",
-]
+__all__ = ["AccuracyTable", "Correlation", "kendall_tau", "rank_sum", "ranks", "spearman"]

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from darts_gdas.scoring.ranking import ranks
+from darts_gdas.scoring.correlation import ranks
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
 
@@ -29,7 +29,7 @@ class Effects:
     Attributes:
         mean: Per kind [edges, candidates]; 0 where a candidate was not drawn (`none`, or one
             that an edge does not have).
-        standard_error: Of each, by the residuals of the regression.
+        standard_error: The standard error of each effect, by the residuals of the regression.
         drawn: How often each was drawn.
         explained: Share of the ranks' variance that the effects explain (R squared).
     """
@@ -133,7 +133,7 @@ def main_effects(
     """Regress ranks of scores on the operations of cells; see the module.
 
     Args:
-        space: Of the cells.
+        space: The space that the cells are from.
         genotypes: What was scored.
         scores: Larger is better; only their order counts. -inf is worst.
         ridge: Shrinks effects that are seen seldom; in units of one occurrence.

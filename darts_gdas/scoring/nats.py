@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 SUFFIX = ".pbz2"
-"""Of NATS-Bench's files: one file of everything, or a folder with one file per cell."""
+"""The ending of NATS-Bench's files: one file of everything, or a folder with one file per cell."""
 
 
 class Query(NamedTuple):
@@ -17,7 +17,7 @@ class Query(NamedTuple):
     Attributes:
         dataset: What the cells were trained on, as the package calls it.
         metric: Which of the results.
-        epochs: Of the training: "200" in the paper, or "12".
+        epochs: Length of the training in the table: "200" in the paper, or "12".
     """
 
     dataset: str

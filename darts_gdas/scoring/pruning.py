@@ -26,7 +26,7 @@ from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
-from darts_gdas.scoring.ranking import rank_sum
+from darts_gdas.scoring.correlation import rank_sum
 from darts_gdas.scoring.scores import inputs_on_lines
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
@@ -40,7 +40,7 @@ REGION_LINES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Measurement:
     """How a supernet is measured.
 
     Attributes:
@@ -48,7 +48,7 @@ class Probe:
         images: A batch for the kernel, normalised.
         repeats: Networks with weights of their own, whose answers are averaged.
         region_samples: Inputs on two lines to count linear regions with.
-        seed: Of everything random.
+        seed: Determines everything random.
     """
 
     layout: Layout
@@ -91,7 +91,7 @@ class Pruned:
 
 def prune(
     space: SearchSpace,
-    probe: Probe,
+    measurement: Measurement,
     *,
     per_round: int = 3,
     report: Callable[[str, int, int], None] | None = None,
@@ -100,7 +100,7 @@ def prune(
 
     Args:
         space: Where to start.
-        probe: How to measure.
+        measurement: How to measure.
         per_round: Candidates that an edge loses in a round. The paper takes 3 on CIFAR-10.
         report: Is told what is going on: a phase, candidates measured, and how many there are.
 
@@ -117,7 +117,7 @@ def prune(
     while any(len(names) > 1 for edges in remaining.values() for names in edges):
         number += 1
         places = [place for place in _places(remaining) if len(_names(remaining, place)) > 1]
-        badness = _measure(space, remaining, probe, places, f"round {number}", report)
+        badness = _measure(space, remaining, measurement, places, f"round {number}", report)
         for kind, edges in remaining.items():
             for edge, names in enumerate(edges):
                 worst = sorted(names, key=lambda name: -badness.get((kind, edge, name), 0.0))
@@ -126,7 +126,7 @@ def prune(
     places = _places(remaining)
     badness = {}
     if any(cell.keep is not None for cell in space.cells.values()):
-        badness = _measure(space, remaining, probe, places, "edges", report)
+        badness = _measure(space, remaining, measurement, places, "edges", report)
     operations = {kind: [names[0] for names in edges] for kind, edges in remaining.items()}
     kept = {}
     for kind, cell in space.cells.items():
@@ -160,7 +160,7 @@ def _kept_edges(space: CellSpace, strength: Sequence[float]) -> list[bool]:
 def _measure(
     space: SearchSpace,
     remaining: Remaining,
-    probe: Probe,
+    measurement: Measurement,
     places: Sequence[Place],
     phase: str,
     report: Callable[[str, int, int], None] | None,
@@ -168,13 +168,13 @@ def _measure(
     """Sum of two ranks per place: the larger, the better it is to remove it."""
     conditions: dict[Place, list[float]] = {place: [] for place in places}
     regions: dict[Place, list[float]] = {place: [] for place in places}
-    done, total = 0, probe.repeats * len(places)
-    for repeat in range(probe.repeats):
-        kernel_net, region_net, inputs = _networks(space, remaining, probe, repeat)
-        before = _kernel_condition(kernel_net, None, probe.images)
+    done, total = 0, measurement.repeats * len(places)
+    for repeat in range(measurement.repeats):
+        kernel_net, region_net, inputs = _networks(space, remaining, measurement, repeat)
+        before = _kernel_condition(kernel_net, None, measurement.images)
         regions_before = _count_regions(region_net, None, inputs)
         for place in places:
-            after = _kernel_condition(kernel_net, place, probe.images)
+            after = _kernel_condition(kernel_net, place, measurement.images)
             conditions[place].append(_relative(before, after))
             regions_after = _count_regions(region_net, place, inputs)
             regions[place].append(_relative(regions_before, regions_after))
@@ -194,23 +194,23 @@ def _relative(before: float, after: float) -> float:
 
 
 def _networks(
-    space: SearchSpace, remaining: Remaining, probe: Probe, repeat: int
+    space: SearchSpace, remaining: Remaining, measurement: Measurement, repeat: int
 ) -> tuple[FixedMixture, FixedMixture, Tensor]:
     """Two supernets with new weights, for the kernel and for the regions, and the latter's inputs.
 
     Only candidates that are left are built.
     """
     left = _restricted(space, remaining)
-    generator = torch.Generator().manual_seed(probe.seed + repeat)
-    grey = dataclasses.replace(probe.layout, in_channels=1)
-    device = probe.images.device
+    generator = torch.Generator().manual_seed(measurement.seed + repeat)
+    grey = dataclasses.replace(measurement.layout, in_channels=1)
+    device = measurement.images.device
     nets = []
-    for layout, fan in ((probe.layout, Fan.OUT), (grey, Fan.IN)):
+    for layout, fan in ((measurement.layout, Fan.OUT), (grey, Fan.IN)):
         with torch.random.fork_rng(devices=[]):
             supernet = SuperNet(left, layout)
         initialize(supernet, 2.0, mode=fan, generator=generator)
         nets.append(FixedMixture(supernet, Mixture({})).to(device).train())
-    inputs = inputs_on_lines(probe.region_samples, REGION_LINES, generator).to(device)
+    inputs = inputs_on_lines(measurement.region_samples, REGION_LINES, generator).to(device)
     return nets[0], nets[1], inputs
 
 

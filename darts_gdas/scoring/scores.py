@@ -6,7 +6,7 @@ A score is a function of a `Candidate`, which computes what several of them shar
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
 from darts_gdas.nets.initialization import Fan, initialize
+from darts_gdas.nets.registry import check_name
 from darts_gdas.ntk import (
     activation_patterns,
     condition_number,
@@ -42,7 +43,7 @@ class Candidate:
         genotype: The architecture.
         layout: The small network around it.
         images: A batch, normalised.
-        seed: Of the weights and of all else that is random.
+        seed: Determines the weights and all else that is random.
     """
 
     genotype: Genotype
@@ -138,7 +139,7 @@ def inputs_on_lines(
     Args:
         count: About how many; the same number on each line.
         lines: Number of lines.
-        generator: Of the end points.
+        generator: Draws the end points.
     """
     ends = torch.randn(2, lines, 1, 1, REGION_SIDE, REGION_SIDE, generator=generator)
     places = torch.linspace(0, 1, max(count // lines, 2)).view(1, -1, 1, 1, 1)
@@ -193,7 +194,7 @@ def macs(candidate: Candidate) -> float:
     return math.log(count_multiply_adds(candidate.net, image))
 
 
-SCORES: Mapping[str, Score] = {
+SCORES: dict[str, Score] = {
     "ntk_logdet": ntk_logdet,
     "ntk_condition": ntk_condition,
     "ntk_min_eigenvalue": ntk_min_eigenvalue,
@@ -205,13 +206,29 @@ SCORES: Mapping[str, Score] = {
     "params": params,
     "macs": macs,
 }
-"""All scores by the names that a user gives."""
+"""All scores by the names that a user gives; `register_score` adds one."""
 
 DEFAULT_SCORES = ("ntk_condition", "naswot", "synflow", "params")
 """Their rank sum orders NAS-Bench-201 best; chosen on half of 400 cells (docs/benchmarks.md)."""
 
 SIZES = ("params", "macs")
 """What stands beside every other score: one that does not beat them is not worth its time."""
+
+
+def register_score(name: str, function: Score) -> None:
+    """Add a score that rankings and warm starts may name, in this process.
+
+    Args:
+        name: Lower-case letters, digits and underscores.
+        function: Larger is better; -inf where a network is so degenerate that it has no value. It
+            leaves the candidate's network as it was: other scores look at it too.
+
+    Raises:
+        ValueError: If the name is taken or malformed.
+    """
+    columns = {"rank", "cell", "accuracy"}  # what else stands in the table of a ranking
+    check_name(name, "score", {*SCORES, *columns})
+    SCORES[name] = function
 
 
 def check_scores(names: Sequence[str], where: str) -> None:
@@ -233,4 +250,4 @@ def score(candidate: Candidate, names: Sequence[str]) -> dict[str, float]:
     Returns:
         By name; -inf where a network is so degenerate that a score has no value.
     """
-    return {name: SCORES[name](candidate) for name in names}
+    return {name: float(SCORES[name](candidate)) for name in names}

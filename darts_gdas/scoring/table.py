@@ -217,11 +217,6 @@ def arch_string(operations: Sequence[str]) -> str:
     return "+".join(f"{node}|" for node in nodes)
 
 
-def all_arch_strings(candidates: Sequence[str]) -> list[str]:
-    """Every cell over these candidates."""
-    return [arch_string(names) for names in itertools.product(candidates, repeat=len(EDGES))]
-
-
 def _lie_below(numbers: np.ndarray, end: int) -> bool:
     return bool(((numbers >= 0) & (numbers < end)).all())
 

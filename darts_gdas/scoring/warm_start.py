@@ -1,8 +1,9 @@
 """Warm starts: the first alphas of a search, from scores of untrained networks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from darts_gdas.nets import Layout
 from darts_gdas.scoring.book import ScoreBook, score_all
+from darts_gdas.scoring.correlation import rank_sum
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
-from darts_gdas.scoring.pruning import Probe, prune
-from darts_gdas.scoring.ranking import rank_sum
+from darts_gdas.scoring.pruning import Measurement, prune
 from darts_gdas.scoring.scores import DEFAULT_SCORES, Candidate, check_scores, score
 from darts_gdas.space import Genotype, SearchSpace
 
@@ -26,9 +27,9 @@ class Setting:
 
     Attributes:
         space: The cells.
-        layout: Makes the small network of (channels, images' channels) around them.
+        layout: Makes the small outer network around them, a function of its number of channels.
         batch: Normalised images, as many as asked for, a function of that number.
-        seed: Of everything random.
+        seed: Determines everything random.
         book: Where scores are kept, so that an interrupted run goes on.
         report: Progress.
     """
@@ -58,7 +59,13 @@ class FirstAlphas:
 
 @dataclass
 class WarmStart(ABC):
-    """How a search gets its first alphas."""
+    """How a search gets its first alphas.
+
+    Attributes:
+        finds_a_cell: Whether they stand for one cell, which may be the answer without training.
+    """
+
+    finds_a_cell: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, setting: Setting) -> FirstAlphas | None:
@@ -86,8 +93,8 @@ class NtkWarmStart(WarmStart):
         samples: Cells to score. With fewer than 100 single effects are uncertain.
         scores: What to score by, see `darts_gdas.scoring.scores`; ranks are added up.
         batch_size: Images of a score.
-        channels: Of the small networks.
-        ridge: Of the regression.
+        channels: Channels of the small networks' first cells.
+        ridge: The regression's ridge.
         temperature: The alphas have a standard deviation of 1 / temperature.
         cap: Largest absolute alpha.
     """
@@ -102,14 +109,7 @@ class NtkWarmStart(WarmStart):
 
     def __post_init__(self) -> None:
         check_scores(self.scores, "warm_start.scores")
-        for name, minimum in (("samples", 10), ("batch_size", 2), ("channels", 2)):
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"warm_start.{name} must be at least {minimum}, got {getattr(self, name)}"
-                )
-        for name in ("ridge", "temperature", "cap"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"warm_start.{name} must be positive, got {getattr(self, name)}")
+        _check_numbers(self, ("ridge", "temperature", "cap"), samples=10, batch_size=2, channels=2)
 
     def __call__(self, setting: Setting) -> FirstAlphas:
         """Score `samples` cells and turn the effects into alphas."""
@@ -142,7 +142,7 @@ class TeNasWarmStart(WarmStart):
         repeats: Networks with weights of their own per measurement. The paper takes 3.
         per_round: Candidates that an edge loses per round. The paper takes 3 on CIFAR-10.
         batch_size: Images of the kernel. The paper takes 14.
-        channels: Of the supernet. The paper takes 1; two paths need 2.
+        channels: Channels of the supernet. The paper takes 1; two paths need 2.
         region_samples: Inputs to count linear regions with. The paper takes 3000.
         strength: Alpha of the chosen operations; those of an edge that was pruned get half of it.
 
@@ -150,6 +150,7 @@ class TeNasWarmStart(WarmStart):
         Chen, Gong, Wang, ICLR 2021, https://arxiv.org/abs/2102.11535.
     """
 
+    finds_a_cell: ClassVar[bool] = True
     repeats: int = 3
     per_round: int = 3
     batch_size: int = 14
@@ -158,31 +159,19 @@ class TeNasWarmStart(WarmStart):
     strength: float = 2.0
 
     def __post_init__(self) -> None:
-        minima = {
-            "repeats": 1,
-            "per_round": 1,
-            "batch_size": 2,
-            "channels": 2,
-            "region_samples": 2,
-        }
-        for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"warm_start.{name} must be at least {minimum}, got {getattr(self, name)}"
-                )
-        if not self.strength > 0:
-            raise ValueError(f"warm_start.strength must be positive, got {self.strength}")
+        minima = {"repeats": 1, "per_round": 1, "batch_size": 2, "channels": 2, "region_samples": 2}
+        _check_numbers(self, ("strength",), **minima)
 
     def __call__(self, setting: Setting) -> FirstAlphas:
         """Prune the space to one cell per kind."""
-        probe = Probe(
+        measurement = Measurement(
             setting.layout(self.channels),
             setting.batch(self.batch_size),
             self.repeats,
             self.region_samples,
             setting.seed,
         )
-        pruned = prune(setting.space, probe, per_round=self.per_round, report=setting.report)
+        pruned = prune(setting.space, measurement, per_round=self.per_round, report=setting.report)
         logits = {}
         for kind, cell in setting.space.cells.items():
             alphas = torch.zeros(len(cell.edges), cell.num_candidates, dtype=torch.float64)
@@ -191,3 +180,15 @@ class TeNasWarmStart(WarmStart):
                 alphas[edge, names.index(name)] = self.strength * (1.0 if is_kept else 0.5)
             logits[kind] = alphas
         return FirstAlphas(logits, genotype=pruned.genotype)
+
+
+def _check_numbers(start: WarmStart, positive: Sequence[str], **minima: int) -> None:
+    """Raise a `ValueError` unless each number is positive, or as large as it must be."""
+    for name, minimum in minima.items():
+        if getattr(start, name) < minimum:
+            raise ValueError(
+                f"warm_start.{name} must be at least {minimum}, got {getattr(start, name)}"
+            )
+    for name in positive:
+        if not getattr(start, name) > 0:
+            raise ValueError(f"warm_start.{name} must be positive, got {getattr(start, name)}")

@@ -11,12 +11,19 @@ from darts_gdas.search.hypergradient import (
     Unrolled,
     UnrolledExact,
 )
+from darts_gdas.search.penalties import (
+    BetaDecay,
+    Cost,
+    DirichletKL,
+    Penalty,
+    Surroundings,
+    ZeroOne,
+)
 from darts_gdas.search.perturbation import (
     AdversarialPerturbation,
     Perturbation,
     RandomPerturbation,
 )
-from darts_gdas.search.pressure import BetaDecay, Cost, DirichletKL, Penalty, ZeroOne
 from darts_gdas.search.relaxation import ArchParameters, GumbelHard, Linear, Relaxation, Softmax
 from darts_gdas.search.sampling import Uniform
 from darts_gdas.search.selection import BestOfSamples, PerturbationSelection
@@ -45,6 +52,7 @@ __all__ = [
     "SGDStep",
     "Sigmoid",
     "Softmax",
+    "Surroundings",
     "Uniform",
     "Unrolled",
     "UnrolledExact",

@@ -1,15 +1,23 @@
 """Relaxations in which every candidate runs: concrete, sigmoid and Dirichlet weights."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from darts_gdas.search.relaxation import Linear, Relaxation, check_temperature, noisy_logits
+from darts_gdas.search.relaxation import (
+    Linear,
+    PerEdge,
+    Relaxation,
+    Relaxed,
+    check_temperature,
+    noisy_logits,
+)
 
 SMALLEST_CONCENTRATION = 0.01
-"""Of a draw: nearly one-hot already, and all candidates' gammas do not underflow at once."""
+"""The smallest concentration that is drawn from: at less, all gammas of an edge could underflow."""
 
 
 @dataclass
@@ -27,20 +35,17 @@ class Concrete(Relaxation):
         Xie et al., ICLR 2019, https://arxiv.org/abs/1812.09926.
     """
 
+    has_softmax: ClassVar[bool] = True
     tau: Linear = field(default_factory=lambda: Linear(1.0, 0.03))
 
     def __post_init__(self) -> None:
         check_temperature(self.tau)
 
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """A distribution per edge, the sharper the lower the temperature."""
         return (noisy_logits(logits, rng) / self.tau(progress)).softmax(-1), None
 
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """P(candidate has the largest weight) = softmax(logits), at any temperature.
 
         The weights' own mean has no closed form; it tends to this as the temperature falls.
@@ -63,15 +68,11 @@ class Sigmoid(Relaxation):
         Chu et al., ECCV 2020, https://arxiv.org/abs/1911.12126.
     """
 
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """Each candidate's sigmoid, 0 for an absent one; no noise, no progress."""
         return logits.sigmoid(), None
 
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """The sigmoids themselves: numbers in [0, 1], no distribution."""
         return logits.sigmoid()
 
@@ -89,9 +90,7 @@ class Dirichlet(Relaxation):
         Chen et al., ICLR 2021, https://arxiv.org/abs/2006.10355.
     """
 
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """A distribution per edge; without noise its mean."""
         if rng is None:
             return self.expectation(logits), None
@@ -103,9 +102,7 @@ class Dirichlet(Relaxation):
         )
         return (gammas / gammas.sum(-1, keepdim=True)).to(logits), None
 
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """The Dirichlet mean: concentrations over their sum."""
         return log_concentration(logits).softmax(-1)
 

@@ -42,7 +42,7 @@ def skip_share(genotype: Genotype) -> float:
 def is_parameter_free(op: str) -> bool:
     """Whether an operation learns nothing where it keeps the size: skip, pooling, `none`."""
     with torch.random.fork_rng(devices=[]):  # initial weights draw from the global generator
-        return not any(p.numel() for p in OPERATIONS[op](2, 1, False).parameters())
+        return not any(p.numel() for p in OPERATIONS[op].build(2, 1, False).parameters())
 
 
 def parameter_free_share(cell: CellGenotype) -> float:

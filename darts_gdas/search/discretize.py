@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from darts_gdas.nets import CellMixture, Mixture
 from darts_gdas.nets.layout import NORMAL
@@ -12,7 +13,18 @@ SKIP = "skip_connect"
 
 @dataclass
 class Discretizer(ABC):
-    """How a mixture becomes one architecture."""
+    """How a mixture becomes one architecture.
+
+    Attributes:
+        asks_weights: Whether the trained supernet chooses at the end. Otherwise the alphas do.
+    """
+
+    asks_weights: ClassVar[bool] = False
+
+    @property
+    def needs_no_training(self) -> bool:
+        """Whether neither alphas nor weights matter to what is found."""
+        return False
 
     @abstractmethod
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:

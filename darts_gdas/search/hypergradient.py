@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -69,7 +70,20 @@ class Bilevel:
 
 @dataclass
 class Hypergradient(ABC):
-    """d validation loss / d mixture; the caller pulls it back to the alphas."""
+    """d validation loss / d mixture; the caller pulls it back to the alphas.
+
+    The first two attributes are True unless a class says otherwise: what they rule out would give
+    wrong numbers without a word.
+
+    Attributes:
+        looks_ahead: Whether the weights answer: several passes, with products over whole batches.
+        differentiates_twice: Whether a loss is differentiated a second time.
+        takes_differences: Whether nearly equal numbers are subtracted, which need all digits.
+    """
+
+    looks_ahead: ClassVar[bool] = True
+    differentiates_twice: ClassVar[bool] = True
+    takes_differences: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, problem: Bilevel) -> Mixture:
@@ -83,6 +97,9 @@ class FirstOrder(Hypergradient):
     Reference:
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, eq. (6) with xi = 0.
     """
+
+    looks_ahead: ClassVar[bool] = False
+    differentiates_twice: ClassVar[bool] = False
 
     def __call__(self, problem: Bilevel) -> Mixture:
         """One backward pass that stops at the mixture; no weight gradient is formed."""
@@ -108,6 +125,8 @@ class Unrolled(Hypergradient):
         Liu et al., ICLR 2019, eq. (7)-(8).
     """
 
+    differentiates_twice: ClassVar[bool] = False
+    takes_differences: ClassVar[bool] = True
     epsilon: float = 0.01
 
     def __post_init__(self) -> None:

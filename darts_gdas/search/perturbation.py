@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -26,11 +27,13 @@ class Perturbation(ABC):
         renormalize: Clip the moved weights to [0, 1] and divide each row by its sum, as the
             authors' code does. Rows stay distributions, but may leave the cube; the paper's
             equations have the cube alone.
+        looks_at_the_loss: Whether `move` evaluates the loss: more passes, of a whole batch.
 
     Reference:
         Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283.
     """
 
+    looks_at_the_loss: ClassVar[bool] = True
     epsilon: Linear = field(default_factory=lambda: Linear(0.03, 0.3))
     renormalize: bool = True
 
@@ -93,6 +96,8 @@ class RandomPerturbation(Perturbation):
         Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283.
     """
 
+    looks_at_the_loss: ClassVar[bool] = False
+
     def move(self, mixture: Mixture, loss: MixtureLoss, epsilon: float, rng: Generator) -> Mixture:
         """Uniform noise, fresh in every step."""
         return self.random_start(mixture, epsilon, rng)
@@ -108,7 +113,7 @@ class AdversarialPerturbation(Perturbation):
     passes and `steps` more backward passes to the mixture.
 
     Attributes:
-        steps: Of the ascent. The authors' code takes 7.
+        steps: Number of ascent steps. The authors' code takes 7.
 
     Reference:
         Chen and Hsieh, ICML 2020, https://arxiv.org/abs/2002.05283.

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,12 @@ from torch import Generator, Tensor, nn
 
 from darts_gdas.nets import CellMixture, Mixture
 from darts_gdas.space import SearchSpace
+
+PerEdge = Float[Tensor, "edges candidates"]
+"""One number per edge and candidate, the edges of all kinds below each other."""
+
+Relaxed = tuple[PerEdge, tuple[int, ...] | None]
+"""Weights per candidate and, if sparse, the one to run per edge (on the host)."""
 
 
 class ArchParameters(nn.Module):
@@ -57,7 +64,7 @@ class ArchParameters(nn.Module):
             initial = scale * torch.randn(len(cell.edges), generator=generator)
             self.edge_logits[kind] = nn.Parameter(initial)
 
-    def stacked(self) -> Float[Tensor, "edges candidates"]:
+    def stacked(self) -> PerEdge:
         """All kinds below each other; a candidate that an edge does not have is -inf."""
         width = max(cell.num_candidates for cell in self.space.cells.values())
         rows = []
@@ -105,7 +112,34 @@ class Linear:
 
 @dataclass
 class Relaxation(ABC):
-    """How continuous logits become the weights of the candidate operations."""
+    """How continuous logits become the weights of the candidate operations.
+
+    Its properties are asked of its two functions, so they hold for a class of one's own too.
+
+    Attributes:
+        has_softmax: Whether the logits enter a softmax, whatever else happens there.
+    """
+
+    has_softmax: ClassVar[bool] = False
+
+    @property
+    def samples_one_path(self) -> bool:
+        """Whether one candidate per edge runs, another in each step."""
+        return self._sample()[1] is not None
+
+    @property
+    def uses_alphas(self) -> bool:
+        """Whether a mixture has a derivative in the alphas."""
+        return self._sample()[0].requires_grad
+
+    @property
+    def rows_are_distributions(self) -> bool:
+        """Whether the weights of an edge sum to 1, so that its candidates compete."""
+        return bool((self.expectation(torch.tensor([[1.0, 2.0]])).sum() - 1).abs() < 1e-4)
+
+    def _sample(self) -> tuple[Tensor, tuple[int, ...] | None]:
+        logits = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        return self.relax(logits, progress=0.0, rng=Generator())
 
     def __call__(
         self, arch: ArchParameters, *, progress: float = 0.0, rng: Generator | None = None
@@ -138,15 +172,11 @@ class Relaxation(ABC):
         }
 
     @abstractmethod
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """Weights per candidate and, if sparse, the one to run per edge (on the host)."""
 
     @abstractmethod
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """What each candidate stands for, without noise: shown, and discretised.
 
         The weights' mean over the noise where that has a closed form. Differentiable in the
@@ -168,15 +198,13 @@ class Softmax(Relaxation):
         Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055, eq. (2).
     """
 
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    has_softmax: ClassVar[bool] = True
+
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """Softmax over each row; neither progress nor noise plays a part."""
         return logits.softmax(-1), None
 
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """The softmax itself."""
         return logits.softmax(-1)
 
@@ -198,14 +226,13 @@ class GumbelHard(Relaxation):
         Dong and Yang, CVPR 2019, https://arxiv.org/abs/1910.04465, section 3.2, eq. (3)-(6).
     """
 
+    has_softmax: ClassVar[bool] = True
     tau: Linear = field(default_factory=lambda: Linear(10.0, 0.1))
 
     def __post_init__(self) -> None:
         check_temperature(self.tau)
 
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """A one-hot row per edge; one transfer to the host tells which."""
         noisy = noisy_logits(logits, rng)
         soft = (noisy / self.tau(progress)).softmax(-1)
@@ -214,9 +241,7 @@ class GumbelHard(Relaxation):
         # The bracket is exactly zero, so the value stays exactly one-hot.
         return hard + (soft - soft.detach()), tuple(chosen.tolist())
 
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """P(candidate sampled) = softmax(logits), by the Gumbel-max identity."""
         return logits.softmax(-1)
 
@@ -239,9 +264,7 @@ def check_strength(name: str, strength: Linear) -> None:
         )
 
 
-def noisy_logits(
-    logits: Float[Tensor, "edges candidates"], rng: Generator | None
-) -> Float[Tensor, "edges candidates"]:
+def noisy_logits(logits: PerEdge, rng: Generator | None) -> PerEdge:
     """Log-probabilities plus Gumbel noise; the largest is a sample of the softmax."""
     noisy = logits.log_softmax(-1)
     if rng is not None:

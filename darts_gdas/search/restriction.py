@@ -13,7 +13,7 @@ def most_probable(mixture: Mixture, space: SearchSpace, *, count: int) -> Search
     weights: the earlier one stays.
 
     Args:
-        mixture: Of the space; its weights of edges play no part, since every edge stays.
+        mixture: A mixture of the space; its edge weights play no part, since every edge stays.
         space: What is to be restricted.
         count: At least 2, or `none` alone could be left.
 

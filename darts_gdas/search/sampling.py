@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator
 
-from darts_gdas.search.relaxation import Relaxation
+from darts_gdas.search.relaxation import PerEdge, Relaxation, Relaxed
 
 
 @dataclass
@@ -23,9 +22,7 @@ class Uniform(Relaxation):
         Li and Talwalkar, UAI 2019, https://arxiv.org/abs/1902.07638, section 3.
     """
 
-    def relax(
-        self, logits: Float[Tensor, "edges candidates"], *, progress: float, rng: Generator | None
-    ) -> tuple[Float[Tensor, "edges candidates"], tuple[int, ...] | None]:
+    def relax(self, logits: PerEdge, *, progress: float, rng: Generator | None) -> Relaxed:
         """A one-hot row per edge, drawn on the host; one transfer tells what each edge has."""
         if rng is None:
             return self.expectation(logits), None
@@ -34,9 +31,7 @@ class Uniform(Relaxation):
         chosen = (drawn * counts).long()  # absent candidates come last
         return F.one_hot(chosen, logits.shape[-1]).to(logits), tuple(chosen.tolist())
 
-    def expectation(
-        self, logits: Float[Tensor, "edges candidates"]
-    ) -> Float[Tensor, "edges candidates"]:
+    def expectation(self, logits: PerEdge) -> PerEdge:
         """The same weight for each candidate that an edge has."""
         present = torch.isfinite(logits).to(logits.dtype)
         return present / present.sum(-1, keepdim=True)

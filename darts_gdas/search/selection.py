@@ -5,7 +5,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +26,7 @@ class Tune(Protocol):
 
 
 @dataclass(frozen=True)
-class Probe:
+class TrainedSupernet:
     """A trained supernet as a selection sees it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Probe:
         mixture: The expected mixture after the last update of the alphas.
         accuracy: Validation accuracy of the supernet under a mixture, in [0, 1].
         tune: Trains its weights; what `accuracy` says later depends on it.
-        rng: Of the order and of samples.
+        rng: Draws the order and the samples.
         report: Is told how much is done, and of how much.
     """
 
@@ -53,12 +53,14 @@ class Selection(Discretizer, ABC):
     While the search runs there is nothing to select yet: what is drawn is `ArgMax`'s genotype.
     """
 
+    asks_weights: ClassVar[bool] = True
+
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """`ArgMax`'s genotype, for the pictures of a search that is under way."""
         return ArgMax()(mixture, space)
 
     @abstractmethod
-    def select(self, probe: Probe) -> Genotype:
+    def select(self, trained: TrainedSupernet) -> Genotype:
         """The answer of the search."""
 
 
@@ -81,18 +83,23 @@ class BestOfSamples(Selection):
         if self.count < 1:
             raise ValueError(f"discretizer.count must be at least 1, got {self.count}")
 
-    def select(self, probe: Probe) -> Genotype:
+    @property
+    def needs_no_training(self) -> bool:
+        """Whether there is one sample, which competes with none."""
+        return self.count == 1
+
+    def select(self, trained: TrainedSupernet) -> Genotype:
         """The best; of equal ones the first drawn. A cell drawn twice is evaluated once."""
-        drawn = [probe.space.sample(probe.rng) for _ in range(self.count)]
+        drawn = [trained.space.sample(trained.rng) for _ in range(self.count)]
         different = list(dict.fromkeys(drawn))
         if len(different) == 1:
             return different[0]
         best, highest = different[0], -math.inf
         for i, genotype in enumerate(different):
-            accuracy = probe.accuracy(one_hot(genotype, probe.space))
+            accuracy = trained.accuracy(one_hot(genotype, trained.space))
             if accuracy > highest:
                 best, highest = genotype, accuracy
-            probe.report(i + 1, len(different))
+            trained.report(i + 1, len(different))
         return best
 
 
@@ -131,28 +138,28 @@ class PerturbationSelection(Selection):
         if not 0 < self.tune_lr < math.inf:
             raise ValueError(f"discretizer.tune_lr must be positive, got {self.tune_lr}")
 
-    def select(self, probe: Probe) -> Genotype:
+    def select(self, trained: TrainedSupernet) -> Genotype:
         """Edges first, then nodes."""
-        weights = {kind: _edge_weighted(cell) for kind, cell in probe.mixture.items()}
-        orders = {kind: _order(cell, probe.rng) for kind, cell in probe.space.cells.items()}
+        weights = {kind: _edge_weighted(cell) for kind, cell in trained.mixture.items()}
+        orders = {kind: _order(cell, trained.rng) for kind, cell in trained.space.cells.items()}
         total = max(len(order) for order in orders.values())
         for done in range(total):
-            for kind, cell in probe.space.cells.items():
+            for kind, cell in trained.space.cells.items():
 
                 def accuracy(ops: Tensor, kind: str = kind) -> float:
-                    return probe.accuracy(_mixture({**weights, kind: ops}))
+                    return trained.accuracy(_mixture({**weights, kind: ops}))
 
                 for decide, place in orders[kind][done : done + 1]:
                     weights[kind] = decide(weights[kind], place, cell, accuracy)
             for epoch in range(self.tune_epochs if done + 1 < total else 0):
-                probe.tune(
+                trained.tune(
                     _mixture(weights),
                     lr=self.tune_lr,
                     epoch=done * self.tune_epochs + epoch,
                     num_epochs=(total - 1) * self.tune_epochs,
                 )
-            probe.report(done + 1, total)
-        return ArgMax()(_mixture(weights), probe.space)
+            trained.report(done + 1, total)
+        return ArgMax()(_mixture(weights), trained.space)
 
 
 Weights = Float[Tensor, "edges candidates"]

@@ -2,6 +2,7 @@
 
 from darts_gdas.space.cell import NONE, CellSpace
 from darts_gdas.space.chain import CHAIN_CANDIDATES, block_kinds
+from darts_gdas.space.families import Family, family_of
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
 from darts_gdas.space.search_space import (
     DARTS_CANDIDATES,
@@ -17,8 +18,10 @@ __all__ = [
     "CellGenotype",
     "CellSpace",
     "Edge",
+    "Family",
     "Genotype",
     "SearchSpace",
     "block_kinds",
+    "family_of",
     "published_names",
 ]

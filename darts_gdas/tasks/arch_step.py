@@ -14,7 +14,6 @@ from darts_gdas.search import ArchParameters, Bilevel, SGDStep
 from darts_gdas.search.hypergradient import Weights
 from darts_gdas.tasks.batches import BatchLoss, batch_metrics
 from darts_gdas.tasks.method import Method
-from darts_gdas.tasks.pressure import penalty_terms
 from darts_gdas.tasks.weight_step import WeightStep, split
 
 
@@ -23,54 +22,57 @@ class ArchStep:
 
     Args:
         supernet: On its device.
-        arch: The alphas.
+        alphas: What is stepped.
         method: How.
-        weights: The step that an unrolled hypergradient looks ahead to; its cut of batches,
+        weight_step: The step that an unrolled hypergradient looks ahead to; its cut of batches,
             its scale and its guard are used here too.
         compute: Device, precision, ranks.
+        noise: The mixtures are drawn from it.
 
     Attributes:
-        optimizer: Of the alphas.
-        named_weights: Of the supernet.
-        norms: Of the supernet.
+        optimizer: Steps the alphas.
+        named_weights: The supernet's weights by name.
+        norms: The supernet's norms that keep running statistics.
     """
 
     def __init__(
         self,
         supernet: SuperNet,
-        arch: ArchParameters,
+        alphas: ArchParameters,
         method: Method,
-        weights: WeightStep,
+        weight_step: WeightStep,
         compute: Compute,
+        noise: torch.Generator,
     ) -> None:
         self.supernet = supernet
-        self.arch = arch
+        self.alphas = alphas
         self.method = method
-        self.weights = weights
+        self.weight_step = weight_step
         self.compute = compute
-        self.optimizer = method.arch_optimizer.build(arch.parameters())
+        self.noise = noise
+        self.optimizer = method.arch_optimizer.build(alphas.parameters())
         # Kept, because walking all modules in every step is slow.
         self.named_weights: Weights = dict(supernet.named_parameters())
         self.norms = tracked_modules(supernet)
 
     def __call__(
-        self, mixture: Mixture, batches: tuple[Batch, Batch], annealed: float
+        self, train: Batch, validation: Batch, annealed: float
     ) -> dict[str, tuple[Tensor, int]]:
-        """One step.
+        """One step under a fresh mixture.
 
         Args:
-            mixture: A sample, made of the alphas.
-            batches: Of the weights' half and of the alphas' half.
+            train: For the hypergradients in which the weights answer.
+            validation: What the alphas are to do well on.
             annealed: Progress of annealing, in [0, 1].
 
         Returns:
-            Loss and accuracy on the alphas' batch, and penalties, as sums.
+            Loss and accuracy on the validation batch, and penalties, as sums.
         """
-        train, validation = batches
-        losses = [self.loss(part) for part in split(validation, self.weights.accumulate)]
+        mixture = self.method.relaxation(self.alphas, progress=annealed, rng=self.noise)
+        losses = [self.loss(part) for part in split(validation, self.weight_step.accumulate)]
         parts = [self._gradient(mixture.detach(), train, loss) for loss in losses]
         gradient = [torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)]
-        penalties = penalty_terms(self.method, self.arch, annealed)
+        penalties = self._penalties(annealed)
         self.optimizer.zero_grad()
         torch.autograd.backward(
             [*mixture.leaves(), *penalties.values()],
@@ -81,9 +83,17 @@ class ArchStep:
         logits = torch.cat([loss.logits for loss in losses if loss.logits is not None])
         return batch_metrics("arch", logits, validation.labels) | values
 
+    def _penalties(self, annealed: float) -> dict[str, Tensor]:
+        """Each penalty's value by name, differentiable in the alphas; none, no work."""
+        if not self.method.penalties:
+            return {}
+        mean = self.method.relaxation.mean(self.alphas)
+        chosen = self.method.penalties.items()
+        return {name: p(self.alphas, mean, progress=annealed) for name, p in chosen}
+
     def loss(self, batch: Batch) -> BatchLoss:
-        """Of a batch of any half, as a function of weights and mixture."""
-        return BatchLoss(self.supernet, self.norms, batch, self.compute, self.weights.scale)
+        """The loss on a batch of either half, as a function of weights and mixture."""
+        return BatchLoss(self.supernet, self.norms, batch, self.compute, self.weight_step.scale)
 
     def _gradient(self, mixture: Mixture, train: Batch, loss: BatchLoss) -> list[Tensor]:
         """The hypergradient of a part of the validation loss, leaf by leaf."""
@@ -97,26 +107,26 @@ class ArchStep:
         return self.method.hypergradient(problem).leaves()
 
     def _step_alphas(self, loss: Callable[[], Tensor]) -> None:
-        norm = gradient_norm(self.arch.parameters())
-        if self.weights.overflows(norm):
-            self.weights.halve_scale()
+        norm = gradient_norm(self.alphas.parameters())
+        if self.weight_step.overflows(norm):
+            self.weight_step.halve_scale()
             return
 
         def gradients() -> dict[str, Tensor | None]:
-            return {name: alphas.grad for name, alphas in self.arch.named_parameters()}
+            return {name: logits.grad for name, logits in self.alphas.named_parameters()}
 
-        if self.weights.guard.passes("arch step", norm, loss=loss, gradients=gradients):
+        if self.weight_step.guard.passes("arch step", norm, loss=loss, gradients=gradients):
             self.optimizer.step()
 
     def inner_step(self) -> SGDStep:
         """The next weight step as a function; unclipped, as in Liu et al."""
-        state = self.weights.optimizer.state
+        state = self.weight_step.optimizer.state
         buffers = {
             name: state[weight]["momentum_buffer"]
             for name, weight in self.named_weights.items()
             if weight in state and state[weight].get("momentum_buffer") is not None
         }
-        group = self.weights.optimizer.param_groups[0]
+        group = self.weight_step.optimizer.param_groups[0]
         return SGDStep(
             lr=group["lr"],
             momentum=group["momentum"],

@@ -1,4 +1,4 @@
-"""Trained models on disc: a derived network with all that is needed to use it."""
+"""Trained models: a derived network with all that is needed to use it (`nets.stored`)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_gdas.nets import DerivedNet
-from darts_gdas.nets.stored import KIND, layout_to_dict, read_model
-from darts_gdas.runtime import checkpoint
+from darts_gdas.nets.stored import StoredModel, read_model
 from darts_gdas.runtime.augment import Normalize
 
 
@@ -46,20 +45,16 @@ def save_model(path: Path, model: TrainedModel) -> None:
             f"a model is saved with its {len(model.classes)} classes, the network has "
             f"{net.num_classes}; give it as many by reset_classifier"
         )
-    checkpoint.save(
-        path,
-        {
-            "kind": KIND,
-            "genotype": net.genotype.to_json(),
-            "layout": layout_to_dict(net.layout),
-            "auxiliary": net.auxiliary is not None,
-            "weights": net.state_dict(),
-            "mean": model.normalize.mean,
-            "std": model.normalize.std,
-            "classes": list(model.classes),
-            "image_size": list(model.image_size),
-        },
-    )
+    StoredModel(
+        net.genotype,
+        net.layout,
+        net.auxiliary is not None,
+        net.state_dict(),
+        model.normalize.mean,
+        model.normalize.std,
+        model.classes,
+        model.image_size,
+    ).write(path)
 
 
 def load_model(path: Path | str) -> TrainedModel:
@@ -71,11 +66,10 @@ def load_model(path: Path | str) -> TrainedModel:
     Raises:
         CheckpointError: If the file is missing, damaged or not a model.
     """
-    return read_model(path, _from_state)
 
+    def build(stored: StoredModel) -> TrainedModel:
+        net = DerivedNet.from_stored(stored, auxiliary=stored.auxiliary)
+        normalize = Normalize(stored.mean, stored.std)
+        return TrainedModel(net, normalize, stored.classes, stored.image_size)
 
-def _from_state(state: checkpoint.State) -> TrainedModel:
-    net = DerivedNet.from_state(state, auxiliary=state["auxiliary"])
-    height, width = state["image_size"]
-    normalize = Normalize(state["mean"], state["std"])
-    return TrainedModel(net, normalize, tuple(state["classes"]), (height, width))
+    return read_model(path, build)

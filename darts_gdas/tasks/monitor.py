@@ -80,6 +80,21 @@ class Diagnostics:
             )
 
 
+@dataclass(frozen=True)
+class End:
+    """The early end of a search, as its monitor asks for it.
+
+    Attributes:
+        after: The last epoch, counted from 1.
+        epoch: The epoch whose genotype is the answer, counted from 0.
+        genotype: That genotype.
+    """
+
+    after: int
+    epoch: int
+    genotype: Genotype
+
+
 class Monitor:
     """Follows a search; keeps what a resumed search must know.
 
@@ -87,12 +102,11 @@ class Monitor:
         diagnostics: What to measure.
         space: What is searched.
         probe: Measures.
-        num_epochs: Of the search.
+        num_epochs: Epochs of the search.
         learns: Whether the alphas move. Where they do not, the present genotype says nothing.
 
     Attributes:
-        chosen: The answer, where it is not the present genotype.
-        stopped_after: The epoch after which the search stops early, counted from 1, or None.
+        end: That the search shall stop early, and with what; or None.
         warning: What the user was told, or "".
         epochs_before: Epochs of the run before this search; they count where epochs are told.
     """
@@ -111,16 +125,14 @@ class Monitor:
         self.probe = probe
         self.num_epochs = num_epochs
         self.learns = learns
-        self.chosen: Genotype | None = None
-        self.chosen_epoch: int | None = None
-        self.stopped_after: int | None = None
+        self.end: End | None = None
         self.warning = ""
         self.epochs_before = 0
         self._collapsed_since: int | None = None
         self._history: dict[int, tuple[float, str]] = {}  # epoch: eigenvalue, genotype
 
     def observe(
-        self, epoch: int, arch: ArchParameters, relaxation: Relaxation, genotype: Genotype
+        self, epoch: int, alphas: ArchParameters, relaxation: Relaxation, genotype: Genotype
     ) -> dict[str, float]:
         """Metrics after an epoch (counted from 0); may warn, may ask for an end."""
         metrics = {
@@ -128,13 +140,13 @@ class Monitor:
             for kind in self.space.cells
         }
         if self._is_due(self.diagnostics.gap_every, epoch):
-            whole = self.probe.accuracy(relaxation.expected(arch))
+            whole = self.probe.accuracy(relaxation.expected(alphas))
             metrics["search/discretisation_gap"] = whole - self.probe.accuracy(
                 one_hot(genotype, self.space)
             )
         if self._is_due(self.diagnostics.eigenvalue_every, epoch):
             value = self.probe.curvature(
-                arch, relaxation, num_batches=self.diagnostics.eigenvalue_batches
+                alphas, relaxation, num_batches=self.diagnostics.eigenvalue_batches
             )
             metrics["search/eigenvalue"] = value
             self._history[epoch] = (value, genotype.to_json())
@@ -146,10 +158,10 @@ class Monitor:
     def remarks(self) -> dict[str, str]:
         """What the user should know at the end."""
         remarks = {}
-        if self.stopped_after is not None and self.chosen_epoch is not None:
+        if self.end is not None:
             remarks["stopped"] = (
-                f"after epoch {self.stopped_after} of {self.num_epochs}, for the curvature grew; "
-                f"the genotype is that of epoch {self.chosen_epoch + 1}"
+                f"after epoch {self.end.after} of {self.num_epochs}, for the curvature grew; "
+                f"the genotype is that of epoch {self.end.epoch + 1}"
             )
         if self.warning:
             remarks["warning"] = self.warning
@@ -168,9 +180,9 @@ class Monitor:
             return
         before = epochs[window // 2]  # the middle of the older window
         limit, first = self.diagnostics.stop_below, self.diagnostics.stop_first_epoch
-        if limit and ratio < limit and before >= first and self.stopped_after is None:
-            self.stopped_after, self.chosen_epoch = epoch + 1, before
-            self.chosen = Genotype.from_json(self._history[before][1])
+        if limit and ratio < limit and before >= first and self.end is None:
+            genotype = Genotype.from_json(self._history[before][1])
+            self.end = End(epoch + 1, before, genotype)
         if not limit and ratio < GROWTH and before >= first:
             self._warn(
                 f"epoch {self.epochs_before + epoch + 1}: the curvature of the validation loss in "
@@ -200,9 +212,9 @@ class Monitor:
     def state_dict(self) -> State:
         """Plain numbers and text."""
         return {
-            "chosen": self.chosen and self.chosen.to_json(),
-            "chosen_epoch": self.chosen_epoch,
-            "stopped_after": self.stopped_after,
+            "chosen": self.end and self.end.genotype.to_json(),
+            "chosen_epoch": self.end and self.end.epoch,
+            "stopped_after": self.end and self.end.after,
             "warning": self.warning,
             "collapsed_since": self._collapsed_since,
             "history": dict(self._history),
@@ -210,9 +222,8 @@ class Monitor:
 
     def load_state_dict(self, state: State) -> None:
         """Inverse of `state_dict`."""
-        self.chosen = Genotype.from_json(state["chosen"]) if state["chosen"] else None
-        self.chosen_epoch = state["chosen_epoch"]
-        self.stopped_after = state["stopped_after"]
+        after, epoch, chosen = (state[k] for k in ("stopped_after", "chosen_epoch", "chosen"))
+        self.end = End(after, epoch, Genotype.from_json(chosen)) if chosen else None
         self.warning = state["warning"]
         self._collapsed_since = state["collapsed_since"]
         self._history = dict(state["history"])

@@ -31,7 +31,7 @@ class SupernetProbe:
         norms: All of its norms that keep statistics.
         data: The halves.
         compute: How to run it.
-        seed: Of the run.
+        seed: The run's seed.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SupernetProbe:
         self.normalize = data.normalize.to(compute.device)
         self.compute = compute
         self.seed = derive_seed(seed, "probe")
-        number = max(len(self.images) // data.weights.batch_size, 1)
+        number = max(len(self.images) // data.weight_batches.batch_size, 1)
         order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(self.seed))
         self._indices = order.to(compute.device).tensor_split(number)  # none much smaller
 
@@ -77,21 +77,23 @@ class SupernetProbe:
                 correct += count_correct(full_precision(logits), labels)
         return float(correct) / len(self.images)
 
-    def curvature(self, arch: ArchParameters, relaxation: Relaxation, *, num_batches: int) -> float:
+    def curvature(
+        self, alphas: ArchParameters, relaxation: Relaxation, *, num_batches: int
+    ) -> float:
         """Dominant eigenvalue of the Hessian of the validation loss in the alphas, weights fixed.
 
         That of largest magnitude. The loss is that of the relaxation's mean mixture: a sampled
         path's loss is no smooth function of the alphas, its expectation's is.
 
         Args:
-            arch: The alphas.
+            alphas: What the loss is a function of.
             relaxation: From the alphas to a mixture.
             num_batches: Batches to average the loss over. Zela et al. take one.
 
         Reference:
             Zela et al., ICLR 2020, https://arxiv.org/abs/1909.09656, section 4.1.
         """
-        mean = _MeanMixture(arch, relaxation)
+        mean = _MeanMixture(alphas, relaxation)
         names = [name for name, _ in mean.named_parameters()]
         weights = {name: w.detach() for name, w in self.supernet.named_parameters()}
         losses = [
@@ -100,8 +102,8 @@ class SupernetProbe:
         ]
         self.supernet.train()
 
-        def loss(alphas: Sequence[Tensor]) -> Tensor:
-            mixture: Mixture = functional_call(mean, dict(zip(names, alphas, strict=True)), ())
+        def loss(values: Sequence[Tensor]) -> Tensor:
+            mixture: Mixture = functional_call(mean, dict(zip(names, values, strict=True)), ())
             return torch.stack([of_batch(weights, mixture) for of_batch in losses]).mean()
 
         size = sum(p.numel() for p in mean.parameters())
@@ -116,10 +118,10 @@ class SupernetProbe:
 class _MeanMixture(nn.Module):
     """The mean mixture as a function of the alphas, differentiable."""
 
-    def __init__(self, arch: ArchParameters, relaxation: Relaxation) -> None:
+    def __init__(self, alphas: ArchParameters, relaxation: Relaxation) -> None:
         super().__init__()
-        self.arch = arch
+        self.alphas = alphas
         self.relaxation = relaxation
 
     def forward(self) -> Mixture:
-        return self.relaxation.mean(self.arch)
+        return self.relaxation.mean(self.alphas)

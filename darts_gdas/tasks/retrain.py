@@ -64,7 +64,7 @@ class RetrainTask:
         stream: Training batches.
         test: The held-out images.
         normalize: The normalisation that the stream applies.
-        optimizer: Of the weights.
+        optimizer: Steps the weights.
         regularization: Auxiliary loss, drop-path, label smoothing.
         num_epochs: Epochs over the training set.
         compute: Device, precision, layout in memory.
@@ -99,19 +99,19 @@ class RetrainTask:
         self.num_epochs = num_epochs
         self.steps_per_epoch = stream.batches_per_epoch
         self.compute = compute
-        self.weights = WeightStep(self.net, optimizer, compute, guard, accumulate)
+        self.weight_step = WeightStep(self.net, optimizer, compute, guard, accumulate)
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
         """One step of SGD on the loss with its auxiliary part."""
         batch = self.stream.batch(progress.global_step)
-        set_learning_rate(self.weights.optimizer, self._learning_rate(progress))
+        set_learning_rate(self.weight_step.optimizer, self._learning_rate(progress))
         self.net.train()
         self.net.drop_path_probability = self._drop_path(progress)
         sums: list[Tensor] = []
 
         def run(part: Batch, more: bool) -> tuple[Tensor, Tensor]:
             with self.compute.forward_pass():
-                outputs = self.weights.replica(part.images, sparse=more)
+                outputs = self.weight_step.replica(part.images, sparse=more)
             logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
             loss = self._loss(logits, part.labels)
             sums.append(loss.detach() * len(part.labels))
@@ -120,7 +120,7 @@ class RetrainTask:
                 loss = loss + weight * self._loss(auxiliary, part.labels)
             return loss, logits
 
-        logits = self.weights(batch, run)
+        logits = self.weight_step(batch, run)
         count = len(batch.labels)
         return {
             "train/loss": (torch.stack(sums).sum(), count),
@@ -165,12 +165,12 @@ class RetrainTask:
 
     def state_dict(self) -> State:
         """Weights and optimiser; data order follows from the step."""
-        return {"net": self.net.state_dict(), "weight_step": self.weights.state_dict()}
+        return {"net": self.net.state_dict(), "weight_step": self.weight_step.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         """Inverse of `state_dict`."""
         self.net.load_state_dict(state["net"])
-        self.weights.load_state_dict(state["weight_step"])
+        self.weight_step.load_state_dict(state["weight_step"])
 
 
 def evaluate_net(

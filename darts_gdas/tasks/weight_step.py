@@ -17,7 +17,7 @@ Run = Callable[[Batch, bool], tuple[Tensor, Tensor]]
 """(images, whether more are to follow) -> mean loss, logits."""
 
 SMALLEST_SCALE = 1.0
-"""Of a float16 loss. Gradients that overflow even so are no question of range."""
+"""The smallest scale of a float16 loss. If gradients overflow at that, scaling is not the cause."""
 
 
 class WeightStep:
@@ -103,7 +103,7 @@ class WeightStep:
         return {name: parameter.grad for name, parameter in self.module.named_parameters()}
 
     def state_dict(self) -> State:
-        """Of the optimiser and the scale."""
+        """The state of the optimiser and the scale."""
         return {"optimizer": self.optimizer.state_dict(), "scale": self.scaler.state_dict()}
 
     def load_state_dict(self, state: State) -> None:

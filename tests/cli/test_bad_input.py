@@ -10,8 +10,9 @@ from PIL import Image
 
 from darts_gdas.runtime.checkpoint import save
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.score import ScoreTask
+from darts_gdas.tasks.ranking import ScoreTask
 from darts_gdas.tasks.search import SearchTask
+from tests.registries import parts_put_back
 
 ROOT = Path(__file__).parents[2]
 TINY = ["epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2"]
@@ -360,3 +361,35 @@ def test_an_error_of_ours_in_a_ranking_keeps_its_traceback(run, monkeypatch: pyt
     monkeypatch.setattr(ScoreTask, "run", lambda *_: {}["a bug"])
     with pytest.raises(KeyError, match="a bug"):
         run("darts_gdas/score.py", "space=nasbench201", "dataset.test_fraction=0.9")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search.py",),
+        ("train.py", "genotype=DARTS_V2"),
+        ("darts_gdas/score.py",),
+        ("darts_gdas/show.py", "DARTS_V2"),
+        ("darts_gdas/export.py", "run"),
+        ("darts_gdas/compare.py", "run"),
+        ("darts_gdas/report/__main__.py", "run"),
+    ],
+    ids=" ".join,
+)
+def test_a_package_that_cannot_be_loaded_is_one_line(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+):
+    """No program begins without parts that somebody has installed."""
+    (tmp_path / "flaky.py").write_text("import nonsense\n")
+    installed = tmp_path / "flaky-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: flaky\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[darts_gdas]\nparts = flaky\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with parts_put_back():
+        status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err == (
+        "error: the package 'flaky' adds 'flaky', which cannot be loaded: ModuleNotFoundError: "
+        "No module named 'nonsense'; repair the package, or uninstall it\n"
+    )

@@ -52,4 +52,4 @@ def test_a_chain_is_found_trained_shown_and_taken_away(
     assert int(rows[-1].split()[1].replace(",", "")) == count_parameters(model.net)
 
     contents = make(model, Format.python)
-    assert "MBConv(2, 4, 3, " in contents["network.py"].decode()
+    assert "MBConv(4, 2, kernel=3, expansion=" in contents["network.py"].decode()

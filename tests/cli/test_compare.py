@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from darts_gdas.cli.compare import DEFAULT_METHOD, main
+from darts_gdas.cli.compare import main
+from darts_gdas.report.runs import DEFAULT_METHOD
 from darts_gdas.space import Genotype
 from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, start
 from tests.report.test_runs import make_run

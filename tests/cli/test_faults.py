@@ -16,8 +16,8 @@ from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointFolder
 from darts_gdas.runtime.datasets import Digits
 from darts_gdas.runtime.files import RunFolder, WriteError
-from darts_gdas.tasks.score import ScoreTask
-from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.ranking import ScoreTask
+from darts_gdas.tasks.stage import StageSearch
 
 TINY = ["epochs=2", "net.channels=2", "net.layers=3", "space.num_nodes=2",
         "dataset.test_fraction=0.9", "run_dir=run"]  # fmt: skip
@@ -26,14 +26,17 @@ TINY = ["epochs=2", "net.channels=2", "net.layers=3", "space.num_nodes=2",
 def test_out_of_memory_is_one_line_and_checkpoints_are_kept(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    original = SearchTask.train_weights
+    original = StageSearch.train_weights
 
     def train_weights(self, *arguments):
-        if self.optimizer.state and len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 1:
+        if (
+            self.weight_step.optimizer.state
+            and len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 1
+        ):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return original(self, *arguments)
 
-    monkeypatch.setattr(SearchTask, "train_weights", train_weights)
+    monkeypatch.setattr(StageSearch, "train_weights", train_weights)
     status, out, err = run("search.py", *TINY)
     assert status == 1 and out == ""
     assert "Error executing job" not in err
@@ -57,14 +60,14 @@ def test_a_ranking_out_of_memory_is_one_line_too(run, monkeypatch: pytest.Monkey
 def test_a_fault_of_one_run_is_not_the_end_of_a_sweep(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    original = SearchTask.train_weights
+    original = StageSearch.train_weights
 
     def train_weights(self, *arguments):
         if self.seed == 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return original(self, *arguments)
 
-    monkeypatch.setattr(SearchTask, "train_weights", train_weights)
+    monkeypatch.setattr(StageSearch, "train_weights", train_weights)
     status, out, err = run("search.py", "-m", *TINY[:-1], "epochs=1", "seed=1,2")
     assert status == 1
     (sweep,) = (tmp_path / "outputs" / "search").iterdir()
@@ -212,14 +215,14 @@ def test_a_search_survives_being_killed_at_random_moments(tmp_path: Path):
 def test_a_sweep_that_was_stopped_goes_on_as_it_says(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    original, stops = SearchTask.train_weights, [2]
+    original, stops = StageSearch.train_weights, [2]
 
     def train_weights(self, *arguments):
         if self.seed in stops:
             os.kill(os.getpid(), signal.SIGINT)
         return original(self, *arguments)
 
-    monkeypatch.setattr(SearchTask, "train_weights", train_weights)
+    monkeypatch.setattr(StageSearch, "train_weights", train_weights)
     arguments = ("-m", *TINY[:-1], "epochs=1", "seed=1,2")
     status, _, err = run("search.py", *arguments)
     (sweep,) = (tmp_path / "outputs" / "search").iterdir()

@@ -7,7 +7,7 @@ import pytest
 
 from darts_gdas import __version__
 from darts_gdas.cli import main as module
-from darts_gdas.cli.command import conf_folder
+from darts_gdas.config import conf_folder
 from darts_gdas.runtime.launch import command
 
 

@@ -8,7 +8,7 @@ import torch
 
 from darts_gdas.cli.show import main
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
-from darts_gdas.nets import measure as measuring
+from darts_gdas.nets import costs as costing
 from darts_gdas.space import CellGenotype, Edge, Genotype
 from tests.nets.test_stored import saved
 
@@ -18,8 +18,8 @@ TINY = ("--channels", "4", "--layers", "3", "--image-size", "8", "--device", "cp
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch):
     """One pass per measurement, small batches, and the number of threads as it was."""
-    monkeypatch.setattr(measuring, "WARM_UP", 0)
-    monkeypatch.setattr(measuring, "MOST", 1)
+    monkeypatch.setattr(costing, "WARM_UP", 0)
+    monkeypatch.setattr(costing, "MOST", 1)
     monkeypatch.setattr("darts_gdas.cli.show.BATCHES", (1, 2))
     threads = torch.get_num_threads()
     yield

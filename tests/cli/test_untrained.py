@@ -13,9 +13,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from darts_gdas.scoring.table import all_arch_strings
 from darts_gdas.space import Genotype, SearchSpace
 from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, newest_state, start
+from tests.oracles import all_arch_strings
 
 SMALL = ("net.channels=2", "dataset.test_fraction=0.9", "space=nasbench201")
 NTK = (

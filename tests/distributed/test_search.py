@@ -28,10 +28,10 @@ from darts_gdas.search import (
     UnrolledExact,
 )
 from darts_gdas.space import Genotype, SearchSpace
-from darts_gdas.tasks.learning_rate import learning_rate_bound
+from darts_gdas.tasks.initial import learning_rate_bound
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
-from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.stage import Running, StageSearch
 from tests.ranks import on_ranks
 
 SPACE = SearchSpace.darts(
@@ -84,17 +84,16 @@ def prepared(net: nn.Module, *, synced: bool) -> None:
             norm.eval()
 
 
-def search_task(method: Method, ranks: Ranks, *, synced: bool) -> SearchTask:
+def search_task(method: Method, ranks: Ranks, *, synced: bool) -> StageSearch:
     torch.manual_seed(0)
     halves = images(21, 1), images(13, 2)
     data = SearchData(
         stream(halves[0], "weights", ranks), stream(halves[1], "arch", ranks), halves[1], NORMALIZE
     )
-    return SearchTask(
-        SPACE, Layout(2 * method.partial_channels, 3, 3, 1), method, data,
-        num_epochs=2, compute=Compute(torch.device("cpu"), ranks=ranks), seed=0,
-        sync_batch_norm=synced,
-    )  # fmt: skip
+    running = Running(Compute(torch.device("cpu"), ranks=ranks), seed=0, sync_batch_norm=synced)
+    return StageSearch(
+        SPACE, Layout(2 * method.partial_channels, 3, 3, 1), method, data, 2, running
+    )
 
 
 def searched(method: Method, ranks: Ranks, *, synced: bool) -> list[Tensor]:
@@ -102,16 +101,16 @@ def searched(method: Method, ranks: Ranks, *, synced: bool) -> list[Tensor]:
     torch.set_default_dtype(torch.float64)
     try:
         task = search_task(method, ranks, synced=synced)
-        for half in (task.data.weights, task.data.arch):
+        for half in (task.data.weight_batches, task.data.arch_batches):
             half.normalize = InDouble(NORMALIZE)  # type: ignore[assignment]
-        task.arch.double()
+        task.alphas.double()
         prepared(task.supernet, synced=synced)
         for step in range(3):
             task.train_step(Progress(0, 2, step, 3))
     finally:
         torch.set_default_dtype(torch.float32)
     assert task.steps_per_epoch == 3
-    return [*task.arch.parameters(), *task.supernet.parameters(), *task.supernet.buffers()]
+    return [*task.alphas.parameters(), *task.supernet.parameters(), *task.supernet.buffers()]
 
 
 @pytest.mark.parametrize(
@@ -181,8 +180,8 @@ def test_the_first_rank_measures_while_the_others_do_something_else(tmp_path: Pa
         task = search_task(DARTS, ranks, synced=True)
         if not ranks.is_first:
             return ()
-        mixture = task.method.relaxation.expected(task.arch)
-        curvature = task.probe.curvature(task.arch, task.method.relaxation, num_batches=1)
+        mixture = task.method.relaxation.expected(task.alphas)
+        curvature = task.probe.curvature(task.alphas, task.method.relaxation, num_batches=1)
         return task.probe.accuracy(mixture), curvature, learning_rate_bound(task)
 
     alone, (first, other) = measured(ALONE), on_ranks(measured, tmp_path)

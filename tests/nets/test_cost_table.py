@@ -173,9 +173,9 @@ def test_a_table_of_one_operation_is_its_count():
     layout = replace(Layout(4, 3, 5), reductions=(1,))
     table = build_cost_table(space, layout, (9, 8), Quantity.multiply_adds, CPU)
     reduce = table.get_buffer("table_reduce")
-    op = OPERATIONS["sep_conv_3x3"](8, 2, True)
+    op = OPERATIONS["sep_conv_3x3"].build(8, 2, True)
     assert reduce[0, 1] == count_multiply_adds(op, (8, 9, 8))
-    inside = OPERATIONS["sep_conv_3x3"](8, 1, True)
+    inside = OPERATIONS["sep_conv_3x3"].build(8, 1, True)
     assert reduce[4, 1] == count_multiply_adds(inside, (8, 5, 4))
     assert (reduce[:, 0] == 0).all()
 
@@ -205,7 +205,7 @@ def test_latencies_are_positive_and_measured_once_per_place(monkeypatch: pytest.
         return measure_latency(net, image_shape, device)
 
     monkeypatch.setattr("darts_gdas.nets.cost_table.measure_latency", measure)
-    monkeypatch.setattr("darts_gdas.nets.cost_table.REPEATS", 3)
+    monkeypatch.setattr("darts_gdas.nets.costs.MOST", 3)
     space = SearchSpace.darts(num_nodes=2, candidates=(NONE, "skip_connect", "sep_conv_3x3"))
     table = build_cost_table(space, Layout(2, 6, 5), (8, 8), Quantity.latency, CPU)
     # Two candidates; normal cells at 3 widths, reductions at 2 (strides 2 and 1, the latter at a
@@ -226,9 +226,9 @@ def test_a_latency_is_a_median_in_milliseconds(monkeypatch: pytest.MonkeyPatch):
         return clock["now"]
 
     monkeypatch.setattr("time.perf_counter", perf_counter)
-    # Pass i ends 0.001 (2 i + 1) s after its start; the median of passes 3..23 is pass 13.
+    # Pass i ends 0.001 (2 i + 1) s after its start; the median of passes 1..21 is pass 11.
     latency = measure_latency(torch.nn.Conv2d(1, 1, 1), (1, 2, 2), CPU)
-    assert latency == pytest.approx(27.0)
+    assert latency == pytest.approx(23.0)
 
 
 def test_a_table_survives_a_checkpoint():

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from darts_gdas.nets import DerivedNet, Layout, Stem, count_parameters
 from darts_gdas.nets.blocks import AuxiliaryHead
+from darts_gdas.nets.candidates import FactorizedReduce
 from darts_gdas.nets.dropout import path_factors
-from darts_gdas.nets.operations import FactorizedReduce
 from darts_gdas.space import CellGenotype, Edge, Genotype, published_names
 from tests.oracles import derived_logits
 

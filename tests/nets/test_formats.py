@@ -1,7 +1,7 @@
 import torch
 from torch.func import vmap
 
-from darts_gdas.nets.formats import autocasts, channels_last
+from darts_gdas.nets.formats import autocasts, channels_last, without_autocast
 
 
 def test_channels_last_keeps_the_values_and_changes_the_strides():
@@ -26,5 +26,16 @@ def test_autocasts_says_what_the_context_does():
             assert not autocasts(cpu)
 
 
+def test_without_autocast_operations_keep_the_format_of_their_inputs():
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (x @ x).dtype is torch.bfloat16
+        with without_autocast(x.device):
+            assert (x @ x).dtype is torch.float32
+
+
 def test_a_device_without_autocast_is_no_error():
-    assert not autocasts(torch.device("meta"))
+    meta = torch.device("meta")
+    assert not autocasts(meta)
+    with without_autocast(meta):
+        pass

@@ -2,13 +2,8 @@
 
 import pytest
 
-from darts_gdas.nets import CHAIN, DARTS, NASBENCH201, Layout, Stem
-from darts_gdas.nets.layout import (
-    SKELETONS,
-    CellPlan,
-    register_skeleton,
-    skeleton_of,
-)
+from darts_gdas.nets import CHAIN, DARTS, NASBENCH201, Layout, Stem, register_skeleton
+from darts_gdas.nets.layout import SKELETONS, CellPlan, skeleton_of
 from darts_gdas.space import block_kinds
 
 FOUR = {"normal": 4, "reduce": 4}
@@ -163,7 +158,7 @@ def test_widths_replace_the_doubling():
 
 @pytest.mark.parametrize("widths", [(1, 2), (1, 2, 0, 1), ()], ids=str)
 def test_there_is_one_width_for_each_cell(widths: tuple[int, ...]):
-    with pytest.raises(ValueError, match=r"net\.widths must hold one number >= 1 for each of 4"):
+    with pytest.raises(ValueError, match=r"space\.widths must hold one number >= 1 for each of 4"):
         Layout(4, 4, 10, widths=widths)
 
 

@@ -7,15 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from darts_gdas.nets.operations import (
-    OPERATIONS,
-    POOLINGS,
-    FactorizedReduce,
-    ReluConvNorm,
-    Zero,
-    candidate,
-    check_operations,
-)
+from darts_gdas.nets.candidates import FactorizedReduce, ReluConvNorm, Zero
+from darts_gdas.nets.operations import OPERATIONS, check_operations
 from tests.oracles import batch_norm, per_pixel, pixel, window
 
 SIZES = [(7, 7), (8, 8), (9, 6)]
@@ -77,8 +70,8 @@ def test_keeps_channels_and_divides_the_size_rounding_up(
 ):
     expected = (2, channels, -(-size[0] // stride), -(-size[1] // stride))
     x = torch.randn(2, channels, *size)
-    assert OPERATIONS[name](channels, stride, True)(x).shape == expected
-    assert candidate(name, channels, stride)(x).shape == expected
+    assert OPERATIONS[name].build(channels, stride, True)(x).shape == expected
+    assert OPERATIONS[name].candidate(channels, stride)(x).shape == expected
 
 
 # Values
@@ -113,7 +106,7 @@ def test_a_strided_1x1_convolution_reads_every_second_pixel(size: tuple[int, int
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_no_1x1_convolution_is_strided(name: str):
     """Its backward pass in channels_last writes beyond its memory on CPUs with AVX2."""
-    convs = [m for m in OPERATIONS[name](4, 2, False).modules() if isinstance(m, nn.Conv2d)]
+    convs = [m for m in OPERATIONS[name].build(4, 2, False).modules() if isinstance(m, nn.Conv2d)]
     assert all(conv.stride == (1, 1) for conv in convs if conv.kernel_size == (1, 1))
 
 
@@ -126,11 +119,15 @@ def test_pooling_ignores_the_padding(stride: int, size: tuple[int, int]):
     x = images(2, 3, *size)
     mean = per_pixel(x, stride, lambda *at: inside(*at).mean(dim=0))
     largest = per_pixel(x, stride, lambda *at: inside(*at).max(dim=0).values)
-    assert_close(OPERATIONS["avg_pool_3x3"](3, stride, True)(x), mean, **EXACT)
-    assert_close(OPERATIONS["max_pool_3x3"](3, stride, True)(x), largest, **EXACT)
-    assert_close(candidate("avg_pool_3x3", 3, stride).double()(x), batch_norm(mean), **EXACT)
-    assert_close(candidate("max_pool_3x3", 3, stride).double()(x), batch_norm(largest), **EXACT)
-    normalized = OPERATIONS["norm_max_pool_3x3"](3, stride, True).double()
+    assert_close(OPERATIONS["avg_pool_3x3"].build(3, stride, True)(x), mean, **EXACT)
+    assert_close(OPERATIONS["max_pool_3x3"].build(3, stride, True)(x), largest, **EXACT)
+    assert_close(
+        OPERATIONS["avg_pool_3x3"].candidate(3, stride).double()(x), batch_norm(mean), **EXACT
+    )
+    assert_close(
+        OPERATIONS["max_pool_3x3"].candidate(3, stride).double()(x), batch_norm(largest), **EXACT
+    )
+    normalized = OPERATIONS["norm_max_pool_3x3"].build(3, stride, True).double()
     assert_close(normalized(x), batch_norm(largest), **EXACT)  # scale 1 and shift 0 at first
 
 
@@ -152,7 +149,7 @@ def depthwise_separable(
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", KERNELS)
 def test_separable_and_dilated_convolutions_are_what_they_are_called(name: str, stride: int):
-    module = candidate(name, 3, stride).double()
+    module = OPERATIONS[name].candidate(3, stride).double()
     x = images(2, 3, 5, 6)
     weights = weights_of(module)
     if name.startswith("dil"):
@@ -167,7 +164,7 @@ def test_separable_and_dilated_convolutions_are_what_they_are_called(name: str, 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_conv_7x1_1x7_slides_along_the_width_then_the_height(stride: int):
-    module = candidate("conv_7x1_1x7", 2, stride).double()
+    module = OPERATIONS["conv_7x1_1x7"].candidate(2, stride).double()
     along_width, along_height = weights_of(module)
     assert along_width.shape == (2, 2, 1, 7) and along_height.shape == (2, 2, 7, 1)
 
@@ -187,7 +184,7 @@ def test_conv_7x1_1x7_slides_along_the_width_then_the_height(stride: int):
 @pytest.mark.parametrize("channels", [3, 6])
 def test_group_convolutions_mix_channels_of_a_group_then_all(channels: int, stride: int):
     """gcd(8, 3) = 1 group and gcd(8, 6) = 2 groups of three channels."""
-    module = candidate("group_conv_3x1_1x3", channels, stride).double()
+    module = OPERATIONS["group_conv_3x1_1x3"].candidate(channels, stride).double()
     along_width, along_height, mix = weights_of(module)
     assert along_width.shape == (channels, 3, 1, 3) and along_height.shape == (channels, 3, 3, 1)
 
@@ -210,7 +207,7 @@ def test_group_convolutions_mix_channels_of_a_group_then_all(channels: int, stri
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_nor_conv_3x3_is_a_convolution_between_relu_and_norm(stride: int):
-    module = candidate("nor_conv_3x3", 2, stride).double()
+    module = OPERATIONS["nor_conv_3x3"].candidate(2, stride).double()
     (weight,) = weights_of(module)
     taps = weight.flatten(2).unbind(2)
 
@@ -240,8 +237,8 @@ def test_zero_is_zero_whatever_comes_in(stride: int):
 
 def test_a_skip_without_stride_hands_on_its_input():
     x = images(1, 3, 4, 4)
-    assert OPERATIONS["skip_connect"](3, 1, True)(x) is x
-    assert candidate("skip_connect", 3, 1)(x) is x
+    assert OPERATIONS["skip_connect"].build(3, 1, True)(x) is x
+    assert OPERATIONS["skip_connect"].candidate(3, 1)(x) is x
 
 
 # Parameters
@@ -252,24 +249,25 @@ def test_a_skip_without_stride_hands_on_its_input():
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_parameters_are_weights_and_with_affine_two_per_norm(name: str, stride: int, channels: int):
     weights, norms = num_weights(name, channels, stride)
-    assert num_parameters(OPERATIONS[name](channels, stride, False)) == weights
+    assert num_parameters(OPERATIONS[name].build(channels, stride, False)) == weights
     assert (
-        num_parameters(OPERATIONS[name](channels, stride, True)) == weights + 2 * channels * norms
+        num_parameters(OPERATIONS[name].build(channels, stride, True))
+        == weights + 2 * channels * norms
     )
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_candidates_learn_convolutions_only(name: str, stride: int):
-    module = candidate(name, 4, stride)
+    module = OPERATIONS[name].candidate(4, stride)
     assert num_parameters(module) == num_weights(name, 4, stride)[0]
     assert all(parameter.dim() == 4 for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", sorted(POOLINGS))
+@pytest.mark.parametrize("name", ["max_pool_3x3", "avg_pool_3x3"])
 def test_candidate_pooling_has_mean_zero_and_variance_one(name: str, stride: int):
-    y = candidate(name, 3, stride).double()(1.0 + 5.0 * images(4, 3, 8, 8))
+    y = OPERATIONS[name].candidate(3, stride).double()(1.0 + 5.0 * images(4, 3, 8, 8))
     assert_close(y.mean(dim=(0, 2, 3)), torch.zeros(3).double(), rtol=0, atol=1e-12)
     # Batch norm divides by the variance plus 1e-5, of about 5 here.
     variance = y.var(dim=(0, 2, 3), correction=0)

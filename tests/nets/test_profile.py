@@ -14,9 +14,7 @@ from darts_gdas.nets import (
     count_multiply_adds,
     count_parameters,
 )
-from darts_gdas.nets import measure as measuring
-from darts_gdas.nets.measure import Cost, kept_by, measure_module
-from darts_gdas.nets.operations import SeparableConv
+from darts_gdas.nets import costs as costing
 from darts_gdas.nets.profile import Profile, profile
 from darts_gdas.space import Genotype
 
@@ -44,8 +42,8 @@ NETWORKS = {
 
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(measuring, "WARM_UP", 0)
-    monkeypatch.setattr(measuring, "MOST", 1)
+    monkeypatch.setattr(costing, "WARM_UP", 0)
+    monkeypatch.setattr(costing, "MOST", 1)
 
 
 @functools.cache
@@ -102,43 +100,6 @@ def test_memory_is_what_autograd_keeps(name: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)  # library convolutions
     kept = saved_bytes(net.train(), torch.randn(2, net.layout.in_channels, *size))
     assert costs.total.memory == pytest.approx(kept / 2, rel=0.01)  # whole bytes per part
-
-
-def test_a_separable_convolution_by_hand():
-    """ReLU's output, the depthwise one's and the pointwise one's, and the norm's statistics."""
-    channels, pixels = 4, 8 * 8
-    cost = measure_module(SeparableConv(channels, 3, 1, True), (channels, 8, 8), CPU, (1,))
-    assert cost.parameters == channels * 9 + channels**2 + 2 * channels
-    assert cost.multiply_adds == pixels * (channels * 9 + channels**2)
-    assert cost.memory == 4 * (3 * channels * pixels + 2 * channels // 2)
-    assert len(cost.milliseconds) == 1
-
-
-def test_a_tensor_kept_twice_counts_once():
-    net, x = nn.Identity(), torch.ones(3, 5, requires_grad=True)
-    keeper = kept_by(net)
-    with keeper.watch():
-        _ = x * x
-        _ = x.t() * x.t()
-    assert keeper.num_bytes == 4 * 15
-
-
-def test_costs_add_up_with_and_without_times():
-    a, b = Cost(1, 2, 3, (4.0, 5.0)), Cost(10, 20, 30, (40.0, 50.0))
-    assert a + b == Cost(11, 22, 33, (44.0, 55.0))
-    assert Cost() + a == a + Cost() == a
-
-
-@pytest.mark.parametrize(
-    ("most", "enough", "longest", "passes"), [(5, 9, 9, 5), (5, 0, 9, 3), (5, 0, 0, 1)]
-)
-def test_slow_passes_are_repeated_less(
-    monkeypatch: pytest.MonkeyPatch, most: int, enough: float, longest: float, passes: int
-):
-    monkeypatch.setattr(measuring, "MOST", most)
-    monkeypatch.setattr(measuring, "ENOUGH", enough)
-    monkeypatch.setattr(measuring, "LONGEST", longest)
-    assert len(measuring.repeated(lambda: [1.0])) == passes
 
 
 def test_the_network_is_left_as_it_was():

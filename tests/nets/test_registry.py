@@ -19,7 +19,10 @@ from darts_gdas.nets import (
     count_parameters,
     register_operation,
 )
-from darts_gdas.space import Genotype, SearchSpace
+from darts_gdas.nets.candidates import ReluFirst
+from darts_gdas.report.cell_drawing import draw_genotype
+from darts_gdas.report.drawing import _cell
+from darts_gdas.space import CellGenotype, Edge, Family, Genotype, SearchSpace
 from tests.oracles import derived_logits, supernet_logits
 
 
@@ -77,7 +80,7 @@ def test_it_is_an_operation_of_genotypes_and_derived_networks():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_it_counts_towards_the_cost(stride: int):
     registered_space()
-    gate = OPERATIONS["gate"](4, stride, True)
+    gate = OPERATIONS["gate"].build(4, stride, True)
     assert count_parameters(gate) == 4 * 9 + 4
     assert count_multiply_adds(gate, (4, 8, 8)) == 4 * 9 * (8 // stride) ** 2
 
@@ -96,13 +99,13 @@ class InPlace(nn.Module):
 @pytest.mark.parametrize("name", ["", "Gate", "a b", "a.b", "a~b"])
 def test_a_malformed_name_is_an_error(name: str):
     with pytest.raises(ValueError, match="name is lower-case letters, digits and underscores, got"):
-        register_operation(name, OPERATIONS["skip_connect"])
+        register_operation(name, OPERATIONS["skip_connect"].build)
 
 
 @pytest.mark.parametrize("name", ["skip_connect", "none", "keys", "training", "forward"])
 def test_a_taken_name_is_an_error(name: str):
     with pytest.raises(ValueError, match=rf"the name '{name}' is taken"):
-        register_operation(name, OPERATIONS["skip_connect"])
+        register_operation(name, OPERATIONS["skip_connect"].build)
 
 
 @pytest.mark.parametrize(
@@ -124,3 +127,64 @@ def test_an_operation_that_cannot_stand_on_an_edge_is_an_error(factory, message:
     with pytest.raises(ValueError, match=rf"operation 'mine' with .*{message}"):
         register_operation("mine", factory)
     assert "mine" not in OPERATIONS
+
+
+@pytest.mark.parametrize("form", ["Gate(channels", "x = 1", "1, 2)", 3])
+def test_a_form_that_is_no_expression_is_an_error(form: object):
+    with pytest.raises(ValueError, match=r"'mine' with stride=1: python gives no expression: "):
+        register_operation("mine", lambda c, s, a: Gate(c, s), python=lambda stride: form)  # type: ignore
+    assert "mine" not in OPERATIONS
+
+
+def pool(channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.LPPool2d(1, stride, ceil_mode=True)
+
+
+@pytest.mark.parametrize("is_pooling", [False, True])
+def test_a_supernet_normalises_it_where_it_is_called_a_pooling(is_pooling: bool):
+    register_operation("mine", pool, is_pooling=is_pooling)
+    y = OPERATIONS["mine"].candidate(3, 2).double()(1.0 + 5.0 * torch.rand(4, 3, 8, 8).double())
+    normalised = bool((y.mean(dim=(0, 2, 3)).abs() < 1e-12).all())
+    assert normalised is is_pooling
+    assert isinstance(OPERATIONS["mine"].build(3, 2, True), nn.LPPool2d)
+
+
+def test_drawings_show_its_family():
+    cell = CellGenotype(((Edge("mine", 0), Edge("other", 0)),), (1,), num_inputs=1)
+    register_operation("mine", pool, family=Family.pool)
+    drawing = _cell("normal", cell, draw_genotype(Genotype({"normal": cell})).axes[0])
+    assert drawing.count('class="box pool"') == drawing.count('class="box other"') == 1
+
+
+class Softened(ReluFirst):
+    """What follows a ReLU, with the number of those that it has taken itself."""
+
+    alone = 0
+
+    def __init__(self, channels: int, stride: int, affine: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        type(self).alone += 1
+        return self.after_relu(x.relu())
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def test_what_begins_with_a_relu_shares_that_of_its_state():
+    """In both networks, with the values of the definition, which takes one for each operation."""
+    register_operation("mine", Softened)
+    space = SearchSpace.darts(num_nodes=2, candidates=("none", "mine"))
+    net = SuperNet(space, Layout(4, 3, 3)).double().eval()
+    derived = DerivedNet(space.sample(random.Random(0)), Layout(4, 3, 3)).double().eval()
+    x = torch.randn(2, 3, 8, 8).double()
+    mixture = Mixture({kind: CellMixture(torch.rand(5, 2).double()) for kind in space.cells})
+    Softened.alone = 0
+    found = net(x, mixture), derived(x)
+    assert Softened.alone == 0
+    expected = supernet_logits(net, x, mixture), derived_logits(derived, x)
+    assert Softened.alone > 0
+    for actual, wanted in zip(found, expected, strict=True):
+        assert_close(actual, wanted, rtol=1e-10, atol=1e-10)

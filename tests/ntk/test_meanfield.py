@@ -1,37 +1,14 @@
-"""The phase diagram on a grid, its drawing, and the command that writes it."""
+"""The drawing of a phase diagram, and the command that writes it."""
 
-import math
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from darts_gdas.ntk.meanfield import draw, main, phase_diagram
-from darts_gdas.ntk.phases import critical_weight_variance, phase_point
-
-
-@pytest.mark.parametrize("activation", ["erf", "relu", "tanh"])
-def test_the_grid_holds_the_phase_of_each_pair(activation: str):
-    diagram = phase_diagram(activation, max_weight_variance=3.0, max_bias_variance=0.2, points=3)
-    assert diagram.weight_variances.tolist() == pytest.approx([1.0, 2.0, 3.0])
-    assert diagram.bias_variances.tolist() == pytest.approx([0.0, 0.1, 0.2])
-    for i, j in np.ndindex(3, 3):
-        point = phase_point(
-            activation, float(diagram.weight_variances[j]), float(diagram.bias_variances[i])
-        )
-        assert diagram.chi_1[i, j] == point.chi_1 and diagram.xi_c[i, j] == point.xi_c
-
-
-def test_the_line_is_the_critical_one():
-    diagram = phase_diagram("erf", max_bias_variance=0.2, points=2)
-    assert diagram.critical[0].tolist() == pytest.approx([math.pi / 4, 0.0])
-    assert diagram.critical[-1].tolist() == pytest.approx(
-        [critical_weight_variance("erf", 0.2), 0.2]
-    )
-    assert (np.diff(diagram.critical, axis=0) > 0).all()
+from darts_gdas.ntk.diagram import phase_diagram
+from darts_gdas.ntk.meanfield import draw, main
 
 
 @pytest.mark.parametrize(("activation", "beyond"), [("tanh", "chaotic"), ("relu", "divergent")])

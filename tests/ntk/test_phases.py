@@ -1,6 +1,7 @@
 """Fixed points and phases: published numbers, quadrature by another rule, iteration, real nets."""
 
 import copy
+import dataclasses
 import math
 import pickle
 
@@ -176,10 +177,13 @@ def test_a_wide_network_has_the_predicted_variance_and_correlation():
 
 def test_a_point_is_three_numbers_and_survives_copies():
     point = phase_point("erf", 1.5, 0.05)
-    assert len(point) == 3 and point == (point.q_star, point.c_star, point.chi_1)
+    q_star, c_star, chi_1 = point
+    assert (q_star, c_star, chi_1) == (point.q_star, point.c_star, point.chi_1)
     for twin in (copy.deepcopy(point), pickle.loads(pickle.dumps(point))):
         assert twin == point and twin.xi_c == point.xi_c and twin.phase == "chaotic"
-    assert PhasePoint(1.0, 1.0, 0.5).xi_c == pytest.approx(1 / math.log(2))
+    assert PhasePoint(1.0, 1.0, 0.9, 0.5).xi_c == pytest.approx(1 / math.log(2))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        point.q_star = 1.0  # type: ignore[misc]
 
 
 def test_unknown_activations_are_refused():

@@ -61,6 +61,15 @@ def test_the_data_set_is_told_by_its_settings(
     assert describe(model, tmp_path)["data"]["name"] == name
 
 
+def test_the_data_set_has_the_name_by_which_the_user_chose_it(folder: Path, model: TrainedModel):
+    """A data set of somebody else may have the settings of one of ours."""
+    (folder / "config.yaml").write_text(yaml.safe_dump({"dataset": {"test_fraction": 0.2}}))
+    (folder / "overrides.yaml").write_text("[dataset=digits, epochs=2, dataset=birds]\n")
+    assert describe(model, folder)["data"]["name"] == "birds"
+    (folder / "overrides.yaml").write_text("[epochs=2]\n")
+    assert describe(model, folder)["data"]["name"] == "digits"
+
+
 def test_a_model_without_its_run_has_a_card_with_gaps(tmp_path: Path, model: TrainedModel):
     card = with_files(describe(model, tmp_path), Format.torch, {"network.pt2": b""}, 1e-7)
     text = markdown(card, model)

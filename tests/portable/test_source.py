@@ -1,5 +1,6 @@
 """The stand-alone file: the same function, in code that a linter and a formatter accept."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from darts_gdas.nets import CHAIN, NASBENCH201, OPERATIONS, DerivedNet, Layout, Stem
-from darts_gdas.portable.cells import edge_names, written
-from darts_gdas.portable.source import BLOCKS, quoted, source_of, weights_of
+from darts_gdas.portable.cell_code import written_edges
+from darts_gdas.portable.source import quoted, source_of, weights_of
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.space import CellGenotype, Edge, Genotype, published_names
 from darts_gdas.tasks.model import TrainedModel
@@ -175,13 +176,14 @@ def test_the_code_is_as_a_linter_and_a_formatter_want_it(tmp_path: Path):
 
 def test_only_blocks_in_use_are_written():
     source = source_of(model_of(*NETWORKS["bench none"]), ["A network."])
-    found = {name for name in BLOCKS if f"class {name}(" in source or f"def {name}(" in source}
-    assert found == {"ReluConvNorm", "ResidualReduction"}
+    found = re.findall(r"^(?:class|def) (\w+)\(", source, re.MULTILINE)
+    assert found == ["ReluFirst", "ReluConvNorm", "ResidualReduction", "NormalCell", "Net"]
     assert "class ReductionCell" not in source and "math" not in source
 
 
 def test_a_state_that_is_read_twice_has_two_names():
-    assert edge_names(one_operation("noise").cells["normal"])[1] == [
+    edges = written_edges(one_operation("noise").cells["normal"], 1)
+    assert [edge.label for edge in edges if edge.node == 1] == [
         "node0_to_node1", "before_to_node1", "before_to_node1_2",
     ]  # fmt: skip
 
@@ -194,16 +196,20 @@ def test_class_names_are_ascii_literals(text: str):
     assert eval(literal) == text and literal.isascii() and literal[0] == literal[-1] == '"'
 
 
-def test_an_operation_of_a_users_own_is_refused():
-    with pytest.raises(ValueError, match=r"'blur' is not one of ours.*--format torch or onnx"):
-        written("blur", 1)
-
-
 def test_a_block_of_several_operations_is_refused():
     nodes = ((Edge("mbconv3_3x3", 0),), (Edge("mbconv3_3x3", 1),))
     model = model_of(Genotype({"block0": CellGenotype(nodes, (2,), 1)}), ONE_BLOCK)
     with pytest.raises(ValueError, match="a block is written as its only operation; export this"):
         source_of(model, ["A network."])
+
+
+@pytest.mark.parametrize("name", ["skip_connect", "max_pool_3x3", "sep_conv_5x5", "noise"])
+def test_any_operation_may_be_a_block(name: str):
+    cells = {"block0": CellGenotype(((Edge(name, 0),),), (1,), 1)}
+    model = model_of(Genotype(cells), ONE_BLOCK)
+    images = pixels(model)
+    with torch.no_grad():
+        assert_close(loaded(model)(images), expected(model, images), **EXACT)
 
 
 ONE_BLOCK = Layout(4, 1, 3, skeleton=CHAIN, reductions=())

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import (
-    comparison_lines,
+    comparison_table,
     draw_comparison,
     groups_csv,
     panels_of,
@@ -37,7 +38,7 @@ def test_mean_and_sample_deviation():
 
 
 def test_the_table_shows_what_there_is():
-    header, _, first, second = comparison_lines(GROUPS)
+    header, _, first, second = table_lines(*comparison_table(GROUPS))
     assert header.split() == ["method", "runs", "accuracy", "%", "parameters"]
     assert first.split() == ["darts", "2", "92.00", "+-", "2.83", "2,000", "+-", "1,414"]
     assert second.split() == ["random", "1", "-", "20.0", "M"]

@@ -32,7 +32,7 @@ def make_sweep(root: Path) -> Path:
 def page_of(root: Path) -> tuple[Page, str]:
     records = find_records(root)
     folders = [record.folder for record in records if record.result]
-    runs = [read_run(folder, default_method="gdas", ignored=()) for folder in folders]
+    runs = [read_run(folder) for folder in folders]
     html = comparison_page(group_runs(runs), records, out=root / "report.html")
     page = Page(html)
     assert_is_safe(page)

@@ -36,7 +36,7 @@ def make_run(folder: Path, *overrides: str, result: dict | None = None, **config
 
 
 def read(folder: Path) -> Run:
-    return read_run(folder, default_method="gdas", ignored=("outputs", "device", "genotype"))
+    return read_run(folder)
 
 
 def test_a_search_is_read_with_its_method_seed_and_figures(tmp_path: Path):

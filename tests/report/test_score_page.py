@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from darts_gdas.report.scores import csv_text
+from darts_gdas.report.columns import csv_text
 from tests.pages import figures
 from tests.report.test_run_page import EVIL, page_of
 from tests.report.test_runs import make_run

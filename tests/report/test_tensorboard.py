@@ -15,7 +15,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer import event_file_writer
 
 from darts_gdas.report.budget import Budget
-from darts_gdas.report.tensorboard import SearchView, TensorBoard
+from darts_gdas.report.tensorboard import TensorBoard
+from darts_gdas.report.view import SearchView
 from darts_gdas.runtime.task import EpochReport, Progress
 from darts_gdas.space import CellSpace, SearchSpace
 from tests.deaths import die, is_killed

@@ -73,6 +73,22 @@ def test_an_error_on_one_rank_is_one_on_all(tmp_path: Path, culprit: int):
     assert on_ranks(work, tmp_path) == expected
 
 
+def test_what_fails_on_the_first_rank_within_it_is_told_by_that_one_alone(tmp_path: Path):
+    def work(ranks: Ranks) -> str:
+        def make() -> None:
+            raise ValueError("no such genotype")
+
+        kind = ValueError if ranks.is_first else FirstRankFailed
+        with pytest.raises(kind) as error, same_fate(ranks, ValueError):
+            ranks.from_first(make)
+        ranks.wait()  # all came here
+        return str(error.value)
+
+    assert on_ranks(work, tmp_path) == [
+        "no such genotype", "rank 0 failed: ValueError: no such genotype"
+    ]  # fmt: skip
+
+
 def test_ranks_that_differ_are_told_so_on_all_of_them(tmp_path: Path):
     def work(ranks: Ranks) -> str:
         ranks.check_agreement("the weights", digest([torch.ones(3)], "same"))

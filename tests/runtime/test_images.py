@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from darts_gdas.runtime.images import ImageSet, stratified_split
+from darts_gdas.runtime.images import ImageSet, checked_parts, stratified_split
 
 
 def image_set(num_images: int = 10, channels: int = 3) -> ImageSet:
@@ -135,3 +135,28 @@ def test_the_digest_tells_pixels_labels_and_classes_apart():
         ImageSet(images.view(2, 1, 12, 4), labels, ("a", "b")),
     ]
     assert len({s.digest() for s in (base, *others)}) == 5
+
+
+def part(*labels: int, size: int = 4, classes: tuple[str, ...] = ("a", "b")) -> ImageSet:
+    images = torch.zeros(len(labels), 1, size, size, dtype=torch.uint8)
+    return ImageSet(images, torch.tensor(labels, dtype=torch.int64), classes)
+
+
+def test_parts_that_go_together_are_left_as_they_are():
+    parts = part(0, 1, 1), part(1)  # a test set may lack a class
+    assert checked_parts(parts) is parts
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((part(0, 1), part(0, size=5)), "must have the same channels, size and classes, got"),
+        ((part(0, 1), part(0, classes=("b", "a"))), "must have the same channels, size and cl"),
+        ((part(0, 2), part(0)), r"labels must lie in 0\.\.1, got \[0, 2\]"),
+        ((part(0, 1), part(-1)), r"labels must lie in 0\.\.1, got \[-1\]"),
+        ((part(0, 1), part()), r"labels must lie in 0\.\.1, got \[\]"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(parts: tuple, message: str):
+    with pytest.raises(ValueError, match=message):
+        checked_parts(parts)

@@ -6,16 +6,16 @@ from torch.testing import assert_close
 
 from darts_gdas.nets import NASBENCH201, Layout, SuperNet
 from darts_gdas.scoring import pruning
-from darts_gdas.scoring.pruning import Probe, prune
+from darts_gdas.scoring.pruning import Measurement, prune
 from darts_gdas.search import ArchParameters
 from darts_gdas.space import SearchSpace
 
 SMALL = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))
 
 
-def probe(layout: Layout, seed: int = 0, repeats: int = 1) -> Probe:
+def measurement(layout: Layout, seed: int = 0, repeats: int = 1) -> Measurement:
     images = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(1))
-    return Probe(layout, images, repeats, 40, seed)
+    return Measurement(layout, images, repeats, 40, seed)
 
 
 @pytest.mark.slow
@@ -23,7 +23,9 @@ def probe(layout: Layout, seed: int = 0, repeats: int = 1) -> Probe:
 def test_one_cell_of_the_space_is_left(per_round: int):
     seen = []
     layout = Layout(2, 3, 3, in_channels=2)
-    pruned = prune(SMALL, probe(layout), per_round=per_round, report=lambda *a: seen.append(a))
+    pruned = prune(
+        SMALL, measurement(layout), per_round=per_round, report=lambda *a: seen.append(a)
+    )
     for kind, cell in SMALL.cells.items():
         genotype = pruned.genotype.cells[kind]
         assert [len(edges) for edges in genotype.nodes] == [2, 2]
@@ -37,16 +39,18 @@ def test_one_cell_of_the_space_is_left(per_round: int):
 def test_a_space_that_keeps_every_edge_is_pruned_to_its_operations():
     space = SearchSpace.nasbench201(candidates=("none", "skip_connect", "nor_conv_1x1"))
     layout = Layout(2, 5, 3, in_channels=2, skeleton=NASBENCH201)
-    genotype = prune(space, probe(layout)).genotype
+    genotype = prune(space, measurement(layout)).genotype
     assert "none" not in genotype.to_arch_string()
 
 
 def test_it_is_a_function_of_its_seed_and_repeats_differ():
     layout = Layout(2, 3, 3, in_channels=2)
     space = SearchSpace.darts(num_nodes=1, candidates=SMALL.cells["normal"].candidates[0])
-    assert prune(space, probe(layout)).genotype == prune(space, probe(layout)).genotype
+    assert prune(space, measurement(layout)).genotype == prune(space, measurement(layout)).genotype
     remaining = {k: [["skip_connect"]] * 2 for k in space.cells}
-    nets = [pruning._networks(space, remaining, probe(layout, repeats=2), r)[0] for r in (0, 1)]
+    nets = [
+        pruning._networks(space, remaining, measurement(layout, repeats=2), r)[0] for r in (0, 1)
+    ]
     first, second = (next(net.parameters()) for net in nets)
     assert not torch.equal(first, second)
 
@@ -72,4 +76,4 @@ def test_changes_are_relative_and_finite(before: float, after: float, change: fl
 
 def test_something_must_go_in_every_round():
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
-        prune(SMALL, probe(Layout(2, 3, 3, in_channels=2)), per_round=0)
+        prune(SMALL, measurement(Layout(2, 3, 3, in_channels=2)), per_round=0)

@@ -14,9 +14,11 @@ from darts_gdas.scoring.scores import (
     Candidate,
     check_scores,
     inputs_on_lines,
+    register_score,
     score,
 )
 from darts_gdas.space import Genotype
+from tests.registries import parts_put_back
 
 DARTS = Genotype.load("DARTS_V2")
 NB201 = Genotype.load("|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|none~1|none~2|")
@@ -107,3 +109,25 @@ def test_unknown_scores_are_refused(names: list[str]):
     with pytest.raises(ValueError, match="x must be distinct names out of ntk_logdet, "):
         check_scores(names, "x")
     check_scores(DEFAULT_SCORES, "x")
+
+
+def test_a_score_of_ones_own_is_asked_for_by_its_name():
+    with parts_put_back():
+        register_score("first_pixel", lambda candidate: candidate.images[0, 0, 0, 0])
+        check_scores(["first_pixel", "params"], "scores")
+        one = candidate()
+        found = score(one, ["first_pixel"])["first_pixel"]
+        assert type(found) is float and found == one.images[0, 0, 0, 0].item()
+    with pytest.raises(ValueError, match="must be distinct names out of ntk_logdet"):
+        check_scores(["first_pixel"], "scores")
+
+
+@pytest.mark.parametrize("name", ["params", "rank", "cell", "accuracy"])
+def test_a_score_takes_no_name_that_stands_in_the_table_of_a_ranking(name: str):
+    with pytest.raises(ValueError, match=f"'{name}' is taken; choose another for your score"):
+        register_score(name, lambda candidate: 0.0)
+
+
+def test_the_name_of_a_score_can_stand_in_a_list_on_the_command_line():
+    with pytest.raises(ValueError, match=r"lower-case letters, digits and underscores, got 'a,b'"):
+        register_score("a,b", lambda candidate: 0.0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from darts_gdas.nets import CellMixture, Mixture
 from darts_gdas.search import ArchParameters, ArgMax, BestOfSamples, PerturbationSelection, Softmax
 from darts_gdas.search.one_hot import one_hot
-from darts_gdas.search.selection import Probe
+from darts_gdas.search.selection import TrainedSupernet
 from darts_gdas.space import CellSpace, Edge, Genotype, SearchSpace
 
 DARTS = SearchSpace.darts(num_nodes=3)
@@ -35,7 +35,7 @@ class Recorder:
         self.reports: list[tuple[int, int]] = []
         self._accuracy = accuracy
         mixture = Softmax().expected(ArchParameters(space, scale=0.1).double())
-        self.probe = Probe(
+        self.probe = TrainedSupernet(
             space=space,
             mixture=mixture,
             accuracy=self.accuracy,
@@ -80,7 +80,7 @@ def test_it_asks_the_weights_not_the_alphas():
     values = values_of(DARTS, 0)
     recorder = Recorder(DARTS, sum_of(values))
     misleading = Mixture({k: CellMixture((-9 * v).softmax(-1)) for k, v in values.items()})
-    probe = Probe(DARTS, misleading, recorder.accuracy, recorder.tune, random.Random(0),
+    probe = TrainedSupernet(DARTS, misleading, recorder.accuracy, recorder.tune, random.Random(0),
                   lambda done, total: None)  # fmt: skip
     found = PerturbationSelection(tune_epochs=0).select(probe)
     assert found == best_cells(DARTS, values) != ArgMax()(misleading, DARTS)
@@ -144,7 +144,7 @@ def test_edge_weights_scale_what_is_not_decided():
             for kind, cell in recorder.probe.mixture.items()
         }
     )
-    probe = Probe(DARTS, halves, recorder.accuracy, recorder.tune, random.Random(0),
+    probe = TrainedSupernet(DARTS, halves, recorder.accuracy, recorder.tune, random.Random(0),
                   lambda done, total: None)  # fmt: skip
     PerturbationSelection().select(probe)
     first = recorder.asked[0]["normal"]

@@ -7,7 +7,8 @@ import pytest
 
 from darts_gdas.space import CHAIN_CANDIDATES, Genotype, SearchSpace, block_kinds
 
-SPACE = SearchSpace.chain([CHAIN_CANDIDATES, CHAIN_CANDIDATES[1:], ["mbconv3_5x5"]] * 4)
+BLOCKS = [CHAIN_CANDIDATES, CHAIN_CANDIDATES[1:], ["mbconv3_5x5"]] * 4
+SPACE = SearchSpace.chain(BLOCKS, reductions=[1, 4], widths=[1, 2, 2] * 4)
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 101])
@@ -28,8 +29,12 @@ def test_a_chain_survives_json():
     genotype = SPACE.sample(random.Random(0))
     assert Genotype.from_json(genotype.to_json()) == genotype
     assert genotype.num_inputs == SPACE.num_inputs
+    assert (genotype.reductions, genotype.widths) == ((1, 4), (1, 2, 2) * 4)
+    assert SPACE.restrict({"block00": {0: ["mbconv3_3x3"]}}).widths == genotype.widths
+    with pytest.raises(ValueError, match="reductions must hold whole numbers, got '1'"):
+        Genotype.from_json(genotype.to_json().replace("[1, 4]", '["1", 4]'))
 
 
 def test_nothing_can_be_in_place_of_a_block():
     with pytest.raises(ValueError, match="candidates of block1: there is no way around a block"):
-        SearchSpace.chain([["mbconv3_3x3"], ["none", "mbconv3_3x3"]])
+        SearchSpace.chain([["mbconv3_3x3"], ["none", "mbconv3_3x3"]], [], [1, 1])

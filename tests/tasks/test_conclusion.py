@@ -11,10 +11,11 @@ from darts_gdas.runtime.data import derive_seed
 from darts_gdas.search import BestOfSamples, PerturbationSelection, Softmax, Uniform
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.space import SearchSpace
-from darts_gdas.tasks.conclusion import Tuning, conclude
+from darts_gdas.tasks.conclusion import conclude, tune
 from darts_gdas.tasks.method import Method, Order
 from darts_gdas.tasks.search import SearchTask
-from tests.tasks.test_search import BENCH, DARTS, SPACE, at, flat, task_of
+from tests.tasks.test_search import plain
+from tests.tasks.test_stage import BENCH, DARTS, SPACE, at, flat, task_of
 
 PT = replace(DARTS, discretizer=PerturbationSelection(tune_epochs=1))
 RANDOM = replace(
@@ -28,9 +29,9 @@ everywhere = pytest.mark.parametrize(
 
 
 def trained(method: Method, space: SearchSpace, steps: int = 2) -> SearchTask:
-    task = task_of(method, space=space, num_epochs=1)
+    task = plain(method, space=space, num_epochs=1)
     for step in range(steps):
-        task.train_step(at(task, step))
+        task.train_step(at(task.current, step))
     return task
 
 
@@ -48,12 +49,12 @@ def test_a_selection_is_a_function_of_the_last_checkpoint(method: Method, space:
     assert [line[0] for line in lines] == ["selecting"] * lines[-1][2]
     assert lines[-1][1] == lines[-1][2]
 
-    again = task_of(method, space=space, num_epochs=1)
+    again = plain(method, space=space, num_epochs=1)
     again.load_state_dict(state)
     assert conclude(again, silent) == metrics
     assert again.genotype() == task.genotype()
     one_hot(task.genotype(), space)  # it is of the space
-    assert metrics["search/selected_accuracy"] == task.probe.accuracy(
+    assert metrics["search/selected_accuracy"] == task.current.probe.accuracy(
         one_hot(task.genotype(), space)
     )
 
@@ -61,42 +62,41 @@ def test_a_selection_is_a_function_of_the_last_checkpoint(method: Method, space:
 def test_the_best_sample_beats_all_others_under_the_shared_weights():
     task = trained(RANDOM, BENCH)
     accuracy = conclude(task, silent)["search/selected_accuracy"]
-    rng = random.Random(derive_seed(task.seed, "selection"))
+    rng = random.Random(derive_seed(task.current.seed, "selection"))
     drawn = [BENCH.sample(rng) for _ in range(6)]
-    accuracies = [task.probe.accuracy(one_hot(genotype, BENCH)) for genotype in drawn]
+    accuracies = [task.current.probe.accuracy(one_hot(genotype, BENCH)) for genotype in drawn]
     assert accuracy == max(accuracies)
     assert task.genotype() == drawn[accuracies.index(accuracy)]
 
 
 def test_without_a_selection_nothing_happens():
     task = trained(DARTS, SPACE)
-    before = flat(task.supernet.parameters()).clone()
+    before = flat(task.current.supernet.parameters()).clone()
     assert conclude(task, silent) == {}
-    assert task.monitor.chosen is None
-    assert torch.equal(flat(task.supernet.parameters()), before)
+    assert task.answer is None
+    assert torch.equal(flat(task.current.supernet.parameters()), before)
 
 
 def test_tuning_takes_the_steps_that_would_have_come_next():
     """By another route: the search's own weight step, one epoch later, at the tuning's rate."""
-    tuned, searched = trained(DARTS, SPACE, steps=3), trained(DARTS, SPACE, steps=3)
-    mixture = Softmax().expected(tuned.arch)
-    Tuning(tuned)(mixture, lr=0.01, epoch=0, num_epochs=4)
-    for group in searched.optimizer.param_groups:
+    tuned, searched = (trained(DARTS, SPACE, steps=3).current for _ in range(2))
+    mixture = Softmax().expected(tuned.alphas)
+    tune(tuned, mixture, lr=0.01, epoch=0, num_epochs=4)
+    for group in searched.weight_step.optimizer.param_groups:
         group["lr"] = 0.01
     for step in range(3, 6):
-        batch = searched.data.weights.batch(step)
-        searched.weight_step(batch, batch, 0.0)
+        searched.step_weights(searched.data.weight_batches.batch(step), 0.0)
     assert torch.equal(flat(tuned.supernet.parameters()), flat(searched.supernet.parameters()))
-    Tuning(tuned)(mixture, lr=0.01, epoch=3, num_epochs=4)
+    tune(tuned, mixture, lr=0.01, epoch=3, num_epochs=4)
     schedule = tuned.method.optimizer.schedule
     expected = schedule(0.01, epoch=3, num_epochs=4)
-    assert tuned.optimizer.param_groups[0]["lr"] == expected < 0.01
+    assert tuned.weight_step.optimizer.param_groups[0]["lr"] == expected < 0.01
 
 
 def test_random_search_with_weight_sharing_steps_no_alpha():
     task = task_of(RANDOM, space=BENCH)
-    alphas, weights = (flat(m.parameters()).clone() for m in (task.arch, task.supernet))
+    alphas, weights = (flat(m.parameters()).clone() for m in (task.alphas, task.supernet))
     metrics = task.train_step(at(task, 0))
     assert set(metrics) == {"train/loss", "train/accuracy"}
-    assert torch.equal(flat(task.arch.parameters()), alphas)
+    assert torch.equal(flat(task.alphas.parameters()), alphas)
     assert not torch.equal(flat(task.supernet.parameters()), weights)

@@ -3,14 +3,16 @@
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import Genotype, SearchSpace
-from darts_gdas.tasks.monitor import Diagnostics, Monitor
-from tests.tasks.test_search import DARTS, SPACE, at, flat, task_of
+from darts_gdas.tasks.monitor import Diagnostics, End, Monitor
+from tests.tasks.test_search import plain as plain_search
+from tests.tasks.test_stage import DARTS, at, flat, task_of
 
 BENCH = SearchSpace.named("nasbench201")
 _CELL = "|{0}~0|+|{0}~0|{0}~1|+|{0}~0|{0}~1|{0}~2|"
@@ -49,7 +51,7 @@ def follow(monitor: Monitor, genotypes: list[Genotype], first: int = 0) -> list[
     seen = []
     for epoch, genotype in enumerate(genotypes, start=first):
         seen.append(monitor.observe(epoch, ARCH, Softmax(), genotype))
-        if monitor.stopped_after is not None:
+        if monitor.end is not None:
             break
     return seen
 
@@ -77,7 +79,7 @@ def test_the_search_stops_where_the_paper_says_and_returns_the_cell_of_then():
     genotypes = cells(8)
     monitor = monitor_of(values, STOP)
     assert len(follow(monitor, genotypes)) == 7
-    assert monitor.stopped_after == 7 and monitor.chosen == genotypes[2]
+    assert monitor.end == End(7, 2, genotypes[2])
     assert monitor.remarks() == {
         "stopped": "after epoch 7 of 50, for the curvature grew; the genotype is that of epoch 3"
     }
@@ -89,13 +91,13 @@ def test_no_cell_of_the_first_epochs_is_returned():
     genotypes = cells(30)
     monitor = monitor_of(growing, late)
     follow(monitor, genotypes)
-    assert monitor.chosen == genotypes[10] and monitor.stopped_after == 15
+    assert monitor.end == End(15, 10, genotypes[10])
 
 
 def test_steady_curvature_never_stops():
     monitor = monitor_of([1.0] * 40, STOP)
     assert len(follow(monitor, cells(40))) == 40
-    assert monitor.chosen is None and monitor.remarks() == {}
+    assert monitor.end is None and monitor.remarks() == {}
     assert len(monitor.state_dict()["history"]) == 6  # two windows, however long the search
 
 
@@ -108,10 +110,10 @@ def test_a_resumed_search_stops_at_the_same_place(cut: int):
     again = monitor_of(values[cut - 1 :], STOP)
     again.load_state_dict(first.state_dict())
     follow(again, genotypes[cut - 1 :], first=cut - 1)
-    assert (again.stopped_after, again.chosen) == (7, genotypes[2])
+    assert again.end == End(7, 2, genotypes[2])
     restored = monitor_of([], STOP)
     restored.load_state_dict(again.state_dict())
-    assert restored.remarks() == again.remarks() and restored.chosen == again.chosen
+    assert restored.remarks() == again.remarks() and restored.end == again.end
 
 
 def test_a_collapse_is_told_once_with_its_remedies(caplog: pytest.LogCaptureFixture):
@@ -183,21 +185,25 @@ def test_measuring_changes_nothing_of_the_search():
             a, b = (task.evaluate(at(task, step)) for task in (plain, watched))
             assert {name: b[name] for name in a} == a
             assert set(b) - set(a) == {"search/eigenvalue", "search/discretisation_gap"}
-    for one, other in (("supernet", "supernet"), ("arch", "arch")):
-        a, b = getattr(plain, one).state_dict(), getattr(watched, other).state_dict()
+    for part in ("supernet", "alphas"):
+        a, b = getattr(plain, part).state_dict(), getattr(watched, part).state_dict()
         assert all(torch.equal(a[name], b[name]) for name in a)
-    assert torch.equal(flat(plain.arch.parameters()), flat(watched.arch.parameters()))
+    assert torch.equal(flat(plain.alphas.parameters()), flat(watched.alphas.parameters()))
 
 
 def test_a_task_that_has_stopped_says_so_and_answers_with_the_chosen_cell():
-    task = task_of(DARTS)
-    assert not task.is_finished
-    chosen = SPACE.sample(random.Random(5))
-    task.monitor.chosen, task.monitor.stopped_after = chosen, 3
-    assert task.is_finished and task.genotype() == chosen
-    again = task_of(DARTS)
+    stop = replace(STOP, stop_window=1)
+    task, again = (plain_search(DARTS, diagnostics=stop) for _ in range(2))
+    assert not task.is_finished and task.answer is None
+    task.current.monitor.probe = Scripted([1.0, 2.0])  # type: ignore[assignment]
+    first = task.genotype()
+    task.evaluate(at(task.current, 0))
+    task.current.alphas.logits["normal"].data.neg_()
+    assert not task.is_finished and task.genotype() == task.current.genotype() != first
+    task.evaluate(at(task.current, task.steps_per_epoch))
+    assert task.is_finished and task.genotype() == task.answer == first
     again.load_state_dict(task.state_dict())
-    assert again.is_finished and again.genotype() == chosen
+    assert again.is_finished and again.genotype() == again.answer == first
 
 
 @pytest.mark.parametrize(

@@ -9,37 +9,37 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from darts_gdas.search import GumbelHard, Softmax, Uniform
-from darts_gdas.tasks.search import SearchTask
-from tests.tasks.test_search import BENCH, DARTS, GDAS, SPACE, at, flat, task_of
-from tests.tasks.test_search import images as image_set
+from darts_gdas.tasks.stage import StageSearch
+from tests.tasks.test_stage import BENCH, DARTS, GDAS, SPACE, at, flat, task_of
+from tests.tasks.test_stage import images as image_set
 
 
-def in_double(task: SearchTask) -> SearchTask:
+def in_double(task: StageSearch) -> StageSearch:
     task.supernet.double()
-    task.arch.double()
+    task.alphas.double()
     normalize = task.probe.normalize
     task.probe.normalize = lambda images: normalize(images).double()
     return task
 
 
-def dense_hessian(task: SearchTask, num_batches: int) -> Tensor:
+def dense_hessian(task: StageSearch, num_batches: int) -> Tensor:
     """By autograd's own loop over the alphas, through a plain call of the network."""
-    shapes = [tuple(p.shape) for p in task.arch.parameters()]
-    sizes = [p.numel() for p in task.arch.parameters()]
+    shapes = [tuple(p.shape) for p in task.alphas.parameters()]
+    sizes = [p.numel() for p in task.alphas.parameters()]
     task.supernet.train()
 
     def loss(alphas: Tensor) -> Tensor:
         rows = [
             part.reshape(shape) for part, shape in zip(alphas.split(sizes), shapes, strict=True)
         ]
-        mixture = task.arch.unstack(torch.cat(rows).softmax(-1))
+        mixture = task.alphas.unstack(torch.cat(rows).softmax(-1))
         losses = [
             F.cross_entropy(task.supernet(x.double(), mixture), y)
             for x, y, _ in task.probe.batches(num_batches)
         ]
         return torch.stack(losses).mean()
 
-    start = flat(task.arch.parameters())
+    start = flat(task.alphas.parameters())
     return torch.as_tensor(torch.autograd.functional.hessian(loss, start))
 
 
@@ -52,11 +52,11 @@ def test_the_curvature_is_the_dense_hessians_largest_eigenvalue(space, relaxatio
     """A supernet in float64 with alphas of some size; sampled paths count by their mean."""
     task = in_double(task_of(DARTS, space=space))
     with torch.no_grad():
-        for logits in task.arch.parameters():
+        for logits in task.alphas.parameters():
             logits.mul_(300)
     values = torch.linalg.eigvalsh(dense_hessian(task, 1))
     expected = float(values[values.abs().argmax()])
-    found = task.probe.curvature(task.arch, relaxation, num_batches=1)
+    found = task.probe.curvature(task.alphas, relaxation, num_batches=1)
     assert found == pytest.approx(expected, rel=1e-3)
 
 
@@ -65,13 +65,13 @@ def test_several_batches_are_averaged():
     task.probe._indices = torch.arange(14).tensor_split(2)
     values = torch.linalg.eigvalsh(dense_hessian(task, 2))
     expected = float(values[values.abs().argmax()])
-    found = task.probe.curvature(task.arch, Softmax(), num_batches=2)
+    found = task.probe.curvature(task.alphas, Softmax(), num_batches=2)
     assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_mixture_without_alphas_has_no_curvature():
     task = task_of(DARTS)
-    assert task.probe.curvature(task.arch, Uniform(), num_batches=1) == 0.0
+    assert task.probe.curvature(task.alphas, Uniform(), num_batches=1) == 0.0
 
 
 def test_accuracy_is_that_of_the_network_in_training_mode_on_the_arch_half():
@@ -79,7 +79,7 @@ def test_accuracy_is_that_of_the_network_in_training_mode_on_the_arch_half():
     task = task_of(DARTS)
     for step in range(3):
         task.train_step(at(task, step))
-    mixture = Softmax().expected(task.arch)
+    mixture = Softmax().expected(task.alphas)
     found = task.probe.accuracy(mixture)
     correct = seen = 0
     with torch.no_grad():
@@ -109,24 +109,24 @@ def test_measuring_moves_nothing():
     task.train_step(at(task, 0))
     before = {name: value.clone() for name, value in task.supernet.state_dict().items()}
     alphas, noise, torchs = (
-        flat(task.arch.parameters()),
+        flat(task.alphas.parameters()),
         task.noise.get_state(),
         torch.get_rng_state(),
     )
-    gradients = [p.grad for p in task.arch.parameters()]
-    task.probe.accuracy(GumbelHard().expected(task.arch))
-    task.probe.curvature(task.arch, GumbelHard(), num_batches=1)
+    gradients = [p.grad for p in task.alphas.parameters()]
+    task.probe.accuracy(GumbelHard().expected(task.alphas))
+    task.probe.curvature(task.alphas, GumbelHard(), num_batches=1)
     for name, value in task.supernet.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(weight.grad is None for weight in task.supernet.parameters())
-    assert [p.grad for p in task.arch.parameters()] == gradients
-    assert torch.equal(flat(task.arch.parameters()), alphas)
+    assert [p.grad for p in task.alphas.parameters()] == gradients
+    assert torch.equal(flat(task.alphas.parameters()), alphas)
     assert torch.equal(task.noise.get_state(), noise) and torch.equal(torch.get_rng_state(), torchs)
 
 
 def test_cells_that_are_computed_again_have_the_same_curvature():
     task = in_double(task_of(DARTS, space=BENCH))
-    plain = task.probe.curvature(task.arch, Softmax(), num_batches=1)
+    plain = task.probe.curvature(task.alphas, Softmax(), num_batches=1)
     task.supernet.checkpoint_cells = True
-    again = task.probe.curvature(task.arch, Softmax(), num_batches=1)
+    again = task.probe.curvature(task.alphas, Softmax(), num_batches=1)
     assert_close(torch.tensor(again), torch.tensor(plain), rtol=1e-9, atol=0.0)

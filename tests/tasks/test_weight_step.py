@@ -20,7 +20,7 @@ from darts_gdas.runtime.task import Progress
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
-from darts_gdas.tasks.search import SearchTask
+from darts_gdas.tasks.stage import Running, StageSearch
 from darts_gdas.tasks.weight_step import WeightStep, split
 
 CPU = Compute(torch.device("cpu"))
@@ -142,19 +142,19 @@ def searched(
         BatchStream(data, batch_size=8, augment=Augment(), normalize=normalize, seed=0, name=name)
         for name in ("weights", "arch")
     ]
-    task = SearchTask(
-        SPACE, Layout(2, 3, 3, 1), method, SearchData(*streams, data, normalize), num_epochs=1,
-        compute=compute, seed=0, accumulate=accumulate,
+    task = StageSearch(
+        SPACE, Layout(2, 3, 3, 1), method, SearchData(*streams, data, normalize), 1,
+        Running(compute, seed=0, accumulate=accumulate),
     )  # fmt: skip
     if compute.precision is Precision.fp16:  # where it settles, after a few steps left out
-        task.weights.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+        task.weight_step.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
     task.supernet.train()
     if fixed:
         for norm in batch_norms(task.supernet):
             norm.eval()
     for step in range(2):
         task.train_step(Progress(0, 1, step, 2))
-    return [p.detach() for p in (*task.arch.parameters(), *task.supernet.parameters())]
+    return [p.detach() for p in (*task.alphas.parameters(), *task.supernet.parameters())]
 
 
 @METHODS

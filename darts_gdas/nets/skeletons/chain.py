@@ -1,13 +1,13 @@
 """A chain of blocks, each with candidates of its own, as in ProxylessNAS and MobileNetV2."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from darts_gdas.nets.code import RUN_ONE_STATE, Code, conv_norm, sequential
-from darts_gdas.nets.layout import CellPlan, Layout, Skeleton, Stem, cells_in_a_row
+from darts_gdas.nets.layout import Layout, Skeleton, Stem
 from darts_gdas.space import block_kinds
 
 HEAD_WIDTH = 4
@@ -29,39 +29,27 @@ class Chain(Skeleton):
     num_inputs: ClassVar[int] = 1
     fewest_layers: ClassVar[int] = 1
     paper: ClassVar[tuple[int, int]] = (16, 21)
-    rectifies: ClassVar[bool] = False
+    one_kind_per_layer: ClassVar[bool] = True
 
     def takes(self, num_inputs: Mapping[str, int]) -> bool:
         """Whether there are blocks, and nothing else."""
         return set(num_inputs) == set(block_kinds(len(num_inputs)))
-
-    def num_layers(self, kinds: Collection[str]) -> int | None:
-        """One for each kind."""
-        return len(kinds)
 
     def check(self, layout: Layout) -> None:
         """The stem is the chain's own."""
         if layout.stem is not Stem.cifar:
             raise ValueError(
                 "a chain of blocks has its own stem: leave net.stem out, and say with "
-                "net.reductions which blocks halve the resolution"
+                "space.reductions which blocks halve the resolution"
             )
 
     def kinds(self, layout: Layout) -> tuple[str, ...]:
         """One for each position."""
         return block_kinds(layout.layers)
 
-    def searched_kinds(self, layout: Layout) -> frozenset[str]:
-        """All of them."""
-        return frozenset(self.kinds(layout))
-
     def stem_channels(self, layout: Layout) -> int:
         """C."""
         return layout.channels
-
-    def plan(self, layout: Layout, num_outputs: Mapping[str, int]) -> tuple[CellPlan, ...]:
-        """One after the other."""
-        return cells_in_a_row(layout, num_outputs)
 
     def build_stem(self, layout: Layout) -> nn.Module:
         """Convolution, norm, ReLU."""
@@ -71,10 +59,6 @@ class Chain(Skeleton):
     def enter(self, stem: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         """The stem's output."""
         return (stem(images),)
-
-    def build_fixed(self, plan: CellPlan) -> nn.Module:
-        """There are no fixed blocks."""
-        raise AssertionError(plan.kind)
 
     def build_tail(self, layout: Layout, channels: int) -> tuple[nn.Module, int]:
         """The head: 1x1 convolution, norm, ReLU."""

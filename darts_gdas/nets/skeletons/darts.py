@@ -1,6 +1,6 @@
 """The outer network of DARTS."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,22 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import ImageNetStem, SmallImageStem
-from darts_gdas.nets.code import (
-    SMALL_STEM_NAMES,
-    Code,
-    conv_norm,
-    sequential,
-    small_stem,
-)
-from darts_gdas.nets.layout import (
-    NORMAL,
-    REDUCE,
-    CellPlan,
-    Layout,
-    Skeleton,
-    Stem,
-    cells_in_a_row,
-)
+from darts_gdas.nets.code import SMALL_STEM_NAMES, Code, conv_norm, sequential, small_stem
+from darts_gdas.nets.layout import NORMAL, REDUCE, Layout, Skeleton, Stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +30,6 @@ class Darts(Skeleton):
         """Whether there are cells of two inputs."""
         return 2 in num_inputs.values()
 
-    def num_layers(self, kinds: Collection[str]) -> int | None:
-        """None: a layout says how many."""
-        return None
-
     def check(self, layout: Layout) -> None:
         """Nothing is asked beyond what every layout asks."""
 
@@ -56,17 +38,9 @@ class Darts(Skeleton):
         reductions = layout.reduction_positions
         return tuple(REDUCE if i in reductions else NORMAL for i in range(layout.layers))
 
-    def searched_kinds(self, layout: Layout) -> frozenset[str]:
-        """All kinds that there are."""
-        return frozenset(layout.kinds)
-
     def stem_channels(self, layout: Layout) -> int:
         """3 C for small images, C for ImageNet."""
         return 3 * layout.channels if layout.stem is Stem.cifar else layout.channels
-
-    def plan(self, layout: Layout, num_outputs: Mapping[str, int]) -> tuple[CellPlan, ...]:
-        """One after the other."""
-        return cells_in_a_row(layout, num_outputs)
 
     def build_stem(self, layout: Layout) -> nn.Module:
         """The stem that the layout names."""
@@ -77,10 +51,6 @@ class Darts(Skeleton):
         before, last = stem(images)
         first = F.relu(before)
         return first, first if last is before else F.relu(last)
-
-    def build_fixed(self, plan: CellPlan) -> nn.Module:
-        """There are no fixed blocks."""
-        raise AssertionError(plan.kind)
 
     def build_tail(self, layout: Layout, channels: int) -> tuple[nn.Module, int]:
         """Nothing."""

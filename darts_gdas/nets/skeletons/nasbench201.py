@@ -1,6 +1,6 @@
 """The outer network of NAS-Bench-201."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,23 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import SmallImageStem
-from darts_gdas.nets.code import (
-    RUN_ONE_STATE,
-    SMALL_STEM_NAMES,
-    Code,
-    sequential,
-    small_stem,
-)
-from darts_gdas.nets.layout import (
-    NORMAL,
-    RESIDUAL,
-    CellPlan,
-    Layout,
-    Skeleton,
-    Stem,
-    cells_in_a_row,
-)
-from darts_gdas.nets.operations import ReluConvNorm
+from darts_gdas.nets.candidates import ReluConvNorm
+from darts_gdas.nets.code import RUN_ONE_STATE, SMALL_STEM_NAMES, Code, sequential, small_stem
+from darts_gdas.nets.layout import NORMAL, RESIDUAL, CellPlan, Layout, Skeleton, Stem
 
 NUM_STAGES = 3
 """Stages of equal cells, with a residual block between two of them."""
@@ -68,15 +54,11 @@ class NasBench201(Skeleton):
     num_inputs: ClassVar[int] = 1
     fewest_layers: ClassVar[int] = 2 * NUM_STAGES - 1
     paper: ClassVar[tuple[int, int]] = (16, 17)
-    rectifies: ClassVar[bool] = False
+    fixed: ClassVar[Mapping[str, Callable[[CellPlan], nn.Module]]] = {RESIDUAL: ResidualReduction}
 
     def takes(self, num_inputs: Mapping[str, int]) -> bool:
         """Whether all cells have one input, and there are normal ones."""
         return set(num_inputs.values()) == {1} and NORMAL in num_inputs
-
-    def num_layers(self, kinds: Collection[str]) -> int | None:
-        """None: a layout says how many."""
-        return None
 
     def check(self, layout: Layout) -> None:
         """Stages are equal; stem, reductions and channels are the benchmark's."""
@@ -84,7 +66,7 @@ class NasBench201(Skeleton):
         if of_its_own != (None, None) or layout.stem is not Stem.cifar:
             raise ValueError(
                 "a NAS-Bench-201 network has its own reductions and stem: leave net.reductions and "
-                "net.stem out, and net.widths"
+                "net.stem out"
             )
         if layout.layers < self.fewest_layers or (layout.layers + 1) % NUM_STAGES:
             raise ValueError(
@@ -97,17 +79,9 @@ class NasBench201(Skeleton):
         reductions = layout.reduction_positions
         return tuple(RESIDUAL if i in reductions else NORMAL for i in range(layout.layers))
 
-    def searched_kinds(self, layout: Layout) -> frozenset[str]:
-        """Normal cells alone."""
-        return frozenset({NORMAL})
-
     def stem_channels(self, layout: Layout) -> int:
         """As many as the first cells have."""
         return layout.channels
-
-    def plan(self, layout: Layout, num_outputs: Mapping[str, int]) -> tuple[CellPlan, ...]:
-        """One after the other."""
-        return cells_in_a_row(layout, num_outputs)
 
     def build_stem(self, layout: Layout) -> nn.Module:
         """A convolution and a norm."""
@@ -116,10 +90,6 @@ class NasBench201(Skeleton):
     def enter(self, stem: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         """The stem's output as it is."""
         return (stem(images)[1],)
-
-    def build_fixed(self, plan: CellPlan) -> nn.Module:
-        """A residual block."""
-        return ResidualReduction(plan)
 
     def build_tail(self, layout: Layout, channels: int) -> tuple[nn.Module, int]:
         """Norm and ReLU."""

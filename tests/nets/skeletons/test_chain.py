@@ -1,7 +1,6 @@
 """Chains of blocks: places by hand, the supernet against derived networks, costs, and files."""
 
 import random
-from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +28,8 @@ from darts_gdas.space import CHAIN_CANDIDATES, CellGenotype, Genotype, SearchSpa
 
 LAYOUT = Layout(4, 4, 3, in_channels=2, skeleton=CHAIN, reductions=(1,), widths=(1, 2, 2, 3))
 KEEPS = [True, False, True, False]
-SPACE = SearchSpace.chain([CHAIN_CANDIDATES if keeps else CHAIN_CANDIDATES[1:] for keeps in KEEPS])
+BLOCKS = [CHAIN_CANDIDATES if keeps else CHAIN_CANDIDATES[1:] for keeps in KEEPS]
+SPACE = SearchSpace.chain(BLOCKS, reductions=(1,), widths=(1, 2, 2, 3))
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 CPU = torch.device("cpu")
 
@@ -145,12 +145,14 @@ def test_norms_of_candidates_learn_no_scale():
     assert not any(norm.affine for norm in norms)
 
 
-def test_a_built_chain_has_as_many_layers_as_blocks(tmp_path: Path):
+def test_a_built_chain_has_as_many_layers_as_blocks():
     genotype = SPACE.sample(random.Random(0))
-    space = SearchSpace.chain([CHAIN_CANDIDATES[1:]] * 4)
-    assert SuperNet.build(space, channels=2, layers=8).layout.layers == 4
-    every = Genotype({kind: genotype.cells["block1"] for kind in genotype.cells})
-    assert DerivedNet.build(every, channels=2, layers=20, auxiliary=False).layout.layers == 4
+    layout = SuperNet.build(SPACE, channels=2, layers=8).layout
+    assert (layout.layers, layout.reductions, layout.widths) == (4, (1,), (1, 2, 2, 3))
+    net = DerivedNet.build(genotype, channels=2, layers=20, num_classes=10, auxiliary=False)
+    assert net.layout == layout
+    with pytest.raises(ValueError, match=r"net\.reductions must be left out, got \[2\]"):
+        Layout.of(genotype, 2, 4, 10, reductions=(2,))
 
 
 def test_what_cannot_be_built_is_an_error():
@@ -163,6 +165,6 @@ def test_what_cannot_be_built_is_an_error():
         Layout(4, 4, 3, skeleton=CHAIN, stem=Stem.imagenet)
     with pytest.raises(ValueError, match="partial_channels must be 1 here: block1 changes"):
         SuperNet(SPACE, LAYOUT, partial_channels=2)
-    skips = SearchSpace.chain([["skip_connect"]] * 4)
-    with pytest.raises(ValueError, match="'skip_connect' stands where 4 channels become 8"):
+    skips = SearchSpace.chain([["skip_connect"]] * 4, (1,), (1, 2, 2, 3))
+    with pytest.raises(ValueError, match="keeps the number of channels stands where 4 become 8"):
         SuperNet(skips, LAYOUT)

@@ -15,7 +15,7 @@ LAYOUT = Layout(4, 5, 10, in_channels=2, skeleton=NASBENCH201)
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 5)])
 def test_the_residual_block_is_its_definition(height: int, width: int):
-    block = NASBENCH201.build_fixed(CellPlan("residual", 6, (4,), stride=2)).double()
+    block = NASBENCH201.fixed["residual"](CellPlan("residual", 6, (4,), stride=2)).double()
     assert isinstance(block, ResidualReduction)
     x = torch.randn(3, 4, height, width, dtype=torch.float64)
     y = block((x,), rectify=False)

@@ -1,7 +1,7 @@
 """A skeleton of a user's own, in one class: searched, costed, stored and written out like ours."""
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,7 +23,7 @@ from darts_gdas.nets import (
     register_skeleton,
 )
 from darts_gdas.nets.code import Code, sequential
-from darts_gdas.nets.layout import SKELETONS, CellPlan, cells_in_a_row, skeleton_of
+from darts_gdas.nets.layout import SKELETONS, skeleton_of
 from darts_gdas.nets.stored import layout_from_dict, layout_to_dict
 from darts_gdas.portable.source import source_of
 from darts_gdas.space import CellSpace, SearchSpace
@@ -48,39 +48,27 @@ class Pooled(Skeleton):
     num_inputs: ClassVar[int] = 1
     fewest_layers: ClassVar[int] = 1
     paper: ClassVar[tuple[int, int]] = (8, 5)
-    rectifies: ClassVar[bool] = False
+    fixed: ClassVar = {"pool": lambda plan: Halving()}
 
     def takes(self, num_inputs: Mapping[str, int]) -> bool:
         return set(num_inputs) == {"plain"}
 
-    def num_layers(self, kinds: Collection[str]) -> int | None:
-        return None
-
     def check(self, layout: Layout) -> None:
         if layout.widths != (1,) * layout.layers:
-            raise ValueError("net.widths must be 1 everywhere")
+            raise ValueError("widths must be 1 everywhere")
 
     def kinds(self, layout: Layout) -> tuple[str, ...]:
         places = layout.reduction_positions
         return tuple("pool" if i in places else "plain" for i in range(layout.layers))
 
-    def searched_kinds(self, layout: Layout) -> frozenset[str]:
-        return frozenset({"plain"})
-
     def stem_channels(self, layout: Layout) -> int:
         return layout.channels
-
-    def plan(self, layout: Layout, num_outputs: Mapping[str, int]) -> tuple[CellPlan, ...]:
-        return cells_in_a_row(layout, num_outputs)
 
     def build_stem(self, layout: Layout) -> nn.Module:
         return nn.Conv2d(layout.in_channels, layout.channels, 1)
 
     def enter(self, stem: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         return (stem(images),)
-
-    def build_fixed(self, plan: CellPlan) -> nn.Module:
-        return Halving()
 
     def build_tail(self, layout: Layout, channels: int) -> tuple[nn.Module, int]:
         return nn.ReLU(), channels

@@ -1,0 +1,122 @@
+"""How a program begins: whatever is wrong with its input is found before the run folder is made."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from omegaconf import DictConfig
+
+from darts_gdas import config as configuration
+from darts_gdas.cli.errors import Mark, interruptible, program
+from darts_gdas.cli.memory import memory_errors
+from darts_gdas.cli.start import (
+    Config,
+    Start,
+    check_fingerprint,
+    open_folder,
+    prepare,
+    take_own_gpu,
+)
+from darts_gdas.runtime.distributed import Ranks, same_fate
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.launch import command, is_follower, joined
+from darts_gdas.runtime.terminal import PhaseLine, Terminal
+
+Built = TypeVar("Built")
+
+
+@dataclass(frozen=True)
+class Opened(Generic[Config, Built]):
+    """A run whose input is right, in its locked folder.
+
+    Attributes:
+        name: The kind of run, which is the name of its program.
+        start: Its configuration, and the checkpoint that it goes on from.
+        built: What was built for it: its task, and what else the program has found.
+        folder: Where it lies.
+        fingerprint: Everything the results depend on, as text.
+        terminal: Where it speaks.
+        ranks: Who runs.
+        mark: How far the program has come.
+    """
+
+    name: str
+    start: Start[Config]
+    built: Built
+    folder: RunFolder
+    fingerprint: str
+    terminal: Terminal
+    ranks: Ranks
+    mark: Mark
+
+    def begin(self, told: str) -> None:
+        """Say so; from here on an error is no longer one of the input."""
+        self.mark.blamed = ()
+        if self.ranks.is_first:
+            self.terminal.say(told)
+
+    def how_to_go_on(self) -> str:
+        """What to type to go on with a run that was stopped, or with the sweep that was."""
+        if configuration.sweeps_here():
+            return f"go on with: the same command and hydra.sweep.dir={configuration.sweep_root()}"
+        return f"go on with: {command(self.name)} resume={self.folder.path}"
+
+    @contextlib.contextmanager
+    def phases(self, told: Callable[[], str]) -> Iterator[PhaseLine]:
+        """Around long work outside the loop: how far it is, and words for Ctrl-C.
+
+        Args:
+            told: What is kept and how to go on, asked for when it happens.
+        """
+        with interruptible(told), PhaseLine(self.terminal) as progress:
+            yield progress
+
+
+def ranks_of(cfg: DictConfig) -> AbstractContextManager[Ranks]:
+    """The ranks among which a run of this configuration was started."""
+    return joined(cfg.rank_timeout_minutes)
+
+
+@contextlib.contextmanager
+def opened(
+    cfg: DictConfig,
+    kind: type[Config],
+    name: str,
+    build: Callable[[Start[Config], Ranks], tuple[Built, dict[str, str]]],
+    among: Callable[[DictConfig], AbstractContextManager[Ranks]] = ranks_of,
+) -> Iterator[Opened[Config, Built] | None]:
+    """Check all input, then make the folder of a run and hold it; errors are told in one line.
+
+    The block is still a part of the checks until it calls `begin`.
+
+    Args:
+        cfg: As composed from the command line.
+        kind: The typed configuration.
+        name: The kind of run.
+        build: Makes what the run needs; also says, by name, what the results depend on besides the
+            configuration. Called by all ranks.
+        among: Who runs.
+
+    Yields:
+        The run; None if `resume=auto` meets a finished one.
+    """
+    # Errors are told before hydra has words for them.
+    with program() as mark, contextlib.ExitStack() as stack:
+        terminal = Terminal(cfg.verbosity)
+        terminal.listen(follows=is_follower())
+        take_own_gpu()
+        ranks = stack.enter_context(among(cfg))
+        start = prepare(cfg, kind, name, ranks)
+        if start is None:
+            yield None
+            return
+        stack.enter_context(memory_errors(start.config))
+        with same_fate(ranks, ValueError, OSError):
+            built, content = build(start, ranks)
+            fingerprint = configuration.fingerprint(start.config, **content)
+            if start.state is not None:
+                check_fingerprint(start.state, fingerprint)
+        folder = ranks.from_first(lambda: stack.enter_context(open_folder(start)))
+        yield Opened(name, start, built, folder, fingerprint, terminal, ranks, mark)

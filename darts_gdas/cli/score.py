@@ -1,0 +1,150 @@
+"""The program that ranks untrained cells."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from omegaconf import DictConfig
+
+from darts_gdas.cli.prologue import opened
+from darts_gdas.cli.start import Start
+from darts_gdas.config import ScoreConfig
+from darts_gdas.report.cell_drawing import save_drawing
+from darts_gdas.report.columns import csv_text, table_lines
+from darts_gdas.report.live import try_report
+from darts_gdas.report.run_page import PAGE
+from darts_gdas.report.score_drawing import draw_scores
+from darts_gdas.report.summary import summary
+from darts_gdas.runtime.distributed import ALONE, Ranks
+from darts_gdas.runtime.files import RunFolder, write_text
+from darts_gdas.runtime.launch import command, refuse_ranks
+from darts_gdas.runtime.usage import FAULT
+from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
+from darts_gdas.scoring.scores import SIZES
+from darts_gdas.scoring.table import AccuracyTable
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.ranking import Scored, ScoreTask
+
+SCORE, BOOK, TOTAL = "score", "scores.jsonl", "rank sum"
+
+
+def run_score(cfg: DictConfig) -> int:
+    """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder.
+
+    Returns:
+        The exit status, as `run_search`.
+    """
+    with opened(cfg, ScoreConfig, SCORE, _build, _alone) as run:
+        if run is not None:
+            task, table = run.built
+            run.begin(f"scoring {len(task.genotypes)} cells in {run.folder.path}")
+            told = f"stopped; what is scored is kept\n{run.how_to_go_on()}"
+            with run.phases(lambda: told) as progress:
+                book = ScoreBook(run.folder.path / BOOK, run.fingerprint)
+                scored = task.run(book, lambda done, total: progress("scoring", done, total))
+            print(_finish(run.folder, scored, task.scores, table))
+        return 0
+    return FAULT
+
+
+@contextlib.contextmanager
+def _alone(cfg: DictConfig) -> Iterator[Ranks]:
+    refuse_ranks("a ranking")
+    yield ALONE
+
+
+def _build(
+    start: Start[ScoreConfig], ranks: Ranks
+) -> tuple[tuple[ScoreTask, AccuracyTable | None], dict[str, str]]:
+    """The task, and the known accuracies."""
+    task = start.config.build()
+    return (task, start.config.table()), {"data": task.images.digest()}
+
+
+def _finish(
+    folder: RunFolder, scored: Scored, names: tuple[str, ...], table: AccuracyTable | None
+) -> str:
+    order = scored.order()
+    columns: dict[str, list[Any]] = {
+        "cell": [_name(genotype) for genotype in scored.genotypes],
+        TOTAL: scored.total,
+    }
+    for name, means in scored.means.items():
+        columns |= {name: means, f"{name} standard error": scored.errors[name]}
+    accuracies = None if table is None else [table.accuracy(g) for g in scored.genotypes]
+    if accuracies is not None:
+        columns["accuracy"] = accuracies
+    ordered = {name: [column[i] for i in order] for name, column in columns.items()}
+    cells = ordered["cell"]
+    ranked = {"rank": range(1, len(order) + 1), **ordered}
+    write_text(folder.path / "scores.csv", csv_text(ranked))
+    values = {**scored.means, TOTAL: scored.total}
+    against, label = (
+        (scored.means["params"], "log parameters")
+        if accuracies is None
+        else (accuracies, "accuracy, %")
+    )
+    save_drawing(draw_scores(values, against, label), folder.path / "scores.png")
+    taus: dict[str, Correlation] = {}
+    body = ["best cells", *(f"  {i + 1}. {cell}" for i, cell in enumerate(cells[:5]))]
+    if accuracies is not None:
+        found = {n: _correlation(kendall_tau, v, accuracies) for n, v in values.items()}
+        taus = {name: tau for name, tau in found.items() if tau is not None}
+        body += ["", *_correlations(values, accuracies, taus)]
+    result = {
+        "kind": SCORE,
+        "cells": cells,
+        "scores": list(names),
+        "kendall_tau": {name: [c.value, c.low, c.high] for name, c in taus.items()},
+    }
+    try_report(folder.path, result)
+    folder.write_json(folder.result.name, result)
+    facts = {
+        "cells": f"{len(cells)}, ranked by {' + '.join(names)}",
+        "table": str(folder.path / "scores.csv"),
+        "picture": str(folder.path / "scores.png"),
+        "report": str(folder.path / PAGE),
+    }
+    return summary("Scoring finished", facts, body, f"{command('train')} \"genotype='{cells[0]}'\"")
+
+
+def _correlations(
+    values: dict[str, list[float]], accuracies: list[float], taus: dict[str, Correlation]
+) -> list[str]:
+    """Every score against the accuracies, and which are not worth their time."""
+    rows = []
+    for name, scores in values.items():
+        rho = _correlation(spearman, scores, accuracies)
+        top = _correlation(functools.partial(kendall_tau, top_half=True), scores, accuracies)
+        shown = [
+            "-" if c is None else f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]"
+            for c in (taus.get(name), top, rho)
+        ]
+        rows.append([name, *shown])
+    header = ["score", "Kendall tau [95 %]", "tau, better half", "Spearman rho"]
+    lines = table_lines(header, rows)
+    best = max((taus[name].value for name in SIZES if name in taus), default=-1.0)
+    beaten = [n for n in taus if n not in SIZES and taus[n].value <= best]
+    if beaten:
+        lines.append(f"no better than size alone (tau {best:.3f}): {', '.join(beaten)}")
+    return lines
+
+
+def _correlation(
+    statistic: Callable[..., Correlation], scores: list[float], accuracies: list[float]
+) -> Correlation | None:
+    """None where there is no order to compare."""
+    try:
+        return statistic(scores, accuracies)
+    except ValueError:
+        return None
+
+
+def _name(genotype: Genotype) -> str:
+    """A NAS-Bench-201 string, or the genotype as one line of JSON."""
+    try:
+        return genotype.to_arch_string()
+    except ValueError:
+        return " ".join(genotype.to_json().split())

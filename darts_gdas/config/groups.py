@@ -1,0 +1,83 @@
+"""Choices by group: what a user may take for each part of a search, and what it is called."""
+
+from typing import Any
+
+from darts_gdas.config.chain import ChainSpace
+from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
+from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
+from darts_gdas.runtime.optim import Cosine, Decay
+from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
+from darts_gdas.search import (
+    AdversarialPerturbation,
+    ArgMax,
+    BestOfSamples,
+    BetaDecay,
+    Concrete,
+    Cost,
+    Dirichlet,
+    DirichletKL,
+    FirstOrder,
+    GumbelHard,
+    PerturbationSelection,
+    RandomPerturbation,
+    Sigmoid,
+    Softmax,
+    Uniform,
+    Unrolled,
+    UnrolledExact,
+    ZeroOne,
+)
+from darts_gdas.space.robust import ROBUST_CANDIDATES
+
+GROUPS: dict[str, dict[str, Any]] = {
+    "space": {
+        "darts": DartsSpace,
+        "nasbench201": NasBench201Space,
+        "custom": CustomSpace,
+        "chain_schema": ChainSpace,
+        **{name: PublishedSpace(name) for name in ROBUST_CANDIDATES},
+    },
+    "relaxation": {
+        "softmax": Softmax,
+        "gumbel_hard": GumbelHard,
+        "concrete": Concrete,
+        "sigmoid": Sigmoid,
+        "dirichlet": Dirichlet,
+        "uniform": Uniform,
+    },
+    "hypergradient": {
+        "first_order": FirstOrder,
+        "unrolled": Unrolled,
+        "unrolled_exact": UnrolledExact,
+    },
+    "discretizer": {
+        "argmax": ArgMax,
+        "perturbation": PerturbationSelection,
+        "best_of_samples": BestOfSamples,
+    },
+    "penalties": {
+        "zero_one": ZeroOne,
+        "beta_decay": BetaDecay,
+        "dirichlet_kl": DirichletKL,
+        "cost": Cost,
+    },
+    "perturbation": {"random": RandomPerturbation, "adversarial": AdversarialPerturbation},
+    "warm_start": {"none": NoWarmStart, "ntk": NtkWarmStart, "te_nas": TeNasWarmStart},
+    "optimizer/schedule": {"cosine": Cosine, "decay": Decay},
+    "dataset": {
+        "digits_schema": Digits,
+        "cifar10_schema": Cifar10,
+        "cifar100_schema": Cifar100,
+        "image_folder_schema": ImageFolder,
+    },
+}
+"""Choices that need no YAML, by group: `relaxation=softmax`. Dataclasses, or values of them."""
+
+SEVERAL = ("penalties",)
+"""Groups of which several can be chosen: `penalties=[cost,beta_decay]`."""
+
+
+def name_of(group: str, part: object) -> str:
+    """What the user calls a part; the name of its class where it is of no group."""
+    kind = type(part)
+    return next((name for name, node in GROUPS[group].items() if node is kind), kind.__name__)

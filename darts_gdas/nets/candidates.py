@@ -1,0 +1,292 @@
+"""The modules that stand on edges, and how they leave a state that other edges leave too.
+
+A module without a class of its own here reads the state by itself, on every edge. The classes that
+begin with a ReLU, and the functions below, are also what a written-out network is made of
+(`portable.source` copies them), so they need torch alone and take affine norms where nothing is
+said.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_gdas.nets.depthwise import Depthwise
+from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
+from darts_gdas.nets.synced import is_synced
+
+T = TypeVar("T")
+
+
+class State:
+    """A state of a cell, with what its leaving edges share."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._made: dict[str, Any] = {}
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """What is made of the state, by the first one who asks for it."""
+        if what not in self._made:
+            self._made[what] = make()
+        return self._made[what]
+
+    def relu(self) -> Tensor:
+        """ReLU of the state."""
+        return self.once("relu", lambda: F.relu(self.x))
+
+    def through(self, module: nn.Module) -> Tensor:
+        """What a module makes of the state; all modules that begin with a ReLU share it."""
+        return module.after_relu(self.relu()) if isinstance(module, ReluFirst) else module(self.x)
+
+
+@dataclass
+class Leaving:
+    """What a group of edges makes of a state, by name of the candidate and by what can be shared.
+
+    Attributes:
+        state: Where the edges start.
+        update: Takes the batch's statistics.
+        drop: Dropout behind a skip connection, called once per edge; None is none.
+        convs: Separable convolutions to be run as affine maps, [edges][depth].
+        shared: The same output on every edge.
+        others: One output per edge.
+    """
+
+    state: State
+    update: StatisticsUpdate
+    drop: Callable[[Tensor], Tensor] | None
+    convs: "dict[str, list[list[SeparableConv]]]" = field(default_factory=dict)
+    shared: dict[str, Tensor] = field(default_factory=dict)
+    others: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def add(self, name: str, candidates: Sequence[nn.Module]) -> None:
+        """Take the candidates of one name, one per edge."""
+        first = candidates[0]
+        if isinstance(first, Together):
+            first.leave(name, candidates, self)
+        else:
+            self.each(name, candidates)
+
+    def each(self, name: str, candidates: Sequence[nn.Module]) -> None:
+        """Take candidates that run edge by edge."""
+        self.others[name] = [self.state.through(candidate) for candidate in candidates]
+
+
+class Together(ABC):
+    """A candidate that knows what the edges out of one state share of it."""
+
+    @abstractmethod
+    def leave(self, name: str, candidates: Sequence[Any], leaving: Leaving) -> None:
+        """Put what the candidates, of which this is the first, make of the state in its place."""
+
+
+class ReluFirst(nn.Module, ABC):
+    """A block that begins with a ReLU, which is taken once for all that read the same state."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The whole block."""
+        return self.after_relu(F.relu(x))
+
+    @abstractmethod
+    def after_relu(self, x: Tensor) -> Tensor:
+        """The rest, where the ReLU has been taken."""
+
+
+class Zero(nn.Module):
+    """No connection: zeros in the shape of the other candidates' outputs."""
+
+    def __init__(self, stride: int, channels: int | None = None) -> None:
+        super().__init__()
+        self.stride, self.channels = stride, channels  # None: those of the input
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros; the values of `x` play no part, not even a NaN."""
+        zeros = torch.zeros_like(x[:, : self.channels and 1, :: self.stride, :: self.stride])
+        return zeros if self.channels is None else zeros.expand(-1, self.channels, -1, -1)
+
+
+class Skip(nn.Identity, Together):
+    """A skip connection as a supernet holds it."""
+
+    def leave(self, name: str, candidates: Sequence[Any], leaving: Leaving) -> None:
+        """The state itself, on all edges; with dropout, on every edge with a mask of its own."""
+        x = leaving.state.x
+        if leaving.drop is None:
+            leaving.shared[name] = x
+        else:
+            leaving.others[name] = [leaving.drop(x) for _ in candidates]
+
+
+class NormalizedPool(nn.Module, Together):
+    """Pooling as a supernet holds it: normalised, so that candidates compete at equal scales."""
+
+    def __init__(self, pool: nn.Module, channels: int, affine: bool = True) -> None:
+        super().__init__()
+        self.pool = pool
+        self.norm = nn.BatchNorm2d(channels, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool, then normalise."""
+        return self.norm(self.pool(x))
+
+    def leave(self, name: str, candidates: Sequence[Any], leaving: Leaving) -> None:
+        """Pool once, and normalise once where norms take the batch's statistics."""
+        norms = [cast(NormalizedPool, candidate).norm for candidate in candidates]
+        state = leaving.state
+        y = state.once(f"{name} pooled", lambda: self.pool(state.x))
+        if uses_batch_statistics(self.norm) and not is_synced(self.norm):
+            made = state.once(f"{name} normalised", lambda: _normalized(y, self.norm.eps))
+            leaving.shared[name], mean, variance = made
+            rows = len(norms), -1
+            leaving.update.add(norms, mean.expand(rows), variance.expand(rows))
+        else:
+            leaving.others[name] = [norm(y) for norm in norms]
+
+
+def _normalized(y: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Images normalised by their batch; that batch's mean and unbiased variance."""
+    dtype = torch.promote_types(y.dtype, torch.float32)
+    mean, variance = y.new_zeros(2, y.shape[1], dtype=dtype).unbind()
+    # With momentum 1 the running statistics become the batch's own.
+    y = F.batch_norm(y, mean, variance, training=True, momentum=1.0, eps=eps)
+    return y, mean, variance
+
+
+class ReluConvNorm(ReluFirst):
+    """ReLU, convolution, norm."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        affine: bool = True,
+        kernel: int = 1,
+        stride: int = 1,
+    ) -> None:
+        super().__init__()
+        # Strided pointwise convolutions crash in some versions of oneDNN: pixels are picked before.
+        self.step, stride = (stride, 1) if kernel == 1 else (1, stride)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        """The rest, where the ReLU has been taken."""
+        picked = x if self.step == 1 else x[:, :, :: self.step, :: self.step]
+        return self.norm(self.conv(picked))
+
+
+class FactorizedReduce(ReluFirst):
+    """Halve height and width without losing three of four pixels: ReLU, convolutions, norm.
+
+    Two 1x1 convolutions with stride 2, the second one shifted by a pixel, side by side. An odd
+    size is rounded up, as strided convolutions with padding round it.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, affine: bool = True) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.even = nn.Conv2d(in_channels, half, 1, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels - half, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        """The rest, where the ReLU has been taken."""
+        height, width = x.shape[2:]
+        even_sided = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
+        picked = x[:, :, ::2, ::2], even_sided[:, :, 1::2, 1::2]
+        return self.norm(torch.cat([self.even(picked[0]), self.odd(picked[1])], dim=1))
+
+
+class SeparableConv(ReluFirst):
+    """ReLU, one k x k kernel per channel, a pointwise mix of the channels, norm."""
+
+    def __init__(
+        self, channels: int, kernel: int, stride: int = 1, affine: bool = True, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        self.depthwise = Depthwise(channels, kernel, stride=stride, dilation=dilation)
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels, affine=affine)
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        """The rest, where the ReLU has been taken."""
+        return self.norm(self.pointwise(self.depthwise(x)))
+
+
+class SeparableConvs(ReluFirst, nn.Sequential, Together):  # type: ignore[override]
+    """One or more `SeparableConv` after each other."""
+
+    @property
+    def blocks(self) -> list[SeparableConv]:
+        """The blocks in order."""
+        return cast(list[SeparableConv], list(self))
+
+    def after_relu(self, x: Tensor) -> Tensor:
+        """The rest, where the ReLU has been taken."""
+        first, *others = self.blocks
+        x = first.after_relu(x)
+        for block in others:
+            x = block(x)
+        return x
+
+    def leave(self, name: str, candidates: Sequence[Any], leaving: Leaving) -> None:
+        """As affine maps, whose arithmetic takes a batch's statistics apart from the norms."""
+        if is_synced(self.blocks[0].norm):
+            leaving.each(name, candidates)
+        else:
+            leaving.convs[name] = [cast(SeparableConvs, c).blocks for c in candidates]
+
+
+def separable_convs(
+    channels: int, stride: int = 1, affine: bool = True, *, kernel: int
+) -> SeparableConvs:
+    """Two depthwise-separable convolutions, the first one strided."""
+    first = SeparableConv(channels, kernel, stride, affine)
+    return SeparableConvs(first, SeparableConv(channels, kernel, 1, affine))
+
+
+def dilated_conv(
+    channels: int, stride: int = 1, affine: bool = True, *, kernel: int
+) -> SeparableConvs:
+    """One depthwise-separable convolution with dilation 2."""
+    return SeparableConvs(SeparableConv(channels, kernel, stride, affine, dilation=2))
+
+
+def relu_conv_norm(
+    channels: int, stride: int = 1, affine: bool = True, *, kernel: int
+) -> ReluConvNorm:
+    """ReLU, k x k convolution, norm."""
+    return ReluConvNorm(channels, channels, affine, kernel, stride)
+
+
+def max_pool_norm(channels: int, stride: int = 1, affine: bool = True) -> NormalizedPool:
+    """The largest of 3x3 pixels, norm."""
+    return NormalizedPool(nn.MaxPool2d(3, stride, padding=1), channels, affine)
+
+
+def conv_7x1_1x7(channels: int, stride: int = 1, affine: bool = True) -> nn.Sequential:
+    """ReLU, a row of seven weights, a column of seven weights, norm."""
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False),
+        nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False),
+        nn.BatchNorm2d(channels, affine=affine),
+    )
+
+
+def group_conv_3x1_1x3(channels: int, stride: int = 1, affine: bool = True) -> nn.Sequential:
+    """A row and a column of weights in eight groups of channels, then a mix of all channels."""
+    groups = math.gcd(8, channels)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, (1, 3), (1, stride), (0, 1), groups=groups, bias=False),
+        nn.Conv2d(channels, channels, (3, 1), (stride, 1), (1, 0), groups=groups, bias=False),
+        nn.BatchNorm2d(channels, affine=affine),
+        ReluConvNorm(channels, channels, affine),
+    )

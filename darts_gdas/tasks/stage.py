@@ -1,0 +1,270 @@
+"""One stage of a search: alternating steps on weights and alphas over two halves of the data."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_gdas.nets import Layout, Mixture, SuperNet
+from darts_gdas.nets.mixture import is_sparse
+from darts_gdas.nets.synced import synchronize_norms
+from darts_gdas.report.view import SearchView, in_columns
+from darts_gdas.runtime.checkpoint import State
+from darts_gdas.runtime.compute import Compute
+from darts_gdas.runtime.data import Batch, derive_seed
+from darts_gdas.runtime.distributed import ALONE
+from darts_gdas.runtime.finite import FiniteGuard
+from darts_gdas.runtime.optim import set_learning_rate
+from darts_gdas.runtime.task import Progress
+from darts_gdas.search import ArchParameters, entropy, skip_share
+from darts_gdas.search.hypergradient import detached
+from darts_gdas.space import Genotype, SearchSpace
+from darts_gdas.tasks.arch_step import ArchStep
+from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
+from darts_gdas.tasks.method import Method, Order, SearchData
+from darts_gdas.tasks.monitor import Diagnostics, Monitor
+from darts_gdas.tasks.probing import SupernetProbe
+from darts_gdas.tasks.weight_step import WeightStep
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a stage is run, whatever its method and its data are.
+
+    Attributes:
+        compute: Device, precision, layout in memory.
+        seed: The seed of the alphas and the noise; torch's global seed makes the weights.
+        diagnostics: What to measure along the way, and when to stop early.
+        checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
+        sync_batch_norm: Norms over the images of all ranks, see `SyncedBatchNorm`.
+        guard: What happens where a gradient is not finite, see `WeightStep`.
+        accumulate: Parts of a batch that pass one after the other, see `WeightStep`.
+    """
+
+    compute: Compute
+    seed: int
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    checkpoint_cells: bool = False
+    sync_batch_norm: bool = False
+    guard: FiniteGuard | None = None
+    accumulate: int = 1
+
+    def supernet(self, space: SearchSpace, layout: Layout, *, partial_channels: int) -> SuperNet:
+        """A new supernet on its device, drawn from torch's global generator."""
+        supernet = SuperNet(
+            space,
+            layout,
+            checkpoint_cells=self.checkpoint_cells,
+            partial_channels=partial_channels,
+        )
+        if self.sync_batch_norm and self.compute.ranks.size > 1:
+            synchronize_norms(supernet)
+        supernet = self.compute.place(supernet)
+        supernet.run_cell = self.compute.compiled(supernet.run_cell)
+        return supernet
+
+
+class StageSearch:
+    """A supernet, its alphas, and the steps of both, from new ones to what they end with.
+
+    Every step draws a fresh mixture for each of its two halves. The weight step trains the
+    supernet under the detached mixture; the arch step asks the hypergradient for a gradient at
+    the mixture, pulls it back to the alphas and steps them.
+
+    Candidates that a sparse mixture leaves out get no gradient in that step and stand still:
+    neither momentum nor weight decay moves them.
+
+    Args:
+        space: The cells to search.
+        layout: The supernet around them.
+        method: What to do.
+        data: The two halves.
+        num_epochs: Epochs over the weights' half.
+        running: How it is run.
+
+    Attributes:
+        learning_rate: Initial rate of the weights; 0 where it is still to be measured
+            (`tasks/initial.py`).
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        layout: Layout,
+        method: Method,
+        data: SearchData,
+        num_epochs: int,
+        running: Running,
+    ) -> None:
+        self.space = space
+        self.method = method
+        self.data = data
+        self.num_epochs = num_epochs
+        self.steps_per_epoch = data.weight_batches.batches_per_epoch
+        self.seed, self.compute = running.seed, running.compute
+        self.supernet = running.supernet(space, layout, partial_channels=method.partial_channels)
+        initial = torch.Generator().manual_seed(derive_seed(self.seed, "alphas"))
+        self.alphas = ArchParameters(
+            space, generator=initial, edge_normalization=method.edge_normalization
+        ).to(self.compute.device)
+        self.noise = torch.Generator().manual_seed(derive_seed(self.seed, "noise"))
+        self.weight_step = WeightStep(
+            self.supernet, method.optimizer, self.compute, running.guard, running.accumulate
+        )
+        self.learning_rate = method.optimizer.rate or 0.0
+        self.arch_step = ArchStep(
+            self.supernet, self.alphas, method, self.weight_step, self.compute, self.noise
+        )
+        by_itself = replace(self.compute, ranks=ALONE)  # what is measured, the first rank measures
+        self.probe = SupernetProbe(self.supernet, self.arch_step.norms, data, by_itself, self.seed)
+        self.monitor = Monitor(
+            running.diagnostics,
+            space,
+            self.probe,
+            num_epochs=num_epochs,
+            learns=method.order is not Order.weights_only,
+        )
+        kept = {name: penalty.state() for name, penalty in method.penalties.items()}
+        # A checkpoint holds them: measured costs would differ if measured again.
+        self._costs = nn.ModuleDict({name: s for name, s in kept.items() if s is not None})
+
+    def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
+        """One step of each level, in the method's order.
+
+        Returns:
+            Loss and accuracy on each half's batch from before its step, and penalties, as sums.
+        """
+        train = self.data.weight_batches.batch(progress.global_step)
+        set_learning_rate(self.weight_step.optimizer, self._learning_rate(progress))
+        if not self.supernet.training:  # walks thousands of modules
+            self.supernet.train()
+        if not self.method.steps_alphas(progress.epoch):
+            return self.step_weights(train, progress.annealed)
+        validation = self.data.arch_batches.batch(progress.global_step)
+        if self.method.order is Order.weights_first:
+            metrics = self.step_weights(train, progress.annealed)
+            return metrics | self.arch_step(train, validation, progress.annealed)
+        metrics = self.arch_step(train, validation, progress.annealed)
+        return metrics | self.step_weights(train, progress.annealed)
+
+    def step_weights(self, train: Batch, annealed: float) -> dict[str, tuple[Tensor, int]]:
+        """Step the weights under a fresh mixture; the alphas stay as they are."""
+        mixture = self.method.relaxation(self.alphas, progress=annealed, rng=self.noise).detach()
+        if self.method.perturbation is not None:
+            loss = partial(self.arch_step.loss(train), detached(self.arch_step.named_weights))
+            mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
+        return batch_metrics("train", self.train_weights(train, mixture), train.labels)
+
+    def train_weights(self, batch: Batch, mixture: Mixture) -> Tensor:
+        """Step the weights once under a mixture; returns the logits from before the step."""
+
+        def run(part: Batch, more: bool) -> tuple[Tensor, Tensor]:
+            with self.compute.forward_pass():
+                sparse = more or is_sparse(mixture)
+                logits = self.weight_step.replica(part.images, mixture, sparse=sparse)
+            logits = full_precision(logits)
+            return F.cross_entropy(logits, part.labels), logits
+
+        return self.weight_step(batch, run)
+
+    def _learning_rate(self, progress: Progress) -> float:
+        return self.method.optimizer.rate_at(
+            self.learning_rate, epoch=progress.epoch, num_epochs=progress.num_epochs
+        )
+
+    def expected(self) -> Mixture:
+        """What the alphas stand for now, without noise."""
+        return self.method.relaxation.expected(self.alphas)
+
+    def genotype(self) -> Genotype:
+        """The cell that the alphas stand for now."""
+        return self.method.discretizer(self.expected(), self.space)
+
+    def evaluate(self, progress: Progress) -> dict[str, float]:
+        """The most likely mixture on the arch half, and the state of the alphas."""
+        self.supernet.eval()
+        relaxation = self.method.relaxation
+        with torch.no_grad():
+            mixture = relaxation(self.alphas, progress=progress.annealed, rng=None).detach()
+        validation = evaluate(
+            lambda images: self.supernet(images, mixture),
+            self.data.validation,
+            normalize=self.data.normalize,
+            batch_size=2 * self.data.weight_batches.batch_size,
+            compute=self.compute,
+        )
+        metrics = {f"validation/{name}": value for name, value in validation.items()}
+        expected = self.expected()
+        for kind, cell in expected.items():
+            metrics[f"entropy/{kind}"] = entropy(cell.ops)
+        genotype = self.method.discretizer(expected, self.space)
+        metrics["search/skip_share"] = skip_share(genotype)
+        metrics["search/learning_rate"] = self._learning_rate(progress)
+        for name, value in relaxation.settings(progress.annealed).items():
+            metrics[f"search/{name}"] = value
+        for penalty in self.method.penalties.values():
+            metrics |= penalty.curves(expected)
+        if self.method.perturbation is not None:
+            for name, value in self.method.perturbation.settings(progress.annealed).items():
+                metrics[f"search/{name}"] = value
+        return metrics | self._observe(progress.epoch, genotype)
+
+    def _observe(self, epoch: int, genotype: Genotype) -> dict[str, float]:
+        """The first rank's diagnostics, and what follows from them, on all ranks."""
+
+        def observed() -> tuple[dict[str, float], State]:
+            metrics = self.monitor.observe(epoch, self.alphas, self.method.relaxation, genotype)
+            return metrics, self.monitor.state_dict()
+
+        metrics, state = self.compute.ranks.from_first(observed)
+        if not self.compute.ranks.is_first:
+            self.monitor.load_state_dict(state)
+        return metrics
+
+    def view(self, genotype: Genotype, whole: SearchSpace) -> SearchView:
+        """What there is to see now.
+
+        Args:
+            genotype: The cell that the search would return.
+            whole: The space that this stage's was restricted from, in whose columns values stand.
+        """
+        expected = self.expected()
+        operations = {kind: cell.ops.cpu().numpy() for kind, cell in expected.items()}
+        edges = {
+            k: cell.edges.cpu().numpy() for k, cell in expected.items() if cell.edges is not None
+        }
+        logits = {kind: rows.detach().cpu().numpy() for kind, rows in self.alphas.logits.items()}
+        return SearchView(
+            whole,
+            in_columns(operations, self.space, whole, blank=0.0),
+            genotype,
+            edges,
+            in_columns(logits, self.space, whole, blank=np.nan),
+        )
+
+    def state_dict(self) -> State:
+        """Weights, alphas, optimisers, noise, measured costs; data order follows from the step."""
+        return {
+            "supernet": self.supernet.state_dict(),
+            "arch": self.alphas.state_dict(),
+            "weight_step": self.weight_step.state_dict(),
+            "arch_optimizer": self.arch_step.optimizer.state_dict(),
+            "noise": self.noise.get_state(),
+            "learning_rate": self.learning_rate,
+            "monitor": self.monitor.state_dict(),
+            "costs": self._costs.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Inverse of `state_dict`."""
+        self.supernet.load_state_dict(state["supernet"])
+        self.alphas.load_state_dict(state["arch"])
+        self.weight_step.load_state_dict(state["weight_step"])
+        self.arch_step.optimizer.load_state_dict(state["arch_optimizer"])
+        self.noise.set_state(state["noise"])
+        self.learning_rate = state["learning_rate"]
+        self.monitor.load_state_dict(state["monitor"])
+        self._costs.load_state_dict(state["costs"])
