@@ -145,6 +145,8 @@ def test_every_block_may_have_a_list_of_its_own():
         (["space.reductions=[6]"], r"space\.reductions must be distinct and lie in 0\.\.5"),
         (["net.reductions=[2]"], r"net\.reductions must be left out, got \[2\].*space\.reductions"),
         (["net.stem=imagenet"], "has its own stem"),
+        (["discretizer.max_skips=1"],
+         r"discretizer\.max_skips=1 is for normal cells, and the space has none; leave it out"),
         (["space.widths=[1,2]"], r"space\.widths must hold one number >= 1 for each of 6 blocks"),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ from darts_gdas.config.rules import (
     of_measurements,
     of_numbers,
     of_pressure,
+    of_space,
     of_stages,
 )
 from darts_gdas.config.run import RunConfig
@@ -108,6 +109,7 @@ class SearchConfig(RunConfig):
             of_compilation(self, method, checkpoint_cells=self.checkpoint_cells),
             of_course(self, method, self.warm_start),
             of_measurements(self, method, self.diagnostics),
+            of_space(self.space.build(), method),
         )
         check_partial_channels(self.partial_channels, self.net.channels)
         self.layout(num_classes=2, in_channels=1)
