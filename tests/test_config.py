@@ -141,7 +141,7 @@ def test_every_block_may_have_a_list_of_its_own():
         (["space.candidates=[skip_connect]"], "must offer something besides"),
         (["space.candidates=[mbconv4_3x3]"], r"names unknown operations \['mbconv4_3x3'\]"),
         (["space.candidates=[mbconv3_3x3,none]"], "there is no way around a block"),
-        (["method=pdarts"], r"stages\.1: net\.layers must be 6, got 5"),
+        (["method=pdarts", "discretizer.max_skips=null"], r"stages\.1: net\.layers must be 6, got 5"),
         (["space.reductions=[6]"], r"space\.reductions must be distinct and lie in 0\.\.5"),
         (["net.reductions=[2]"], r"net\.reductions must be left out, got \[2\].*space\.reductions"),
         (["net.stem=imagenet"], "has its own stem"),

@@ -57,12 +57,13 @@ class DerivedCell(nn.Module):
         for operations, edges in zip(self.nodes, self.genotype.nodes, strict=True):
             total: Tensor | None = None
             for operation, edge in zip(operations, edges, strict=True):  # type: ignore[arg-type]
-                state, exempt = states[edge.source], factors is None or not _may_drop(operation)
-                factor = None if exempt else next(paths)
+                exempt = factors is None or not _may_drop(operation)
+                state, factor = states[edge.source], None if exempt else next(paths)
                 if isinstance(operation, MBConv):  # which scales inside, beside its own skip
-                    total = _plus(total, operation(state.x, factor), None)
+                    y, factor = operation(state.x, factor), None
                 else:
-                    total = _plus(total, state.through(operation), factor)
+                    y = state.through(operation)
+                total = _plus(total, y, factor)
             assert total is not None  # every node reads at least one state
             states.append(State(total))
         outgoing = [states[i] for i in self.genotype.output]

@@ -36,13 +36,13 @@ class Operation:
     Attributes:
         build: (channels, stride, affine) -> a module that keeps the number of channels and divides
             height and width by the stride, rounding up.
-        changes_channels: Whether `build` also takes `before=`, another number of channels that
-            enter.
         is_pooling: Whether a supernet normalises the output, which has no norm of its own, so that
             candidates compete at equal scales.
         python: stride -> the expression that makes the operation in a written-out network, of its
             variable `channels` and of names that `build` can see; empty where it hands on the
             state as it is. None is a call of `build` itself.
+        changes_channels: Whether `build` also takes `before=`, another number of channels that
+            enter.
     """
 
     build: OperationFactory
@@ -59,10 +59,9 @@ class Operation:
         if before == channels:
             return self.build(channels, stride, affine)
         if not self.changes_channels:
-            able = [name for name, known in OPERATIONS.items() if known.changes_channels]
             raise ValueError(
                 f"an operation that keeps the number of channels stands where {before} become "
-                f"{channels}; take one of {', '.join(able)}"
+                f"{channels}; take one of {', '.join(MBCONVS)}"
             )
         return self.build(channels, stride, affine, before=before)
 

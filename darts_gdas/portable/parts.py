@@ -5,9 +5,9 @@ and function that it names, directly or through others. Our own are replaced by 
 `portable.plain` where those of `nets` serve training only.
 """
 
-import ast
 import builtins
 import inspect
+import re
 import symtable
 import sys
 import textwrap
@@ -41,14 +41,12 @@ def expression(operation: str, stride: int, widths: tuple[int, int] | None = Non
     Raises:
         ValueError: If the operation has no such form, and nothing that can be called by a name.
     """
-    known, before = OPERATIONS[operation], []
-    channels = "channels" if widths is None else str(widths[1])
-    if widths is not None and widths[0] != widths[1]:
-        before = [f"before={widths[0]}"]
+    known, (entering, channels) = OPERATIONS[operation], widths or ("channels", "channels")
+    before = [] if entering == channels else [f"before={entering}"]
     if known.python is not None:
         if before:
             raise _refusal(operation, "its Python form keeps the number of channels")
-        return _put(channels, known.python(stride))
+        return re.sub(r"\bchannels\b(?!\s*=[^=])", str(channels), known.python(stride))
     factory = _factory(operation)
     name = getattr(factory, "__name__", "")
     if _scope(operation).get(name) is not factory:
@@ -59,18 +57,7 @@ def expression(operation: str, stride: int, widths: tuple[int, int] | None = Non
         arguments.pop()
     given = known.build.keywords if isinstance(known.build, partial) else {}
     texts = [*map(str, arguments), *(f"{key}={value!r}" for key, value in given.items())]
-    return f"{name}({', '.join([channels, *texts, *before])})"
-
-
-def _put(channels: str, code: str) -> str:
-    """An expression with something in place of its variable `channels`."""
-    if not code or channels == "channels":
-        return code
-    tree = ast.parse(code, mode="eval")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id == "channels":
-            node.id = channels
-    return ast.unparse(tree)
+    return f"{name}({', '.join([str(channels), *texts, *before])})"
 
 
 def _scope(operation: str) -> Scope:

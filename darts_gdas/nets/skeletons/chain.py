@@ -71,8 +71,8 @@ class Chain(Skeleton):
         features, relu = HEAD_WIDTH * channels, "nn.ReLU()"
         conv = f"nn.Conv2d({channels}, {features}, 1, bias=False)"
         return Code(
-            tuple(sequential("stem", [*conv_norm(layout.in_channels, layout.channels), relu])),
-            tuple(sequential("tail", [conv, f"nn.BatchNorm2d({features})", relu])),
+            sequential("stem", [*conv_norm(layout.in_channels, layout.channels), relu]),
+            sequential("tail", [conv, f"nn.BatchNorm2d({features})", relu]),
             RUN_ONE_STATE,
             "self.tail(x)",
             {"stem": "stem", "tail": "tail"},

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import ImageNetStem, SmallImageStem
-from darts_gdas.nets.code import SMALL_STEM_NAMES, Code, conv_norm, sequential, small_stem
+from darts_gdas.nets.code import SMALL_STEM_NAMES, Code, conv_norm, sequential
 from darts_gdas.nets.layout import NORMAL, REDUCE, Layout, Skeleton, Stem
 
 
@@ -60,7 +60,7 @@ class Darts(Skeleton):
         """Two variables, `before` and `last`, pass through the cells."""
         first, images = layout.stem_channels, layout.in_channels
         if layout.stem is Stem.cifar:
-            stem, names = small_stem(layout.in_channels, layout.stem_channels), SMALL_STEM_NAMES
+            stem, names = sequential("stem", conv_norm(images, first)), SMALL_STEM_NAMES
             begin = ["before = last = self.stem(x)"]
         else:
             half = first // 2

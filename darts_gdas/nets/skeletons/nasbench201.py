@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import SmallImageStem
 from darts_gdas.nets.candidates import ReluConvNorm
-from darts_gdas.nets.code import RUN_ONE_STATE, SMALL_STEM_NAMES, Code, sequential, small_stem
+from darts_gdas.nets.code import RUN_ONE_STATE, SMALL_STEM_NAMES, Code, conv_norm, sequential
 from darts_gdas.nets.layout import NORMAL, RESIDUAL, CellPlan, Layout, Skeleton, Stem
 
 NUM_STAGES = 3
@@ -98,8 +98,8 @@ class NasBench201(Skeleton):
     def code(self, layout: Layout, channels: int) -> Code:
         """One variable, `x`, passes through the cells."""
         return Code(
-            small_stem(layout.in_channels, layout.stem_channels),
-            tuple(sequential("tail", [f"nn.BatchNorm2d({channels})", "nn.ReLU()"])),
+            sequential("stem", conv_norm(layout.in_channels, layout.channels)),
+            sequential("tail", [f"nn.BatchNorm2d({channels})", "nn.ReLU()"]),
             RUN_ONE_STATE,
             "self.tail(x)",
             {**SMALL_STEM_NAMES, "tail": "tail"},
