@@ -9,7 +9,9 @@ from omegaconf import OmegaConf
 
 from darts_gdas.config.composition import GROUPS, conf_folder, store_part
 from darts_gdas.config.network import SpaceConfig
-from darts_gdas.nets.registry import check_name, register_operation
+from darts_gdas.nets import Skeleton
+from darts_gdas.nets.code import Code
+from darts_gdas.nets.registry import check_name, register_operation, register_skeleton
 from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import Schedule
@@ -18,8 +20,9 @@ from darts_gdas.scoring.scores import Candidate, register_score
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
 
-__all__ = ["Candidate", "Dataset", "ImageSet", "SpaceConfig", "load_plugins"]
+__all__ = ["Candidate", "Code", "Dataset", "ImageSet", "Skeleton", "SpaceConfig", "load_plugins"]
 __all__ += ["register_method", "register_operation", "register_part", "register_score"]
+__all__ += ["register_skeleton"]
 
 BASES: Mapping[str, type] = {
     "space": SpaceConfig,

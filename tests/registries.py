@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 
 from darts_gdas.config import GROUPS
 from darts_gdas.nets import OPERATIONS
+from darts_gdas.nets.layout import SKELETONS
 from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.scoring.scores import SCORES
 from darts_gdas.space.families import FAMILIES
@@ -19,7 +20,7 @@ def parts_put_back() -> Iterator[None]:
     repo = ConfigStore.instance().repo
     ours = {"method", *(group.split("/")[0] for group in GROUPS)}  # others are hydra's own
     known = copy.deepcopy({name: repo[name] for name in ours & repo.keys()})
-    tables = [OPERATIONS, FAMILIES, SCORES, *GROUPS.values()]
+    tables = [OPERATIONS, SKELETONS, FAMILIES, SCORES, *GROUPS.values()]
     before = [dict(table) for table in tables]
     load_plugins.cache_clear()
     try:

@@ -13,6 +13,8 @@ import pytest
 import torch
 import yaml
 
+from darts_gdas.nets import DerivedNet
+from darts_gdas.runtime.checkpoint import CheckpointError
 from darts_gdas.space import Genotype
 from tests.registries import parts_put_back
 
@@ -20,10 +22,12 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 TINY = ("epochs=1", "net.channels=2", "net.layers=3")
 WORDS = {10: "ten", 14: "fourteen", 15: "fifteen", 16: "sixteen", 22: "twenty-two"}
+WORDS |= {43: "forty-three"}
 FILES = {
     "annealed": ("add_a_method", "a method", 0, 20),
     "gated": ("add_an_operation", "an operation", 0, 15),
     "wired": ("add_a_space", "a space", 0, 20),
+    "even": ("add_a_skeleton", "a skeleton, and a space for it", 0, 45),
     "spread": ("add_a_score", "a score", 0, 10),
     "decided": ("add_a_penalty", "a penalty", 0, 15),
     "arrays": ("add_a_data_set", "a data set", 1, 25),
@@ -151,6 +155,17 @@ def test_spaces_are_searched(folder: Path, start: Callable[[str], int]):
     assert start("python wired.py search space=wired space.num_nodes=3 run_dir=wide") == 0
     wide = Genotype.load(folder / "wide").cells["normal"]
     assert [len(node) for node in wide.nodes] == [2, 3, 4]  # all edges are kept
+
+
+def test_a_skeleton_is_searched_retrained_shown_and_exported(
+    folder: Path, start: Callable[[str], int]
+):
+    run_page("even", start)
+    written = (folder / "trained" / "export" / "python" / "network.py").read_text()
+    assert "class EvenCell(nn.Module):" in written
+    assert Genotype.load(folder / "found").reductions == ()
+    with pytest.raises(CheckpointError, match="unknown skeleton 'even'; known: darts, nasbench201"):
+        DerivedNet.from_run(folder / "trained")  # here, where nobody has registered it
 
 
 def test_the_python_example_of_spaces_says_the_truth(capsys: pytest.CaptureFixture[str]):

@@ -108,6 +108,54 @@ def test_a_network_without_reductions_needs_normal_cells_alone():
     assert small_layout(wider, 2).kinds == ("normal", "reduce", "reduce")
 
 
+def test_a_block_that_changes_its_shape_has_the_candidates_that_can():
+    config = search_config("space=chain", "space.reductions=[1]", "space.widths=[1,2,2,3,3,3]")
+    layout = config.layout(num_classes=2, in_channels=1)
+    assert [plan.channels for plan in layout.plan({})] == [8, 16, 16, 24, 24, 24]
+    cells = config.space.build().cells
+    skips = ["skip_connect" in cell.candidates[0] for cell in cells.values()]
+    assert skips == [True, False, True, False, True, True]
+    assert [cell.num_candidates for cell in cells.values()] == [7 if skip else 6 for skip in skips]
+
+
+def test_every_block_may_have_a_list_of_its_own():
+    rows = "[[skip_connect],[mbconv3_3x3,mbconv6_3x3],[skip_connect,mbconv3_5x5]]"
+    config = search_config(
+        "space=chain", "net.layers=3", "space.reductions=[1]", f"space.candidates={rows}"
+    )
+    names = [cell.candidates[0] for cell in config.space.build().cells.values()]
+    assert names == [
+        ("skip_connect",), ("mbconv3_3x3", "mbconv6_3x3"), ("skip_connect", "mbconv3_5x5"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["space.candidates=[[skip_connect],[mbconv3_3x3]]"], "one such list for each of 6 blocks"),
+        (["space.candidates=[mbconv3_3x3,[mbconv3_3x3]]"], "one such list for each of 6 blocks"),
+        (
+            ["net.layers=3", "space.candidates=[[skip_connect],[skip_connect],[mbconv3_3x3]]"],
+            r"block 1 changes channels or resolution, so it cannot be one of \['skip_connect'\]",
+        ),
+        (["space.candidates=[skip_connect]"], "must offer something besides"),
+        (["space.candidates=[mbconv4_3x3]"], r"names unknown operations \['mbconv4_3x3'\]"),
+        (["space.candidates=[mbconv3_3x3,none]"], "there is no way around a block"),
+        (["method=pdarts", "discretizer.max_skips=null"],
+         r"stages\.1: net\.layers must be 6, got 5"),
+        (["space.reductions=[6]"], r"space\.reductions must be distinct and lie in 0\.\.5"),
+        (["net.reductions=[2]"], r"net\.reductions must be left out, got \[2\].*space\.reductions"),
+        (["net.stem=imagenet"], "has its own stem"),
+        (["discretizer.max_skips=1"],
+         r"discretizer\.max_skips=1 is for normal cells, and the space has none; leave it out"),
+        (["space.widths=[1,2]"], r"space\.widths must hold one number >= 1 for each of 6 blocks"),
+    ],
+)  # fmt: skip
+def test_chains_that_cannot_be_are_errors(overrides: list[str], message: str):
+    with pytest.raises(ValueError, match=message):
+        search_config("space=chain", *overrides)
+
+
 @pytest.mark.parametrize("dataset", options("dataset"))
 def test_retraining_composes_with_every_dataset(dataset: str):
     train_config(f"dataset={dataset}")

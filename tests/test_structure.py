@@ -27,6 +27,8 @@ TESTED_TOGETHER = {
     "compare.py": "cli/test_compare.py",
     "export.py": "cli/test_export.py",
     "show.py": "cli/test_show.py",
+    "nets/code.py": "portable/test_source.py",
+    "config/chain.py": "test_config.py",
     "portable/cell_code.py": "portable/test_source.py",
     "nets/candidates.py": "nets/test_operations.py",
     "portable/plain.py": "portable/test_source.py",

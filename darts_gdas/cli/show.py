@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
+from darts_gdas.nets import DerivedNet, Layout, Stem
 from darts_gdas.nets.cost_table import cell_sizes
 from darts_gdas.nets.costs import PartCost
+from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.profile import Profile, profile
 from darts_gdas.nets.stored import NAME
 from darts_gdas.report.cell_drawing import draw_genotype, save_drawing
@@ -96,9 +97,7 @@ def _network(source: str, options: argparse.Namespace) -> tuple[DerivedNet, tupl
         genotype, layout, size = model.net.genotype, model.net.layout, model.image_size
     else:
         genotype, size = Genotype.load(source), (32, 32)
-        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
-        channels, layers = (36, 20) if skeleton is Skeleton.darts else (16, 17)
-        layout = Layout(channels, layers, 10, skeleton=skeleton)
+        layout = Layout.of(genotype, *skeleton_of(genotype.num_inputs).paper, num_classes=10)
     given = {
         "channels": options.channels,
         "layers": options.layers,

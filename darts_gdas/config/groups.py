@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from darts_gdas.config.chain import ChainSpace
 from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
@@ -34,6 +35,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "darts": DartsSpace,
         "nasbench201": NasBench201Space,
         "custom": CustomSpace,
+        "chain_schema": ChainSpace,
         **{name: PublishedSpace(name) for name in ROBUST_CANDIDATES},
     },
     "relaxation": {

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from darts_gdas.nets import Layout, Skeleton, Stem
+from darts_gdas.nets import DARTS, Layout, Stem
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.layout import REDUCE
 from darts_gdas.nets.operations import check_operations
@@ -74,7 +74,7 @@ def load_reduction(source: str) -> CellGenotype:
     except ValueError as error:
         raise ValueError(f"space.fixed_reduction: {error}") from None
     cell = genotype.cells.get(REDUCE)
-    if cell is None or cell.num_inputs != Skeleton.darts.num_inputs:
+    if cell is None or cell.num_inputs != DARTS.num_inputs:
         raise ValueError(
             f"space.fixed_reduction={source} has no reduction cell with two inputs; take one that "
             "has, such as GDAS_FRC"
@@ -231,23 +231,22 @@ class NetConfig:
     initialization: Initialization = Initialization.torch
 
     def __post_init__(self) -> None:
-        self.layout(Skeleton.darts, num_classes=2, in_channels=1)
+        Layout(self.channels, self.layers, 2, stem=self.stem, reductions=self._positions)
 
     def initialize(self, net: nn.Module) -> None:
         """Draw the weights of a network that has just been built, from torch's generator."""
         if self.initialization is Initialization.critical:
             initialize(net, critical_weight_variance("relu"), mode=Fan.IN)
 
-    def layout(self, skeleton: Skeleton, *, num_classes: int, in_channels: int) -> Layout:
-        """The layout for cells that stand in a skeleton, and for a data set."""
+    @property
+    def _positions(self) -> tuple[int, ...] | None:
+        return None if self.reductions is None else tuple(self.reductions)
+
+    def layout(
+        self, cells: SearchSpace | Genotype, *, num_classes: int, in_channels: int
+    ) -> Layout:
+        """The network around some cells, for a data set."""
         if num_classes < 2:
             raise ValueError(f"the dataset must have at least 2 classes, got {num_classes}")
-        return Layout(
-            self.channels,
-            self.layers,
-            num_classes,
-            in_channels,
-            self.stem,
-            None if self.reductions is None else tuple(self.reductions),
-            skeleton,
-        )
+        sizes = self.channels, self.layers, num_classes, in_channels
+        return Layout.of(cells, *sizes, self.stem, self._positions)

@@ -11,6 +11,7 @@ from darts_gdas.config.run import RunConfig
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Precision
 from darts_gdas.scoring.warm_start import WarmStart
+from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, Stage
 from darts_gdas.tasks.monitor import Diagnostics
 
@@ -157,6 +158,13 @@ def of_measurements(run: RunConfig, method: Method, diagnostics: Diagnostics) ->
             "diagnostics.eigenvalue_every, diagnostics.gap_every and selections at the end take "
             "others. Leave compile out"
         )
+
+
+def of_space(space: SearchSpace, method: Method) -> Iterator[str]:
+    """Settings without effect on the space."""
+    reason = method.discretizer.fits(space)
+    if reason is not None:
+        yield f"discretizer.{reason}; leave it out"
 
 
 def of_stages(

@@ -1,6 +1,6 @@
 """The configuration of a ranking of untrained cells."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -8,7 +8,8 @@ from omegaconf import MISSING
 
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import SpaceConfig
-from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets import Layout
+from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
@@ -103,17 +104,15 @@ class ScoreConfig:
         genotypes = self.genotypes()
         for genotype in genotypes:
             check_operations(genotype.operations, "a cell")
-        inputs = {cell.num_inputs for genotype in genotypes for cell in genotype.cells.values()}
-        skeleton = Skeleton.of(inputs)
-        reduces = skeleton is not Skeleton.darts or any("reduce" in g.cells for g in genotypes)
-        layout = Layout(
-            self.channels,
-            skeleton.fewest_layers,
-            train.num_classes,
-            train.in_channels,
-            reductions=None if reduces else (),
-            skeleton=skeleton,
-        )
+        if len({(genotype.reductions, genotype.widths) for genotype in genotypes}) > 1:
+            raise ValueError(
+                f"cells={self.cells} must hold cells of one network, got chains of two"
+            )
+        inputs = {kind: n for cells in genotypes for kind, n in cells.num_inputs.items()}
+        sizes = self.channels, skeleton_of(inputs).fewest_layers
+        layout = Layout.of(genotypes[0], *sizes, train.num_classes, train.in_channels)
+        if not layout.searched_kinds <= set(inputs):  # no cells for reductions
+            layout = replace(layout, reductions=())
         layout.check_image_size(*train.image_size)
         return ScoreTask(
             genotypes,

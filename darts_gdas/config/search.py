@@ -21,11 +21,12 @@ from darts_gdas.config.rules import (
     of_measurements,
     of_numbers,
     of_pressure,
+    of_space,
     of_stages,
 )
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.stages import check_stages
-from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets import Layout
 from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
@@ -108,6 +109,7 @@ class SearchConfig(RunConfig):
             of_compilation(self, method, checkpoint_cells=self.checkpoint_cells),
             of_course(self, method, self.warm_start),
             of_measurements(self, method, self.diagnostics),
+            of_space(self.space.build(), method),
         )
         check_partial_channels(self.partial_channels, self.net.channels)
         self.layout(num_classes=2, in_channels=1)
@@ -189,8 +191,12 @@ class SearchConfig(RunConfig):
     def layout(self, *, num_classes: int, in_channels: int) -> Layout:
         """The supernet's outer network."""
         space = self.space.build()
-        skeleton = Skeleton.of(space.num_inputs.values())
-        layout = self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
+        layout = self.net.layout(space, num_classes=num_classes, in_channels=in_channels)
+        if layout.layers != self.net.layers:
+            raise ValueError(
+                f"net.layers must be {layout.layers}, got {self.net.layers}: one for each block of "
+                "the space"
+            )
         check_kinds(space, layout)
         return layout
 

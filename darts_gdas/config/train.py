@@ -6,7 +6,7 @@ import torch
 
 from darts_gdas.config.network import NetConfig
 from darts_gdas.config.run import RunConfig
-from darts_gdas.nets import DerivedNet, Skeleton
+from darts_gdas.nets import DerivedNet
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.augment import Normalize
@@ -44,9 +44,8 @@ class TrainConfig(RunConfig):
         torch.manual_seed(self.seed)
         check_operations(genotype.operations, "the genotype")
         train, test = checked_parts(self.dataset.load())
-        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
         layout = self.net.layout(
-            skeleton, num_classes=train.num_classes, in_channels=train.in_channels
+            genotype, num_classes=train.num_classes, in_channels=train.in_channels
         )
         layout.check_image_size(*train.image_size)
         auxiliary = self.regularization.auxiliary_weight > 0

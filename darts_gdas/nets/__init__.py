@@ -7,10 +7,14 @@ from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.layout import Layout, Skeleton, Stem
 from darts_gdas.nets.mixture import CellMixture, Mixture
 from darts_gdas.nets.operations import OPERATIONS
-from darts_gdas.nets.registry import register_operation
+from darts_gdas.nets.registry import register_operation, register_skeleton
+from darts_gdas.nets.skeletons import CHAIN, DARTS, NASBENCH201
 from darts_gdas.nets.supernet import SuperNet
 
 __all__ = [
+    "CHAIN",
+    "DARTS",
+    "NASBENCH201",
     "OPERATIONS",
     "CellMixture",
     "CostTable",
@@ -27,4 +31,5 @@ __all__ = [
     "count_parameters",
     "initialize",
     "register_operation",
+    "register_skeleton",
 ]

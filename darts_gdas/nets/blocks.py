@@ -1,12 +1,10 @@
-"""The fixed parts of the outer network, which no search changes."""
-
-from collections.abc import Sequence
+"""Fixed parts of outer networks, which no search changes."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.candidates import FactorizedReduce, ReluConvNorm
-from darts_gdas.nets.layout import CellPlan, Layout, Skeleton, Stem
+from darts_gdas.nets.layout import CellPlan, Layout
 
 
 class SmallImageStem(nn.Module):
@@ -48,11 +46,6 @@ class ImageNetStem(nn.Module):
         return first, self.second(first)
 
 
-def build_stem(layout: Layout) -> nn.Module:
-    """The stem that a layout names."""
-    return SmallImageStem(layout) if layout.stem is Stem.cifar else ImageNetStem(layout)
-
-
 class Unchanged(nn.Identity):
     """A state that enters a cell as it is."""
 
@@ -74,50 +67,6 @@ def build_inputs(plan: CellPlan, affine: bool) -> nn.ModuleList:
     return nn.ModuleList(
         [shrink(first, plan.channels, affine), ReluConvNorm(second, plan.channels, affine)]
     )
-
-
-class ResidualReduction(nn.Module):
-    """Halves the resolution: two 3x3 convolutions beside average pooling and a 1x1 convolution.
-
-    It takes what a cell takes, so that a network calls both alike.
-
-    Reference:
-        Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326, figure 1.
-    """
-
-    def __init__(self, plan: CellPlan) -> None:
-        super().__init__()
-        (in_channels,) = plan.in_channels
-        self.first = ReluConvNorm(in_channels, plan.channels, True, kernel=3, stride=2)
-        self.second = ReluConvNorm(plan.channels, plan.channels, True, kernel=3)
-        self.shortcut = nn.Conv2d(in_channels, plan.channels, 1, bias=False)
-
-    def forward(self, inputs: Sequence[Tensor], _: object = None, *, rectify: bool) -> Tensor:
-        """The sum of both paths, [batch, channels, height / 2, width / 2], rounded up."""
-        (x,) = inputs
-        pooled = F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
-        y = self.shortcut(pooled) + self.second(self.first(x))
-        return F.relu(y) if rectify else y
-
-
-def build_tail(layout: Layout, channels: int) -> nn.Module:
-    """What stands between the last cell and the pooling: nothing, or norm and ReLU."""
-    if layout.skeleton is Skeleton.darts:
-        return nn.Identity()
-    return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
-
-
-def entering_states(layout: Layout, stem: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """The states that the first cell reads.
-
-    In a DARTS network everything that reads a state begins with a ReLU, so it is taken here; the
-    cells hand on rectified states for the same reason.
-    """
-    before, last = stem(images)
-    if layout.skeleton is not Skeleton.darts:
-        return (last,)
-    first = F.relu(before)
-    return first, first if last is before else F.relu(last)
 
 
 class AuxiliaryHead(nn.Module):

@@ -101,13 +101,14 @@ class ReluFirst(nn.Module, ABC):
 class Zero(nn.Module):
     """No connection: zeros in the shape of the other candidates' outputs."""
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, stride: int, channels: int | None = None) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.channels = stride, channels  # None: those of the input
 
     def forward(self, x: Tensor) -> Tensor:
         """Zeros; the values of `x` play no part, not even a NaN."""
-        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+        zeros = torch.zeros_like(x[:, : self.channels and 1, :: self.stride, :: self.stride])
+        return zeros if self.channels is None else zeros.expand(-1, self.channels, -1, -1)
 
 
 class Skip(nn.Identity, Together):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.costs import count_multiply_adds, count_parameters, time_parts, whole
 from darts_gdas.nets.derived import DerivedNet
-from darts_gdas.nets.layout import NORMAL, CellPlan, Layout
+from darts_gdas.nets.layout import CellPlan, Layout
 from darts_gdas.nets.mixture import Mixture
 from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
@@ -120,12 +120,12 @@ def build_cost_table(
     cost = partial(_cost, quantity=quantity, device=device)
 
     @cache
-    def count(name: str, channels: int, stride: int, height: int, width: int) -> float:
+    def count(name: str, place: tuple[int, int, int], pixels: tuple[int, int]) -> float:
         if name == NONE:
             return 0.0  # an edge that is not there
         with torch.device("meta"):
-            operation = OPERATIONS[name].build(channels, stride, True)
-        return cost(operation, (channels, height, width))
+            operation = OPERATIONS[name].between(*place, affine=True)
+        return cost(operation, (place[0], *pixels))
 
     shapes = {kind: (len(cell.edges), cell.num_candidates) for kind, cell in space.cells.items()}
     tables = {kind: torch.zeros(shape).double() for kind, shape in shapes.items()}
@@ -142,9 +142,9 @@ def cell_sizes(layout: Layout, image_size: tuple[int, int]) -> list[tuple[int, i
     size, sizes = image_size, []
     for _ in range(layout.stem.stride.bit_length() - 1):
         size = halved(size)
-    for kind in layout.kinds:
+    for plan in layout.plan({}):
         sizes.append(size)
-        size = size if kind == NORMAL else halved(size)
+        size = size if plan.stride == 1 else halved(size)
     return sizes
 
 
@@ -153,17 +153,15 @@ def halved(size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // 2), -(-size[1] // 2)
 
 
-def edge_size(plan: CellPlan, size: tuple[int, int], *, enters: bool) -> tuple[int, int, int]:
-    """Stride, height and width that an operation meets on an edge of a cell.
+def edge_size(plan: CellPlan, size: tuple[int, int], source: int) -> tuple[int, int]:
+    """Height and width of a state of a cell, which an edge reads.
 
     Args:
         plan: The cell.
         size: Height and width of the states that enter it.
-        enters: Whether the edge begins at such a state, which it halves where the cell does.
+        source: The state.
     """
-    if enters:
-        return plan.stride, *size
-    return 1, *(size if plan.stride == 1 else halved(size))
+    return size if source < len(plan.in_channels) or plan.stride == 1 else halved(size)
 
 
 def _add_cell(
@@ -174,9 +172,9 @@ def _add_cell(
     count: Callable[..., float],
 ) -> None:
     for edge, (_, source) in enumerate(space.edges):
-        place = edge_size(plan, size, enters=source < space.num_inputs)
+        place = plan.edge_from(source), edge_size(plan, size, source)
         for i, name in enumerate(space.candidates[edge]):
-            table[edge, i] += count(name, plan.channels, *place)
+            table[edge, i] += count(name, *place)
 
 
 def _cost(

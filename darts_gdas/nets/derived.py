@@ -9,17 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from darts_gdas.nets.blocks import (
-    AuxiliaryHead,
-    ResidualReduction,
-    build_inputs,
-    build_stem,
-    build_tail,
-    entering_states,
-)
+from darts_gdas.nets.blocks import AuxiliaryHead, build_inputs
 from darts_gdas.nets.candidates import ReluConvNorm, State
 from darts_gdas.nets.dropout import path_factors
-from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton, Stem
+from darts_gdas.nets.layout import CellPlan, Layout, Stem
+from darts_gdas.nets.mbconv import MBConv
 from darts_gdas.nets.operations import OPERATIONS, check_operations
 from darts_gdas.nets.stored import StoredModel, read_model
 from darts_gdas.space import CellGenotype, Genotype
@@ -34,9 +28,7 @@ class DerivedCell(nn.Module):
         self.inputs = build_inputs(plan, affine=True)
         self.nodes = nn.ModuleList(
             nn.ModuleList(
-                OPERATIONS[edge.op].build(
-                    plan.channels, plan.stride if edge.source < genotype.num_inputs else 1, True
-                )
+                OPERATIONS[edge.op].between(*plan.edge_from(edge.source), affine=True)
                 for edge in edges
             )
             for edges in genotype.nodes
@@ -44,9 +36,8 @@ class DerivedCell(nn.Module):
 
     @property
     def num_paths(self) -> int:
-        """How many paths drop-path may take: all operations but identities."""
-        operations = [operation for node in self.nodes for operation in node]  # type: ignore[attr-defined]
-        return sum(not isinstance(operation, nn.Identity) for operation in operations)
+        """How many paths drop-path may take, see `_may_drop`."""
+        return sum(_may_drop(operation) for node in self.nodes for operation in node)  # type: ignore[attr-defined]
 
     def forward(
         self, inputs: Sequence[Tensor], factors: Tensor | None = None, *, rectify: bool = False
@@ -66,13 +57,24 @@ class DerivedCell(nn.Module):
         for operations, edges in zip(self.nodes, self.genotype.nodes, strict=True):
             total: Tensor | None = None
             for operation, edge in zip(operations, edges, strict=True):  # type: ignore[arg-type]
-                y = states[edge.source].through(operation)
-                exempt = factors is None or isinstance(operation, nn.Identity)
-                total = _plus(total, y, None if exempt else next(paths))
+                exempt = factors is None or not _may_drop(operation)
+                state, factor = states[edge.source], None if exempt else next(paths)
+                if isinstance(operation, MBConv):  # which scales inside, beside its own skip
+                    y, factor = operation(state.x, factor), None
+                else:
+                    y = state.through(operation)
+                total = _plus(total, y, factor)
             assert total is not None  # every node reads at least one state
             states.append(State(total))
         outgoing = [states[i] for i in self.genotype.output]
         return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
+
+
+def _may_drop(operation: nn.Module) -> bool:
+    """Whether a sample can lose the path: no identity, and no block that is the only way on."""
+    if isinstance(operation, MBConv):
+        return operation.is_residual
+    return not isinstance(operation, nn.Identity)
 
 
 def _plus(total: Tensor | None, y: Tensor, factor: Tensor | None) -> Tensor:
@@ -86,7 +88,7 @@ class DerivedNet(nn.Module):
     """The network a genotype stands for, trained from scratch.
 
     Args:
-        genotype: The cells, kinds "normal" and "reduce".
+        genotype: The cells, one for each kind of the layout.
         layout: The outer network.
         auxiliary: Add a second classifier after cell 2 L // 3; its logits come second while
             training and are not computed in evaluation.
@@ -105,14 +107,7 @@ class DerivedNet(nn.Module):
     def __init__(self, genotype: Genotype, layout: Layout, *, auxiliary: bool = False) -> None:
         super().__init__()
         check_operations(genotype.operations, "the genotype")
-        missing = layout.searched_kinds - set(genotype.cells)
-        if missing:
-            raise ValueError(
-                f"the layout needs cells of kind {sorted(missing)}, "
-                f"the genotype has {sorted(genotype.cells)}"
-            )
-        inputs = {kind: cell.num_inputs for kind, cell in genotype.cells.items()}
-        layout.skeleton.check_inputs(inputs, "the genotype")
+        layout.check_cells(genotype.num_inputs, "the genotype")
         self.genotype = genotype
         self.layout = layout
         self.drop_path_probability = 0.0
@@ -121,20 +116,19 @@ class DerivedNet(nn.Module):
         self.plans = layout.plan(outputs)
         widths = [outputs.get(plan.kind, 1) * plan.channels for plan in self.plans]
         self.auxiliary_position = 2 * layout.layers // 3
-        self.stem = build_stem(layout)
+        self.stem = layout.skeleton.build_stem(layout)
         self.cells = nn.ModuleList(
-            ResidualReduction(plan)
-            if plan.kind == RESIDUAL
-            else DerivedCell(genotype.cells[plan.kind], plan)
+            DerivedCell(genotype.cells[plan.kind], plan)
+            if plan.kind in layout.searched_kinds
+            else layout.skeleton.fixed[plan.kind](plan)
             for plan in self.plans
         )
-        self.tail = build_tail(layout, widths[-1])
+        self.tail, self.num_features = layout.skeleton.build_tail(layout, widths[-1])
         self.auxiliary = (
             AuxiliaryHead(widths[self.auxiliary_position], layout.num_classes)
             if auxiliary
             else None
         )
-        self.num_features = widths[-1]
         self.classifier: nn.Module = nn.Linear(self.num_features, layout.num_classes)
 
     @classmethod
@@ -154,7 +148,7 @@ class DerivedNet(nn.Module):
         Args:
             genotype: The cells.
             channels: Channels of the first cells (ImageNet: 48).
-            layers: Number of cells (ImageNet: 14).
+            layers: Number of cells (ImageNet: 14); a chain has as many as the genotype.
             num_classes: Outputs.
             in_channels: Channels of the images.
             auxiliary: Add the auxiliary head.
@@ -165,8 +159,7 @@ class DerivedNet(nn.Module):
         except ValueError:
             names = ", ".join(repr(known.value) for known in Stem)
             raise ValueError(f"stem must be one of {names}, got {stem!r}") from None
-        skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
-        layout = Layout(channels, layers, num_classes, in_channels, stem, skeleton=skeleton)
+        layout = Layout.of(genotype, channels, layers, num_classes, in_channels, stem)
         return cls(genotype, layout, auxiliary=auxiliary)
 
     @classmethod
@@ -247,8 +240,8 @@ class DerivedNet(nn.Module):
         """The features, and where they are wanted and there is a head, the auxiliary logits."""
         factors = self._path_factors(images)
         auxiliary_logits = None
-        states = entering_states(self.layout, self.stem, images)
-        rectifies = self.layout.skeleton is Skeleton.darts
+        states = self.layout.skeleton.enter(self.stem, images)
+        rectifies = self.layout.skeleton.rectifies
         for position, (cell, factor) in enumerate(zip(self.cells, factors, strict=True)):
             rectify = rectifies and position + 1 < len(self.cells)
             states = (*states[1:], self.run_cell(cell, states, factor, rectify))

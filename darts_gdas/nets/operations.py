@@ -18,10 +18,11 @@ from darts_gdas.nets.candidates import (
     relu_conv_norm,
     separable_convs,
 )
+from darts_gdas.nets.mbconv import MBCONVS
 from darts_gdas.nets.noise import Noise
 from darts_gdas.space import NONE
 
-OperationFactory = Callable[[int, int, bool], nn.Module]
+OperationFactory = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,36 @@ class Operation:
         python: stride -> the expression that makes the operation in a written-out network, of its
             variable `channels` and of names that `build` can see; empty where it hands on the
             state as it is. None is a call of `build` itself.
+        changes_channels: Whether `build` also takes `before=`, another number of channels that
+            enter.
     """
 
     build: OperationFactory
     is_pooling: bool = False
     python: Callable[[int], str] | None = None
+    changes_channels: bool = False
 
-    def candidate(self, channels: int, stride: int) -> nn.Module:
+    def between(self, before: int, channels: int, stride: int, *, affine: bool) -> nn.Module:
+        """The module between states of `before` and of `channels` channels.
+
+        Raises:
+            ValueError: If it keeps the number of channels, and these differ.
+        """
+        if before == channels:
+            return self.build(channels, stride, affine)
+        if not self.changes_channels:
+            raise ValueError(
+                f"an operation that keeps the number of channels stands where {before} become "
+                f"{channels}; take one of {', '.join(MBCONVS)}"
+            )
+        return self.build(channels, stride, affine, before=before)
+
+    def candidate(self, channels: int, stride: int, before: int | None = None) -> nn.Module:
         """The module as a supernet holds it: without affine norms, pooling normalised.
 
         A learnable scale after each candidate could undo the mixture's weights, hence affine=False.
         """
-        module = self.build(channels, stride, False)
+        module = self.between(before or channels, channels, stride, affine=False)
         if self.is_pooling:
             return NormalizedPool(module, channels, affine=False)
         return Skip() if isinstance(module, nn.Identity) else module
@@ -62,7 +81,10 @@ def _skip_connect(channels: int, stride: int, affine: bool) -> nn.Module:
 
 
 OPERATIONS: dict[str, Operation] = {
-    NONE: Operation(lambda channels, stride, affine: Zero(stride)),
+    NONE: Operation(
+        lambda channels, stride, affine, before=None: Zero(stride, before and channels),
+        changes_channels=True,
+    ),
     "max_pool_3x3": Operation(
         lambda channels, stride, affine: nn.MaxPool2d(3, stride, padding=1),
         is_pooling=True,
@@ -94,13 +116,15 @@ OPERATIONS: dict[str, Operation] = {
     "noise": Operation(
         lambda channels, stride, affine: Noise(stride), python=lambda stride: f"Noise({stride})"
     ),
+    **{name: Operation(build, changes_channels=True) for name, build in MBCONVS.items()},
 }
 """All known operations: what a genotype or a search space may name.
 
 The set is that of Liu et al., ICLR 2019, section 3.1 and appendix, with NASNet's and AmoebaNet's
 larger kernels, NAS-Bench-201's plain convolutions (Dong and Yang, ICLR 2020, section 2.1), the
 grouped convolutions and normalised pooling of GDAS's fixed reduction cell (Dong and Yang, CVPR
-2019, as in the authors' code), and the noise of Zela et al., ICLR 2020.
+2019, as in the authors' code), the noise of Zela et al., ICLR 2020, and the inverted bottlenecks of
+ProxylessNAS.
 """
 
 

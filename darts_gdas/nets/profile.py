@@ -16,7 +16,7 @@ from darts_gdas.nets.blocks import build_inputs
 from darts_gdas.nets.cost_table import cell_sizes, edge_size
 from darts_gdas.nets.costs import PartCost, measure, whole
 from darts_gdas.nets.derived import DerivedNet
-from darts_gdas.nets.layout import RESIDUAL, CellPlan
+from darts_gdas.nets.layout import CellPlan
 from darts_gdas.nets.operations import OPERATIONS
 
 Edge = tuple[str, int, int]
@@ -103,8 +103,8 @@ def _operations(
         return cost
 
     @cache
-    def operation(name: str, channels: int, stride: int, height: int, width: int) -> PartCost:
-        return by_itself(OPERATIONS[name].build(channels, stride, True), channels, height, width)
+    def operation(name: str, place: tuple[int, int, int], pixels: tuple[int, int]) -> PartCost:
+        return by_itself(OPERATIONS[name].between(*place, affine=True), place[0], *pixels)
 
     @cache
     def entrance(plan: CellPlan, size: tuple[int, int]) -> PartCost:
@@ -122,14 +122,14 @@ def _operations(
     sizes = cell_sizes(net.layout, image_size)
     for done, (plan, size) in enumerate(zip(net.plans, sizes, strict=True)):
         told(done, len(net.plans))
-        if plan.kind == RESIDUAL:
+        if plan.kind not in net.layout.searched_kinds:
             continue
         cell = cells[plan.kind]
         inputs[plan.kind] = inputs.get(plan.kind, PartCost()) + entrance(plan, size)
         for node, incoming in enumerate(cell.nodes):
             for i, edge in enumerate(incoming):
-                place = edge_size(plan, size, enters=edge.source < cell.num_inputs)
-                cost = operation(edge.op, plan.channels, *place)
+                pixels = edge_size(plan, size, edge.source)
+                cost = operation(edge.op, plan.edge_from(edge.source), pixels)
                 key = (plan.kind, node, i)
                 edges[key] = edges.get(key, PartCost()) + cost
     return edges, inputs

@@ -1,4 +1,4 @@
-"""Operations of a user's own: checked once, then candidates like any other."""
+"""Operations and outer networks of a user's own: checked once, then like any other."""
 
 import re
 from collections.abc import Callable, Collection
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_gdas.nets.formats import channels_last
+from darts_gdas.nets.layout import SKELETONS, Skeleton
 from darts_gdas.nets.operations import OPERATIONS, Operation, OperationFactory
 from darts_gdas.space.families import FAMILIES, Family
 
@@ -21,6 +22,7 @@ def register_operation(
     is_pooling: bool = False,
     family: Family = Family.other,
     python: Callable[[int], str] | None = None,
+    changes_channels: bool = False,
 ) -> None:
     """Add an operation that spaces and genotypes may name, in this process.
 
@@ -39,6 +41,8 @@ def register_operation(
         python: stride -> the expression that makes it in an exported Python file, where `channels`
             is a variable; it may name what the factory can see. Needed where the factory is no
             class or function that can be called by its name.
+        changes_channels: Whether the factory also takes `before=`, another number of channels that
+            enter: what a block of a chain needs where the width changes.
 
     Raises:
         ValueError: If the name is taken or malformed, or the factory fails, returns no module, or
@@ -66,8 +70,20 @@ def register_operation(
             for stride in (1, 2):
                 for affine in (False, True):
                     _try(name, factory, channels, stride, affine)
-    OPERATIONS[name] = Operation(factory, is_pooling, python)
+        if changes_channels:
+            _try(name, factory, _CHANNELS[0], 2, True, before=_CHANNELS[1])
+    OPERATIONS[name] = Operation(factory, is_pooling, python, changes_channels)
     FAMILIES[name] = family
+
+
+def register_skeleton(skeleton: Skeleton) -> None:
+    """Add an outer network, in this process, for the cells that it takes.
+
+    Raises:
+        ValueError: If its name is taken or malformed.
+    """
+    check_name(skeleton.name, "skeleton", SKELETONS)
+    SKELETONS[skeleton.name] = skeleton
 
 
 def check_name(name: str, what: str, taken: Collection[str]) -> None:
@@ -80,17 +96,20 @@ def check_name(name: str, what: str, taken: Collection[str]) -> None:
         raise ValueError(f"the name {name!r} is taken; choose another for your {what}")
 
 
-def _try(name: str, factory: OperationFactory, channels: int, stride: int, affine: bool) -> None:
+def _try(
+    name: str, factory: OperationFactory, channels: int, stride: int, affine: bool, **before: int
+) -> None:
     where = f"operation {name!r} with {channels=}, {stride=}, {affine=}"
+    where += "".join(f", {key}={value}" for key, value in before.items())
     try:
-        module: object = factory(channels, stride, affine)
+        module: object = factory(channels, stride, affine, **before)
     except Exception as error:  # whatever a user's code does wrong
         raise ValueError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise ValueError(f"{where} must be a torch.nn.Module, got {type(module).__name__}")
     for height, width in _SIZES:
-        x = channels_last(torch.randn(2, channels, height, width))
-        before = x.clone()
+        x = channels_last(torch.randn(2, before.get("before", channels), height, width))
+        copied = x.clone()
         try:
             y: object = module(x)
         except Exception as error:
@@ -99,5 +118,5 @@ def _try(name: str, factory: OperationFactory, channels: int, stride: int, affin
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         if got != expected:
             raise ValueError(f"{where} must turn {tuple(x.shape)} into {expected}, got {got}")
-        if not torch.equal(x, before):
+        if not torch.equal(x, copied):
             raise ValueError(f"{where} must not write to its input, which other edges read too")

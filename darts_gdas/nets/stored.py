@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from darts_gdas.nets.layout import Layout, Skeleton, Stem
+from darts_gdas.nets.layout import SKELETONS, Layout, Stem
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointError, State
 from darts_gdas.runtime.state import UNFIT
@@ -112,11 +112,15 @@ def layout_to_dict(layout: Layout) -> dict[str, Any]:
         "in_channels": layout.in_channels,
         "stem": layout.stem.value,
         "reductions": layout.reductions,
-        "skeleton": layout.skeleton.value,
+        "skeleton": layout.skeleton.name,
+        "widths": layout.widths,
     }
 
 
 def layout_from_dict(settings: Mapping[str, Any]) -> Layout:
-    """The inverse of `layout_to_dict`."""
-    skeleton = Skeleton(settings.get("skeleton", Skeleton.darts.value))  # older files lack it
-    return Layout(**{**settings, "stem": Stem(settings["stem"]), "skeleton": skeleton})
+    """The inverse of `layout_to_dict`; older files lack the skeleton, which was that of DARTS."""
+    name = settings.get("skeleton", "darts")
+    if name not in SKELETONS:
+        raise ValueError(f"unknown skeleton {name!r}; known: {', '.join(SKELETONS)}")
+    stem = Stem(settings["stem"])
+    return Layout(**{**settings, "stem": stem, "skeleton": SKELETONS[name]})

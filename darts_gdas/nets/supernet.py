@@ -7,19 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from darts_gdas.nets.blocks import (
-    ResidualReduction,
-    build_inputs,
-    build_stem,
-    build_tail,
-    entering_states,
-)
+from darts_gdas.nets.blocks import build_inputs
 from darts_gdas.nets.candidates import ReluConvNorm, State
 from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import CellWeights, group_edges, leave
-from darts_gdas.nets.layout import RESIDUAL, CellPlan, Layout, Skeleton
+from darts_gdas.nets.layout import CellPlan, Layout
 from darts_gdas.nets.mixture import Mixture
 from darts_gdas.nets.operations import OPERATIONS, check_operations
 from darts_gdas.nets.partial import (
@@ -40,9 +34,13 @@ class MixedEdge(nn.Module):
         candidates: The modules by operation name, in the order of the space's candidates.
     """
 
-    def __init__(self, names: Sequence[str], channels: int, stride: int) -> None:
+    def __init__(
+        self, names: Sequence[str], place: tuple[int, int, int], partial_channels: int
+    ) -> None:
         super().__init__()
-        made = {name: OPERATIONS[name].candidate(channels, stride) for name in names}
+        before, channels, stride = place
+        before, channels = before // partial_channels, channels // partial_channels
+        made = {name: OPERATIONS[name].candidate(channels, stride, before) for name in names}
         self.candidates = nn.ModuleDict(made)
 
 
@@ -62,7 +60,7 @@ class SearchCell(nn.Module):
         self.nodes = [node for node, _ in space.edges]
         self.inputs = build_inputs(plan, affine=False)
         self.edges = nn.ModuleList(
-            MixedEdge(names, self.channels, self._stride(source))
+            MixedEdge(names, plan.edge_from(source), partial_channels)
             for names, (_, source) in zip(space.candidates, space.edges, strict=True)
         )
 
@@ -142,7 +140,7 @@ class SuperNet(nn.Module):
     network serves every method, and an optimiser over `parameters()` never touches an alpha.
 
     Args:
-        space: The cells to search, kinds "normal" and "reduce".
+        space: The cells to search, one for each kind of the layout.
         layout: The outer network.
         checkpoint_cells: Keep only the cells' outputs for the backward pass, which computes each
             cell a second time: memory of one cell in place of all, for one more forward pass.
@@ -167,12 +165,7 @@ class SuperNet(nn.Module):
     ) -> None:
         super().__init__()
         check_partial_channels(partial_channels, layout.channels)
-        missing = layout.searched_kinds - set(space.num_inputs)
-        if missing:
-            raise ValueError(
-                f"the layout needs cells of kind {sorted(missing)}, the space has none"
-            )
-        layout.skeleton.check_inputs(space.num_inputs, "the space")
+        layout.check_cells(space.num_inputs, "the space")
         for kind, cell in space.cells.items():
             names = {name for edge in cell.candidates for name in edge}
             check_operations(names, f"the {kind} cell's space.candidates")
@@ -184,10 +177,12 @@ class SuperNet(nn.Module):
         self.skip_dropout: SkipDropout | None = None
         outputs = space.num_outputs
         plans = layout.plan(outputs)
-        self.stem = build_stem(layout)
+        if partial_channels > 1:
+            _check_passing(layout, plans)
+        self.stem = layout.skeleton.build_stem(layout)
         self.cells = nn.ModuleList(self._build_cell(plan) for plan in plans)
-        features = outputs[plans[-1].kind] * plans[-1].channels
-        self.tail = build_tail(layout, features)
+        last = outputs[plans[-1].kind] * plans[-1].channels
+        self.tail, features = layout.skeleton.build_tail(layout, last)
         self.classifier = nn.Linear(features, layout.num_classes)
 
     @classmethod
@@ -203,16 +198,16 @@ class SuperNet(nn.Module):
     ) -> "SuperNet":
         """A supernet for small images; the defaults are the DARTS paper's for CIFAR-10.
 
-        Cells with one input stand in NAS-Bench-201's outer network, which takes 3 N + 2 layers.
+        Cells with one input stand in NAS-Bench-201's outer network, which takes 3 N + 2 layers; a
+        chain has as many layers as the space has blocks.
         """
-        skeleton = Skeleton.of(space.num_inputs.values())
-        layout = Layout(channels, layers, num_classes, in_channels, skeleton=skeleton)
+        layout = Layout.of(space, channels, layers, num_classes, in_channels)
         return cls(space, layout, partial_channels=partial_channels)
 
     def _build_cell(self, plan: CellPlan) -> nn.Module:
         """What stands at one place; all kinds of it are called alike."""
-        if plan.kind == RESIDUAL:
-            return ResidualReduction(plan)
+        if plan.kind not in self.layout.searched_kinds:
+            return self.layout.skeleton.fixed[plan.kind](plan)
         if plan.kind in self.space.fixed:
             return DerivedCell(self.space.fixed[plan.kind], plan)
         cell = self.space.cells[plan.kind]
@@ -227,7 +222,7 @@ class SuperNet(nn.Module):
             ValueError: If the mixture does not fit the space.
         """
         self._check(mixture)
-        states = entering_states(self.layout, self.stem, channels_last(images))
+        states = self.layout.skeleton.enter(self.stem, channels_last(images))
         weights = {
             kind: CellWeights(
                 group_edges(cell, mixture[kind]),
@@ -235,7 +230,7 @@ class SuperNet(nn.Module):
             )
             for kind, cell in self.space.cells.items()
         }
-        rectifies = self.layout.skeleton is Skeleton.darts
+        rectifies = self.layout.skeleton.rectifies
         for i, (kind, cell) in enumerate(zip(self.layout.kinds, self.cells, strict=True)):
             rectify = rectifies and i + 1 < len(self.cells)
             run = recomputed if self.checkpoint_cells and torch.is_grad_enabled() else self.run_cell
@@ -271,6 +266,17 @@ def _run(
     cell: nn.Module, states: tuple[Tensor, ...], weights: CellWeights | None, rectify: bool
 ) -> Tensor:
     return cell(states, weights, rectify=rectify)
+
+
+def _check_passing(layout: Layout, plans: Sequence[CellPlan]) -> None:
+    """Raise a `ValueError` where channels that pass a cell by would change in number."""
+    for plan in plans:
+        before, channels, _ = plan.edge_from(0)
+        if plan.kind in layout.searched_kinds and before != channels:
+            raise ValueError(
+                f"partial_channels must be 1 here: {plan.kind} changes the number of channels, "
+                "and those that pass its candidates by cannot"
+            )
 
 
 def _fits(active: tuple[int, ...], cell: CellSpace) -> bool:

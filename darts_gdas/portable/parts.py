@@ -7,6 +7,7 @@ and function that it names, directly or through others. Our own are replaced by 
 
 import builtins
 import inspect
+import re
 import symtable
 import sys
 import textwrap
@@ -29,15 +30,23 @@ USUAL = {
 """What imports look like in our own code."""
 
 
-def expression(operation: str, stride: int) -> str:
+def expression(operation: str, stride: int, widths: tuple[int, int] | None = None) -> str:
     """What makes an operation in a cell, of the variable `channels`; empty for the state as it is.
+
+    Args:
+        operation: Its name.
+        stride: Its stride.
+        widths: Channels before and after, for an operation that is no part of a cell's class.
 
     Raises:
         ValueError: If the operation has no such form, and nothing that can be called by a name.
     """
-    known = OPERATIONS[operation]
+    known, (entering, channels) = OPERATIONS[operation], widths or ("channels", "channels")
+    before = [] if entering == channels else [f"before={entering}"]
     if known.python is not None:
-        return known.python(stride)
+        if before:
+            raise _refusal(operation, "its Python form keeps the number of channels")
+        return re.sub(r"\bchannels\b(?!\s*=[^=])", str(channels), known.python(stride))
     factory = _factory(operation)
     name = getattr(factory, "__name__", "")
     if _scope(operation).get(name) is not factory:
@@ -48,7 +57,7 @@ def expression(operation: str, stride: int) -> str:
         arguments.pop()
     given = known.build.keywords if isinstance(known.build, partial) else {}
     texts = [*map(str, arguments), *(f"{key}={value!r}" for key, value in given.items())]
-    return f"{name}({', '.join(['channels', *texts])})"
+    return f"{name}({', '.join([str(channels), *texts, *before])})"
 
 
 def _scope(operation: str) -> Scope:
@@ -83,14 +92,16 @@ class Parts:
     _values: dict[str, object] = field(default_factory=dict)
     _imports: dict[str, str] = field(default_factory=dict)
 
-    def add_operation(self, operation: str, stride: int) -> None:
+    def add_operation(
+        self, operation: str, stride: int, widths: tuple[int, int] | None = None
+    ) -> None:
         """Add what an operation needs.
 
         Raises:
             ValueError: If that cannot stand in a file by itself.
         """
         try:
-            made = expression(operation, stride) or None
+            made = expression(operation, stride, widths) or None
             self.add(f"lambda channels: {made}", _scope(operation))
         except LookupError as error:
             raise _refusal(operation, str(error.args[0])) from error

@@ -4,23 +4,23 @@ The code is for people: the blocks in use (`portable.parts`), one class per kind
 nodes written out, one class `Net`.
 """
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from darts_gdas.nets import DerivedNet, Stem
+from darts_gdas.nets import DerivedNet
 from darts_gdas.nets.candidates import FactorizedReduce, ReluConvNorm
-from darts_gdas.nets.layout import NORMAL, REDUCE, RESIDUAL, CellPlan, Layout
+from darts_gdas.nets.code import Code
+from darts_gdas.nets.layout import CellPlan
 from darts_gdas.portable.cell_code import cell_class, written_edges
-from darts_gdas.portable.parts import Parts
-from darts_gdas.portable.plain import ResidualReduction
+from darts_gdas.portable.parts import Parts, expression
 from darts_gdas.tasks.model import TrainedModel
 
 WIDTH = 100
-CELLS, STRIDES = {NORMAL: "NormalCell", REDUCE: "ReductionCell"}, {NORMAL: 1, REDUCE: 2}
-AROUND = {block.__name__: block for block in (ReluConvNorm, FactorizedReduce, ResidualReduction)}
+AROUND = {block.__name__: block for block in (ReluConvNorm, FactorizedReduce)}
 AROUND |= {"torch": torch, "nn": nn, "Tensor": Tensor}
 """What the code of cells and of the network names beside operations."""
 
@@ -33,25 +33,32 @@ def source_of(model: TrainedModel, about: Sequence[str]) -> str:
         about: Lines of the module's docstring.
 
     Raises:
-        ValueError: If the genotype names an operation whose code cannot be copied.
+        ValueError: If the code of an operation, or of a block around the cells, cannot be copied.
     """
-    net = model.net
-    kinds = [kind for kind in (NORMAL, REDUCE) if kind in net.layout.kinds]
+    net, code = model.net, _code(model.net)
+    kinds = [kind for kind in code.classes if kind in net.layout.searched_kinds]
+    strides = {plan.kind: plan.stride for plan in net.plans}
     cells = [
         cell_class(
-            CELLS[kind],
+            code.classes[kind],
             net.genotype.cells[kind],
-            stride=STRIDES[kind],
+            stride=strides[kind],
             halves=any(plan.halves_first_input for plan in net.plans if plan.kind == kind),
         )
         for kind in kinds
     ]
-    body = "\n\n\n".join([*cells, _net_class(model)])
-    parts = Parts(reserved=(*CELLS.values(), "Net", "CLASSES"))
-    parts.add_known(body, AROUND)
+    body = "\n\n\n".join([*cells, _net_class(model, code)])
+    parts = Parts(reserved=(*(code.classes[kind] for kind in kinds), "Net", "CLASSES"))
+    try:
+        parts.add_known(body, AROUND | vars(sys.modules[type(net.layout.skeleton).__module__]))
+    except LookupError as error:
+        raise ValueError(f"this network cannot be written as Python code: {error}") from error
     for kind in kinds:
-        for edge in written_edges(net.genotype.cells[kind], STRIDES[kind]):
+        for edge in written_edges(net.genotype.cells[kind], strides[kind]):
             parts.add_operation(edge.op, edge.stride)
+    for plan in net.plans:
+        if plan.kind not in code.classes:
+            parts.add_operation(*_only_operation(net, plan))
     docstring = "\n".join(['"""' + about[0], *about[1:], '"""'])
     classes = _tuple("CLASSES", [quoted(name) for name in model.classes])
     definitions = "\n\n\n".join([classes, *parts.blocks.values(), body])
@@ -82,26 +89,33 @@ def quoted(text: str) -> str:
     return '"' + literal[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
 
 
+def _code(net: DerivedNet) -> Code:
+    """The outer network, written out."""
+    last = net.plans[-1]
+    channels = last.channels * len(net.genotype.cells[last.kind].output)
+    return net.layout.skeleton.code(net.layout, channels)
+
+
 def _prefixes(net: DerivedNet) -> dict[str, str]:
     """Where the modules of ours are in the written code."""
-    names = {"tail": "tail", "classifier": "classifier"}
-    if net.layout.stem is Stem.cifar:
-        names |= {"stem.conv": "stem.0", "stem.norm": "stem.1"}
-    else:
-        names |= {"stem.first": "stem_quarter", "stem.second": "stem_eighth"}
-    for position, kind in enumerate(net.layout.kinds):
-        place = f"cells.{position}"
-        if kind == RESIDUAL:
+    code = _code(net)
+    names = {**code.names, "classifier": "classifier"}
+    for position, plan in enumerate(net.plans):
+        kind, place = plan.kind, f"cells.{position}"
+        if kind not in net.layout.searched_kinds:
             names[place] = place
+            continue
+        if kind not in code.classes:
+            names[f"{place}.nodes.0.0"] = place
             continue
         names[f"{place}.inputs.0"] = f"{place}.enter_before"
         names[f"{place}.inputs.1"] = f"{place}.enter_last"
-        for edge in written_edges(net.genotype.cells[kind], STRIDES[kind]):
+        for edge in written_edges(net.genotype.cells[kind], plan.stride):
             names[f"{place}.nodes.{edge.node}.{edge.position}"] = f"{place}.{edge.label}"
     return names
 
 
-def _net_class(model: TrainedModel) -> str:
+def _net_class(model: TrainedModel, code: Code) -> str:
     layout = model.net.layout
     height, width = model.image_size
     shape = f"[batch, {layout.in_channels}, {height}, {width}]"
@@ -118,85 +132,50 @@ def _net_class(model: TrainedModel) -> str:
         f"        mean, std = torch.tensor({mean}), torch.tensor({std})",
         '        self.register_buffer("mean", mean.view(-1, 1, 1), persistent=False)',
         '        self.register_buffer("std", std.view(-1, 1, 1), persistent=False)',
-        *_stem_lines(layout),
+        *_indented(code.stem),
         "        self.cells = nn.ModuleList(",
         "            [",
-        *(f"                {_cell_call(plan)}," for plan in model.net.plans),
+        *(f"                {_cell_call(model.net, plan, code)}," for plan in model.net.plans),
         "            ]",
         "        )",
-    ]
-    features = model.net.num_features
-    two_states = layout.skeleton.num_inputs == 2
-    if not two_states:
-        lines.append(f"        self.tail = nn.Sequential(nn.BatchNorm2d({features}), nn.ReLU())")
-    last = "last" if two_states else "self.tail(x)"
-    lines += [
-        f"        self.classifier = nn.Linear({features}, {layout.num_classes})",
+        *_indented(code.tail),
+        f"        self.classifier = nn.Linear({model.net.num_features}, {layout.num_classes})",
         "",
         "    def forward(self, images: Tensor) -> Tensor:",
         f'        """Logits [batch, {layout.num_classes}] of images {shape}, pixels 0 to 255."""',
         "        x = (images - 255 * self.mean) / (255 * self.std)",
-        *_run_lines(layout),
-        f"        return self.classifier({last}.mean(dim=(2, 3)))",
+        *_indented(code.run),
+        f"        return self.classifier({code.last}.mean(dim=(2, 3)))",
     ]
     return "\n".join(lines)
 
 
-def _stem_lines(layout: Layout) -> list[str]:
-    images, first = layout.in_channels, layout.stem_channels
-    if layout.stem is Stem.cifar:
-        conv = f"nn.Conv2d({images}, {first}, 3, padding=1, bias=False)"
-        line = f"        self.stem = nn.Sequential({conv}, nn.BatchNorm2d({first}))"
-        if len(line) <= WIDTH:
-            return [line]
-        inside = f"            {conv}, nn.BatchNorm2d({first})"
-        return ["        self.stem = nn.Sequential(", inside, "        )"]
-
-    def conv_norm(before: int, after: int) -> list[str]:
-        return [
-            f"            nn.Conv2d({before}, {after}, 3, stride=2, padding=1, bias=False),",
-            f"            nn.BatchNorm2d({after}),",
-        ]
-
-    half = first // 2
-    return [
-        "        self.stem_quarter = nn.Sequential(",
-        *conv_norm(images, half),
-        "            nn.ReLU(),",
-        *conv_norm(half, first),
-        "        )",
-        "        self.stem_eighth = nn.Sequential(",
-        "            nn.ReLU(),",
-        *conv_norm(first, first),
-        "        )",
-    ]
+def _indented(lines: Sequence[str]) -> list[str]:
+    """Statements as they stand in a method."""
+    return [f"        {line}" for line in lines]
 
 
-def _run_lines(layout: Layout) -> list[str]:
-    if layout.skeleton.num_inputs == 1:
-        return [
-            "        x = self.stem(x)",
-            "        for cell in self.cells:",
-            "            x = cell(x)",
-        ]
-    begin = (
-        ["        before = last = self.stem(x)"]
-        if layout.stem is Stem.cifar
-        else ["        before = self.stem_quarter(x)", "        last = self.stem_eighth(before)"]
-    )
-    return [
-        *begin,
-        "        for cell in self.cells:",
-        "            before, last = last, cell(before, last)",
-    ]
-
-
-def _cell_call(plan: CellPlan) -> str:
-    reads = () if plan.kind == NORMAL and len(plan.in_channels) == 1 else plan.in_channels
+def _cell_call(net: DerivedNet, plan: CellPlan, code: Code) -> str:
+    if plan.kind not in code.classes:
+        return expression(*_only_operation(net, plan)) or "nn.Identity()"
+    is_cell = plan.kind in net.layout.searched_kinds
+    reads = () if is_cell and len(plan.in_channels) == 1 else plan.in_channels
     arguments = [str(number) for number in (*reads, plan.channels)]
     if plan.halves_first_input:
         arguments.append("halve=True")
-    return f"{CELLS.get(plan.kind, 'ResidualReduction')}({', '.join(arguments)})"
+    return f"{code.classes[plan.kind]}({', '.join(arguments)})"
+
+
+def _only_operation(net: DerivedNet, plan: CellPlan) -> tuple[str, int, tuple[int, int]]:
+    """Operation, stride and channels of a cell that is written as its only operation."""
+    edges = [edge for node in net.genotype.cells[plan.kind].nodes for edge in node]
+    if len(edges) > 1:
+        raise ValueError(
+            "a block is written as its only operation; export this network with --format torch or "
+            "onnx"
+        )
+    before, channels, stride = plan.edge_from(0)
+    return edges[0].op, stride, (before, channels)
 
 
 def _numbers(values: Tensor) -> str:

@@ -26,6 +26,10 @@ class Discretizer(ABC):
         """Whether neither alphas nor weights matter to what is found."""
         return False
 
+    def fits(self, space: SearchSpace) -> str | None:
+        """Which of its settings has no effect on a space, and why; None where all have."""
+        return None
+
     @abstractmethod
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """One cell per kind of the space."""
@@ -58,6 +62,12 @@ class ArgMax(Discretizer):
     def __post_init__(self) -> None:
         if self.max_skips is not None and self.max_skips < 0:
             raise ValueError(f"discretizer.max_skips must not be negative, got {self.max_skips}")
+
+    def fits(self, space: SearchSpace) -> str | None:
+        """The limit is on normal cells."""
+        if self.max_skips is None or NORMAL in space.cells:
+            return None
+        return f"max_skips={self.max_skips} is for normal cells, and the space has none"
 
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """The genotype of the largest weights."""

@@ -1,6 +1,7 @@
 """What can be built: search spaces and genotypes, as plain values. Imports no torch."""
 
 from darts_gdas.space.cell import NONE, CellSpace
+from darts_gdas.space.chain import CHAIN_CANDIDATES, block_kinds
 from darts_gdas.space.families import Family, family_of
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
 from darts_gdas.space.search_space import (
@@ -10,6 +11,7 @@ from darts_gdas.space.search_space import (
 )
 
 __all__ = [
+    "CHAIN_CANDIDATES",
     "DARTS_CANDIDATES",
     "NASBENCH201_CANDIDATES",
     "NONE",
@@ -19,6 +21,7 @@ __all__ = [
     "Family",
     "Genotype",
     "SearchSpace",
+    "block_kinds",
     "family_of",
     "published_names",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from darts_gdas.space.frozen import FrozenDict
 
 PUBLISHED = resources.files("darts_gdas.space") / "published"
+_PLACES = ("reductions", "widths")
 _ARCH_EDGE = re.compile(r"\|([a-z0-9_]+)~(\d)")
 _OP = r"\|[a-z0-9_]+~"
 _ARCH_STRING = re.compile(rf"{_OP}0\|\+{_OP}0{_OP}1\|\+{_OP}0{_OP}1{_OP}2\|")
@@ -90,8 +91,7 @@ class CellGenotype:
             tuple(_edge_from_list(edge, node) for edge in _list(edges, f"node {node}"))
             for node, edges in enumerate(_list(data["nodes"], "nodes"))
         )
-        output = tuple(_integer(state, "output") for state in _list(data["output"], "output"))
-        return cls(nodes, output, _integer(data["inputs"], "inputs"))
+        return cls(nodes, _integers(data["output"], "output"), _integer(data["inputs"], "inputs"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,9 @@ class Genotype:
 
     Attributes:
         cells: The cell of each kind, "normal" and "reduce" in the DARTS space.
+        reductions: Positions that halve the resolution, where cells were chosen for their places
+            (chains of blocks). None leaves it to the network.
+        widths: Channels at each place in multiples of the network's, likewise.
 
     Example:
         >>> genotype = Genotype.load("DARTS_V2")
@@ -110,6 +113,8 @@ class Genotype:
     """
 
     cells: Mapping[str, CellGenotype]
+    reductions: tuple[int, ...] | None = None
+    widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -123,10 +128,17 @@ class Genotype:
             edge.op for cell in self.cells.values() for edges in cell.nodes for edge in edges
         )
 
+    @property
+    def num_inputs(self) -> dict[str, int]:
+        """States that enter a cell, by kind."""
+        return {kind: cell.num_inputs for kind, cell in self.cells.items()}
+
     def to_json(self) -> str:
         """A JSON text with one line per node."""
         kinds = (f"{json.dumps(kind)}: {_cell_json(cell)}" for kind, cell in self.cells.items())
-        return '{"cells": {\n  ' + ",\n  ".join(kinds) + "\n}}\n"
+        places = ((name, getattr(self, name)) for name in _PLACES)
+        more = (f',\n"{name}": {json.dumps(v)}' for name, v in places if v is not None)
+        return '{"cells": {\n  ' + ",\n  ".join(kinds) + "\n}" + "".join(more) + "}\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
@@ -139,7 +151,8 @@ class Genotype:
             data = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"not JSON: {error}") from None
-        _require_keys(data, {"cells"}, "a genotype")
+        given = [name for name in _PLACES if isinstance(data, Mapping) and name in data]
+        _require_keys(data, {"cells", *given}, "a genotype")
         if not isinstance(data["cells"], dict):
             raise ValueError(f"cells must map kinds to cells, got {data['cells']!r}")
         cells = {}
@@ -148,7 +161,8 @@ class Genotype:
                 cells[kind] = CellGenotype.from_dict(cell)
             except ValueError as error:
                 raise ValueError(f"cell {kind!r}: {error}") from None
-        return cls(cells)
+        places = {name: _integers(data[name], name) for name in given}
+        return cls(cells, **places)
 
     def to_arch_string(self) -> str:
         """The cell as NAS-Bench-201 writes it: `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`.
@@ -258,6 +272,10 @@ def _integer(value: Any, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{where} must hold whole numbers, got {value!r}")
     return value
+
+
+def _integers(value: Any, where: str) -> tuple[int, ...]:
+    return tuple(_integer(item, where) for item in _list(value, where))
 
 
 def _edge_from_list(value: Any, node: int) -> Edge:

@@ -1,9 +1,10 @@
 """Search spaces: a space of cells per kind, the published ones by name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from darts_gdas.space.cell import NONE, CellSpace, UniformSource
+from darts_gdas.space.chain import block_kinds
 from darts_gdas.space.frozen import FrozenDict
 from darts_gdas.space.genotype import CellGenotype, Genotype
 from darts_gdas.space.robust import ROBUST_CANDIDATES
@@ -29,6 +30,7 @@ class SearchSpace:
     Attributes:
         cells: The space of each kind that is searched, for example "normal" and "reduce".
         fixed: The cell of each kind that is not; every genotype of the space has it.
+        reductions: See `Genotype`, as `widths`.
 
     Raises:
         ValueError: If no kind is searched, or one is both searched and fixed.
@@ -41,6 +43,8 @@ class SearchSpace:
 
     cells: Mapping[str, CellSpace]
     fixed: Mapping[str, CellGenotype] = field(default_factory=dict)
+    reductions: tuple[int, ...] | None = None
+    widths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -98,6 +102,36 @@ class SearchSpace:
         )
         return cls({"normal": cell})
 
+    @classmethod
+    def chain(
+        cls, blocks: Sequence[Sequence[str]], reductions: Sequence[int], widths: Sequence[int]
+    ) -> "SearchSpace":
+        """A chain of blocks, each of a kind of its own: one operation between two states.
+
+        Args:
+            blocks: Candidates of each block, in order.
+            reductions: Positions of the blocks that halve the resolution.
+            widths: Channels of each block in multiples of the network's.
+
+        Raises:
+            ValueError: If `none` is among them, which would cut the chain.
+
+        Example:
+            >>> blocks = [["mbconv3_3x3", "mbconv6_3x3"], ["mbconv3_5x5"]]
+            >>> space = SearchSpace.chain(blocks, reductions=[1], widths=[1, 2])
+            >>> sorted(space.cells), space.cells["block0"].edges
+            (['block0', 'block1'], ((0, 0),))
+        """
+        cells = {}
+        for kind, names in zip(block_kinds(len(blocks)), blocks, strict=True):
+            if NONE in names:
+                raise ValueError(
+                    f"space.candidates of {kind}: there is no way around a block, so it cannot be "
+                    f"{NONE!r}; skip_connect is the block that changes nothing"
+                )
+            cells[kind] = CellSpace((tuple(names),), num_nodes=1, num_inputs=1, keep=None)
+        return cls(cells, reductions=tuple(reductions), widths=tuple(widths))
+
     def restrict(self, candidates: Mapping[str, Mapping[int, Sequence[str]]]) -> "SearchSpace":
         """The same space with fewer candidates, by kind; see `CellSpace.restrict`.
 
@@ -119,7 +153,7 @@ class SearchSpace:
                 cells[kind] = cells[kind].restrict(chosen)
             except ValueError as error:
                 raise ValueError(f"{kind} cell: {error}") from None
-        return SearchSpace(cells, self.fixed)
+        return replace(self, cells=cells)
 
     def fix(self, cells: Mapping[str, CellGenotype]) -> "SearchSpace":
         """The same space with cells that are given in place of searched, by kind.
@@ -137,11 +171,11 @@ class SearchSpace:
         if unknown:
             raise ValueError(f"there are no cells of kind {unknown}, only {sorted(self.cells)}")
         rest = {kind: cell for kind, cell in self.cells.items() if kind not in cells}
-        return SearchSpace(rest, {**self.fixed, **cells})
+        return replace(self, cells=rest, fixed={**self.fixed, **cells})
 
     def genotype(self, cells: Mapping[str, CellGenotype]) -> Genotype:
         """The genotype of these cells, one per kind that is searched, and of the fixed ones."""
-        return Genotype({**cells, **self.fixed})
+        return Genotype({**cells, **self.fixed}, self.reductions, self.widths)
 
     @property
     def num_inputs(self) -> dict[str, int]:

@@ -66,6 +66,8 @@ def set_first_alphas(
 
 def small_layout(layout: Layout, channels: int) -> Layout:
     """The smallest outer network of the same form: every kind of cell, two reductions if any."""
+    if layout.skeleton.one_kind_per_layer:
+        return replace(layout, channels=channels)
     layers = layout.skeleton.fewest_layers
     reductions = None if layout.reduction_positions else ()
     return replace(layout, channels=channels, layers=layers, reductions=reductions)

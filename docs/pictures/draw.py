@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from darts_gdas import Mixture, SearchSpace
-from darts_gdas.nets import CellMixture, Layout, Skeleton
+from darts_gdas.nets import NASBENCH201, CellMixture, Layout
 from darts_gdas.ntk import as_matrix, empirical_ntk, linearize, predict_mse
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.report.text import FONT, INK, operation_label
@@ -201,7 +201,7 @@ def warm_start() -> Figure:
     space = SearchSpace.named("nasbench201")
     setting = Setting(
         space=space,
-        layout=lambda channels: Layout(channels, 5, 10, 1, skeleton=Skeleton.nasbench201),
+        layout=lambda channels: Layout(channels, 5, 10, 1, skeleton=NASBENCH201),
         batch=lambda count: images[:count],
         seed=0,
         book=ScoreBook(None, "docs"),

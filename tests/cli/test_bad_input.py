@@ -96,7 +96,7 @@ SEARCH_CASES = [
      "compile=inductor and checkpoint_cells=true exclude each other"),
     (["partial_channels=3"], "net.channels must be a multiple of partial_channels=3"),
     (["method=pc_darts", "epochs=15"], "arch_warmup_epochs must lie between 0 and epochs=15"),
-    (["space=s5"], "space=s5 is not known; choose one of custom, darts, darts_frc, nasbench201"),
+    (["space=s5"], "space=s5 is not known; choose one of chain, custom, darts, darts_frc, nasb"),
     (["space.fixed_reduction=nowhere"], "space.fixed_reduction: genotype 'nowhere' is neither a"),
     (["space.fixed_reduction='|none~0|+|none~0|none~1|+|none~0|none~1|noise~2|'"],
      "has no reduction cell with two inputs; take one that has, such as GDAS_FRC"),

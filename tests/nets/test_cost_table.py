@@ -8,6 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from darts_gdas.nets import (
+    NASBENCH201,
     OPERATIONS,
     CellMixture,
     CostTable,
@@ -15,7 +16,6 @@ from darts_gdas.nets import (
     Layout,
     Mixture,
     Quantity,
-    Skeleton,
     Stem,
     build_cost_table,
     count_multiply_adds,
@@ -30,7 +30,7 @@ NAS_BENCH_201 = SearchSpace.named("nasbench201")
 LAYOUTS = {
     "darts": (DARTS, Layout(4, 5, 7), (17, 12)),
     "darts_imagenet": (DARTS, Layout(4, 5, 7, stem=Stem.imagenet), (75, 66)),
-    "nasbench201": (NAS_BENCH_201, Layout(4, 8, 7, 1, skeleton=Skeleton.nasbench201), (13, 10)),
+    "nasbench201": (NAS_BENCH_201, Layout(4, 8, 7, 1, skeleton=NASBENCH201), (13, 10)),
 }
 NETWORKS = pytest.mark.parametrize("name", LAYOUTS)
 COUNTED = pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_one_hot_mixture_that_keeps_every_edge_costs_what_its_network_costs(qu
 
 def test_the_published_networks_have_their_published_parameters():
     """FACTS, section 2: NAS-Bench-201 with C=16, N=5, and DARTS with C=36, L=20."""
-    layout = Layout(16, 17, 10, skeleton=Skeleton.nasbench201)
+    layout = Layout(16, 17, 10, skeleton=NASBENCH201)
     table = build_cost_table(NAS_BENCH_201, layout, (32, 32), Quantity.parameters, CPU)
     ops = torch.zeros(6, 5)
     ops[:, 3] = 1.0  # nor_conv_3x3

@@ -24,7 +24,7 @@ def float64(*shape: int, seed: int = 0) -> Tensor:
 
 
 def cell_of(space: CellSpace, *, kind: str = "normal", partial_channels: int = 1) -> SearchCell:
-    plan = CellPlan(kind, 4, (4, 4))
+    plan = CellPlan(kind, 4, (4, 4), stride=2 if kind == "reduce" else 1)
     return SearchCell(space, plan, partial_channels=partial_channels).double()
 
 

@@ -76,7 +76,7 @@ def transition(states: tuple[Tensor, Tensor], weights: list[Tensor], groups: int
 @pytest.mark.parametrize("channels", [16, 6])
 def test_the_fixed_reduction_cell_is_the_authors(channels: int, size: tuple[int, int]):
     """class Transition of lib/nas/construct_utils.py; 8 groups where they divide the channels."""
-    cell = DerivedCell(FRC, CellPlan("reduce", channels, (5, 3))).double().train()
+    cell = DerivedCell(FRC, CellPlan("reduce", channels, (5, 3), stride=2)).double().train()
     states = tuple(torch.randn(2, n, *size, dtype=torch.float64) for n in (5, 3))
     weights = [m.weight for m in cell.modules() if isinstance(m, nn.Conv2d)]
     rectified = tuple(F.relu(state) for state in states)  # as the network hands them on
@@ -91,7 +91,7 @@ def test_its_parameters_counted_by_hand():
     inputs = before * c + last * c
     branch = 2 * 3 * c * (c // 8) + c * c
     norms = (2 + 2 * 2 + 2) * 2 * c
-    cell = DerivedCell(FRC, CellPlan("reduce", c, (before, last)))
+    cell = DerivedCell(FRC, CellPlan("reduce", c, (before, last), stride=2))
     assert sum(p.numel() for p in cell.parameters()) == inputs + 2 * branch + norms
 
 

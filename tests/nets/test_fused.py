@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.testing import assert_close
 
-from darts_gdas.nets import CellMixture, Layout, Mixture, Skeleton, SuperNet, fused
+from darts_gdas.nets import NASBENCH201, CellMixture, Layout, Mixture, SuperNet, fused
 from darts_gdas.nets.fused import group_edges
 from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.search import ArchParameters, GumbelHard, Relaxation, Softmax
@@ -104,7 +104,7 @@ def test_the_paper_space_equals_plain_at_its_full_width(relaxation: Relaxation, 
 @pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
 def test_nas_bench_201_equals_plain(relaxation: Relaxation, training: bool, stacked: bool):
     space = SearchSpace.named("nasbench201")
-    net = supernet(space, Layout(4, 8, 10, skeleton=Skeleton.nasbench201))
+    net = supernet(space, Layout(4, 8, 10, skeleton=NASBENCH201))
     mixture = mixture_of(space, relaxation)
     assert_same_as_plain(net, float64(4, 3, 8, 8), mixture)
     assert_same_as_plain(net.train(training), float64(4, 3, 9, 8, seed=5), mixture)
@@ -188,7 +188,7 @@ def test_partial_channels_equal_plain(
 @pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
 def test_partial_channels_equal_plain_on_nas_bench_201(relaxation: Relaxation):
     space = SearchSpace.named("nasbench201")
-    layout = Layout(8, 5, 10, skeleton=Skeleton.nasbench201)
+    layout = Layout(8, 5, 10, skeleton=NASBENCH201)
     net = supernet(space, layout, partial_channels=4)
     assert_same_as_plain(net, float64(4, 3, 8, 8), mixture_of(space, relaxation, edges=True))
 

@@ -2,14 +2,15 @@
 
 import pytest
 
-from darts_gdas.nets import Layout, Stem
-from darts_gdas.nets.layout import CellPlan, Skeleton
+from darts_gdas.nets import CHAIN, DARTS, NASBENCH201, Layout, Stem, register_skeleton
+from darts_gdas.nets.layout import SKELETONS, CellPlan, skeleton_of
+from darts_gdas.space import block_kinds
 
 FOUR = {"normal": 4, "reduce": 4}
 
 
 def plans(*rows: tuple[str, int, tuple[int, int], bool]) -> tuple[CellPlan, ...]:
-    return tuple(CellPlan(*row) for row in rows)
+    return tuple(CellPlan(*row, stride=2 if row[0] == "reduce" else 1) for row in rows)
 
 
 def test_the_search_network_of_8_cells_by_hand():
@@ -97,7 +98,7 @@ def test_only_reduction_cells_stride():
 @pytest.mark.parametrize("cells_per_stage", [1, 2, 5])
 def test_three_stages_with_residual_blocks_between_them(cells_per_stage: int):
     layers = 3 * cells_per_stage + 2
-    layout = Layout(16, layers, 10, skeleton=Skeleton.nasbench201)
+    layout = Layout(16, layers, 10, skeleton=NASBENCH201)
     stage = ("normal",) * cells_per_stage
     assert layout.kinds == (*stage, "residual", *stage, "residual", *stage)
     assert layout.searched_kinds == {"normal"}
@@ -106,28 +107,59 @@ def test_three_stages_with_residual_blocks_between_them(cells_per_stage: int):
     assert channels == sorted(channels)
     assert set(channels) == {16, 32, 64}
     assert [plan.in_channels for plan in plans] == [(16,), *((c,) for c in channels[:-1])]
-    assert all(plan.stride == 1 and not plan.halves_first_input for plan in plans)
+    strides = [2 if kind == "residual" else 1 for kind in layout.kinds]
+    assert [plan.stride for plan in plans] == strides
+    assert not any(plan.halves_first_input for plan in plans)
 
 
 @pytest.mark.parametrize("layers", [2, 3, 4, 6, 7, 20 + 1])
 def test_other_numbers_of_layers_have_no_three_equal_stages(layers: int):
     with pytest.raises(ValueError, match=rf"must be 3 N \+ 2 .* got {layers}"):
-        Layout(16, layers, 10, skeleton=Skeleton.nasbench201)
+        Layout(16, layers, 10, skeleton=NASBENCH201)
 
 
-@pytest.mark.parametrize("changes", [{"reductions": (1,)}, {"stem": Stem.imagenet}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"reductions": (1,)}, {"stem": Stem.imagenet}, {"widths": (1,) * 5}], ids=str
+)
 def test_its_reductions_and_stem_are_its_own(changes: dict[str, object]):
     with pytest.raises(ValueError, match=r"leave net\.reductions and net\.stem out"):
-        Layout(16, 5, 10, skeleton=Skeleton.nasbench201, **changes)  # type: ignore[arg-type]
+        Layout(16, 5, 10, skeleton=NASBENCH201, **changes)  # type: ignore[arg-type]
 
 
-def test_the_skeleton_follows_from_the_number_of_inputs():
-    assert Skeleton.of([2, 2]) is Skeleton.darts
-    assert Skeleton.of([1]) is Skeleton.nasbench201
-    for skeleton in Skeleton:
-        assert Skeleton.of([skeleton.num_inputs]) is skeleton
+def test_the_skeleton_follows_from_the_cells():
+    assert skeleton_of({"normal": 2, "reduce": 2}) is DARTS
+    assert skeleton_of({"normal": 2}) is DARTS
+    assert skeleton_of({"normal": 1}) is NASBENCH201
+    assert skeleton_of({kind: 1 for kind in block_kinds(12)}) is CHAIN
+    assert skeleton_of({"normal": 1, "reduce": 2}) is DARTS  # which says then what it feeds
     with pytest.raises(ValueError, match=r"feeds one state to a cell, it takes \{'normal': 2\}"):
-        Skeleton.nasbench201.check_inputs({"normal": 2}, "it")
+        Layout(4, 5, 2, skeleton=NASBENCH201).check_cells({"normal": 2}, "it")
+
+
+def test_a_skeleton_has_a_name_of_its_own():
+    assert [*SKELETONS] == ["darts", "nasbench201", "chain"]
+    assert Layout(4, 3, 2) == Layout(4, 3, 2, skeleton=SKELETONS["darts"])
+    with pytest.raises(ValueError, match="the name 'chain' is taken"):
+        register_skeleton(CHAIN)
+
+
+# Widths
+
+
+def test_widths_replace_the_doubling():
+    layout = Layout(4, 4, 10, widths=(1, 1, 3, 2))
+    assert layout.plan(FOUR) == plans(
+        ("normal", 4, (12, 12), False),
+        ("reduce", 4, (12, 16), False),
+        ("reduce", 12, (16, 16), True),
+        ("normal", 8, (16, 48), True),
+    )
+
+
+@pytest.mark.parametrize("widths", [(1, 2), (1, 2, 0, 1), ()], ids=str)
+def test_there_is_one_width_for_each_cell(widths: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"space\.widths must hold one number >= 1 for each of 4"):
+        Layout(4, 4, 10, widths=widths)
 
 
 # Sizes

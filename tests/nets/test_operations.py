@@ -42,6 +42,9 @@ def num_weights(name: str, channels: int, stride: int) -> tuple[int, int]:
     if name in KERNELS:
         layers = 2 if name.startswith("sep") else 1
         return layers * (KERNELS[name] ** 2 * c + c * c), layers
+    if name.startswith("mbconv"):
+        expansion = int(name[6])
+        return expansion * (2 * c * c + int(name[-1]) ** 2 * c), 2 * expansion + 1
     if name == "conv_7x1_1x7":
         return 2 * 7 * c * c, 1
     if name == "group_conv_3x1_1x3":

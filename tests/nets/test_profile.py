@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from darts_gdas.nets import (
+    NASBENCH201,
     DerivedNet,
     Layout,
-    Skeleton,
     Stem,
     count_multiply_adds,
     count_parameters,
@@ -34,7 +34,7 @@ NETWORKS = {
     ),
     "bench": (
         Genotype.from_arch_string(BENCH),
-        Layout(4, 5, 5, skeleton=Skeleton.nasbench201),
+        Layout(4, 5, 5, skeleton=NASBENCH201),
         (8, 8),
     ),
 }

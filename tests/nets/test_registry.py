@@ -24,6 +24,7 @@ from darts_gdas.report.cell_drawing import draw_genotype
 from darts_gdas.report.drawing import _cell
 from darts_gdas.space import CellGenotype, Edge, Family, Genotype, SearchSpace
 from tests.oracles import derived_logits, supernet_logits
+from tests.registries import parts_put_back
 
 
 class Gate(nn.Module):
@@ -188,3 +189,22 @@ def test_what_begins_with_a_relu_shares_that_of_its_state():
     assert Softened.alone > 0
     for actual, wanted in zip(found, expected, strict=True):
         assert_close(actual, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_an_operation_may_change_the_number_of_channels():
+    def factory(channels, stride, affine, before=None):
+        return nn.Conv2d(before or channels, channels, 3, stride, 1)
+
+    with parts_put_back():
+        register_operation("mine", factory, changes_channels=True)
+        assert OPERATIONS["mine"].between(3, 5, 2, affine=True).weight.shape[:2] == (5, 3)
+        with pytest.raises(ValueError, match=r"affine=True, before=8 fails: RuntimeError"):
+            register_operation(
+                "wrong",
+                lambda c, s, a, before=None: nn.Conv2d(c, c, 3, s, 1),
+                changes_channels=True,
+            )
+        with pytest.raises(ValueError, match=r"before=8 cannot be made: TypeError"):
+            register_operation(
+                "short", lambda c, s, a: nn.Conv2d(c, c, 3, s, 1), changes_channels=True
+            )

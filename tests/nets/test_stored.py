@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from darts_gdas.nets import DerivedNet, Layout, Skeleton, Stem
+from darts_gdas.nets import NASBENCH201, DerivedNet, Layout, Stem
 from darts_gdas.nets.stored import layout_from_dict, layout_to_dict
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import CheckpointError, save
@@ -44,7 +44,7 @@ def test_a_run_becomes_a_network_without_an_auxiliary_head(tmp_path: Path, auxil
     [
         Layout(4, 3, 7),
         Layout(4, 4, 7, 1, Stem.imagenet, reductions=(1,)),
-        Layout(4, 5, 7, skeleton=Skeleton.nasbench201),
+        Layout(4, 5, 7, skeleton=NASBENCH201),
     ],
 )
 def test_a_layout_survives_as_plain_values(layout: Layout):

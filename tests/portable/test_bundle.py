@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from darts_gdas.nets import Layout, Skeleton, Stem
+from darts_gdas.nets import NASBENCH201, Layout, Stem
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.fresh import main
 from darts_gdas.portable.graphs import EXTRA, PixelNet, exported, sample_images
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import TrainedModel
-from tests.portable.test_source import model_of, one_operation
+from tests.portable.test_source import NETWORKS, model_of, one_operation
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in EXTRA),
@@ -48,10 +48,11 @@ def test_an_export_gives_the_same_logits_in_a_fresh_process(form: Format):
         (
             Genotype.from_arch_string("|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|"
                                       "+|skip_connect~0|nor_conv_1x1~1|none~2|"),
-            Layout(4, 5, 3, skeleton=Skeleton.nasbench201),
+            Layout(4, 5, 3, skeleton=NASBENCH201),
         ),
+        NETWORKS["chain"],
     ],
-    ids=["imagenet", "bench"],
+    ids=["imagenet", "bench", "chain"],
 )  # fmt: skip
 def test_onnx_takes_every_kind_of_network(genotype: Genotype, layout: Layout):
     model = model_of(genotype, layout, (40, 33))

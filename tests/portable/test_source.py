@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from darts_gdas.nets import OPERATIONS, DerivedNet, Layout, Skeleton, Stem
+from darts_gdas.nets import CHAIN, NASBENCH201, OPERATIONS, DerivedNet, Layout, Stem
 from darts_gdas.portable.cell_code import written_edges
 from darts_gdas.portable.source import quoted, source_of, weights_of
 from darts_gdas.runtime.augment import Normalize
@@ -84,6 +84,13 @@ DEAD = Genotype(
 )
 """Nothing reads node 0 but through `none`, and node 1 is zero."""
 
+CHAIN_OF_FOUR = Genotype(
+    {
+        f"block{i}": CellGenotype(((Edge(name, 0),),), (1,), 1)
+        for i, name in enumerate(("skip_connect", "mbconv3_5x5", "mbconv6_3x3", "mbconv6_7x7"))
+    }
+)
+
 NETWORKS = {
     **{name: (Genotype.load(name), Layout(4, 4, 5)) for name in published_names()},
     **{name: (one_operation(name), Layout(4, 4, 5)) for name in OPERATIONS},
@@ -91,10 +98,11 @@ NETWORKS = {
     "grey, no reduction": (one_operation("sep_conv_3x3"), Layout(4, 1, 5, 1, reductions=())),
     "bench": (
         bench("nor_conv_3x3", "none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "none"),
-        Layout(4, 5, 3, skeleton=Skeleton.nasbench201),
+        Layout(4, 5, 3, skeleton=NASBENCH201),
     ),
+    "chain": (CHAIN_OF_FOUR, Layout(4, 4, 3, skeleton=CHAIN, reductions=(1,), widths=(1, 2, 2, 3))),
     "dead node": (DEAD, Layout(4, 3, 5)),
-    "bench none": (bench("none"), Layout(4, 8, 3, skeleton=Skeleton.nasbench201)),
+    "bench none": (bench("none"), Layout(4, 8, 3, skeleton=NASBENCH201)),
 }
 LARGER = {"imagenet": (40, 33)}
 
@@ -109,7 +117,7 @@ def test_the_written_network_is_the_network(name: str):
             assert_close(net(images), expected(model, images), **EXACT)
 
 
-@pytest.mark.parametrize("name", ["DARTS_V2", "AmoebaNet", "bench"])
+@pytest.mark.parametrize("name", ["DARTS_V2", "AmoebaNet", "bench", "chain"])
 def test_the_written_network_trains_alike(name: str):
     """Gradients of all weights, with the statistics of the batch, by two implementations."""
     model = model_of(*NETWORKS[name])
@@ -127,8 +135,8 @@ def test_the_written_network_trains_alike(name: str):
 
 
 def test_it_loads_in_a_fresh_process_without_this_project(tmp_path: Path):
-    """Four files and their weights, in float64, where importing darts_gdas is an error."""
-    names = ["DARTS_V2", "noise", "imagenet", "bench"]
+    """Five files and their weights, in float64, where importing darts_gdas is an error."""
+    names = ["DARTS_V2", "noise", "imagenet", "bench", "chain"]
     models = {name: model_of(*NETWORKS[name], LARGER.get(name, (9, 8))) for name in names}
     for name, model in models.items():
         (tmp_path / name).mkdir()
@@ -186,3 +194,22 @@ def test_a_state_that_is_read_twice_has_two_names():
 def test_class_names_are_ascii_literals(text: str):
     literal = quoted(text)
     assert eval(literal) == text and literal.isascii() and literal[0] == literal[-1] == '"'
+
+
+def test_a_block_of_several_operations_is_refused():
+    nodes = ((Edge("mbconv3_3x3", 0),), (Edge("mbconv3_3x3", 1),))
+    model = model_of(Genotype({"block0": CellGenotype(nodes, (2,), 1)}), ONE_BLOCK)
+    with pytest.raises(ValueError, match="a block is written as its only operation; export this"):
+        source_of(model, ["A network."])
+
+
+@pytest.mark.parametrize("name", ["skip_connect", "max_pool_3x3", "sep_conv_5x5", "noise"])
+def test_any_operation_may_be_a_block(name: str):
+    cells = {"block0": CellGenotype(((Edge(name, 0),),), (1,), 1)}
+    model = model_of(Genotype(cells), ONE_BLOCK)
+    images = pixels(model)
+    with torch.no_grad():
+        assert_close(loaded(model)(images), expected(model, images), **EXACT)
+
+
+ONE_BLOCK = Layout(4, 1, 3, skeleton=CHAIN, reductions=())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from darts_gdas.nets import Layout, Skeleton, SuperNet
+from darts_gdas.nets import NASBENCH201, Layout, SuperNet
 from darts_gdas.scoring import pruning
 from darts_gdas.scoring.pruning import Measurement, prune
 from darts_gdas.search import ArchParameters
@@ -38,7 +38,7 @@ def test_one_cell_of_the_space_is_left(per_round: int):
 
 def test_a_space_that_keeps_every_edge_is_pruned_to_its_operations():
     space = SearchSpace.nasbench201(candidates=("none", "skip_connect", "nor_conv_1x1"))
-    layout = Layout(2, 5, 3, in_channels=2, skeleton=Skeleton.nasbench201)
+    layout = Layout(2, 5, 3, in_channels=2, skeleton=NASBENCH201)
     genotype = prune(space, measurement(layout)).genotype
     assert "none" not in genotype.to_arch_string()
 

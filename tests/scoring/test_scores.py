@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from darts_gdas.nets import Fan, Layout, Skeleton, count_parameters
+from darts_gdas.nets import NASBENCH201, Fan, Layout, count_parameters
 from darts_gdas.ntk import condition_number, empirical_ntk
 from darts_gdas.scoring.scores import (
     DEFAULT_SCORES,
@@ -28,7 +28,7 @@ DEAD = Genotype.load("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
 def candidate(genotype: Genotype = DARTS, *, seed: int = 0, batch: int = 6) -> Candidate:
     layout = Layout(2, 3, 3, in_channels=2)
     if genotype is not DARTS:
-        layout = Layout(2, 5, 3, in_channels=2, skeleton=Skeleton.nasbench201)
+        layout = Layout(2, 5, 3, in_channels=2, skeleton=NASBENCH201)
     images = torch.randn(batch, 2, 8, 8, generator=torch.Generator().manual_seed(1))
     return Candidate(genotype, layout, images, seed)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets import NASBENCH201, Layout
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, Setting, TeNasWarmStart
 from darts_gdas.search import ArchParameters, ArgMax, Softmax
@@ -22,7 +22,7 @@ def setting(space: SearchSpace, path: Path | None = None) -> Setting:
 
     def layout(channels: int) -> Layout:
         if space is SPACE:
-            return Layout(channels, 5, 3, in_channels=2, skeleton=Skeleton.nasbench201)
+            return Layout(channels, 5, 3, in_channels=2, skeleton=NASBENCH201)
         return Layout(channels, 3, 3, in_channels=2)
 
     return Setting(space, layout, batch, 7, ScoreBook(path, "x"), lambda *_: None)

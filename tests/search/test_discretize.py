@@ -201,6 +201,13 @@ def test_an_edge_with_nothing_but_a_skip_gives_way_or_keeps_it():
     assert found[1][0] == Edge("skip_connect", 0)
 
 
+def test_a_limit_is_for_normal_cells():
+    chain = SearchSpace.chain([["skip_connect", "mbconv3_3x3"]], [], [1])
+    assert ArgMax().fits(chain) is None and ArgMax(2).fits(DARTS) is None
+    reason = ArgMax(2).fits(chain)
+    assert reason is not None and reason.startswith("max_skips=2 is for normal cells")
+
+
 def test_a_limit_is_not_negative():
     with pytest.raises(ValueError, match=r"discretizer\.max_skips must not be negative, got -1"):
         ArgMax(-1)

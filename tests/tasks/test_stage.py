@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.func import functional_call
 from torch.testing import assert_close
 
-from darts_gdas.nets import Layout, Skeleton
+from darts_gdas.nets import NASBENCH201, Layout
 from darts_gdas.nets.noise import noises
 from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
@@ -48,7 +48,7 @@ def images(count: int, seed: int) -> ImageSet:
 
 CPU = Compute(torch.device("cpu"))
 BENCH = SearchSpace.named("nasbench201")
-BENCH_LAYOUT = Layout(2, 5, 3, 1, skeleton=Skeleton.nasbench201)
+BENCH_LAYOUT = Layout(2, 5, 3, 1, skeleton=NASBENCH201)
 
 
 def task_of(
