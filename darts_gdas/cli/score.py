@@ -44,7 +44,7 @@ def run_score(cfg: DictConfig) -> int:
             with run.phases(lambda: told) as progress:
                 book = ScoreBook(run.folder.path / BOOK, run.fingerprint)
                 scored = task.run(book, lambda done, total: progress("scoring", done, total))
-            print(_finish(run.folder, scored, task.scores, table))
+            print(_finish(run.folder, scored, table))
         return 0
     return FAULT
 
@@ -63,9 +63,7 @@ def _build(
     return (task, start.config.table()), {"data": task.images.digest()}
 
 
-def _finish(
-    folder: RunFolder, scored: Scored, names: tuple[str, ...], table: AccuracyTable | None
-) -> str:
+def _finish(folder: RunFolder, scored: Scored, table: AccuracyTable | None) -> str:
     order = scored.order()
     columns: dict[str, list[Any]] = {
         "cell": [_name(genotype) for genotype in scored.genotypes],
@@ -96,13 +94,13 @@ def _finish(
     result = {
         "kind": SCORE,
         "cells": cells,
-        "scores": list(names),
+        "scores": list(scored.ranked_by),
         "kendall_tau": {name: [c.value, c.low, c.high] for name, c in taus.items()},
     }
     try_report(folder.path, result)
     folder.write_json(folder.result.name, result)
     facts = {
-        "cells": f"{len(cells)}, ranked by {' + '.join(names)}",
+        "cells": f"{len(cells)}, ranked by {' + '.join(scored.ranked_by)}",
         "table": str(folder.path / "scores.csv"),
         "picture": str(folder.path / "scores.png"),
         "report": str(folder.path / PAGE),

@@ -26,7 +26,7 @@ from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
-from darts_gdas.scoring.correlation import rank_sum
+from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.scores import inputs_on_lines
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
@@ -181,9 +181,12 @@ def _measure(
             done += 1
             if report is not None:
                 report(phase, done, total)
-    gained = [statistics.fmean(conditions[place]) for place in places]
-    kept = [-statistics.fmean(regions[place]) for place in places]
-    return dict(zip(places, rank_sum([gained, kept]).tolist(), strict=True))
+    columns = {
+        "the gain in condition": [statistics.fmean(conditions[place]) for place in places],
+        "the loss of regions": [-statistics.fmean(regions[place]) for place in places],
+    }
+    told = telling(columns, f"candidates, {phase}")
+    return dict(zip(places, rank_sum([*told.values()]).tolist(), strict=True))
 
 
 def _relative(before: float, after: float) -> float:

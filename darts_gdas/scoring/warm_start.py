@@ -11,7 +11,7 @@ from torch import Tensor
 
 from darts_gdas.nets import Layout
 from darts_gdas.scoring.book import ScoreBook, score_all
-from darts_gdas.scoring.correlation import rank_sum
+from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
 from darts_gdas.scoring.pruning import Measurement, prune
 from darts_gdas.scoring.scores import DEFAULT_SCORES, Candidate, check_scores, score
@@ -127,7 +127,8 @@ class NtkWarmStart(WarmStart):
             measure,
             report=lambda done, total: setting.report("scoring cells", done, total),
         )
-        total = rank_sum([[row[0][name] for row in rows] for name in self.scores]).tolist()
+        columns = {name: [row[0][name] for row in rows] for name in self.scores}
+        total = rank_sum([*telling(columns, "drawn cells").values()]).tolist()
         effects = main_effects(setting.space, genotypes, total, ridge=self.ridge)
         return FirstAlphas(effects.logits(temperature=self.temperature, cap=self.cap), effects)
 

@@ -1,11 +1,15 @@
 """Pruning ends with a cell of the space, and asks with and without each candidate."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from darts_gdas.nets import Layout, Skeleton, SuperNet
 from darts_gdas.scoring import pruning
+from darts_gdas.scoring.correlation import NothingTold
 from darts_gdas.scoring.pruning import Measurement, prune
 from darts_gdas.search import ArchParameters
 from darts_gdas.space import SearchSpace
@@ -41,6 +45,21 @@ def test_a_space_that_keeps_every_edge_is_pruned_to_its_operations():
     layout = Layout(2, 5, 3, in_channels=2, skeleton=Skeleton.nasbench201)
     genotype = prune(space, measurement(layout)).genotype
     assert "none" not in genotype.to_arch_string()
+
+
+def test_a_measure_that_says_nothing_is_named_and_the_other_decides(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """Equal pictures: every kernel is singular, with and without any candidate."""
+    space = SearchSpace.darts(num_nodes=1, candidates=SMALL.cells["normal"].candidates[0])
+    equal = replace(measurement(Layout(2, 3, 3, in_channels=2)), images=torch.ones(4, 2, 8, 8))
+    counts = itertools.count(3)
+    monkeypatch.setattr(pruning, "_count_regions", lambda *_: float(next(counts)))
+    prune(space, equal)
+    assert "the gain in condition is 0 for each of the candidates, round 1" in caplog.text
+    monkeypatch.setattr(pruning, "_count_regions", lambda *_: 4.0)
+    with pytest.raises(NothingTold, match="no score tells the candidates, round 1 apart"):
+        prune(space, equal)
 
 
 def test_it_is_a_function_of_its_seed_and_repeats_differ():
