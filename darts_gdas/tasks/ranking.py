@@ -13,7 +13,8 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.scoring.book import Report, ScoreBook, score_all
+from darts_gdas.runtime.journal import Journal, Report
+from darts_gdas.scoring.book import score_all
 from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.scores import Candidate, score
 from darts_gdas.space import Genotype
@@ -73,8 +74,8 @@ class ScoreTask:
     compute: Compute
     seed: int
 
-    def run(self, book: ScoreBook, report: Report | None = None) -> Scored:
-        """Score what the book does not know yet."""
+    def run(self, journal: Journal, report: Report | None = None) -> Scored:
+        """Score what the journal does not know yet."""
         batches = [self.batch(repeat) for repeat in range(self.repeats)]
         names = list(dict.fromkeys((*self.scores, *self.beside)))
 
@@ -82,7 +83,7 @@ class ScoreTask:
             seed = derive_seed(self.seed, "score", genotype.to_json(), repeat)
             return score(Candidate(genotype, self.layout, batches[repeat], seed), names)
 
-        rows = score_all(self.genotypes, self.repeats, book, measure, report=report)
+        rows = score_all(self.genotypes, self.repeats, journal, measure, report=report)
         values = {name: [[row[name] for row in cell] for cell in rows] for name in names}
         means = {name: [_mean(v) for v in cells] for name, cells in values.items()}
         errors = {name: [_standard_error(v) for v in cells] for name, cells in values.items()}

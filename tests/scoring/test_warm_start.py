@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from darts_gdas.nets import Layout, Skeleton
-from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.runtime.journal import Journal
 from darts_gdas.scoring.correlation import NothingTold
 from darts_gdas.scoring.scores import register_score
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, Setting, TeNasWarmStart
@@ -29,7 +29,7 @@ def setting(space: SearchSpace, path: Path | None = None) -> Setting:
             return Layout(channels, 5, 3, in_channels=2, skeleton=Skeleton.nasbench201)
         return Layout(channels, 3, 3, in_channels=2)
 
-    return Setting(space, layout, batch, 7, ScoreBook(path, "x"), lambda *_: None)
+    return Setting(space, layout, batch, 7, Journal(path, "x"), lambda *_: None)
 
 
 def test_no_warm_start_leaves_the_alphas():
