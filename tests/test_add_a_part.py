@@ -181,7 +181,7 @@ def test_a_score_ranks_cells_and_begins_searches(folder: Path, start: Callable[[
     assert {"spread", "params", "macs"} <= set(columns)
     (found,) = (folder / "outputs" / "search").glob("*/warm_start.jsonl")
     scored = json.loads(found.read_text().splitlines()[-1])
-    assert scored["scores"].keys() == {"spread", "naswot"}
+    assert scored["numbers"].keys() == {"spread", "naswot"}
 
 
 def test_a_penalty_is_tested_as_its_page_does(folder: Path):

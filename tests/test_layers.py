@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "nets": {"space", "runtime"},
     "search": {"space", "nets"},
     "ntk": set(),
-    "scoring": {"space", "nets", "search", "ntk"},
+    "scoring": {"space", "nets", "search", "ntk", "runtime"},
     "runtime": set(),
     "report": {"space", "runtime"},
     "tasks": {"space", "nets", "search", "ntk", "scoring", "runtime", "report"},
@@ -68,6 +68,13 @@ def test_networks_know_of_the_loop_only_how_a_file_is_read():
     for path in (ROOT / "nets").rglob("*.py"):
         modules = {".".join(name.split(".")[:3]) for name in imported(path)}
         assert {name for name in modules if name.startswith("darts_gdas.runtime")} <= files, path
+
+
+def test_scores_know_of_the_loop_only_where_measurements_are_kept():
+    for path in (ROOT / "scoring").rglob("*.py"):
+        modules = {".".join(name.split(".")[:3]) for name in imported(path)}
+        found = {name for name in modules if name.startswith("darts_gdas.runtime")}
+        assert found <= {"darts_gdas.runtime", "darts_gdas.runtime.journal"}, path
 
 
 def test_space_imports_no_torch():

@@ -37,6 +37,7 @@ TESTED_TOGETHER = {
     "report/__main__.py": "report/test_main.py",
     "report/style.py": "report/test_page.py",
     "tasks/ranking.py": "cli/test_untrained.py",
+    "scoring/places.py": "scoring/test_table.py",
     "ntk/calls.py": "ntk/test_kernel.py",
     "ntk/generic.py": "ntk/test_kernel.py",
     "ntk/gram.py": "ntk/test_kernel.py",

@@ -13,7 +13,8 @@ from darts_gdas.report.heatmap import draw_cell_probabilities
 from darts_gdas.report.tensorboard import write_page
 from darts_gdas.report.view import edge_name
 from darts_gdas.runtime.files import write_text
-from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.runtime.saving import Writes
+from darts_gdas.runtime.work import Work
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.initial import choose_learning_rate, set_first_alphas
@@ -27,36 +28,35 @@ def begin_search(task: StageSearch, run: Opened[SearchConfig, Any]) -> None:
 
     The first rank does, the others take over what it has found.
     """
+    warm_start = run.start.config.warm_start
 
-    def begin() -> tuple[list[Tensor], float]:
-        if not isinstance(run.start.config.warm_start, NoWarmStart):
-            _set_alphas(task, run.start.config.warm_start, run)
+    def begin(work: Work | None = None) -> tuple[list[Tensor], float]:
+        if work is not None:
+            _set_alphas(task, warm_start, run, work)
         if task.num_epochs:
             measured = choose_learning_rate(task)
             if measured is not None:
-                run.terminal.say(str(measured))
+                run.terminal.say(measured)
         return [alphas.detach().cpu() for alphas in task.alphas.parameters()], task.learning_rate
 
-    if run.ranks.size == 1:
-        begin()
-        return
-    found, task.learning_rate = run.ranks.from_first(begin)
+    if isinstance(warm_start, NoWarmStart):
+        found = run.ranks.from_first(begin)
+    else:
+        with run.phases("in the warm start") as work:
+            found = work.alone(lambda: begin(work))
+            work.heed()
+    alphas, task.learning_rate = found
     with torch.no_grad():
-        for alphas, values in zip(task.alphas.parameters(), found, strict=True):
-            alphas.copy_(values)
+        for parameter, values in zip(task.alphas.parameters(), alphas, strict=True):
+            parameter.copy_(values)
 
 
-def _set_alphas(task: StageSearch, warm_start: WarmStart, run: Opened[SearchConfig, Any]) -> None:
-    folder, path = run.folder, run.folder.path / BOOK
-
-    def told() -> str:
-        hint = "nothing had been scored yet"
-        if path.exists():
-            hint = f"what is scored is kept\n{run.how_to_go_on()}"
-        return f"stopped in the warm start; {hint}"
-
-    with run.phases(told) as progress:
-        first = set_first_alphas(task, warm_start, ScoreBook(path, run.fingerprint), progress)
+def _set_alphas(
+    task: StageSearch, warm_start: WarmStart, run: Opened[SearchConfig, Any], work: Work
+) -> None:
+    folder = run.folder
+    journal = run.journal(BOOK, Writes(run.start.config.on_save_error))
+    first = set_first_alphas(task, warm_start, journal, work)
     if first is None:
         return
     text = csv_text(_columns(task.space, first))

@@ -26,6 +26,8 @@ from darts_gdas.tasks.model import load_model, save_model
 from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
 
+SELECTION = "selection.jsonl"
+
 
 def end_search(task: SearchTask, run: Opened[Any, Any], loop: Loop) -> dict[str, float]:
     """Between the last epoch and the result: the selection, where the method has one.
@@ -33,20 +35,11 @@ def end_search(task: SearchTask, run: Opened[Any, Any], loop: Loop) -> dict[str,
     Returns:
         Metrics of what was chosen.
     """
-
-    def told() -> str:
-        kept = "the state after the last epoch is saved"
-        return f"stopped while selecting; {kept}\n{run.how_to_go_on()}"
-
     begin = time.monotonic()
-    with run.phases(told) as progress:
-        metrics = conclude(task, progress if run.ranks.is_first else _silent)
+    with run.phases("while selecting") as work:
+        metrics = conclude(task, work, lambda state: run.journal(SELECTION, loop.writes, state))
     loop.seconds += time.monotonic() - begin
     return metrics
-
-
-def _silent(phase: str, done: int, total: int) -> None:
-    """The progress that all ranks make is shown by the first."""
 
 
 def finish_search(

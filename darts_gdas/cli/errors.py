@@ -19,9 +19,10 @@ from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower
 from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
+from darts_gdas.scoring.correlation import NothingTold
 
-FAULTS = (FloatingPointError, OutOfMemory, WriteError)
-"""What may end a run whose input was right: diverged, out of memory, a full disc."""
+FAULTS = (FloatingPointError, OutOfMemory, WriteError, NothingTold)
+"""What may end a run whose input was right: diverged, out of memory, a full disc, no order."""
 
 CHOOSE_FIRST = (
     "a value is set inside a choice that is off; choose first, such as penalties=[cost] "

@@ -1,6 +1,5 @@
 """The programs that train: a search, and the training of a found or a published cell."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,6 @@ from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.loop import Loop
-from darts_gdas.runtime.signals import Interrupted
 from darts_gdas.runtime.task import Callback, Task
 from darts_gdas.runtime.terminal import EpochTable
 from darts_gdas.runtime.usage import FAULT
@@ -145,12 +143,9 @@ def _begin(
 
 
 def _run(loop: Loop, task: Task, run: Opened[Any, Any]) -> dict[str, float]:
-    try:
-        return loop.run(task)
-    except Interrupted as stop:
-        if run.ranks.is_first:
-            print(f"{stop}\n{run.how_to_go_on()}", file=sys.stderr)
-        raise SystemExit(stop.exit_status) from None
+    with run.stoppable():
+        metrics = loop.run(task)
+    return metrics
 
 
 def _find_genotype(start: Start[TrainConfig]) -> tuple[Genotype, str]:

@@ -1,6 +1,7 @@
 """How a program begins: whatever is wrong with its input is found before the run folder is made."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Generic, TypeVar
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.errors import Mark, interruptible, program
+from darts_gdas.cli.errors import Mark, program
 from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.start import (
     Config,
@@ -21,8 +22,12 @@ from darts_gdas.cli.start import (
 )
 from darts_gdas.runtime.distributed import Ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.journal import Journal
 from darts_gdas.runtime.launch import command, is_follower, joined
+from darts_gdas.runtime.saving import Writes
+from darts_gdas.runtime.signals import Interrupted, StopRequest
 from darts_gdas.runtime.terminal import PhaseLine, Terminal
+from darts_gdas.runtime.work import Work
 
 Built = TypeVar("Built")
 
@@ -64,14 +69,47 @@ class Opened(Generic[Config, Built]):
         return f"go on with: {command(self.name)} resume={self.folder.path}"
 
     @contextlib.contextmanager
-    def phases(self, told: Callable[[], str]) -> Iterator[PhaseLine]:
-        """Around long work outside the loop: how far it is, and words for Ctrl-C.
+    def stoppable(self) -> Iterator[None]:
+        """Around work that a signal ends: says so, with how to go on, and exits by the signal."""
+        try:
+            yield
+        except Interrupted as stop:
+            if self.ranks.is_first:
+                print(f"{stop}\n{self.how_to_go_on()}", file=sys.stderr)
+            raise SystemExit(stop.exit_status) from None
+
+    @contextlib.contextmanager
+    def phases(self, told: str) -> Iterator[Work]:
+        """Around long work outside the loop: how far it is, and an end at the first signal.
 
         Args:
-            told: What is kept and how to go on, asked for when it happens.
+            told: What was going on, for the words at such an end.
         """
-        with interruptible(told), PhaseLine(self.terminal) as progress:
-            yield progress
+        kept = "what is measured is kept"
+        with self.stoppable():
+            try:
+                with (
+                    StopRequest(f"stopping; {kept}") as request,
+                    PhaseLine(self.terminal) as line,
+                ):
+                    yield Work(line, request, self.ranks, lambda: f"stopped {told}; {kept}")
+            except Interrupted:
+                self.ranks.wait()  # the first rank's launcher may just have requeued the job
+                raise
+
+    def journal(self, name: str, writes: Writes, about: str = "") -> Journal:
+        """Where measurements are kept, in the run's folder; the rank that measures opens it.
+
+        Args:
+            name: The file's name.
+            writes: What becomes of the run where it cannot be written.
+            about: What they depend on beside the run's settings and data.
+        """
+        settings = f"{self.fingerprint} {about}".rstrip()
+        found = Journal(self.folder.path / name, settings, writes.attempt)
+        if len(found):
+            self.terminal.say(f"going on with {len(found)} measurements of {found.path}")
+        return found
 
 
 def ranks_of(cfg: DictConfig) -> AbstractContextManager[Ranks]:

@@ -1,8 +1,8 @@
 """The program that ranks untrained cells."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -19,8 +19,8 @@ from darts_gdas.report.summary import summary
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import command, refuse_ranks
+from darts_gdas.runtime.saving import OnSaveError, Writes
 from darts_gdas.runtime.usage import FAULT
-from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
 from darts_gdas.scoring.table import AccuracyTable
@@ -40,11 +40,10 @@ def run_score(cfg: DictConfig) -> int:
         if run is not None:
             task, table = run.built
             run.begin(f"scoring {len(task.genotypes)} cells in {run.folder.path}")
-            told = f"stopped; what is scored is kept\n{run.how_to_go_on()}"
-            with run.phases(lambda: told) as progress:
-                book = ScoreBook(run.folder.path / BOOK, run.fingerprint)
-                scored = task.run(book, lambda done, total: progress("scoring", done, total))
-            print(_finish(run.folder, scored, task.scores, table))
+            with run.phases("while scoring") as work:
+                journal = run.journal(BOOK, Writes(OnSaveError.stop))
+                scored = task.run(journal, partial(work, "scoring"))
+                print(_finish(run.folder, scored, table))
         return 0
     return FAULT
 
@@ -63,9 +62,7 @@ def _build(
     return (task, start.config.table()), {"data": task.images.digest()}
 
 
-def _finish(
-    folder: RunFolder, scored: Scored, names: tuple[str, ...], table: AccuracyTable | None
-) -> str:
+def _finish(folder: RunFolder, scored: Scored, table: AccuracyTable | None) -> str:
     order = scored.order()
     columns: dict[str, list[Any]] = {
         "cell": [_name(genotype) for genotype in scored.genotypes],
@@ -96,13 +93,13 @@ def _finish(
     result = {
         "kind": SCORE,
         "cells": cells,
-        "scores": list(names),
+        "scores": list(scored.ranked_by),
         "kendall_tau": {name: [c.value, c.low, c.high] for name, c in taus.items()},
     }
     try_report(folder.path, result)
     folder.write_json(folder.result.name, result)
     facts = {
-        "cells": f"{len(cells)}, ranked by {' + '.join(names)}",
+        "cells": f"{len(cells)}, ranked by {' + '.join(scored.ranked_by)}",
         "table": str(folder.path / "scores.csv"),
         "picture": str(folder.path / "scores.png"),
         "report": str(folder.path / PAGE),
@@ -117,7 +114,7 @@ def _correlations(
     rows = []
     for name, scores in values.items():
         rho = _correlation(spearman, scores, accuracies)
-        top = _correlation(functools.partial(kendall_tau, top_half=True), scores, accuracies)
+        top = _correlation(partial(kendall_tau, top_half=True), scores, accuracies)
         shown = [
             "-" if c is None else f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]"
             for c in (taus.get(name), top, rho)

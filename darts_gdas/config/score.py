@@ -81,7 +81,7 @@ class ScoreConfig:
             rng, space = Random(self.seed), self.space.build()
             return tuple(space.sample(rng) for _ in range(self.count))
         try:
-            lines = Path(self.cells).read_text(encoding="utf-8").splitlines()
+            lines = Path(self.cells).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"cells={self.cells} cannot be read: {error}") from None
         genotypes = tuple(Genotype.load(line.strip()) for line in lines if line.strip())

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 
+from darts_gdas.ntk.normalization import call_with
 from darts_gdas.ntk.spectrum import as_matrix, clip, resolution
 
 Column = Float64[Tensor, "rows columns"]
@@ -126,9 +127,6 @@ def linearize(model: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor], Tens
         True
     """
     frozen = copy.deepcopy(model).requires_grad_(False)
-    for module in frozen.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            module.track_running_stats = False  # which would move under the transform
     origin = {name: parameter.detach() for name, parameter in frozen.named_parameters()}
 
     def expansion(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -140,7 +138,7 @@ def linearize(model: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor], Tens
             )
 
         def outputs(values: dict[str, Tensor]) -> Tensor:
-            return functional_call(frozen, values, (x,))
+            return call_with(frozen, values, x)
 
         moved = {name: parameters[name] - value for name, value in origin.items()}
         with warnings.catch_warnings():  # torch's first jvp warns of torch's own use of TorchScript

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jacrev, vmap
+from torch.func import grad, jacrev, vmap
 
 from darts_gdas.ntk.gram import Factors
+from darts_gdas.ntk.normalization import call_with
 
 
 class LoopRows:
@@ -82,7 +83,7 @@ class JacobianRows:
         is_sum = rows.shape[1] == 1
 
         def outputs(weights: dict[str, Tensor], image: Tensor) -> Tensor:
-            y = functional_call(self.model, weights, (image[None],))[0]
+            y = call_with(self.model, weights, image[None])[0]
             return y.sum() if is_sum else y
 
         transform = grad(outputs) if is_sum else jacrev(outputs)

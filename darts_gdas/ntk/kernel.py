@@ -80,8 +80,8 @@ def empirical_ntk(
     passes each.
 
     Args:
-        model: Taken as it stands, and left so. With batch norms it must be in evaluation, or
-            `batch_norm` must say which statistics to use.
+        model: Taken as it stands, and left so; it gets copies of the samples. With batch norms it
+            must be in evaluation, or `batch_norm` must say which statistics to use.
         x1: Floating-point inputs.
         x2: Other inputs for a rectangular kernel; None means x1.
         kind: Which part of the kernel.

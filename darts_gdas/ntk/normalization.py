@@ -1,11 +1,12 @@
 """Batch norms with statistics of a given batch, held fixed."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -14,26 +15,45 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     return {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
 
 
+def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """The model's output with other weights, on copies of the samples and of its buffers.
+
+    So it may write into either, which transforms do not allow it to do to what lies outside them.
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    return functional_call(model, {**buffers, **weights}, (x.clone(),))
+
+
 @contextlib.contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Buffers, training flags and settings of norms are afterwards what they were before."""
+    """Whatever the model does is undone afterwards; its calls get copies of the inputs.
+
+    Buffers, training flags and settings of norms are then what they were before. The copies are
+    for networks that begin with an operation in place: those would overwrite the caller's samples,
+    and every further call would see other numbers.
+    """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    flags = [(module, module.training) for module in model.modules()]
+    modules = [(module, module.training, dict(module._buffers)) for module in model.modules()]
     settings = [
-        (norm, norm.momentum, norm.track_running_stats, dict(norm._buffers))
-        for norm in batch_norms(model).values()
+        (norm, norm.momentum, norm.track_running_stats) for norm in batch_norms(model).values()
     ]
+    copies = model.register_forward_pre_hook(_with_copies, prepend=True)
     try:
         yield
     finally:
-        for norm, momentum, tracks, own in settings:
+        copies.remove()
+        for norm, momentum, tracks in settings:
             norm.momentum, norm.track_running_stats = momentum, tracks
-            norm._buffers.update(own)
-        for module, flag in flags:
+        for module, flag, own in modules:
             module.training = flag
+            module._buffers.update(own)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
+
+
+def _with_copies(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.clone() for x in inputs)
 
 
 @contextlib.contextmanager

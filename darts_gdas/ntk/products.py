@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 
 from darts_gdas.ntk.checks import check_inputs, check_model, check_uncoupled, select_parameters
 from darts_gdas.ntk.gram import Kind
-from darts_gdas.ntk.normalization import preserved
+from darts_gdas.ntk.normalization import call_with, preserved
 
 Filter = Callable[[str, nn.Parameter], bool]
 
@@ -175,6 +175,6 @@ def _product(
         with warnings.catch_warnings():
             # The library's own, when it first loads its rules of forward mode.
             warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
-            return jvp(lambda w: functional_call(model, w, (images,)), (primal,), (tangent,))[1]
+            return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
 
     return torch.cat([outputs(images).detach() for images in x1.split(chunk_size)])

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from darts_gdas.ntk.normalization import call_with
 
 Pattern = Bool[Tensor, "samples units"]
 
@@ -153,11 +154,10 @@ def _packed(pattern: Pattern) -> UInt8[Tensor, "samples bytes"]:
 
 
 def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
-    """Run the model on copies of its buffers, watched."""
-    copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    """Run the model on copies of its buffers and samples, watched."""
     # The watch sees operations; compiled code has none.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
-        functional_call(model, copies, (x,))
+        call_with(model, {}, x)
     if watch.num_relus == 0:
         raise ValueError(
             f"{type(model).__name__} runs no ReLU, so it has no activation patterns; linear "

@@ -171,8 +171,7 @@ class StructuredRows:
                 layer.forward = partial(self._call, record, name, layer, check)
                 stack.callback(vars(layer).pop, "forward")
             stack.enter_context(torch.enable_grad())
-            # Not a leaf, so that a network may begin with an operation in place.
-            record.output = self.model(images.detach().requires_grad_().clone())
+            record.output = self.model(images.detach().requires_grad_())
         hidden = sorted(self._hidden_uses(record.output))
         if hidden:
             raise Unsupported(f"parameter {hidden[0]!r} is used outside of a known layer's call")

@@ -60,6 +60,12 @@ def load(path: Path) -> State:
     return state
 
 
+def remove(path: Path) -> None:
+    """Remove what `save` wrote, if it is there."""
+    path.unlink(missing_ok=True)
+    _digest_path(path).unlink(missing_ok=True)
+
+
 class CheckpointFolder:
     """The checkpoints of one run: the newest few, and the best.
 
@@ -93,8 +99,7 @@ class CheckpointFolder:
         keep = {*past[-self.keep :]} | ({self.best()} & {*past})
         for old in paths:
             if old not in keep:
-                old.unlink()
-                _digest_path(old).unlink(missing_ok=True)
+                remove(old)
         return path
 
     def mark_best(self, step: int) -> None:

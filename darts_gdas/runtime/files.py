@@ -72,6 +72,27 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(content), num_bytes=len(content))
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, UTF-8, and hand it to the disc; a part of it does not stay.
+
+    A process that is killed while it writes leaves a part, without the line's end.
+
+    Raises:
+        WriteError: As `write_atomically`.
+    """
+    content = f"{line}\n".encode()
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with open(path, "ab") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        with contextlib.suppress(OSError):  # the folder itself may be gone
+            os.truncate(path, size)
+        raise _write_error(path, error, len(content)) from None
+
+
 def check_writable(path: Path) -> None:
     """Raise a `ValueError` unless a folder is there and can be written, or can be made.
 

@@ -14,11 +14,13 @@ class Interrupted(Exception):
     """The run was asked to stop and has saved its state.
 
     Attributes:
-        exit_status: 128 + the signal's number, as shells report it.
+        signum: The signal's number.
+        exit_status: 128 + that number, as shells report it.
     """
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
+        self.signum = signum
         self.exit_status = 128 + signum
 
 
@@ -30,9 +32,13 @@ class StopRequest:
 
     Whoever handled the signal before, such as a launcher that requeues its job, is called on
     leaving: after the save.
+
+    Args:
+        told: What is said of the first signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: str = "stopping after this step; the state will be saved") -> None:
+        self.told = told
         self.signum: int | None = None
         self._count = 0
         self._previous = {}
@@ -59,6 +65,6 @@ class StopRequest:
         self._count += 1
         if self._count == 1:
             self.signum = signum
-            logger.warning("stopping after this step; the state will be saved")
+            logger.warning(self.told)
         elif self._count > 2:
             raise KeyboardInterrupt

@@ -25,6 +25,9 @@ BOLD, RED, GREEN, YELLOW = "1", "31", "32", "33"
 WIDTH = 8
 """The least width of a column: "100.00 %"."""
 
+FIRST_LINES = 5.0
+"""Seconds between the first lines of a phase; later ones come less and less often."""
+
 PARTS = 10
 """Parts of an epoch after which `Verbosity.verbose` tells how it goes."""
 
@@ -182,6 +185,9 @@ class EpochTable(Callback):
 class PhaseLine:
     """How far a phase of long work outside the epochs is: a bar on a terminal, else a few lines.
 
+    A line comes at once, after every quarter, and where none has come for as long as the phase has
+    taken by then, from some seconds on.
+
     Args:
         terminal: Where to.
     """
@@ -191,6 +197,7 @@ class PhaseLine:
         self._bar: tqdm | None = None
         self._phase = ""
         self._clock = _Clock(0, 0)
+        self._due = 0.0
 
     def __enter__(self) -> "PhaseLine":
         return self
@@ -204,11 +211,14 @@ class PhaseLine:
         """`done` of `total` in this phase."""
         if phase != self._phase:
             self.__exit__()
-            self._phase, self._clock = phase, _Clock(done, total)
+            self._phase, self._clock, self._due = phase, _Clock(done, total), 0.0
             self._bar = self.terminal.bar(done, total, what=phase)
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
-        elif done == total or done % max(total // 4, 1) == 0:
+            return
+        now = time.monotonic()
+        if done == total or done % max(total // 4, 1) == 0 or now >= self._due:
+            self._due = now + max(now - self._clock.since, FIRST_LINES)
             left = self._clock.left(done)
             told = f", {tqdm.format_interval(left)} left" if left else ""
             self.terminal.say(f"{phase}: {done} of {total}{told}")

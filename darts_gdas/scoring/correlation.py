@@ -1,5 +1,6 @@
 """Ranks of scores, and how well they agree with known accuracies."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,12 @@ Vector = Float64[np.ndarray, " items"]
 _Statistic = Callable[[Vector, Vector], float]
 
 CONFIDENCE = 0.95
+
+logger = logging.getLogger(__name__)
+
+
+class NothingTold(ValueError):
+    """No score tells one item from another, so there is no order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,47 @@ def rank_sum(columns: Sequence[Values]) -> Vector:
             f"columns must have one common length, got {lengths}; pass one score per item in each"
         )
     return np.sum(ranked, axis=0)
+
+
+def telling(columns: Mapping[str, Values], items: str) -> dict[str, Values]:
+    """The scores that tell their items apart; the others are named in a warning.
+
+    One that is the same for all items, or finite for none, would count as if it had been asked:
+    the ranking would go on by the rest, without a word.
+
+    Args:
+        columns: By their names, each with one value per item. A single item is told apart from
+            nothing, and keeps all of them.
+        items: What the items are, for the words.
+
+    Raises:
+        NothingTold: If no score is left.
+
+    Example:
+        >>> list(telling({"first": [1.0, 2.0, 2.0], "second": [0.5, 1.0, 0.7]}, "cells"))
+        ['first', 'second']
+    """
+    silent = {name: said for name, column in columns.items() if (said := _nothing(name, column))}
+    if len(silent) == len(columns):
+        raise NothingTold(
+            f"no score tells the {items} apart: {'; '.join(silent.values())}. Where kernels are "
+            "singular for all, look for equal or constant pictures; else take other scores"
+        )
+    for said in silent.values():
+        logger.warning("%s of the %s; this score is left out of the ranks", said, items)
+    return {name: column for name, column in columns.items() if name not in silent}
+
+
+def _nothing(name: str, column: Values) -> str | None:
+    """In words that a column says nothing, if that is so."""
+    numbers = _vector(name, column)
+    if len(numbers) < 2:
+        return None
+    shown = np.unique(np.where(np.isnan(numbers), -np.inf, numbers))
+    if len(shown) > 1 and np.isfinite(shown).any():
+        return None
+    values = " or ".join(f"{value + 0:g}" for value in np.unique(numbers))
+    return f"{name} is {values} for each"
 
 
 def kendall_tau(

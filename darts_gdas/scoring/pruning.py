@@ -17,6 +17,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,8 @@ from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
-from darts_gdas.scoring.correlation import rank_sum
+from darts_gdas.runtime.journal import Journal, Numbers
+from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.scores import inputs_on_lines
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
@@ -94,6 +96,7 @@ def prune(
     measurement: Measurement,
     *,
     per_round: int = 3,
+    journal: Journal | None = None,
     report: Callable[[str, int, int], None] | None = None,
 ) -> Pruned:
     """Prune until one cell per kind is left.
@@ -102,13 +105,16 @@ def prune(
         space: Where to start.
         measurement: How to measure.
         per_round: Candidates that an edge loses in a round. The paper takes 3 on CIFAR-10.
-        report: Is told what is going on: a phase, candidates measured, and how many there are.
+        journal: Keeps what is measured, so that an interrupted pruning goes on where it was.
+        report: Is told what is going on: a phase, measurements done, and how many there are.
 
     Raises:
         ValueError: If `per_round` is less than 1.
+        NothingTold: If neither measure tells candidates apart.
     """
     if per_round < 1:
         raise ValueError(f"candidates pruned per round must be at least 1, got {per_round}")
+    journal = Journal(None, "") if journal is None else journal
     remaining: Remaining = {
         kind: [[name for name in names if name != NONE] for names in cell.candidates]
         for kind, cell in space.cells.items()
@@ -117,7 +123,9 @@ def prune(
     while any(len(names) > 1 for edges in remaining.values() for names in edges):
         number += 1
         places = [place for place in _places(remaining) if len(_names(remaining, place)) > 1]
-        badness = _measure(space, remaining, measurement, places, f"round {number}", report)
+        badness = _measure(
+            space, remaining, measurement, places, f"round {number}", journal, report
+        )
         for kind, edges in remaining.items():
             for edge, names in enumerate(edges):
                 worst = sorted(names, key=lambda name: -badness.get((kind, edge, name), 0.0))
@@ -126,7 +134,7 @@ def prune(
     places = _places(remaining)
     badness = {}
     if any(cell.keep is not None for cell in space.cells.values()):
-        badness = _measure(space, remaining, measurement, places, "edges", report)
+        badness = _measure(space, remaining, measurement, places, "edges", journal, report)
     operations = {kind: [names[0] for names in edges] for kind, edges in remaining.items()}
     kept = {}
     for kind, cell in space.cells.items():
@@ -163,27 +171,41 @@ def _measure(
     measurement: Measurement,
     places: Sequence[Place],
     phase: str,
+    journal: Journal,
     report: Callable[[str, int, int], None] | None,
 ) -> dict[Place, float]:
     """Sum of two ranks per place: the larger, the better it is to remove it."""
-    conditions: dict[Place, list[float]] = {place: [] for place in places}
-    regions: dict[Place, list[float]] = {place: [] for place in places}
-    done, total = 0, measurement.repeats * len(places)
-    for repeat in range(measurement.repeats):
-        kernel_net, region_net, inputs = _networks(space, remaining, measurement, repeat)
-        before = _kernel_condition(kernel_net, None, measurement.images)
-        regions_before = _count_regions(region_net, None, inputs)
-        for place in places:
-            after = _kernel_condition(kernel_net, place, measurement.images)
-            conditions[place].append(_relative(before, after))
-            regions_after = _count_regions(region_net, place, inputs)
-            regions[place].append(_relative(regions_before, regions_after))
-            done += 1
-            if report is not None:
-                report(phase, done, total)
-    gained = [statistics.fmean(conditions[place]) for place in places]
-    kept = [-statistics.fmean(regions[place]) for place in places]
-    return dict(zip(places, rank_sum([gained, kept]).tolist(), strict=True))
+    repeats = range(measurement.repeats)
+    works = [(repeat, place) for repeat in repeats for place in (None, *places)]
+
+    @lru_cache(maxsize=1)
+    def networks(repeat: int) -> tuple[FixedMixture, FixedMixture, Tensor]:
+        return _networks(space, remaining, measurement, repeat)
+
+    def measure(i: int) -> Numbers:
+        repeat, without = works[i]
+        kernel_net, region_net, inputs = networks(repeat)
+        return {
+            "condition": _kernel_condition(kernel_net, without, measurement.images),
+            "regions": _count_regions(region_net, without, inputs),
+        }
+
+    keys = [f"{phase}, repeat {repeat}, without {place}" for repeat, place in works]
+    rows = journal.measure_all(keys, measure, report and partial(report, phase))
+    found = dict(zip(works, rows, strict=True))
+
+    def change(place: Place, name: str) -> float:
+        """The mean over repeats, relative to the whole supernet."""
+        return statistics.fmean(
+            _relative(found[repeat, None][name], found[repeat, place][name]) for repeat in repeats
+        )
+
+    columns = {
+        "the gain in condition": [change(place, "condition") for place in places],
+        "the loss of regions": [-change(place, "regions") for place in places],
+    }
+    told = telling(columns, f"candidates, {phase}")
+    return dict(zip(places, rank_sum([*told.values()]).tolist(), strict=True))
 
 
 def _relative(before: float, after: float) -> float:

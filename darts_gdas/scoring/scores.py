@@ -249,5 +249,17 @@ def score(candidate: Candidate, names: Sequence[str]) -> dict[str, float]:
 
     Returns:
         By name; -inf where a network is so degenerate that a score has no value.
+
+    Raises:
+        ValueError: If a score overwrites the images, which all cells share.
     """
-    return {name: float(SCORES[name](candidate)) for name in names}
+    found = {}
+    for name in names:
+        version = candidate.images._version
+        found[name] = float(SCORES[name](candidate))
+        if candidate.images._version != version:
+            raise ValueError(
+                f"score {name!r} changes the candidate's images in place, and every score after "
+                "it would see others; let it work on a copy, candidate.images.clone()"
+            )
+    return found

@@ -12,6 +12,7 @@ import numpy as np
 
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.scoring.nats import QUERIES, SUFFIX, is_nats_bench, read_accuracies
+from darts_gdas.scoring.places import Places
 from darts_gdas.space import Genotype, SearchSpace
 
 EDGES = ("0-1", "0-2", "1-2", "0-3", "1-3", "2-3")
@@ -96,13 +97,18 @@ class AccuracyTable:
             values = file[chosen].astype(float)
         order = [edges.index(edge) for edge in EDGES]
         texts = [arch_string([names[row[i]] for i in order]) for row in operations]
-        return cls._build(texts, values.tolist(), range(len(texts)), chosen, path)
+        return cls._build(texts, values.tolist(), range(len(texts)), chosen, Places(path, "row"))
 
     @classmethod
     def _from_csv(cls, path: Path, column: str | None) -> "AccuracyTable":
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        header = list(rows[0]) if rows else []
+        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or ())
+            numbered = [(reader.line_num, row) for row in reader]
+        rows = [row for _, row in numbered]
+        places = Places(path, "line", [number for number, _ in numbered])
+        if len(set(header)) < len(header):
+            raise ValueError(f"benchmark {str(path)!r} names a column twice: {', '.join(header)}")
         if "arch" not in header:
             raise ValueError(
                 f"benchmark {str(path)!r} needs a column 'arch' of NAS-Bench-201 strings, "
@@ -110,18 +116,15 @@ class AccuracyTable:
             )
         known = ("arch", "index")
         chosen = _choose([name for name in header if name not in known], column, path)
-        try:
-            values = [float(row[chosen]) for row in rows]
-            indices = [int(row["index"]) for row in rows] if "index" in header else []
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"benchmark {str(path)!r}: {error}") from None
-        return cls._build([row["arch"] or "" for row in rows], values, indices, chosen, path)
+        values = places.numbers([row[chosen] for row in rows], float)
+        indices = places.numbers([row["index"] for row in rows], int) if "index" in header else []
+        return cls._build([row["arch"] or "" for row in rows], values, indices, chosen, places)
 
     @classmethod
     def _from_nats_bench(cls, path: Path, column: str | None) -> "AccuracyTable":
         chosen = _choose(list(QUERIES), column, path)
         texts, values = read_accuracies(path, chosen)
-        return cls._build(texts, values, range(len(texts)), chosen, path)
+        return cls._build(texts, values, range(len(texts)), chosen, Places(path, "cell"))
 
     @classmethod
     def _build(
@@ -130,13 +133,16 @@ class AccuracyTable:
         values: Sequence[float],
         indices: Sequence[int],
         column: str,
-        path: Path,
+        places: Places,
     ) -> "AccuracyTable":
         parsed = [Genotype.from_arch_string(text).operations for text in texts]
-        check_operations(frozenset().union(*parsed), f"benchmark {str(path)!r}")
-        known = {t: v for t, v in zip(texts, values, strict=True) if np.isfinite(v)}
+        check_operations(frozenset().union(*parsed), f"benchmark {str(places.path)!r}")
+        places.check_once(texts, values, "accuracies")
+        places.check_once(texts, indices, "numbers")
+        known = {t: v for t, v in zip(texts, values, strict=True) if not np.isnan(v)}
         if not known:
-            raise ValueError(f"benchmark {str(path)!r} has no accuracy in {column!r}")
+            raise ValueError(f"benchmark {str(places.path)!r} has no accuracy in {column!r}")
+        places.check_percent(values, column)
         return cls(known, dict(zip(texts, indices, strict=False)), column)
 
     def check_space(self, space: SearchSpace) -> None:

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from darts_gdas.nets import Layout
-from darts_gdas.scoring.book import ScoreBook, score_all
-from darts_gdas.scoring.correlation import rank_sum
+from darts_gdas.runtime.journal import Journal
+from darts_gdas.scoring.book import score_all
+from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
 from darts_gdas.scoring.pruning import Measurement, prune
 from darts_gdas.scoring.scores import DEFAULT_SCORES, Candidate, check_scores, score
@@ -30,7 +31,7 @@ class Setting:
         layout: Makes the small outer network around them, a function of its number of channels.
         batch: Normalised images, as many as asked for, a function of that number.
         seed: Determines everything random.
-        book: Where scores are kept, so that an interrupted run goes on.
+        journal: Where what is measured is kept, so that an interrupted run goes on.
         report: Progress.
     """
 
@@ -38,7 +39,7 @@ class Setting:
     layout: Callable[[int], Layout]
     batch: Callable[[int], Float[Tensor, "batch channels height width"]]
     seed: int
-    book: ScoreBook
+    journal: Journal
     report: Report
 
 
@@ -123,11 +124,12 @@ class NtkWarmStart(WarmStart):
         rows = score_all(
             genotypes,
             1,
-            setting.book,
+            setting.journal,
             measure,
             report=lambda done, total: setting.report("scoring cells", done, total),
         )
-        total = rank_sum([[row[0][name] for row in rows] for name in self.scores]).tolist()
+        columns = {name: [row[0][name] for row in rows] for name in self.scores}
+        total = rank_sum([*telling(columns, "drawn cells").values()]).tolist()
         effects = main_effects(setting.space, genotypes, total, ridge=self.ridge)
         return FirstAlphas(effects.logits(temperature=self.temperature, cap=self.cap), effects)
 
@@ -171,7 +173,13 @@ class TeNasWarmStart(WarmStart):
             self.region_samples,
             setting.seed,
         )
-        pruned = prune(setting.space, measurement, per_round=self.per_round, report=setting.report)
+        pruned = prune(
+            setting.space,
+            measurement,
+            per_round=self.per_round,
+            journal=setting.journal,
+            report=setting.report,
+        )
         logits = {}
         for kind, cell in setting.space.cells.items():
             alphas = torch.zeros(len(cell.edges), cell.num_candidates, dtype=torch.float64)

@@ -1,5 +1,6 @@
 """Selections: discretizers that ask the trained supernet, not the alphas, which cell is best."""
 
+import itertools
 import math
 import random
 from abc import ABC, abstractmethod
@@ -99,6 +100,7 @@ class BestOfSamples(Selection):
         different = list(dict.fromkeys(drawn))
         if len(different) == 1:
             return different[0]
+        trained.report(0, len(different))
         best, highest = different[0], -math.inf
         for i, genotype in enumerate(different):
             accuracy = trained.accuracy(one_hot(genotype, trained.space))
@@ -147,23 +149,29 @@ class PerturbationSelection(Selection):
         """Edges first, then nodes."""
         weights = {kind: _edge_weighted(cell) for kind, cell in trained.mixture.items()}
         orders = {kind: _order(cell, trained.rng) for kind, cell in trained.space.cells.items()}
-        total = max(len(order) for order in orders.values())
-        for done in range(total):
+        rounds = max(len(order) for order in orders.values())
+        num_tuned = (rounds - 1) * self.tune_epochs
+        total = num_tuned + sum(map(_num_questions, trained.space.cells.values()))
+        done = itertools.count(1)
+        trained.report(0, total)
+        for number in range(rounds):
             for kind, cell in trained.space.cells.items():
 
                 def accuracy(ops: Tensor, kind: str = kind) -> float:
-                    return trained.accuracy(_mixture({**weights, kind: ops}))
+                    found = trained.accuracy(_mixture({**weights, kind: ops}))
+                    trained.report(next(done), total)
+                    return found
 
-                for decide, place in orders[kind][done : done + 1]:
+                for decide, place in orders[kind][number : number + 1]:
                     weights[kind] = decide(weights[kind], place, cell, accuracy)
-            for epoch in range(self.tune_epochs if done + 1 < total else 0):
+            for epoch in range(self.tune_epochs if number + 1 < rounds else 0):
                 trained.tune(
                     _mixture(weights),
                     lr=self.tune_lr,
-                    epoch=done * self.tune_epochs + epoch,
-                    num_epochs=(total - 1) * self.tune_epochs,
+                    epoch=number * self.tune_epochs + epoch,
+                    num_epochs=num_tuned,
                 )
-            trained.report(done + 1, total)
+                trained.report(next(done), total)
         return ArgMax()(_mixture(weights), trained.space)
 
 
@@ -172,14 +180,21 @@ Accuracy = Callable[[Tensor], float]
 Decision = Callable[[Tensor, int, CellSpace, Accuracy], Tensor]
 
 
+def _crowded(space: CellSpace) -> list[int]:
+    """The nodes that have more edges than they keep."""
+    nodes = range(space.num_nodes) if space.keep is not None else ()
+    return [node for node in nodes if len(space.edges_into(node)) > (space.keep or 0)]
+
+
+def _num_questions(space: CellSpace) -> int:
+    """Accuracies that the decisions about a cell ask for."""
+    edges = sum(len(space.derivable(edge)) for edge in range(len(space.edges)))
+    return edges + sum(len(space.edges_into(node)) for node in _crowded(space))
+
+
 def _order(space: CellSpace, rng: random.Random) -> Sequence[tuple[Decision, int]]:
     """What is decided one after the other: the edges, then the nodes that have too many."""
-    edges = list(range(len(space.edges)))
-    nodes = [
-        node
-        for node in range(space.num_nodes)
-        if space.keep is not None and len(space.edges_into(node)) > space.keep
-    ]
+    edges, nodes = list(range(len(space.edges))), _crowded(space)
     rng.shuffle(edges)
     rng.shuffle(nodes)
     decisions: list[tuple[Decision, int]] = [(_decide_edge, edge) for edge in edges]

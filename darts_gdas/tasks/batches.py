@@ -77,12 +77,20 @@ def evaluate(
 def random_images(
     images: ImageSet, normalize: Normalize, *, count: int, seed: int, device: torch.device
 ) -> Float[Tensor, "batch channels height width"]:
-    """`count` different images (or all, if there are fewer), normalised: a function of the seed.
+    """`count` different images, normalised: a function of the seed.
 
-    A smaller count gives the first images of a larger one.
+    A smaller count gives the first images of a larger one. Copies of a picture are passed over,
+    because a kernel of equal samples is singular whatever the network is: where the set has fewer
+    different pictures, there is one of each. Equal pictures are taken from a set that has no other.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    chosen = order[:count].to(images.images.device)
+    different: dict[bytes, int] = {}
+    for i in order.tolist():
+        different.setdefault(images.images[i].cpu().numpy().tobytes(), i)
+        if len(different) == count:
+            break
+    chosen = torch.tensor([*different.values()]) if len(different) > 1 else order[:count]
+    chosen = chosen.to(images.images.device)
     return normalize.to(device)(images.images[chosen].to(device))
 
 

@@ -16,7 +16,7 @@ from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.nets.synced import by_itself
 from darts_gdas.ntk import empirical_ntk, max_learning_rate
 from darts_gdas.runtime.data import derive_seed
-from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.runtime.journal import Journal
 from darts_gdas.scoring.warm_start import FirstAlphas, Report, Setting, WarmStart
 from darts_gdas.tasks.batches import random_images
 from darts_gdas.tasks.stage import StageSearch
@@ -31,7 +31,7 @@ NUM_IMAGES = 32
 
 
 def set_first_alphas(
-    search: StageSearch, warm_start: WarmStart, book: ScoreBook, report: Report
+    search: StageSearch, warm_start: WarmStart, journal: Journal, report: Report
 ) -> FirstAlphas | None:
     """Give the alphas their first values; once, before the first step.
 
@@ -40,7 +40,7 @@ def set_first_alphas(
     Args:
         search: Its alphas are set.
         warm_start: Where they come from.
-        book: Keeps scores, so that an interrupted warm start goes on.
+        journal: Keeps what is measured, so that an interrupted warm start goes on.
         report: Progress.
 
     Returns:
@@ -55,7 +55,7 @@ def set_first_alphas(
     def layout(channels: int) -> Layout:
         return small_layout(search.supernet.layout, channels)
 
-    setting = Setting(search.space, layout, batch, seed % 2**32, book, report)
+    setting = Setting(search.space, layout, batch, seed % 2**32, journal, report)
     first = warm_start(setting)
     if first is not None:
         with torch.no_grad():

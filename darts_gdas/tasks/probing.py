@@ -1,6 +1,6 @@
 """A supernet as its diagnostics and its selection see it: trained weights, nothing moves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +65,13 @@ class SupernetProbe:
                 images = images.contiguous(memory_format=torch.channels_last)
             yield Batch(self.normalize(images), self.images.labels[chosen])
 
-    def accuracy(self, mixture: Mixture) -> float:
-        """Share of the arch half that the supernet gets right under a mixture."""
+    def accuracy(self, mixture: Mixture, between: Callable[[], None] = lambda: None) -> float:
+        """Share of the arch half that the supernet gets right under a mixture.
+
+        Args:
+            mixture: Which.
+            between: Called after each batch, for whoever may want to leave.
+        """
         mixture = mixture.with_leaves([leaf.to(self.compute.device) for leaf in mixture.leaves()])
         self.supernet.train()
         correct = torch.zeros((), dtype=torch.long, device=self.compute.device)
@@ -75,6 +80,7 @@ class SupernetProbe:
                 with self.compute.forward_pass():
                     logits = self.supernet(images, mixture)
                 correct += count_correct(full_precision(logits), labels)
+                between()
         return float(correct) / len(self.images)
 
     def curvature(

@@ -13,8 +13,9 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.scoring.book import Report, ScoreBook, score_all
-from darts_gdas.scoring.correlation import rank_sum
+from darts_gdas.runtime.journal import Journal, Report
+from darts_gdas.scoring.book import score_all
+from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.scores import Candidate, score
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.batches import random_images
@@ -28,12 +29,14 @@ class Scored:
         genotypes: The cells.
         means: Mean over repeats of each score, by name, one value per cell.
         errors: Standard errors of the means; nan with one repeat.
-        total: Sum of the ranks of the scores that were asked for; larger is better.
+        ranked_by: Names of the scores that were asked for and tell the cells apart.
+        total: Sum of the ranks of those; larger is better.
     """
 
     genotypes: tuple[Genotype, ...]
     means: dict[str, list[float]]
     errors: dict[str, list[float]]
+    ranked_by: tuple[str, ...]
     total: list[float]
 
     def order(self) -> list[int]:
@@ -71,8 +74,8 @@ class ScoreTask:
     compute: Compute
     seed: int
 
-    def run(self, book: ScoreBook, report: Report | None = None) -> Scored:
-        """Score what the book does not know yet."""
+    def run(self, journal: Journal, report: Report | None = None) -> Scored:
+        """Score what the journal does not know yet."""
         batches = [self.batch(repeat) for repeat in range(self.repeats)]
         names = list(dict.fromkeys((*self.scores, *self.beside)))
 
@@ -80,12 +83,13 @@ class ScoreTask:
             seed = derive_seed(self.seed, "score", genotype.to_json(), repeat)
             return score(Candidate(genotype, self.layout, batches[repeat], seed), names)
 
-        rows = score_all(self.genotypes, self.repeats, book, measure, report=report)
+        rows = score_all(self.genotypes, self.repeats, journal, measure, report=report)
         values = {name: [[row[name] for row in cell] for cell in rows] for name in names}
         means = {name: [_mean(v) for v in cells] for name, cells in values.items()}
         errors = {name: [_standard_error(v) for v in cells] for name, cells in values.items()}
-        total = rank_sum([means[name] for name in self.scores]).tolist()
-        return Scored(self.genotypes, means, errors, total)
+        ranked = telling({name: means[name] for name in self.scores}, "cells")
+        total = rank_sum([*ranked.values()]).tolist()
+        return Scored(self.genotypes, means, errors, tuple(ranked), total)
 
     def batch(self, repeat: int) -> Float[Tensor, "batch channels height width"]:
         """The images of a repeat, normalised, on the device."""

@@ -23,7 +23,7 @@ from darts_gdas.report.text import FONT, INK, operation_label
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.datasets import Digits
 from darts_gdas.runtime.files import write_atomically
-from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.runtime.journal import Journal
 from darts_gdas.scoring.warm_start import NtkWarmStart, Setting
 from darts_gdas.search import (
     Bilevel,
@@ -204,7 +204,7 @@ def warm_start() -> Figure:
         layout=lambda channels: Layout(channels, 5, 10, 1, skeleton=NASBENCH201),
         batch=lambda count: images[:count],
         seed=0,
-        book=ScoreBook(None, "docs"),
+        journal=Journal(None, "docs"),
         report=lambda phase, done, total: None,
     )
     first = NtkWarmStart()(setting)

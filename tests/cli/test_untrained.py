@@ -58,7 +58,7 @@ def test_an_interrupted_warm_start_goes_on(tmp_path: Path):
         pass
     os.kill(process.pid, signal.SIGINT)
     _, err = finish(process, status=130)
-    assert "what is scored is kept\ngo on with: python search.py resume=cut" in err
+    assert "what is measured is kept\ngo on with: python search.py resume=cut" in err
     finish(start(tmp_path, "search.py", "resume=cut"))
     files = ("warm_start.csv", "genotype.json")
     for whole, cut in ((tmp_path / "whole" / f, tmp_path / "cut" / f) for f in files):
@@ -79,7 +79,7 @@ def test_te_nas_finds_a_cell_without_training(tmp_path: Path):
 
 def test_a_search_says_what_its_cell_is_known_to_reach(tmp_path: Path):
     names = ("skip_connect", "nor_conv_1x1")
-    known = {cell: 40.0 + i for i, cell in enumerate(all_arch_strings(names))}
+    known = {cell: 30.0 + i for i, cell in enumerate(all_arch_strings(names))}
     lines = ["arch,test", *(f"{cell},{accuracy}" for cell, accuracy in known.items())]
     (tmp_path / "known.csv").write_text("\n".join(lines) + "\n")
     run = (*SMALL, "epochs=1", "benchmark=known.csv", "run_dir=run")
@@ -146,3 +146,25 @@ def test_cells_are_ranked_against_known_accuracies_and_a_cut_run_goes_on(tmp_pat
     score(tmp_path, "resume=run")
     assert (run / "scores.csv").read_text() == whole
     assert (run / "scores.jsonl").read_text() == book
+
+
+ALIKE = "space.candidates=[skip_connect,avg_pool_3x3]"
+"""Cells without a weight: the number of parameters tells none from another."""
+
+
+def test_a_ranking_names_a_score_that_says_nothing_and_leaves_it_out(tmp_path: Path):
+    out, err = score(tmp_path, *SCORING, ALIKE, "scores=[params,naswot]", "run_dir=run")
+    assert "warning: params is " in err and "this score is left out of the ranks" in err
+    assert "ranked by naswot" in out
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["scores"] == ["naswot"]
+    table = rows(tmp_path / "run" / "scores.csv")
+    assert [float(row["rank sum"]) for row in table] == [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+
+
+def test_a_warm_start_without_a_score_that_tells_ends_in_one_line(run, tmp_path: Path):
+    warm = (*NTK, "warm_start.scores=[params]", ALIKE)
+    status, out, err = run("search.py", *SMALL, *warm, "device=cpu", "run_dir=run")
+    assert status == 1 and out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("error: no score tells the drawn cells apart: params is ")
+    assert not (tmp_path / "run" / "result.json").exists()

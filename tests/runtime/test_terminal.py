@@ -147,6 +147,22 @@ def test_phases_say_how_far_they_are_and_what_is_left(clock: Clock):
     ]
 
 
+def test_long_phases_say_how_far_they_are_within_seconds(clock: Clock):
+    """After 5 s, then each time that as much time has gone by as up to the line before."""
+    stream, said = io.StringIO(), []
+    with PhaseLine(Terminal(stream=stream)) as phase:
+        for done in range(150):
+            phase("pruning", done, 1000)
+            said.append(stream.getvalue().count("\n"))
+            clock.now += 1
+    times = [0, *(t for t in range(1, 150) if said[t] > said[t - 1])]
+    assert times == [0, 5, 10, 20, 40, 80]
+    assert stream.getvalue().splitlines()[:2] == [
+        "pruning: 0 of 1000",
+        "pruning: 5 of 1000, 16:35 left",
+    ]
+
+
 @pytest.fixture
 def loggers() -> Iterator[None]:
     """The levels of loggers are the process's own."""

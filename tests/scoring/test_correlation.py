@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from darts_gdas.scoring import Correlation, kendall_tau, rank_sum, ranks, spearman
+from darts_gdas.scoring.correlation import NothingTold, telling
 
 INF, NAN = math.inf, math.nan
 FUNCTIONS = [kendall_tau, spearman]
@@ -51,6 +52,39 @@ def test_rank_sums_ignore_units_and_outliers():
 def test_a_rank_sum_of_one_score_and_itself_keeps_its_order():
     a, _, _ = noisy(30, 1.0)
     assert (np.argsort(rank_sum([a, a, a])) == np.argsort(a)).all()
+
+
+@pytest.mark.parametrize(
+    ("silent", "said"),
+    [
+        ([2.0, 2.0, 2.0], "2"),
+        ([-INF, -INF, -INF], "-inf"),
+        ([NAN, NAN, NAN], "nan"),
+        ([-INF, NAN, -INF], "-inf or nan"),
+        ([INF, -INF, INF], "-inf or inf"),
+    ],
+)
+def test_a_score_that_says_nothing_is_named_and_left_out(
+    silent: list[float], said: str, caplog: pytest.LogCaptureFixture
+):
+    loud = {"first": [1.0, -INF, 1.0], "last": [NAN, 0.5, 0.0]}
+    assert telling(loud, "cells") == loud and not caplog.records
+    assert telling({"first": loud["first"], "quiet": silent, "last": loud["last"]}, "cells") == loud
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"quiet is {said} for each of the cells; this score is left out of the ranks"
+    )
+
+
+def test_without_a_score_that_tells_there_is_no_order():
+    with pytest.raises(NothingTold, match=r"no score tells the cells apart: a is 1 .*; b is -inf "):
+        telling({"a": [1.0, 1.0], "b": [-INF, -INF]}, "cells")
+    with pytest.raises(NothingTold):
+        telling({}, "cells")
+
+
+def test_a_single_item_has_nothing_to_be_told_from(caplog: pytest.LogCaptureFixture):
+    assert telling({"a": [-INF]}, "cells") == {"a": [-INF]} and not caplog.records
 
 
 @pytest.mark.parametrize("ties", [False, True])

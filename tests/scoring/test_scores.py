@@ -50,6 +50,25 @@ def test_order_and_company_of_scores_do_not_matter():
         assert forward[name] == backward[name] == score(candidate(), [name])[name]
 
 
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_leaves_images_and_network_as_they_were(name: str):
+    c = candidate()
+    before = {name: value.clone() for name, value in c.net.state_dict().items()}
+    images, flags = c.images.clone(), [module.training for module in c.net.modules()]
+    score(c, [name])
+    assert torch.equal(c.images, images)
+    assert [module.training for module in c.net.modules()] == flags
+    for key, value in c.net.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_score_that_overwrites_the_images_is_named():
+    with parts_put_back():
+        register_score("greedy", lambda c: float(c.images.mul_(2).sum()))
+        with pytest.raises(ValueError, match="score 'greedy' changes the candidate's images"):
+            score(candidate(), ["greedy", "params"])
+
+
 def test_a_network_without_paths_has_finite_or_worst_scores():
     for value in score(candidate(DEAD), list(SCORES)).values():
         assert not math.isnan(value)

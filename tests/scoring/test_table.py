@@ -126,6 +126,7 @@ def test_a_missing_column_lists_those_there(npz: Path):
         ("a.csv", b"test,arch\n1\n", "a NAS-Bench-201 cell is written"),
         ("a.csv", b"arch,test\n\0,1\n", r"benchmark '.*a\.csv'"),
         ("a.csv", b"arch,test\n" + b"x" * 200_000, r"a\.csv' cannot be read: field larger than"),
+        ("a.csv", b"arch,test,test\nx,1,2\n", "names a column twice: arch, test, test"),
         ("a.csv", b"\xff\xfe", r"a\.csv' cannot be read: 'utf-8' codec"),
     ],
 )
@@ -133,6 +134,61 @@ def test_other_files_are_refused(tmp_path: Path, name: str, content: bytes, mess
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         AccuracyTable.load(tmp_path / name)
+
+
+def csv_table(path: Path, *rows: tuple[str, object], encoding: str = "utf-8") -> AccuracyTable:
+    lines = ["arch,test", *(f"{cell},{accuracy}" for cell, accuracy in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return AccuracyTable.load(path)
+
+
+def test_a_table_may_begin_with_a_byte_order_mark_as_spreadsheets_write_it(tmp_path: Path):
+    rows = list(zip(TEXTS, ACCURACIES, strict=True))
+    table = csv_table(tmp_path / "a.csv", *rows, encoding="utf-8-sig")
+    assert table.accuracies == dict(rows)
+
+
+def test_a_cell_with_two_accuracies_is_named_with_both_lines(tmp_path: Path):
+    rows = [(TEXTS[0], 10.0), (TEXTS[1], 50.0), (TEXTS[0], 10.0), (TEXTS[1], "nan")]
+    assert csv_table(tmp_path / "a.csv", *rows).accuracies == {TEXTS[0]: 10.0, TEXTS[1]: 50.0}
+    message = (
+        r"a\.csv': line 3 and line 6 give the cell \|skip.* two accuracies, 50 and 50\.5; keep"
+    )
+    with pytest.raises(ValueError, match=message):
+        csv_table(tmp_path / "a.csv", *rows, (TEXTS[1], 50.5))
+
+
+def test_a_cell_that_an_npz_file_has_twice_is_named_with_both_rows(tmp_path: Path):
+    twice = np.array([*OPS, OPS[1]])
+    np.savez(tmp_path / "a.npz", ops=twice, op_names=NAMES, test=np.array([1.0, 2.0, 3.0, 4.0]))
+    with pytest.raises(ValueError, match=r"row 1 and row 3 give the cell .* accuracies, 2 and 4"):
+        AccuracyTable.load(tmp_path / "a.npz")
+
+
+def test_a_cell_with_two_numbers_is_named(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text(f"arch,test,index\n{TEXTS[0]},9,1\n{TEXTS[0]},9,2\n")
+    with pytest.raises(ValueError, match=r"line 2 and line 3 give .* two numbers, 1 and 2"):
+        AccuracyTable.load(path)
+
+
+@pytest.mark.parametrize("value", [-1.0, 100.5, float("inf"), -float("inf")])
+def test_accuracies_outside_of_per_cent_are_named_with_their_lines(tmp_path: Path, value: float):
+    message = rf"must lie in 0\.\.100 per cent, 'test' has 1 outside: {value:g} in line 3; leave"
+    with pytest.raises(ValueError, match=message):
+        csv_table(tmp_path / "a.csv", (TEXTS[0], 90.0), (TEXTS[1], value), (TEXTS[2], 100.0))
+
+
+def test_fractions_are_not_taken_for_per_cent(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"per cent, but the highest of 'test' is 0\.94 in line 3"):
+        csv_table(tmp_path / "a.csv", (TEXTS[0], 0.1), (TEXTS[1], 0.94), (TEXTS[2], "nan"))
+    broken = csv_table(tmp_path / "a.csv", (TEXTS[0], 0.83), (TEXTS[1], 94.0))
+    assert broken.best == 94.0  # chance among 120 classes is below 1 per cent
+
+
+def test_what_is_no_number_is_named_with_its_line(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"line 3: could not convert string to float: 'high'"):
+        csv_table(tmp_path / "a.csv", (TEXTS[0], 90.0), (TEXTS[1], "high"))
 
 
 def test_operations_must_be_six_per_cell(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Warm starts give alphas that stand for what they found."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,13 @@ import torch
 from torch import Tensor
 
 from darts_gdas.nets import NASBENCH201, Layout
-from darts_gdas.scoring.book import ScoreBook
+from darts_gdas.runtime.journal import Journal
+from darts_gdas.scoring.correlation import NothingTold
+from darts_gdas.scoring.scores import register_score
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, Setting, TeNasWarmStart
 from darts_gdas.search import ArchParameters, ArgMax, Softmax
 from darts_gdas.space import SearchSpace
+from tests.registries import parts_put_back
 
 SPACE = SearchSpace.nasbench201(candidates=("none", "skip_connect", "nor_conv_3x3"))
 DARTS = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))
@@ -25,7 +29,7 @@ def setting(space: SearchSpace, path: Path | None = None) -> Setting:
             return Layout(channels, 5, 3, in_channels=2, skeleton=NASBENCH201)
         return Layout(channels, 3, 3, in_channels=2)
 
-    return Setting(space, layout, batch, 7, ScoreBook(path, "x"), lambda *_: None)
+    return Setting(space, layout, batch, 7, Journal(path, "x"), lambda *_: None)
 
 
 def test_no_warm_start_leaves_the_alphas():
@@ -40,6 +44,17 @@ def test_parameters_alone_prefer_convolutions_everywhere():
     assert (logits[:, 0] == 0).all()  # none is masked
     assert float(logits.abs().max()) <= 2.0
     assert first.effects is not None and first.effects.explained > 0.8
+
+
+def test_a_score_that_says_nothing_is_named_and_changes_nothing(caplog: pytest.LogCaptureFixture):
+    with parts_put_back():
+        register_score("broken", lambda candidate: -math.inf)
+        alone = NtkWarmStart(samples=10, scores=["params"], channels=2)(setting(SPACE))
+        both = NtkWarmStart(samples=10, scores=["broken", "params"], channels=2)(setting(SPACE))
+        assert torch.equal(alone.logits["normal"], both.logits["normal"])
+        assert "broken is -inf for each of the drawn cells" in caplog.text
+        with pytest.raises(NothingTold, match="no score tells the drawn cells apart: broken is"):
+            NtkWarmStart(samples=10, scores=["broken"], channels=2)(setting(SPACE))
 
 
 def test_an_interrupted_warm_start_goes_on(tmp_path: Path):

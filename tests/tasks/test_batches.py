@@ -13,6 +13,7 @@ from darts_gdas.tasks.batches import (
     count_correct,
     evaluate,
     full_precision,
+    random_images,
 )
 from tests.ranks import on_ranks
 
@@ -98,3 +99,33 @@ def test_full_precision_raises_halves_and_leaves_the_rest():
         (torch.float64, torch.float64),
     ):
         assert full_precision(torch.zeros(1, dtype=dtype)).dtype == expected
+
+
+def drawn(pixels: torch.Tensor, count: int, seed: int = 3) -> torch.Tensor:
+    """Pixels of random images, not normalised."""
+    data = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long), ("a",))
+    plain = Normalize(torch.zeros(1), torch.ones(1))
+    found = random_images(data, plain, count=count, seed=seed, device=torch.device("cpu"))
+    return (found * 255).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 8, 30, 99])
+def test_random_images_are_the_first_of_a_random_order(count: int):
+    pixels = images().images
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(drawn(pixels, count), pixels[order[:count]])
+
+
+def test_random_images_hold_no_picture_twice():
+    """By another route: the order, of which whatever stands there already is struck out."""
+    pixels = images(10).images.repeat(3, 1, 1, 1)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(3)).tolist()
+    expected = [i for at, i in enumerate(order) if i % 10 not in {j % 10 for j in order[:at]}]
+    assert torch.equal(drawn(pixels, 32), pixels[expected])
+    assert torch.equal(drawn(pixels, 4), pixels[expected[:4]])
+
+
+def test_random_images_of_a_set_of_copies_are_copies():
+    assert (
+        drawn(torch.full((9, 1, 4, 4), 7, dtype=torch.uint8), 4).tolist() == [[[[7] * 4] * 4]] * 4
+    )

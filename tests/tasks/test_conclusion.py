@@ -1,18 +1,28 @@
 """Selections on real supernets: they choose out of the space, repeatably, and report."""
 
 import copy
+import itertools
 import random
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from darts_gdas.runtime.data import derive_seed
+from darts_gdas.runtime.distributed import ALONE
+from darts_gdas.runtime.journal import Journal
+from darts_gdas.runtime.signals import StopRequest
+from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
+from darts_gdas.runtime.work import Work
 from darts_gdas.search import BestOfSamples, PerturbationSelection, Softmax, Uniform
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.space import SearchSpace
+from darts_gdas.tasks import conclusion
 from darts_gdas.tasks.conclusion import conclude, tune
 from darts_gdas.tasks.method import Method, Order
+from darts_gdas.tasks.probing import SupernetProbe
 from darts_gdas.tasks.search import SearchTask
 from tests.tasks.test_search import plain
 from tests.tasks.test_stage import BENCH, DARTS, SPACE, at, flat, task_of
@@ -35,8 +45,28 @@ def trained(method: Method, space: SearchSpace, steps: int = 2) -> SearchTask:
     return task
 
 
-def silent(phase: str, done: int, total: int) -> None:
-    pass
+class Stop(Exception):
+    """The moment at which a process is killed."""
+
+
+def concluded(
+    task: SearchTask, path: Path | None = None, killed_at: int | None = None
+) -> tuple[dict[str, float], list[tuple[str, int, int]]]:
+    """Metrics and progress of a selection, which may be killed at its n-th pass over a batch."""
+    lines: list[tuple[str, int, int]] = []
+    passes = itertools.count()
+
+    class Watched(Work):
+        def __call__(self, phase: str, done: int, total: int) -> None:
+            lines.append((phase, done, total))
+
+        def heed(self) -> None:
+            if next(passes) == killed_at:
+                raise Stop
+
+    line = PhaseLine(Terminal(Verbosity.quiet))
+    work = Watched(line, StopRequest(), ALONE, str)
+    return conclude(task, work, lambda state: Journal(path, f"settings {state}")), lines
 
 
 @everywhere
@@ -44,14 +74,13 @@ def test_a_selection_is_a_function_of_the_last_checkpoint(method: Method, space:
     """Begun anew after an interruption it ends with the same cell and the same figures."""
     task = trained(method, space)
     state = copy.deepcopy(task.state_dict())
-    lines = []
-    metrics = conclude(task, lambda *line: lines.append(line))
-    assert [line[0] for line in lines] == ["selecting"] * lines[-1][2]
-    assert lines[-1][1] == lines[-1][2]
+    metrics, lines = concluded(task)
+    total = lines[0][2]
+    assert lines == [("selecting", done, total) for done in range(total + 1)]
 
     again = plain(method, space=space, num_epochs=1)
     again.load_state_dict(state)
-    assert conclude(again, silent) == metrics
+    assert concluded(again)[0] == metrics
     assert again.genotype() == task.genotype()
     one_hot(task.genotype(), space)  # it is of the space
     assert metrics["search/selected_accuracy"] == task.current.probe.accuracy(
@@ -59,9 +88,80 @@ def test_a_selection_is_a_function_of_the_last_checkpoint(method: Method, space:
     )
 
 
+@everywhere
+@pytest.mark.parametrize(
+    "share",
+    [pytest.param(0.01, marks=pytest.mark.slow), 0.6, pytest.param(0.97, marks=pytest.mark.slow)],
+)
+def test_killed_half_way_it_goes_on_with_what_it_has_measured(
+    tmp_path: Path,
+    method: Method,
+    space: SearchSpace,
+    share: float,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The same answer bit for bit; no accuracy and no epoch of tuning is computed twice."""
+    task, path = trained(method, space), tmp_path / "selection.jsonl"
+    state = copy.deepcopy(task.state_dict())
+    calls = {"accuracy": 0, "tune": 0}
+    accuracy, plain_tune = SupernetProbe.accuracy, conclusion.tune
+
+    def counted_accuracy(*arguments: Any) -> float:
+        found = accuracy(*arguments)
+        calls["accuracy"] += 1
+        return found
+
+    def counted_tune(*arguments: Any, **settings: Any) -> None:
+        plain_tune(*arguments, **settings)
+        calls["tune"] += 1
+
+    monkeypatch.setattr(SupernetProbe, "accuracy", counted_accuracy)
+    monkeypatch.setattr(conclusion, "tune", counted_tune)
+    whole, lines = concluded(task)
+    expected, total = dict(calls), lines[0][2]
+    assert sum(expected.values()) == total + 1  # the last is that of the answer
+    batches = task.current.probe.num_batches
+    passes = batches * expected["accuracy"] + task.steps_per_epoch * expected["tune"]
+    calls.update(accuracy=0, tune=0)
+
+    def begun() -> SearchTask:
+        again = plain(method, space=space, num_epochs=1)
+        again.load_state_dict(copy.deepcopy(state))
+        return again
+
+    with pytest.raises(Stop):
+        concluded(begun(), path, killed_at=int(share * passes))
+    kept = calls["accuracy"]
+    again = begun()
+    found, lines = concluded(again, path)
+    assert (found, again.genotype()) == (whole, task.genotype())
+    assert calls == expected
+    assert not lines or (lines[-1][1] == total and (kept == 0 or lines[0][1] > 0))
+    same = flat(again.current.supernet.state_dict().values())
+    assert torch.equal(same, flat(task.current.supernet.state_dict().values()))
+    assert [*tmp_path.iterdir()] == [path]  # the tuned state is no longer needed
+
+    assert concluded(begun(), path) == (whole, [])  # all of it is known
+    assert calls == expected
+
+
+def test_a_selection_of_another_state_measures_anew(tmp_path: Path):
+    path = tmp_path / "selection.jsonl"
+    concluded(trained(RANDOM, BENCH, steps=1), path)
+    task, other = (trained(RANDOM, BENCH, steps=2) for _ in range(2))
+    assert concluded(task, path)[0] == concluded(other)[0]
+
+
+def test_a_damaged_tuned_state_is_tuned_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    whole = concluded(trained(PT, BENCH))[0]
+    (tmp_path / "selection.pt").write_bytes(b"<html>")
+    assert concluded(trained(PT, BENCH), tmp_path / "selection.jsonl")[0] == whole
+    assert "selection.pt' cannot be loaded" in caplog.text and "; tuning anew" in caplog.text
+
+
 def test_the_best_sample_beats_all_others_under_the_shared_weights():
     task = trained(RANDOM, BENCH)
-    accuracy = conclude(task, silent)["search/selected_accuracy"]
+    accuracy = concluded(task)[0]["search/selected_accuracy"]
     rng = random.Random(derive_seed(task.current.seed, "selection"))
     drawn = [BENCH.sample(rng) for _ in range(6)]
     accuracies = [task.current.probe.accuracy(one_hot(genotype, BENCH)) for genotype in drawn]
@@ -72,7 +172,7 @@ def test_the_best_sample_beats_all_others_under_the_shared_weights():
 def test_without_a_selection_nothing_happens():
     task = trained(DARTS, SPACE)
     before = flat(task.current.supernet.parameters()).clone()
-    assert conclude(task, silent) == {}
+    assert concluded(task) == ({}, [])
     assert task.answer is None
     assert torch.equal(flat(task.current.supernet.parameters()), before)
 

@@ -13,11 +13,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.journal import Journal
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.optim import SGD
-from darts_gdas.runtime.signals import Interrupted
+from darts_gdas.runtime.signals import Interrupted, StopRequest
 from darts_gdas.runtime.task import Callback, Progress
+from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
+from darts_gdas.runtime.work import Work
 from darts_gdas.search import GumbelHard, PerturbationSelection
 from darts_gdas.space import Edge, Genotype, SearchSpace
 from darts_gdas.tasks.conclusion import conclude
@@ -274,7 +278,8 @@ def test_a_rate_that_is_to_be_measured_is_measured_in_every_stage():
 def test_a_selection_asks_the_last_stage():
     task = staged(replace(DARTS, discretizer=PerturbationSelection(tune_epochs=0)))
     train(task, range(5))
-    assert "search/selected_accuracy" in conclude(task, lambda *_: None)
+    work = Work(PhaseLine(Terminal(Verbosity.quiet)), StopRequest(), ALONE, str)
+    assert "search/selected_accuracy" in conclude(task, work, lambda state: Journal(None, state))
     for kind, cell in task.current.space.cells.items():
         for node, edges in enumerate(task.genotype().cells[kind].nodes):
             for edge in edges:

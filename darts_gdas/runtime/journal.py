@@ -1,0 +1,141 @@
+"""Numbers that take long to measure, written down one by one, so that none is measured twice."""
+
+import contextlib
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from darts_gdas.runtime.files import append_line
+
+logger = logging.getLogger(__name__)
+
+Numbers = dict[str, float]
+"""What one measurement finds, by names."""
+
+Report = Callable[[int, int], None]
+"""Is told how many measurements are done, and how many there are."""
+
+
+def _as_it_comes(what: str) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+@dataclass
+class Journal:
+    """A file with one line per measurement; a line that a crash cut off is dropped.
+
+    Attributes:
+        path: Where; None keeps the numbers in memory alone.
+        settings: What the numbers depend on, as text; a file with others is begun anew.
+        attempt: Around every write, told what is written: `Writes.attempt`, or nothing.
+    """
+
+    path: Path | None
+    settings: str
+    attempt: Callable[[str], AbstractContextManager[None]] = _as_it_comes
+    _known: dict[str, Numbers] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if self.path is None:
+            return
+        lines = self._read(self.path)
+        if lines and lines[0] == {"settings": self.settings}:
+            self._known = {line["key"]: _decoded(line["numbers"]) for line in lines[1:]}
+            return
+        with self.attempt("what is measured"):
+            self.path.unlink(missing_ok=True)
+            append_line(self.path, json.dumps({"settings": self.settings}))
+
+    @staticmethod
+    def _read(path: Path) -> list[dict]:
+        """All whole lines down to the first that is none of ours; the file is cut behind them."""
+        if not path.exists():
+            return []
+        lines, size = [], 0
+        with open(path, "rb+") as file:
+            for raw in file:
+                try:
+                    line = json.loads(raw)
+                except (ValueError, RecursionError):
+                    break
+                if not raw.endswith(b"\n"):
+                    break
+                if lines and not _is_entry(line):
+                    number = len(lines) + 1
+                    logger.warning("%s: line %d is no measurement; measuring anew", path, number)
+                    break
+                lines.append(line)
+                size += len(raw)
+            file.truncate(size)
+        return lines
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, key: str) -> Numbers | None:
+        """What was measured under a key."""
+        return self._known.get(key)
+
+    def add(self, key: str, numbers: Numbers) -> None:
+        """Keep what was measured, and hand it to the disc.
+
+        Raises:
+            WriteError: If it cannot be written, and `attempt` lets that pass.
+        """
+        self._known[key] = numbers
+        if self.path is not None:
+            with self.attempt("what is measured"):
+                line = {"key": key, "numbers": {k: _encoded(v) for k, v in numbers.items()}}
+                append_line(self.path, json.dumps(line))
+
+    def measure_all(
+        self, keys: Sequence[str], measure: Callable[[int], Numbers], report: Report | None = None
+    ) -> list[Numbers]:
+        """What stands under each key; what does not is measured, in order.
+
+        Args:
+            keys: One that occurs twice is measured once.
+            measure: The numbers of the i-th key.
+            report: Progress: once before the first measurement, and after each.
+        """
+        counts = Counter(keys)
+        done = sum(count for key, count in counts.items() if key in self._known)
+        if report is not None:
+            report(done, len(keys))
+        for i, key in enumerate(keys):
+            if key in self._known:
+                continue
+            self.add(key, measure(i))
+            done += counts[key]
+            if report is not None:
+                report(done, len(keys))
+        return [self._known[key] for key in keys]
+
+
+def _encoded(number: float) -> float | str:
+    """JSON has no words for what is not finite."""
+    return number if math.isfinite(number) else str(number)
+
+
+def _decoded(numbers: dict[str, float | str]) -> Numbers:
+    return {name: float(number) for name, number in numbers.items()}
+
+
+def _is_entry(line: object) -> bool:
+    """Whether a line is one that `Journal.add` writes."""
+    if not isinstance(line, dict) or line.keys() != {"key", "numbers"}:
+        return False
+    numbers = line["numbers"]
+    return (
+        isinstance(line["key"], str)
+        and isinstance(numbers, dict)
+        and all(isinstance(v, int | float) or v in _WORDS for v in numbers.values())
+    )
+
+
+_WORDS = ("inf", "-inf", "nan")
