@@ -136,8 +136,10 @@ class Loop:
                     size,
                 )
             # Other ranks begin with numbers of their own, so that no two draw the same.
-            meters, mine = (meters, generators[0]) if self.ranks.is_first else ([], None)
+            mine = generators[0] if self.ranks.is_first else None
         self.meter.load_state_dicts(meters, self.device)
+        if mine is None:
+            self.meter.clear()  # the first has the sums of all
         if mine is not None:
             set_random_state(mine)
 
