@@ -14,11 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.memory import OutOfMemory
-from darts_gdas.runtime.distributed import FirstRankFailed, RankLost
+from darts_gdas.runtime.distributed import FirstRankFailed
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower
 from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
+from darts_gdas.runtime.watch import RankLost
 
 FAULTS = (FloatingPointError, OutOfMemory, WriteError)
 """What may end a run whose input was right: diverged, out of memory, a full disc."""

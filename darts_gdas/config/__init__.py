@@ -5,9 +5,11 @@ from darts_gdas.config.composition import (
     GROUPS,
     AnyConfig,
     conf_folder,
+    differences,
     fingerprint,
     known_keys,
     local_job,
+    program,
     recompose,
     register,
     sweep_folder,
@@ -15,6 +17,7 @@ from darts_gdas.config.composition import (
     sweeps_here,
     task_overrides,
     to_yaml,
+    told_changes,
     typed,
 )
 from darts_gdas.config.run import RunConfig
@@ -31,9 +34,11 @@ __all__ = [
     "SearchConfig",
     "TrainConfig",
     "conf_folder",
+    "differences",
     "fingerprint",
     "known_keys",
     "local_job",
+    "program",
     "recompose",
     "register",
     "sweep_folder",
@@ -41,5 +46,6 @@ __all__ = [
     "sweeps_here",
     "task_overrides",
     "to_yaml",
+    "told_changes",
     "typed",
 ]

@@ -150,9 +150,9 @@ class RunFolder:
 
     @property
     def in_use(self) -> bool:
-        """Whether a living process holds the lock."""
+        """Whether a living process holds the lock; asked by several at once, all are right."""
         with open(self.path / "lock", "a") as file:
-            return not _try_lock(file.fileno())
+            return not _try_lock(file.fileno(), fcntl.LOCK_SH)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -206,9 +206,9 @@ class RunFolder:
         write_text(self.path / name, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
