@@ -145,6 +145,11 @@ def local_job() -> int | None:
     return int(hydra.job.num)
 
 
+def check(name: str, overrides: Sequence[str]) -> None:
+    """Compose a program's configuration, and check all values, for nothing else."""
+    OmegaConf.to_object(compose(name, overrides=list(overrides)))
+
+
 def program() -> str:
     """Name of this process's root configuration, which is that of its program."""
     name = HydraConfig.get().job.config_name

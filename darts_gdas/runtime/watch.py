@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
 LONGEST = 10.0
@@ -69,7 +68,7 @@ class Watch:
         store.set(f"met/{number}/{rank}", "")
         seen = {other: ("", time.monotonic()) for other in range(size) if other != rank}
         while seen:
-            with contextlib.suppress(dist.DistStoreError):  # not yet
+            with contextlib.suppress(RuntimeError):  # not yet
                 store.wait([f"met/{number}/{min(seen)}"], timedelta(seconds=self.every))
             for other, (last, since) in list(seen.items()):
                 beat = _read(store, f"beat/{other}")

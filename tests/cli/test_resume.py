@@ -40,9 +40,7 @@ def test_a_run_that_died_before_its_first_checkpoint_gives_nothing_away(run, tmp
     assert json.loads(dead.result.read_text())["kind"] == "search"
 
 
-def test_a_named_checkpoint_is_gone_back_to_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_a_named_checkpoint_is_gone_back_to_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     """As a scheduler does that starts the same command again; the old course is put aside."""
     checkpoints, name = CheckpointFolder(tmp_path, keep=9), "step-000000002.pt"
     for step in (2, 4, 6):
