@@ -139,15 +139,16 @@ class Ranks:
         if self.size == 1:
             return make()
         box: list[Any] = [None, None]
-        try:
-            with self.at_work():
+        mine: BaseException | None = None
+        with self.at_work():
+            try:
                 if self.is_first:
                     box[0] = make()
-        except BaseException as error:
-            box[1] = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            dist.broadcast_object_list(box, src=0)
+            except BaseException as error:
+                mine, box[1] = error, f"{type(error).__name__}: {error}"
+        dist.broadcast_object_list(box, src=0)
+        if mine is not None:
+            raise mine
         if box[1] is not None:
             raise FirstRankFailed(f"rank 0 failed: {box[1]}")
         return box[0]
