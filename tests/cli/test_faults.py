@@ -73,7 +73,7 @@ def test_a_fault_of_one_run_is_not_the_end_of_a_sweep(
     (sweep,) = (tmp_path / "outputs" / "search").iterdir()
     assert [path.parent.name for path in sweep.glob("*/result.json")] == ["1"]
     assert out.count("Search finished") == 1 and (sweep / "report.html").exists()
-    assert "error: out of memory on the " in err
+    assert f"error: {sweep / '0'}: out of memory on the " in err
     failed = str(sweep / "0")
     assert err.splitlines()[-1] == f"error: 1 of 2 runs failed: {failed}"
 
