@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _passes(pair: Pair) -> dict[str, Callable[[], None]]:
     """Forward and backward pass of both networks under one mixture."""
-    images, labels, _ = pair.batches[0]
+    images, labels, *_ = pair.batches[0]
     noise = torch.Generator().manual_seed(1)
     mixture = pair.relaxation(pair.task.alphas, progress=0.5, rng=noise).detach()
     ops = {kind: cell.ops for kind, cell in mixture.items()}

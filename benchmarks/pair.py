@@ -91,7 +91,7 @@ class Pair:
 
     def plain_step(self, batch: Batch, *, weights: bool) -> None:
         """As usually written: one backward pass through everything, then one optimiser."""
-        images, labels, _ = batch
+        images, labels, *_ = batch
         sparse = isinstance(self.relaxation, GumbelHard)
         mixture = self.relaxation(self.task.alphas, progress=0.5, rng=self.noise)
         self.plain.zero_grad()

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from darts_gdas.runtime.distributed import Ranks
+from darts_gdas.runtime.watch import Watch
 
 
 def on_ranks(
@@ -40,7 +41,7 @@ def on_ranks(
     store.unlink(missing_ok=True)
     for rank in range(size):
         here, there = server.Pipe(duplex=False)
-        ranks = Ranks(rank, size, rank)
+        ranks = Ranks(rank, size, rank, Watch(patience))
         arguments = cloudpickle.dumps(function), ranks, f"file://{store}", there, patience
         process = server.Process(target=_run, args=arguments, daemon=True)
         process.start()

@@ -5,6 +5,7 @@ import difflib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.memory import OutOfMemory
-from darts_gdas.runtime.distributed import FirstRankFailed, RankLost
+from darts_gdas.runtime.distributed import FirstRankFailed
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower
 from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
+from darts_gdas.runtime.watch import RankLost
 from darts_gdas.scoring.correlation import NothingTold
 
 FAULTS = (FloatingPointError, OutOfMemory, WriteError, NothingTold)
@@ -41,9 +43,11 @@ class Mark:
     Attributes:
         blamed: The types of those errors: all while hydra composes, those of wrong values and
             files while the program looks at its input, none in a run that has begun.
+        job: The folder of the job of a sweep that is running, said before its errors.
     """
 
     blamed: tuple[type[Exception], ...] = (Exception,)
+    job: str | None = None
 
 
 _mark: ContextVar[Mark | None] = ContextVar("mark", default=None)
@@ -64,7 +68,7 @@ def usage_errors() -> Iterator[Mark]:
         with interruptible(lambda: "interrupted"):
             yield mark
     except FAULTS as error:
-        _tell(error)
+        _tell(error, mark)
         raise SystemExit(FAULT) from None
     except RankLost as error:  # not the same on every rank
         complain(one_line(error))
@@ -74,7 +78,7 @@ def usage_errors() -> Iterator[Mark]:
     except Exception as error:
         if not isinstance(error, (HydraException, OmegaConfBaseException, *mark.blamed)):
             raise
-        _tell(error)
+        _tell(error, mark)
         raise SystemExit(USAGE_ERROR) from None
     finally:
         _mark.reset(token)
@@ -84,24 +88,31 @@ def usage_errors() -> Iterator[Mark]:
 def program() -> Iterator[Mark]:
     """`usage_errors` around a program that has its configuration.
 
-    Where this process sweeps, a fault of a run ends that run alone: the block is then left as if
-    there had been none.
+    Where this process sweeps, an error of a run, whatever it is, ends that run alone and names it:
+    the block is then left as if there had been none.
     """
+    here = configuration.sweeps_here()
     try:
         with usage_errors() as mark:
-            mark.blamed = (ValueError, OSError)
+            mark.blamed, mark.job = (ValueError, OSError), configuration.sweep_folder()
             yield mark
     except SystemExit as stop:
-        if stop.code != FAULT or not configuration.sweeps_here():
+        if stop.code not in (FAULT, USAGE_ERROR) or not here:
             raise
+    except Exception as error:
+        if not here:
+            raise
+        traceback.print_exc()
+        told = f"{type(error).__name__}: {one_line(error)}"
+        complain(f"{configuration.sweep_folder()}: {told} (unexpected, told above)")
     if outer := _mark.get():
-        outer.blamed = Mark.blamed  # hydra may compose a next run
+        outer.blamed, outer.job = Mark.blamed, None  # hydra may compose a next run
 
 
-def _tell(error: Exception) -> None:
+def _tell(error: Exception, mark: Mark) -> None:
     """In one line, once for all ranks."""
     if not is_follower():
-        complain(one_line(error))
+        complain(f"{mark.job}: {one_line(error)}" if mark.job else one_line(error))
 
 
 @contextlib.contextmanager

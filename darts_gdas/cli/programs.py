@@ -1,6 +1,7 @@
 """The programs that train: a search, and the training of a found or a published cell."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from omegaconf import DictConfig
@@ -9,6 +10,7 @@ from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import cost_details, end_search, finish_search, finish_train
 from darts_gdas.cli.prologue import Opened, opened
+from darts_gdas.cli.resume import rank_timeout
 from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.alphas import alphas_line
@@ -18,6 +20,7 @@ from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.launch import joined
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.task import Callback, Task
 from darts_gdas.runtime.terminal import EpochTable
@@ -35,11 +38,15 @@ def run_search(cfg: DictConfig) -> int:
     Returns:
         The exit status, in a sweep of this process; elsewhere a fault ends it.
     """
-    with opened(cfg, SearchConfig, SEARCH, _build_search) as run:
+    with opened(cfg, SearchConfig, SEARCH, _build_search, _joined) as run:
         if run is not None:
             _search(run)
         return 0
     return FAULT
+
+
+def _joined(cfg: DictConfig) -> AbstractContextManager[Ranks]:
+    return joined(rank_timeout(cfg))
 
 
 def _build_search(start: Start[SearchConfig], ranks: Ranks) -> tuple[SearchTask, dict[str, str]]:
@@ -88,7 +95,7 @@ def run_train(cfg: DictConfig) -> int:
     Returns:
         The exit status, as `run_search`.
     """
-    with opened(cfg, TrainConfig, TRAIN, _build_training) as run:
+    with opened(cfg, TrainConfig, TRAIN, _build_training, _joined) as run:
         if run is not None:
             _train(run, *run.built)
         return 0

@@ -12,18 +12,18 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.cli.errors import Mark, program
 from darts_gdas.cli.memory import memory_errors
+from darts_gdas.cli.resume import check_fingerprint
 from darts_gdas.cli.start import (
     Config,
     Start,
-    check_fingerprint,
     open_folder,
     prepare,
     take_own_gpu,
 )
-from darts_gdas.runtime.distributed import Ranks, same_fate
+from darts_gdas.runtime.distributed import Ranks, lost_ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.journal import Journal
-from darts_gdas.runtime.launch import command, is_follower, joined
+from darts_gdas.runtime.launch import command, is_follower
 from darts_gdas.runtime.saving import Writes
 from darts_gdas.runtime.signals import Interrupted, StopRequest
 from darts_gdas.runtime.terminal import PhaseLine, Terminal
@@ -112,18 +112,13 @@ class Opened(Generic[Config, Built]):
         return found
 
 
-def ranks_of(cfg: DictConfig) -> AbstractContextManager[Ranks]:
-    """The ranks among which a run of this configuration was started."""
-    return joined(cfg.rank_timeout_minutes)
-
-
 @contextlib.contextmanager
 def opened(
     cfg: DictConfig,
     kind: type[Config],
     name: str,
     build: Callable[[Start[Config], Ranks], tuple[Built, dict[str, str]]],
-    among: Callable[[DictConfig], AbstractContextManager[Ranks]] = ranks_of,
+    among: Callable[[DictConfig], AbstractContextManager[Ranks]],
 ) -> Iterator[Opened[Config, Built] | None]:
     """Check all input, then make the folder of a run and hold it; errors are told in one line.
 
@@ -135,7 +130,7 @@ def opened(
         name: The kind of run.
         build: Makes what the run needs; also says, by name, what the results depend on besides the
             configuration. Called by all ranks.
-        among: Who runs.
+        among: Joins those who run.
 
     Yields:
         The run; None if `resume=auto` meets a finished one.
@@ -146,6 +141,7 @@ def opened(
         terminal.listen(follows=is_follower())
         take_own_gpu()
         ranks = stack.enter_context(among(cfg))
+        stack.enter_context(lost_ranks(ranks, lambda: "outside the training loop"))
         start = prepare(cfg, kind, name, ranks)
         if start is None:
             yield None
@@ -154,7 +150,7 @@ def opened(
         with same_fate(ranks, ValueError, OSError):
             built, content = build(start, ranks)
             fingerprint = configuration.fingerprint(start.config, **content)
-            if start.state is not None:
-                check_fingerprint(start.state, fingerprint)
+            if start.state is not None and start.folder is not None:
+                check_fingerprint(start.state, fingerprint, start.folder, start.config)
         folder = ranks.from_first(lambda: stack.enter_context(open_folder(start)))
         yield Opened(name, start, built, folder, fingerprint, terminal, ranks, mark)

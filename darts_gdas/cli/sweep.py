@@ -1,24 +1,30 @@
-"""The end of a sweep: its runs side by side."""
+"""A sweep: its jobs are checked before the first, its runs compared after the last."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
+from darts_gdas import config as configuration
 from darts_gdas.cli.compare import compare
+from darts_gdas.cli.errors import one_line
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records
 from darts_gdas.report.run_page import PAGE
+from darts_gdas.runtime.files import new_folder
 from darts_gdas.runtime.terminal import complain
-from darts_gdas.runtime.usage import FAULT
+from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
 
 SCORE = "score"
 
 
 class Comparison(Callback):
-    """Hydra's callback that compares the runs of a sweep when all have ended.
+    """Hydra's callback that checks the jobs of a sweep, and compares the runs when all have ended.
 
     A run that had a fault has said so and ended alone; the sweep then ends with the same status.
     """
@@ -26,6 +32,18 @@ class Comparison(Callback):
     def __init__(self) -> None:
         self.num_jobs = 0
         self.failed: list[str] = []
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Compose every job, so that a wrong value ends the sweep before it runs; claim a folder.
+
+        Two sweeps that begin in the same second thereby have two folders.
+        """
+        try:
+            _check_jobs(config)
+            _claim_folder(config)
+        except Exception as error:  # hydra makes a warning of all but an exit
+            complain(one_line(error))
+            raise SystemExit(USAGE_ERROR) from None
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Note how a run of this process ended."""
@@ -48,3 +66,29 @@ class Comparison(Callback):
             number = f"{len(self.failed)} of {self.num_jobs} runs failed"
             complain(f"{number}: {', '.join(self.failed)}")
             raise SystemExit(FAULT)
+
+
+def _check_jobs(config: DictConfig) -> None:
+    """Raise a `ValueError` that names the first job with a wrong value; hydra's sweeper alone."""
+    hydra = config.hydra
+    if not str(hydra.sweeper.get("_target_", "")).endswith("BasicSweeper"):
+        return
+    params = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *hydra.overrides.task])
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    for number, overrides in enumerate(jobs):
+        try:
+            configuration.check(hydra.job.config_name, overrides)
+        except Exception as error:
+            said = " ".join(overrides)
+            raise ValueError(f"job {number} ({said}): {one_line(error)}") from None
+
+
+def _claim_folder(config: DictConfig) -> None:
+    hydra = config.hydra
+    if any(item.startswith("hydra.sweep.dir=") for item in hydra.overrides.hydra):
+        return
+    path = new_folder(Path(hydra.sweep.dir))
+    with read_write(config):
+        hydra.sweep.dir = str(path)
+        hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(path))}")  # for its jobs

@@ -1,7 +1,7 @@
 """From YAML and the command line to the typed tree, and what tells two configurations apart."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -34,6 +34,12 @@ UNSAID = {
 
 RENAMED = {"Cost": "CostConfig"}
 """Classes by the name that checkpoints know them by."""
+
+ASKED = ("benchmark", "benchmark_column", "dataset.root", "genotype")
+"""Names of what a run is about, whose content tells runs apart once it has been read."""
+
+MANNER = tuple(name for name in EXEMPT if name not in ASKED)
+"""Settings that only say how and where a run takes place."""
 
 AnyConfig = RunConfig | ScoreConfig
 Config = TypeVar("Config", bound=AnyConfig)
@@ -139,11 +145,21 @@ def local_job() -> int | None:
     return int(hydra.job.num)
 
 
-def recompose(overrides: Sequence[str]) -> DictConfig:
-    """Compose this process's root configuration again with other overrides."""
+def check(name: str, overrides: Sequence[str]) -> None:
+    """Compose a program's configuration, and check all values, for nothing else."""
+    OmegaConf.to_object(compose(name, overrides=list(overrides)))
+
+
+def program() -> str:
+    """Name of this process's root configuration, which is that of its program."""
     name = HydraConfig.get().job.config_name
     assert name is not None
-    return compose(name, overrides=list(overrides))
+    return name
+
+
+def recompose(overrides: Sequence[str]) -> DictConfig:
+    """Compose this process's root configuration again with other overrides."""
+    return compose(program(), overrides=list(overrides))
 
 
 def to_yaml(cfg: DictConfig) -> str:
@@ -161,6 +177,20 @@ def fingerprint(config: AnyConfig, **extra: Any) -> str:
     settings = _settings(config) | extra
     kept = {key: value for key, value in settings.items() if key not in EXEMPT}
     return json.dumps(kept, sort_keys=True)
+
+
+def differences(was: AnyConfig, now: AnyConfig) -> str:
+    """The settings in which what was asked for differs from what is, in words; else nothing."""
+    return told_changes(
+        *({k: v for k, v in _settings(one).items() if k not in MANNER} for one in (was, now))
+    )
+
+
+def told_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Where two sets of values differ: the first five, as `name: old -> new`."""
+    names = sorted(was.keys() | now.keys())
+    changed = [name for name in names if was.get(name) != now.get(name)]
+    return "; ".join(f"{name}: {was.get(name)} -> {now.get(name)}" for name in changed[:5])
 
 
 def _settings(value: Any, name: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from darts_gdas.portable import fresh
 from darts_gdas.portable.graphs import onnx_bytes, sample_images, torch_bytes
 from darts_gdas.portable.source import source_of, weights_of
-from darts_gdas.runtime.files import write_atomically
+from darts_gdas.runtime.files import write_together
 from darts_gdas.tasks.model import TrainedModel
 
 BATCHES = (3, 1)
@@ -102,9 +102,11 @@ def largest_difference(model: TrainedModel, form: Format, files: Mapping[str, by
 
 
 def put(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files, each of them whole or not at all; makes the folder."""
+    """Write all of the files or none; makes the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomically(
-            folder / name, lambda file, c=content: file.write(c), num_bytes=len(content)
-        )
+    write_together(
+        {
+            folder / name: (lambda file, c=content: file.write(c), len(content))
+            for name, content in files.items()
+        }
+    )

@@ -1,18 +1,27 @@
 """TensorBoard: scalars of any run, and how a search's alphas move."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from darts_gdas.report.budget import Budget
 from darts_gdas.report.cell_drawing import draw_genotype
 from darts_gdas.report.heatmap import draw_cell_probabilities
 from darts_gdas.report.view import SearchView, edge_name
+from darts_gdas.runtime.files import write_atomically
 from darts_gdas.runtime.task import Callback, EpochReport, Progress
 from darts_gdas.space import CellSpace
+
+LAYOUT = "custom_scalars__config__"
+"""The tag of `add_custom_scalars`, which is written at every start."""
 
 DRAWING = 0.05
 """Share of the run's time for pictures; one takes as long as some training steps on digits."""
@@ -49,10 +58,12 @@ class TensorBoard(Callback):
     def on_start(self, progress: Progress) -> None:
         """Open the events; add the layout of the charts.
 
-        Readers drop what stands in older files from the purge step on. That holds for a new run
-        too: it may be one that was killed before its first checkpoint.
+        What stands in older files from the purge step on is dropped, in the files: readers do so
+        by themselves, but not with texts. That holds for a new run too: it may be one that was
+        killed before its first checkpoint.
         """
         purge = progress.epoch * progress.steps_per_epoch + 1
+        _drop(self.folder, purge)
         self.writer = SummaryWriter(str(self.folder), purge_step=purge)
         if self.view is not None:
             self.writer.add_custom_scalars(_layout(self.view()))
@@ -116,10 +127,31 @@ def write_page(folder: Path, tag: str, csv: str, figures: Mapping[str, Figure]) 
     """
     lines = [f"| {' | '.join(line.split(','))} |" for line in csv.splitlines()]
     lines.insert(1, "|---" * (lines[0].count("|") - 1) + "|")
+    for earlier in folder.glob(f"events*.{tag}"):
+        earlier.unlink()
     with SummaryWriter(str(folder), filename_suffix=f".{tag}") as writer:
         writer.add_text(tag, "\n".join(lines), 0)
         for kind, figure in figures.items():
             writer.add_figure(f"{tag}/{kind}", figure, 0, close=False)
+
+
+def _drop(folder: Path, step: int) -> None:
+    """Take out of a folder's event files what stands at a step or later, and the charts' layout."""
+    for path in folder.glob("events*"):
+        records = list(RawEventFileLoader(str(path)).Load())  # up to one that was cut off
+        kept = [record for record in records if _stays(Event.FromString(record), step)]
+        if len(kept) < len(records):
+            write_atomically(path, partial(_write_records, kept))
+
+
+def _stays(event: Event, step: int) -> bool:
+    return event.step < step and all(value.tag != LAYOUT for value in event.summary.value)
+
+
+def _write_records(records: Sequence[bytes], file: BinaryIO) -> None:
+    writer = RecordWriter(file)
+    for record in records:
+        writer.write(record)
 
 
 def _tag(kind: str, cell: CellSpace, edge: int, name: str) -> str:

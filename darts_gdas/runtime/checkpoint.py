@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 State = dict[str, Any]
 
+BACK = "gone_back_to"
+"""File that names the checkpoint at which the present course of a run began, if it went back."""
+
 
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, foreign or malicious."""
@@ -137,6 +140,54 @@ class CheckpointFolder:
         if errors:
             raise CheckpointError(f"no checkpoint in {str(self.folder)!r} loads: {errors[0]}")
         return None
+
+    def has_gone_back_to(self, name: str) -> bool:
+        """Whether the present course is the one that began at this checkpoint."""
+        note = self.folder / BACK
+        return note.is_file() and note.read_text(errors="replace").strip() == name
+
+    def at(self, name: str) -> State:
+        """The state to go on from where a checkpoint is named.
+
+        Named again, by a scheduler that starts the same command once more say, it stands for the
+        newest of the course that began there.
+
+        Raises:
+            CheckpointError: If it does not load.
+        """
+        if self.has_gone_back_to(name):
+            found = self.newest()
+            if found is not None:
+                if found[0].name > name:
+                    logger.warning(
+                        "this run has gone back to %s before, and goes on from %s; to go back "
+                        "once more, remove %s",
+                        name,
+                        found[0].name,
+                        self.folder / BACK,
+                    )
+                return found[1]
+        return load(self.folder / name)
+
+    def go_back_to(self, name: str) -> None:
+        """Begin a new course at a checkpoint: later ones are put aside, not deleted."""
+        if self.has_gone_back_to(name):
+            return
+        later = [path for path in self._paths() if path.name > name]
+        aside = self.folder / "left"
+        for path in later:
+            aside.mkdir(exist_ok=True)
+            for file in (path, _digest_path(path)):
+                if file.exists():
+                    file.replace(aside / file.name)
+        write_text(self.folder / BACK, name + "\n")
+        if later:
+            logger.warning(
+                "going back to %s: %s of later steps put aside in %s",
+                name,
+                ", ".join(path.name for path in later),
+                aside,
+            )
 
     def _check_place(self, path: Path) -> None:
         """Raise a `CheckpointError` for a link that leads out of the folder."""

@@ -22,11 +22,13 @@ class Batch(NamedTuple):
         labels: The class of each image.
         weight: What the mean loss over these images is multiplied with, so that the mean over the
             ranks is the mean over all images; 1 unless the ranks' parts differ in size.
+        counts: Whether the images count in metrics; false where an earlier rank has the same ones.
     """
 
     images: Float[Tensor, "batch channels height width"]
     labels: Int64[Tensor, " batch"]
     weight: float = 1.0
+    counts: bool = True
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -46,7 +48,8 @@ class BatchStream:
     Batch number t is a function of (seed, name, t) alone: a run resumed at step t sees what it
     would have seen, without a state to save. The images stay where they are, on the device of the
     set; there are no worker processes. Ranks share every batch: each takes its part of it, so
-    that together they see what one process would see.
+    that together they see what one process would see. A last batch with less than two images for
+    each rank is cut into fewer parts, which several ranks then compute alike.
 
     Args:
         images: What to draw from; every epoch is a permutation of it.
@@ -97,12 +100,12 @@ class BatchStream:
 
     @property
     def batches_per_epoch(self) -> int:
-        """ceil(images / batch_size); a remainder too small to share joins the batch before it.
+        """ceil(images / batch_size), on any number of ranks.
 
-        Too small is less than two images for each rank.
+        A single image that remains joins the batch before it.
         """
         full, remainder = divmod(len(self.images), self.batch_size)
-        return max(full + (remainder >= 2 * self.ranks.size), 1)
+        return max(full + (remainder >= 2), 1)
 
     def indices(self, epoch: int) -> list[Int64[Tensor, " batch"]]:
         """The permutation of an epoch, cut into batches; on the device of the images."""
@@ -135,9 +138,12 @@ class BatchStream:
             return Batch(images, labels)
         # Cut at the end: every rank draws the random numbers of the whole batch.
         rank, size = self.ranks.rank, self.ranks.size
-        mine = labels.tensor_split(size)[rank]
-        weight = len(mine) * size / len(labels)
-        return Batch(images.tensor_split(size)[rank], mine, weight)
+        num_parts = min(size, len(labels) // 2)
+        part = rank % num_parts
+        mine = labels.tensor_split(num_parts)[part]
+        alike = len(range(part, size, num_parts))  # ranks that have this part
+        weight = len(mine) * size / (len(labels) * alike)
+        return Batch(images.tensor_split(num_parts)[part], mine, weight, rank < num_parts)
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, self.name, purpose, number))

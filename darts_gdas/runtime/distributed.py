@@ -3,13 +3,15 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from darts_gdas.runtime.watch import RankLost, Watch
 
 Value = TypeVar("Value")
 
@@ -20,13 +22,32 @@ class FirstRankFailed(RuntimeError):
     """What the first rank was to make for all has failed there, and was reported there."""
 
 
-class RankLost(RuntimeError):
-    """Another rank has died, or gave no answer in time."""
-
-
 def is_lost(error: RuntimeError) -> bool:
     """Whether an error says that another rank is gone; gloo has no type for it."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+    return isinstance(error, (dist.DistError, RankLost)) or "gloo" in str(error).lower()
+
+
+@contextlib.contextmanager
+def lost_ranks(ranks: "Ranks", where: Callable[[], str]) -> Iterator[None]:
+    """Say where another rank was lost.
+
+    Args:
+        ranks: Who runs.
+        where: What this rank was doing, asked for when it happens.
+
+    Raises:
+        RankLost: In place of whatever says so.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.size == 1 or not is_lost(error) or isinstance(error.__cause__, RuntimeError):
+            raise  # no loss, or told already
+        raise RankLost(
+            f"{where()}: rank {ranks.rank} has lost another rank, which died or gave no answer in "
+            "time (rank_timeout_minutes). Checkpoints stand; go on with resume=auto. "
+            + " ".join(str(error).split())
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +61,13 @@ class Ranks:
         rank: Number of this process, from 0.
         size: How many there are.
         local_rank: Number of this process on its machine: which GPU is its own.
+        watch: Tells a rank that works from one that is lost.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    watch: Watch = field(default_factory=Watch, compare=False, repr=False)
 
     @property
     def is_first(self) -> bool:
@@ -92,8 +115,23 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Within it a rank takes as long as it needs; leaving it, it waits for the others.
+
+        They give up on a rank whose process gives no sign of life, not on one that works.
+        """
+        if self.size == 1:
+            yield
+            return
+        with self.watch.alive(self.rank):
+            try:
+                yield
+            finally:
+                self.watch.meet(self.rank, self.size)
+
     def from_first(self, make: Callable[[], Value]) -> Value:
-        """What the first rank makes, on all ranks; only that one calls `make`.
+        """What the first rank makes, on all ranks; only that one calls `make`, which may take long.
 
         Raises:
             FirstRankFailed: On the other ranks, where `make` failed on the first.
@@ -101,14 +139,16 @@ class Ranks:
         if self.size == 1:
             return make()
         box: list[Any] = [None, None]
-        try:
-            if self.is_first:
-                box[0] = make()
-        except BaseException as error:
-            box[1] = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            dist.broadcast_object_list(box, src=0)
+        mine: BaseException | None = None
+        with self.at_work():
+            try:
+                if self.is_first:
+                    box[0] = make()
+            except BaseException as error:
+                mine, box[1] = error, f"{type(error).__name__}: {error}"
+        dist.broadcast_object_list(box, src=0)
+        if mine is not None:
+            raise mine
         if box[1] is not None:
             raise FirstRankFailed(f"rank 0 failed: {box[1]}")
         return box[0]
@@ -151,10 +191,11 @@ def same_fate(ranks: Ranks, *kinds: type[Exception]) -> Iterator[None]:
         ValueError: The error of the first rank that has one, where this one has none.
     """
     mine: Exception | None = None
-    try:
-        yield
-    except (*kinds, FirstRankFailed) as error:
-        mine = error
+    with ranks.at_work():
+        try:
+            yield
+        except (*kinds, FirstRankFailed) as error:
+            mine = error
     found = ranks.gather(mine and str(mine))
     if mine is not None:
         raise mine

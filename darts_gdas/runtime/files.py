@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,24 +37,41 @@ def write_atomically(
     Raises:
         WriteError: If the disc is full, or the file cannot be written for another reason.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_together({path: (write, num_bytes)})
+
+
+def write_together(files: Mapping[Path, tuple[Callable[[BinaryIO], object], int | None]]) -> None:
+    """Write several files as `write_atomically` writes one: none takes its name before all fit.
+
+    Args:
+        files: What writes each, and how many bytes if that is known.
+
+    Raises:
+        WriteError: As there, naming the file that failed; all old files stand.
+    """
+    names = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
+    path = next(iter(names))
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path in names:
+            with open(names[path], "wb") as file:
+                files[path][0](file)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in names.items():
+            os.replace(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # the folder itself may be gone
-            temporary.unlink(missing_ok=True)
+        for temporary in names.values():
+            with contextlib.suppress(OSError):  # the folder itself may be gone
+                temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _write_error(path, error, num_bytes) from None
+            raise _write_error(path, error, files[path][1]) from None
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    for parent in dict.fromkeys(path.parent for path in names):
+        folder = os.open(parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _write_error(path: Path, error: OSError, num_bytes: int | None) -> WriteError:
@@ -113,6 +130,24 @@ def check_writable(path: Path) -> None:
         ) from None
 
 
+def new_folder(wished: Path) -> Path:
+    """Make a folder that nobody else has made, of the wished name or with a number behind it.
+
+    Raises:
+        ValueError: If it cannot be made.
+    """
+    path, number = wished, 1
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:  # another run of the same second
+            number += 1
+            path = wished.with_name(f"{wished.name}_{number}")
+        except OSError as error:
+            raise ValueError(f"run folder {str(path)!r} cannot be made: {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """What one run leaves behind; a run is finished when it has its `result.json`."""
@@ -126,17 +161,7 @@ class RunFolder:
         Raises:
             ValueError: If it cannot be made.
         """
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        path, number = root / stamp, 1
-        while True:
-            try:
-                path.mkdir(parents=True)
-                return cls(path)
-            except FileExistsError:  # another run of the same second
-                number += 1
-                path = root / f"{stamp}_{number}"
-            except OSError as error:
-                raise ValueError(f"run folder {str(path)!r} cannot be made: {error}") from None
+        return cls(new_folder(root / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")))
 
     @classmethod
     def newest(cls, root: Path, *, finished: bool) -> "RunFolder | None":
@@ -171,9 +196,9 @@ class RunFolder:
 
     @property
     def in_use(self) -> bool:
-        """Whether a living process holds the lock."""
+        """Whether a living process holds the lock; asked by several at once, all are right."""
         with open(self.path / "lock", "a") as file:
-            return not _try_lock(file.fileno())
+            return not _try_lock(file.fileno(), fcntl.LOCK_SH)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -227,9 +252,9 @@ class RunFolder:
         write_text(self.path / name, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

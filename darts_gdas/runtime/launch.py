@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from darts_gdas.runtime.distributed import ALONE, Ranks
+from darts_gdas.runtime.watch import Watch
 
 COMMAND = "darts-gdas"
 """The console command of an installed package."""
@@ -32,7 +33,7 @@ def joined(timeout_minutes: float) -> Iterator[Ranks]:
     """The ranks among which this process was started: by `torchrun`, or by `srun`.
 
     Args:
-        timeout_minutes: How long a rank waits for another before it gives up.
+        timeout_minutes: How long a rank waits for another that gives no sign of life.
 
     Raises:
         ValueError: If the variables are incomplete or make no sense.
@@ -60,7 +61,7 @@ def joined(timeout_minutes: float) -> Iterator[Ranks]:
         backend, rank=rank, world_size=size, timeout=timedelta(minutes=timeout_minutes)
     )
     try:
-        yield Ranks(rank, size, local_rank)
+        yield Ranks(rank, size, local_rank, Watch(60 * timeout_minutes))
     finally:
         dist.destroy_process_group()
 

@@ -4,14 +4,14 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State
 from darts_gdas.runtime.compute import random_state, set_random_state
-from darts_gdas.runtime.distributed import ALONE, RankLost, Ranks, digest, is_lost
+from darts_gdas.runtime.distributed import ALONE, Ranks, digest, lost_ranks
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.finite import NotFinite
 from darts_gdas.runtime.meter import Meter
@@ -84,7 +84,7 @@ class Loop:
             stack.callback(self._leave)
             for callback in self.callbacks[::-1]:
                 stack.callback(self._stop, callback)
-            with self._others(task), StopRequest() as request:
+            with lost_ranks(self.ranks, lambda: self._where(task)), StopRequest() as request:
                 self._compare(task)
                 for callback in self.callbacks:
                     callback.on_start(self._progress(task))
@@ -136,8 +136,10 @@ class Loop:
                     size,
                 )
             # Other ranks begin with numbers of their own, so that no two draw the same.
-            meters, mine = (meters, generators[0]) if self.ranks.is_first else ([], None)
+            mine = generators[0] if self.ranks.is_first else None
         self.meter.load_state_dicts(meters, self.device)
+        if mine is None:
+            self.meter.clear()  # the first has the sums of all
         if mine is not None:
             set_random_state(mine)
 
@@ -188,19 +190,8 @@ class Loop:
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
         self._save(task, is_best=is_best)
 
-    @contextlib.contextmanager
-    def _others(self, task: Task) -> Iterator[None]:
-        """Say when and where another rank was lost."""
-        try:
-            yield
-        except RuntimeError as error:
-            if self.ranks.size == 1 or not is_lost(error):
-                raise
-            raise RankLost(
-                f"epoch {self.epoch + 1}, step {self.step + 1} of {task.steps_per_epoch}: rank "
-                f"{self.ranks.rank} has lost another rank, which died or gave no answer in time "
-                f"(rank_timeout_minutes). Checkpoints stand; go on with resume=auto. {error}"
-            ) from error
+    def _where(self, task: Task) -> str:
+        return f"epoch {self.epoch + 1}, step {self.step + 1} of {task.steps_per_epoch}"
 
     def _roll_back(self, task: Task, error: NotFinite) -> None:
         """Go on from the last checkpoint; once for every step that fails."""

@@ -23,6 +23,11 @@ class Meter:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + count
 
+    def clear(self) -> None:
+        """Set all sums to zero. The names stay: ranks add up the same ones, whoever has values."""
+        self._sums = {name: torch.zeros_like(value) for name, value in self._sums.items()}
+        self._counts = dict.fromkeys(self._counts, 0)
+
     def means(self) -> dict[str, float]:
         """Mean per sample of every metric; one transfer to the host."""
         if not self._sums:

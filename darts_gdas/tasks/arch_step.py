@@ -81,7 +81,7 @@ class ArchStep:
         self._step_alphas(lambda: torch.stack([loss.value() for loss in losses]).mean())
         values = {f"penalty/{name}": (value.detach(), 1) for name, value in penalties.items()}
         logits = torch.cat([loss.logits for loss in losses if loss.logits is not None])
-        return batch_metrics("arch", logits, validation.labels) | values
+        return batch_metrics("arch", logits, validation) | values
 
     def _penalties(self, annealed: float) -> dict[str, Tensor]:
         """Each penalty's value by name, differentiable in the alphas; none, no work."""

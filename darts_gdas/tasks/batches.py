@@ -94,12 +94,14 @@ def random_images(
     return normalize.to(device)(images.images[chosen].to(device))
 
 
-def batch_metrics(prefix: str, logits: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, int]]:
-    """Loss and accuracy on a batch, as sums, with the number of images."""
+def batch_metrics(prefix: str, logits: Tensor, batch: Batch) -> dict[str, tuple[Tensor, int]]:
+    """Loss and accuracy on a batch, as sums, with the number of images that count."""
+    count = len(batch.labels) if batch.counts else 0
+    logits, labels = logits[:count], batch.labels[:count]
     loss = F.cross_entropy(logits, labels, reduction="sum")
     return {
-        f"{prefix}/loss": (loss, len(labels)),
-        f"{prefix}/accuracy": (count_correct(logits, labels), len(labels)),
+        f"{prefix}/loss": (loss, count),
+        f"{prefix}/accuracy": (count_correct(logits, labels), count),
     }
 
 
@@ -121,7 +123,7 @@ class BatchLoss:
     ) -> None:
         self.supernet = supernet
         self.norms = norms
-        self.images, self.labels, self.weight = batch
+        self.images, self.labels, self.weight = batch.images, batch.labels, batch.weight
         self.compute = compute
         self.scale = scale
         self.logits: Tensor | None = None

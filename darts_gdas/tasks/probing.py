@@ -76,7 +76,7 @@ class SupernetProbe:
         self.supernet.train()
         correct = torch.zeros((), dtype=torch.long, device=self.compute.device)
         with torch.no_grad(), untouched_statistics(self.norms), by_itself(self.supernet):
-            for images, labels, _ in self.batches():
+            for images, labels, *_ in self.batches():
                 with self.compute.forward_pass():
                     logits = self.supernet(images, mixture)
                 correct += count_correct(full_precision(logits), labels)

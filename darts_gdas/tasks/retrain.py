@@ -121,10 +121,10 @@ class RetrainTask:
             return loss, logits
 
         logits = self.weight_step(batch, run)
-        count = len(batch.labels)
+        count = len(batch.labels) if batch.counts else 0
         return {
-            "train/loss": (torch.stack(sums).sum(), count),
-            "train/accuracy": (count_correct(logits, batch.labels), count),
+            "train/loss": (torch.stack(sums).sum() * batch.counts, count),
+            "train/accuracy": (count_correct(logits[:count], batch.labels[:count]), count),
         }
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:

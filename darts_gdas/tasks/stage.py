@@ -156,7 +156,7 @@ class StageSearch:
         if self.method.perturbation is not None:
             loss = partial(self.arch_step.loss(train), detached(self.arch_step.named_weights))
             mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
-        return batch_metrics("train", self.train_weights(train, mixture), train.labels)
+        return batch_metrics("train", self.train_weights(train, mixture), train)
 
     def train_weights(self, batch: Batch, mixture: Mixture) -> Tensor:
         """Step the weights once under a mixture; returns the logits from before the step."""

@@ -118,11 +118,11 @@ def split(batch: Batch, count: int) -> list[Batch]:
     All ranks have the same number of parts, also where one has an image more than another.
     """
     fewest = int(len(batch.labels) / batch.weight + 0.001)  # images of any rank
-    count = max(min(count, fewest // 2), 1)
+    count = max(min(count, fewest // 2, len(batch.labels) // 2), 1)  # the latter in a small batch
     if count == 1:
         return [batch]
     parts = zip(batch.images.tensor_split(count), batch.labels.tensor_split(count), strict=True)
     return [
-        Batch(images, labels, batch.weight * len(labels) / len(batch.labels))
+        Batch(images, labels, batch.weight * len(labels) / len(batch.labels), batch.counts)
         for images, labels in parts
     ]

@@ -73,9 +73,36 @@ def test_a_fault_of_one_run_is_not_the_end_of_a_sweep(
     (sweep,) = (tmp_path / "outputs" / "search").iterdir()
     assert [path.parent.name for path in sweep.glob("*/result.json")] == ["1"]
     assert out.count("Search finished") == 1 and (sweep / "report.html").exists()
-    assert "error: out of memory on the " in err
+    assert f"error: {sweep / '0'}: out of memory on the " in err
     failed = str(sweep / "0")
     assert err.splitlines()[-1] == f"error: 1 of 2 runs failed: {failed}"
+
+
+def test_a_wrong_value_of_a_job_ends_a_sweep_before_its_first(run, tmp_path: Path):
+    status, out, err = run("search.py", "-m", *TINY[:-1], "epochs=1", "batch_size=64,1,32")
+    assert status == 2 and out == "" and err.count("\n") == 1
+    assert err.startswith("error: job 1 (") and " batch_size=1" in err
+    assert err.endswith("batch_size must be at least 2, got 1\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_nobody_foresaw_in_a_sweep_is_told_at_once_and_the_others_go_on(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = StageSearch.train_weights
+
+    def train_weights(self, *arguments):
+        if self.seed == 1:
+            raise KeyError("some bug")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(StageSearch, "train_weights", train_weights)
+    arguments = ("-m", *TINY[:-1], "epochs=1", "seed=0,1,2", "hydra.sweep.dir=sweep")
+    status, _, err = run("search.py", *arguments)
+    assert status == 1 and (tmp_path / "sweep" / "compare.csv").exists()
+    told = err.index(f"error: {tmp_path}/sweep/1: KeyError: 'some bug'")
+    assert told < err.index(f"starting search in {tmp_path}/sweep/2")
+    assert err.splitlines()[-1] == f"error: 1 of 3 runs failed: {tmp_path}/sweep/1"
 
 
 def full_disc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,27 +178,28 @@ def test_ranks_that_come_to_differ_are_stopped_at_the_end_of_the_epoch(tmp_path:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_another_number_of_ranks_goes_on_with_a_warning(tmp_path: Path, size: int):
-    def first(ranks: Ranks) -> float:
+@pytest.mark.parametrize("step", [5, 3], ids=["within an epoch", "after its last step"])
+def test_another_number_of_ranks_goes_on_with_a_warning(tmp_path: Path, size: int, step: int):
+    def first(ranks: Ranks) -> tuple[float, dict]:
         loop, task = loop_of(tmp_path / "run", ranks), Walk(ranks)
-        task.signal_at = (0, 5)
+        task.signal_at = (0, step)
         with pytest.raises(Interrupted):
             loop.run(task)
-        return task.position.item()
+        return task.position.item(), loop.meter.over(ranks).means()
 
     def second(ranks: Ranks) -> tuple:
         with messages() as said:
             loop, task = resumed(tmp_path / "run", ranks)
-        start = task.position.item()
+        start = task.position.item(), loop.meter.over(ranks).means()
         loop.run(task)
         return start, said, len(task.drawn)
 
-    position, _ = on_ranks(first, tmp_path)
-    found = on_ranks(second, tmp_path, size=size)
-    assert [start for start, _, _ in found] == [position] * size
+    start, _ = on_ranks(first, tmp_path)
+    found = on_ranks(second, tmp_path, size=size, patience=20)
+    assert [found_there for found_there, _, _ in found] == [start] * size
     assert [len(said) for _, said, _ in found] == [1] + [0] * (size - 1)
     assert "is of 2 ranks, this run has" in found[0][1][0]
-    assert {steps for _, _, steps in found} == {6}
+    assert {steps for _, _, steps in found} == {11 - step}
 
 
 @pytest.mark.parametrize("how", ["dies", "hangs"])

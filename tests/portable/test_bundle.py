@@ -1,6 +1,7 @@
 """Exports of every format, loaded in a fresh process; and those that must not be put in place."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,22 @@ def test_what_cannot_be_written_leaves_nothing_half(
     with pytest.raises(WriteError, match=r"network\.pt2' cannot be written: No space"):
         put(tmp_path / "new", {"network.pt2": b"content"})
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_an_export_that_does_not_fit_leaves_the_earlier_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    put(tmp_path, {"network.py": b"old", "network.pt": b"weights"})
+    flush, count = os.fsync, []
+
+    def fills_up(descriptor: int) -> None:
+        count.append(descriptor)
+        if len(count) == 2:
+            raise OSError(28, "No space left on device")
+        flush(descriptor)
+
+    monkeypatch.setattr("darts_gdas.runtime.files.os.fsync", fills_up)
+    with pytest.raises(WriteError, match=r"network\.pt' cannot be written: No space"):
+        put(tmp_path, {"network.py": b"new", "network.pt": b"new"})
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"network.py": b"old", "network.pt": b"weights"}

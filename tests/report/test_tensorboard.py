@@ -190,6 +190,16 @@ def test_killed_after_a_flush_nothing_is_lost_doubled_or_out_of_order(
     assert steps == [10, 20, 30, 40]
 
 
+def test_gone_on_from_an_older_checkpoint_no_kind_of_event_stands_twice(tmp_path: Path):
+    """Texts too, which readers do not purge; the layout of the charts once."""
+    run_epochs(tmp_path, range(3))
+    run_epochs(tmp_path, range(1, 4))
+    events = read(tmp_path)
+    for tag in events.Tags()["tensors"]:
+        steps = [event.step for event in events.Tensors(tag)]
+        assert steps == ([0] if tag.startswith("custom") else [10, 20, 30, 40]), tag
+
+
 def test_without_a_view_there_are_only_scalars(tmp_path: Path):
     board = TensorBoard(tmp_path)
     board.on_start(Progress(0, 1, 0, STEPS))

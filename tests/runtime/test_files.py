@@ -11,6 +11,7 @@ from darts_gdas.runtime.files import (
     RunFolder,
     WriteError,
     check_writable,
+    new_folder,
     write_atomically,
     write_text,
 )
@@ -164,3 +165,11 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, place: str):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=rf"{place}' cannot be made or written .* pass run_dir="):
         check_writable(tmp_path / place)
+
+
+def test_two_folders_of_one_name_are_two(tmp_path: Path):
+    """As of two sweeps that begin in the same second."""
+    made = [new_folder(tmp_path / "sweep_12-00-00") for _ in range(3)]
+    assert [path.name for path in made] == [
+        "sweep_12-00-00", "sweep_12-00-00_2", "sweep_12-00-00_3"
+    ]  # fmt: skip

@@ -100,7 +100,7 @@ def test_the_alphas_get_the_gradient_of_loss_plus_penalties(name: str, progress:
     """Two routes: the task's single backward call, and plain autograd through everything."""
     method = replace(NEW_METHODS[name], arch_optimizer=Adam(lr=1e-12))
     task = in_double(method)
-    train, (x, y, _) = batches(task)
+    train, (x, y, *_) = batches(task)
     noise = task.noise.get_state()
     metrics = task.arch_step(train, Batch(x, y), progress)
     found = [logits.grad for logits in task.alphas.parameters()]
@@ -191,7 +191,7 @@ def test_the_weights_gradient_is_taken_at_the_perturbed_mixture(perturbation):
     """With plain SGD of rate 1 the step is the gradient; its mixture is computed here again."""
     optimizer = SGD(lr=1.0, momentum=0.0, weight_decay=0.0, clip=0.0)
     task = in_double(replace(DARTS, perturbation=perturbation, optimizer=optimizer))
-    x, y, _ = batches(task)[0]
+    x, y, *_ = batches(task)[0]
     names = [name for name, _ in task.supernet.named_parameters()]
     weights = {name: w.detach().clone() for name, w in task.supernet.named_parameters()}
     noise = torch.Generator()

@@ -35,7 +35,7 @@ def dense_hessian(task: StageSearch, num_batches: int) -> Tensor:
         mixture = task.alphas.unstack(torch.cat(rows).softmax(-1))
         losses = [
             F.cross_entropy(task.supernet(x.double(), mixture), y)
-            for x, y, _ in task.probe.batches(num_batches)
+            for x, y, *_ in task.probe.batches(num_batches)
         ]
         return torch.stack(losses).mean()
 
@@ -83,7 +83,7 @@ def test_accuracy_is_that_of_the_network_in_training_mode_on_the_arch_half():
     found = task.probe.accuracy(mixture)
     correct = seen = 0
     with torch.no_grad():
-        for x, y, _ in task.probe.batches():
+        for x, y, *_ in task.probe.batches():
             correct += int((task.supernet(x, mixture).argmax(1) == y).sum())
             seen += len(y)
     assert seen == len(task.data.validation) == 14
@@ -95,7 +95,7 @@ def test_batches_are_a_partition_into_nearly_equal_parts(images: int, batches: i
     task = task_of(DARTS)
     data = replace(task.data, validation=image_set(images, 3))
     probe = type(task.probe)(task.supernet, [], data, task.compute, seed=1)
-    sizes = [len(y) for _, y, _ in probe.batches()]
+    sizes = [len(y) for _, y, *_ in probe.batches()]
     assert len(sizes) == batches == probe.num_batches
     assert sum(sizes) == images and max(sizes) - min(sizes) <= 1
     assert sorted(torch.cat(list(probe._indices)).tolist()) == list(range(images))

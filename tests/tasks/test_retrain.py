@@ -55,7 +55,7 @@ def at(epoch: int, step: int = 0) -> Progress:
 def test_the_gradient_is_that_of_both_losses():
     """0.4 times the auxiliary loss is added, both with label smoothing."""
     task = task_of(Regularization(auxiliary_weight=0.4, drop_path=0.0, label_smoothing=0.1))
-    x, y, _ = task.stream.batch(0)
+    x, y, *_ = task.stream.batch(0)
     task.net.train()
     logits, auxiliary = task.net(x)
     loss = F.cross_entropy(logits, y, label_smoothing=0.1)

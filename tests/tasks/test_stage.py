@@ -135,7 +135,7 @@ def test_first_order_alphas_get_the_gradient_of_the_validation_loss(method: Meth
     task = task_of(replace(method, arch_optimizer=Adam(lr=1e-12)))
     task.supernet.double()
     task.alphas.double()
-    train, (x, y, _) = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
+    train, (x, y, *_) = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
     task.supernet.train()
     task.arch_step(train, Batch(x.double(), y), 0.0)
     pulled_back = [logits.grad for logits in task.alphas.parameters()]
@@ -162,7 +162,7 @@ def test_the_inner_step_predicts_the_next_weight_step():
     """With clipping out of the way the unrolled step is the step the optimiser takes."""
     task = task_of(replace(DARTS, optimizer=SGD(clip=0.0, nesterov=True)))
     task.train_step(at(task, 0))  # so that there are momentum buffers
-    x, y, _ = task.data.weight_batches.batch(1)
+    x, y, *_ = task.data.weight_batches.batch(1)
     names = [name for name, _ in task.supernet.named_parameters()]
     weights = {name: w.detach().clone() for name, w in task.supernet.named_parameters()}
     mixture = Softmax()(task.alphas).detach()
