@@ -40,6 +40,8 @@ TESTED_TOGETHER = {
     "ntk/gram.py": "ntk/test_kernel.py",
     "ntk/layers.py": "ntk/test_kernel.py",
     "ntk/structured.py": "ntk/test_kernel.py",
+    "runtime/dataset.py": "runtime/test_datasets.py",
+    "runtime/picture_files.py": "runtime/test_folder.py",
     "runtime/usage.py": "report/test_main.py",
     "cli/start.py": "cli/test_bad_input.py",
     "cli/programs.py": "cli/test_runs.py",

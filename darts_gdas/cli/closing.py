@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from darts_gdas.report.summary import count, duration, genotype_lines, summary
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import command
+from darts_gdas.runtime.launch import retraining, shell_quoted
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.model import load_model, save_model
@@ -50,11 +51,22 @@ def _silent(phase: str, done: int, total: int) -> None:
 
 
 def finish_search(
-    task: SearchTask, folder: RunFolder, metrics: dict[str, float], loop: Loop
+    task: SearchTask,
+    folder: RunFolder,
+    metrics: dict[str, float],
+    loop: Loop,
+    overrides: Sequence[str],
 ) -> str:
     """Write genotype, drawings and `result.json`; return the summary.
 
     Parameters and multiply-adds are those of the genotype as a network of the search's size.
+
+    Args:
+        task: The search at its end.
+        folder: Where to write.
+        metrics: The last epoch's metrics.
+        loop: For times and the best epoch.
+        overrides: What the user asked for: the command to go on with names the same data.
     """
     genotype, layout = task.genotype(), task.current.supernet.layout
     shape = (task.current.data.validation.in_channels, *task.current.data.validation.image_size)
@@ -91,13 +103,13 @@ def finish_search(
         "genotype": str(folder.path / "genotype.json"),
         "picture": str(folder.path / "cells.svg"),
         "report": str(folder.path / PAGE),
-        "curves": f"tensorboard --logdir {folder.tensorboard}",
+        "curves": _curves(folder),
     }
     return summary(
         "Search finished",
         facts,
         genotype_lines(genotype),
-        f"{command('train')} genotype={folder.path}",
+        retraining(folder.path, overrides),
     )
 
 
@@ -143,7 +155,11 @@ def finish_train(
         "result": str(folder.result),
         "report": str(folder.path / PAGE),
     }
-    return summary("Retraining finished", facts, [], f"tensorboard --logdir {folder.tensorboard}")
+    return summary("Retraining finished", facts, [], _curves(folder))
+
+
+def _curves(folder: RunFolder) -> str:
+    return f"tensorboard --logdir {shell_quoted(str(folder.tensorboard))}"
 
 
 def _cost(net: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:

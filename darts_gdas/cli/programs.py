@@ -71,7 +71,7 @@ def _search(run: Opened[SearchConfig, SearchTask]) -> None:
     metrics = _run(loop, task, run)
     metrics = metrics | end_search(task, run, loop)
     if run.ranks.is_first:
-        print(finish_search(task, folder, metrics, loop))
+        print(finish_search(task, folder, metrics, loop, run.start.overrides))
 
 
 def search_details(task: SearchTask) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -18,7 +18,7 @@ from darts_gdas.report.score_drawing import draw_scores
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.launch import command, refuse_ranks
+from darts_gdas.runtime.launch import refuse_ranks, retraining
 from darts_gdas.runtime.usage import FAULT
 from darts_gdas.scoring.book import ScoreBook
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
@@ -44,7 +44,7 @@ def run_score(cfg: DictConfig) -> int:
             with run.phases(lambda: told) as progress:
                 book = ScoreBook(run.folder.path / BOOK, run.fingerprint)
                 scored = task.run(book, lambda done, total: progress("scoring", done, total))
-            print(_finish(run.folder, scored, task.scores, table))
+            print(_finish(run.folder, scored, task.scores, table, run.start.overrides))
         return 0
     return FAULT
 
@@ -64,7 +64,11 @@ def _build(
 
 
 def _finish(
-    folder: RunFolder, scored: Scored, names: tuple[str, ...], table: AccuracyTable | None
+    folder: RunFolder,
+    scored: Scored,
+    names: tuple[str, ...],
+    table: AccuracyTable | None,
+    overrides: Sequence[str],
 ) -> str:
     order = scored.order()
     columns: dict[str, list[Any]] = {
@@ -107,7 +111,7 @@ def _finish(
         "picture": str(folder.path / "scores.png"),
         "report": str(folder.path / PAGE),
     }
-    return summary("Scoring finished", facts, body, f"{command('train')} \"genotype='{cells[0]}'\"")
+    return summary("Scoring finished", facts, body, retraining(cells[0], overrides))
 
 
 def _correlations(

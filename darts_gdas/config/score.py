@@ -13,7 +13,7 @@ from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.datasets import Dataset
-from darts_gdas.runtime.images import checked_parts
+from darts_gdas.runtime.look import loaded
 from darts_gdas.runtime.terminal import Verbosity
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
 from darts_gdas.scoring.table import AccuracyTable
@@ -99,7 +99,7 @@ class ScoreConfig:
     def build(self) -> ScoreTask:
         """Load the data, and all that can be wrong."""
         compute = Compute.select(self.device, Precision.fp32, False, self.threads)
-        train, _ = checked_parts(self.dataset.load())
+        train, _ = loaded(self.dataset)
         genotypes = self.genotypes()
         for genotype in genotypes:
             check_operations(genotype.operations, "a cell")

@@ -11,7 +11,7 @@ from darts_gdas.nets.operations import check_operations
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.images import checked_parts
+from darts_gdas.runtime.look import loaded
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 
@@ -43,7 +43,7 @@ class TrainConfig(RunConfig):
         compute = self.compute(ranks)
         torch.manual_seed(self.seed)
         check_operations(genotype.operations, "the genotype")
-        train, test = checked_parts(self.dataset.load())
+        train, test = loaded(self.dataset)
         skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
         layout = self.net.layout(
             skeleton, num_classes=train.num_classes, in_channels=train.in_channels

@@ -1,6 +1,5 @@
 """The page of one run: what it found, how it went, what it cost, how to do it again."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,9 +44,6 @@ TOGETHER = {
     "free": ("Operations without parameters, share", "search/parameter_free_share_"),
 }
 """Charts of several metrics, by their names or by the beginning of them."""
-
-UNQUOTABLE = frozenset("\"'$`\\!\n")
-"""Characters that two pairs of quotes do not protect; the name of a cell has none."""
 
 PAGE, LAST = "report.html", "last value"
 
@@ -195,27 +191,20 @@ def _series(key: str, name: str) -> str:
 
 
 def _commands(record: Record) -> list[Markup]:
-    folder, parts = str(record.folder), []
+    folder, said, parts = record.folder, list(record.overrides or ()), []
     if record.kind == "search" and record.genotype is not None:
-        line = _line("train", f"genotype={folder}")
-        parts.append(command("Retrain this cell:", line))
+        parts.append(command("Retrain this cell:", launch.retraining(str(folder), said)))
     cells = record.scores.get("cell")
-    if cells and not set(cells[0]) & UNQUOTABLE:
-        line = f"{launch.command('train')} \"genotype='{cells[0]}'\""
-        parts.append(command("Train the best cell:", line))
+    if cells:
+        parts.append(command("Train the best cell:", launch.retraining(cells[0], said)))
     if record.overrides is not None:
-        said = list(record.overrides)
         if record.kind == "train" and not any(o.startswith("genotype=") for o in said):
-            said.append(f"genotype={folder}")
-        parts.append(command("Reproduce this run:", _line(record.kind, *said)))
+            said.append(launch.setting("genotype", folder))
+        parts.append(command("Reproduce this run:", launch.command(record.kind, *said)))
         if not record.result:
-            parts.append(command("Go on with it:", _line(record.kind, f"resume={folder}")))
-    return [*parts, command("Write this page again:", _line("report", folder))]
-
-
-def _line(program: str, *arguments: str) -> str:
-    """What to type, in the words in which this program was started."""
-    return f"{launch.command(program)} {shlex.join(arguments)}".rstrip()
+            line = launch.command(record.kind, launch.setting("resume", folder))
+            parts.append(command("Go on with it:", line))
+    return [*parts, command("Write this page again:", launch.command("report", str(folder)))]
 
 
 def _settings(record: Record) -> list[Markup]:

@@ -64,3 +64,22 @@ def test_hints_are_in_the_words_of_the_start(monkeypatch, program, installed, ch
     assert command(program) == installed
     monkeypatch.setattr(sys, "argv", ["search.py"])
     assert command(program) == checkout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("dataset.root=photos (new)", "dataset.root='photos (new)'"),
+        ("dataset.root=\u65e5\u672c", "dataset.root='\u65e5\u672c'"),
+        ("dataset.root=~/x", "dataset.root='~/x'"),
+        ("run_dir=a=b", "run_dir='a=b'"),
+        ("seed=3", "seed=3"),
+        ("dataset.root='a (b)'", "dataset.root='a (b)'"),
+        ("seed=0,1", "seed=0,1"),
+        ("penalties=[cost", "penalties=[cost"),
+        ("--multirun", "--multirun"),
+    ],
+)
+def test_what_hydra_cannot_read_gets_the_quotes_it_needs(typed: str, meant: str):
+    assert module.as_meant(typed) == meant
+    assert module.as_meant(meant) == meant
