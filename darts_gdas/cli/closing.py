@@ -23,6 +23,7 @@ from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import retraining, shell_quoted
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.tasks.conclusion import conclude
+from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.model import load_model, save_model
 from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
@@ -76,6 +77,8 @@ def finish_search(
         write_genotype(folder.path, genotype, title=str(folder.path))
     remarks = task.current.monitor.remarks()
     figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
+    if task.current.confusion is not None:
+        figures["classes"] = task.current.confusion.to_dict()
     if task.known is not None:
         figures["benchmark"] = {
             "column": task.known.column,
@@ -131,7 +134,8 @@ def finish_train(
     save_model(path, task.model())
     by_itself = replace(task.compute, ranks=ALONE)
     saved = by_itself.place(load_model(path).net)
-    test = evaluate_net(saved, task.test, task.normalize, by_itself)
+    found = evaluate_net(saved, task.test, task.normalize, by_itself)
+    test = found.metrics
     layout = task.net.layout
     cost = _cost(task.net, (layout.in_channels, *task.test.image_size))
     _write_result(
@@ -140,13 +144,16 @@ def finish_train(
         task.net,
         task,
         genotype_source=source,
+        preparation=list(task.test.preparation),
         test=test,
+        classes=found.confusion.to_dict(),
         metrics=metrics,
         **cost,
     )
     top5 = f" (top 5: {100 * test['accuracy_top5']:.2f} %)" if "accuracy_top5" in test else ""
     facts = {
         "test accuracy": f"{100 * test['accuracy']:.2f} %{top5} on {len(task.test)} images",
+        "balanced": _balanced(found.confusion),
         "genotype": source,
         **_cost_facts(cost, layout),
         **loop.writes.facts(),
@@ -156,6 +163,11 @@ def finish_train(
         "report": str(folder.path / PAGE),
     }
     return summary("Retraining finished", facts, [], _curves(folder))
+
+
+def _balanced(confusion: Confusion) -> str:
+    balanced = 100 * confusion.balanced_accuracy
+    return f"{balanced:.2f} % is the mean over classes; lowest: {confusion.worst()}"
 
 
 def _curves(folder: RunFolder) -> str:
@@ -184,6 +196,11 @@ def _benchmark_facts(standing: dict[str, Any] | None) -> dict[str, str]:
         f"best, {standing['percentile']:.1f} % of all cells are no better"
     )
     return {"benchmark": text}
+
+
+def class_details(confusion: Confusion | None) -> dict[str, Any]:
+    """What a line of `metrics.jsonl` says of the classes; of many no matrix, for all epochs."""
+    return {} if confusion is None else {"classes": confusion.to_dict(most=20)}
 
 
 def cost_details(compute: Compute) -> dict[str, Any]:

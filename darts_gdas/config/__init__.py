@@ -14,6 +14,7 @@ from darts_gdas.config.composition import (
     sweep_root,
     sweeps_here,
     task_overrides,
+    to_values,
     to_yaml,
     typed,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "sweep_root",
     "sweeps_here",
     "task_overrides",
+    "to_values",
     "to_yaml",
     "typed",
 ]

@@ -8,6 +8,7 @@ import yaml
 
 from darts_gdas.report.alphas import probabilities
 from darts_gdas.report.charts import line_chart
+from darts_gdas.report.classes import balanced_accuracy, class_sections
 from darts_gdas.report.drawing import draw_cells
 from darts_gdas.report.markup import Markup, element
 from darts_gdas.report.numbers import is_number
@@ -34,8 +35,8 @@ TOGETHER = {
     "accuracy": (
         "Accuracy, %",
         tuple(
-            f"{part}/accuracy{top}"
-            for top in ("", "_top5")
+            f"{part}/{name}"
+            for name in ("accuracy", "accuracy_top5", "balanced_accuracy")
             for part in ("train", "arch", "validation", "test")
         ),
     ),
@@ -76,6 +77,7 @@ def run_page(record: Record) -> str:
         parts += score_sections(record)
     else:
         parts += [
+            section("Classes", *class_sections(record)),
             section("Cells", *_cells(record)),
             section("Probabilities of the operations", *probabilities(record.lines)),
             section("How it went", *_curves(record)),
@@ -116,6 +118,7 @@ def _facts(record: Record) -> dict[str, str | None]:
     selected = _part(result, "metrics").get("search/selected_accuracy")
     return {
         "test accuracy": _percent(_part(result, "test").get("accuracy", last.get("test/accuracy"))),
+        "balanced accuracy, the mean over classes": balanced_accuracy(record),
         "validation accuracy, shared weights": _percent(last.get("validation/accuracy")),
         "accuracy of the selected cell": _percent(selected),
         "best epoch": str(best + 1) if is_number(best) else None,
@@ -186,7 +189,8 @@ def _curves(record: Record) -> list[Markup]:
 def _series(key: str, name: str) -> str:
     """What a curve is called: the part of the data, or of the cell."""
     if key in ("loss", "accuracy"):
-        return name.replace("/loss", "").replace("/accuracy", "").replace("_top5", " top 5")
+        part, _, metric = name.partition("/")
+        return part + {"accuracy_top5": " top 5", "balanced_accuracy": " balanced"}.get(metric, "")
     return name.partition("/")[2].removeprefix("parameter_free_share_")
 
 

@@ -24,6 +24,7 @@ from darts_gdas.search.hypergradient import detached
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.arch_step import ArchStep
 from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
+from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
 from darts_gdas.tasks.probing import SupernetProbe
@@ -88,6 +89,7 @@ class StageSearch:
     Attributes:
         learning_rate: Initial rate of the weights; 0 where it is still to be measured
             (`tasks/initial.py`).
+        confusion: The last evaluation, class by class.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class StageSearch:
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
         )
+        self.confusion: Confusion | None = None
         kept = {name: penalty.state() for name, penalty in method.penalties.items()}
         # A checkpoint holds them: measured costs would differ if measured again.
         self._costs = nn.ModuleDict({name: s for name, s in kept.items() if s is not None})
@@ -196,7 +199,8 @@ class StageSearch:
             batch_size=2 * self.data.weight_batches.batch_size,
             compute=self.compute,
         )
-        metrics = {f"validation/{name}": value for name, value in validation.items()}
+        self.confusion = validation.confusion
+        metrics = {f"validation/{name}": value for name, value in validation.metrics.items()}
         expected = self.expected()
         for kind, cell in expected.items():
             metrics[f"entropy/{kind}"] = entropy(cell.ops)
