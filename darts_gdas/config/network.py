@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from darts_gdas.nets import Layout, Skeleton, Stem
+from darts_gdas.config.stem import StemChoice
+from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.layout import REDUCE
 from darts_gdas.nets.operations import check_operations
@@ -219,14 +220,14 @@ class NetConfig:
     Attributes:
         channels: Channels of the first cells.
         layers: Number of cells.
-        stem: What precedes the first cell.
+        stem: What precedes the first cell; auto goes by the size of the images.
         reductions: Positions of the reduction cells; null puts two at L // 3 and 2 L // 3.
         initialization: How the weights begin.
     """
 
     channels: int = 16
     layers: int = 8
-    stem: Stem = Stem.cifar
+    stem: StemChoice = StemChoice.auto
     reductions: list[int] | None = None
     initialization: Initialization = Initialization.torch
 
@@ -238,8 +239,22 @@ class NetConfig:
         if self.initialization is Initialization.critical:
             initialize(net, critical_weight_variance("relu"), mode=Fan.IN)
 
-    def layout(self, skeleton: Skeleton, *, num_classes: int, in_channels: int) -> Layout:
-        """The layout for cells that stand in a skeleton, and for a data set."""
+    def layout(
+        self,
+        skeleton: Skeleton,
+        *,
+        num_classes: int,
+        in_channels: int,
+        image_size: tuple[int, int] | None = None,
+    ) -> Layout:
+        """The layout for cells that stand in a skeleton, and for a data set.
+
+        Args:
+            skeleton: How the cells stand.
+            num_classes: Of the data set.
+            in_channels: Of its images.
+            image_size: Their (height, width); None where it is not known yet.
+        """
         if num_classes < 2:
             raise ValueError(f"the dataset must have at least 2 classes, got {num_classes}")
         return Layout(
@@ -247,7 +262,7 @@ class NetConfig:
             self.layers,
             num_classes,
             in_channels,
-            self.stem,
+            self.stem.stem(skeleton, image_size),
             None if self.reductions is None else tuple(self.reductions),
             skeleton,
         )

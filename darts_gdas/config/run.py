@@ -113,6 +113,10 @@ class RunConfig(Saving):
             self.device, self.precision, self.channels_last, self.threads, self.compile, ranks
         )
 
+    def at_once(self, ranks: Ranks) -> int:
+        """Images that pass through a rank's network together."""
+        return -(-self.batch_size // (ranks.size * self.accumulate))
+
     def guard(self, ranks: Ranks) -> FiniteGuard:
         """What happens where a gradient is not finite."""
         return FiniteGuard(self.on_nonfinite, self.max_skips, ranks)

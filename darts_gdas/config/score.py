@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import SpaceConfig
+from darts_gdas.config.stem import StemChoice
 from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
@@ -111,6 +112,7 @@ class ScoreConfig:
             skeleton.fewest_layers,
             train.num_classes,
             train.in_channels,
+            StemChoice.auto.stem(skeleton, train.image_size),
             reductions=None if reduces else (),
             skeleton=skeleton,
         )

@@ -26,6 +26,7 @@ from darts_gdas.config.rules import (
 )
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.stages import check_stages
+from darts_gdas.config.stem import tell_memory
 from darts_gdas.nets import Layout, Skeleton
 from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
@@ -182,17 +183,33 @@ class SearchConfig(RunConfig):
             ),
         )
         self.net.initialize(search.supernet)
+        shape = (train.in_channels, *train.image_size)
+        tell_memory(
+            search.supernet,
+            search.pass_on_shapes,
+            shape,
+            stem=layout.stem,
+            batch_size=self.at_once(ranks),
+        )
         self.scatter(ranks)
         return search
 
     def _layout_for(self, images: ImageSet) -> Layout:
-        return self.layout(num_classes=images.num_classes, in_channels=images.in_channels)
+        return self.layout(
+            num_classes=images.num_classes,
+            in_channels=images.in_channels,
+            image_size=images.image_size,
+        )
 
-    def layout(self, *, num_classes: int, in_channels: int) -> Layout:
+    def layout(
+        self, *, num_classes: int, in_channels: int, image_size: tuple[int, int] | None = None
+    ) -> Layout:
         """The supernet's outer network."""
         space = self.space.build()
         skeleton = Skeleton.of(space.num_inputs.values())
-        layout = self.net.layout(skeleton, num_classes=num_classes, in_channels=in_channels)
+        layout = self.net.layout(
+            skeleton, num_classes=num_classes, in_channels=in_channels, image_size=image_size
+        )
         check_kinds(space, layout)
         return layout
 

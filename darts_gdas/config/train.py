@@ -6,7 +6,9 @@ import torch
 
 from darts_gdas.config.network import NetConfig
 from darts_gdas.config.run import RunConfig
+from darts_gdas.config.stem import tell_memory
 from darts_gdas.nets import DerivedNet, Skeleton
+from darts_gdas.nets.costs import whole
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.augment import Normalize
@@ -46,7 +48,10 @@ class TrainConfig(RunConfig):
         train, test = loaded(self.dataset)
         skeleton = Skeleton.of(cell.num_inputs for cell in genotype.cells.values())
         layout = self.net.layout(
-            skeleton, num_classes=train.num_classes, in_channels=train.in_channels
+            skeleton,
+            num_classes=train.num_classes,
+            in_channels=train.in_channels,
+            image_size=train.image_size,
         )
         layout.check_image_size(*train.image_size)
         auxiliary = self.regularization.auxiliary_weight > 0
@@ -54,6 +59,8 @@ class TrainConfig(RunConfig):
         train, test = train.to(compute.device), test.to(compute.device)
         net = DerivedNet(genotype, layout, auxiliary=auxiliary)
         self.net.initialize(net)
+        shape = (train.in_channels, *train.image_size)
+        tell_memory(net, whole, shape, stem=layout.stem, batch_size=self.at_once(ranks))
         if self.sync_batch_norm and ranks.size > 1:
             synchronize_norms(net)
         self.scatter(ranks)

@@ -1,5 +1,6 @@
 """One stage of a search: alternating steps on weights and alphas over two halves of the data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -172,6 +173,13 @@ class StageSearch:
             return F.cross_entropy(logits, part.labels), logits
 
         return self.weight_step(batch, run)
+
+    def pass_on_shapes(self, supernet: SuperNet, images: Tensor, mark: Callable[[], None]) -> None:
+        """A pass of a step, on the "meta" device, to count what it keeps (`nets.costs.Pass`)."""
+        with torch.no_grad():
+            mixture = self.method.relaxation(self.alphas, progress=0.0, rng=None)
+        supernet(images, mixture.with_leaves([leaf.to("meta") for leaf in mixture.leaves()]))
+        mark()
 
     def _learning_rate(self, progress: Progress) -> float:
         return self.method.optimizer.rate_at(
