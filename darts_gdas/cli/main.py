@@ -1,18 +1,16 @@
 """The command `darts-gdas`: all programs by their names, with their configuration at hand."""
 
 import importlib
-import re
 import sys
 from collections.abc import Callable
 
 import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
 import darts_gdas
 from darts_gdas import config
+from darts_gdas.cli.arguments import take_arguments
 from darts_gdas.cli.errors import usage_errors
-from darts_gdas.runtime.launch import COMMAND, own_door, setting
+from darts_gdas.runtime.launch import COMMAND, own_door
 from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import USAGE_ERROR
 
@@ -59,24 +57,9 @@ def run_composed(name: str) -> None:
     with usage_errors():
         program: Callable = getattr(importlib.import_module(module), function)
         config.register()
-        sys.argv[1:] = map(as_meant, sys.argv[1:])
+        take_arguments()
         folder = str(config.conf_folder())
         hydra.main(version_base="1.3", config_path=folder, config_name=name)(program)()
-
-
-def as_meant(argument: str) -> str:
-    """A setting as hydra can read it: a path with spaces, signs or other letters gets its quotes.
-
-    What hydra understands, and a list or a text with commas, stays as it was typed.
-    """
-    name, _, value = argument.partition("=")
-    if not re.fullmatch(r"\+?[\w./]+", name) or not value or value[0] in "[{'\"" or "," in value:
-        return argument
-    try:
-        OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return setting(name, value)
-    return argument
 
 
 def _take_name() -> None:

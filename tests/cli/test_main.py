@@ -7,6 +7,7 @@ import pytest
 
 from darts_gdas import __version__
 from darts_gdas.cli import main as module
+from darts_gdas.cli.arguments import as_meant
 from darts_gdas.config import conf_folder
 from darts_gdas.runtime.launch import command
 
@@ -81,5 +82,5 @@ def test_hints_are_in_the_words_of_the_start(monkeypatch, program, installed, ch
     ],
 )
 def test_what_hydra_cannot_read_gets_the_quotes_it_needs(typed: str, meant: str):
-    assert module.as_meant(typed) == meant
-    assert module.as_meant(meant) == meant
+    assert as_meant(typed) == meant
+    assert as_meant(meant) == meant
