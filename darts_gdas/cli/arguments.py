@@ -6,12 +6,20 @@ import sys
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from darts_gdas.runtime.launch import setting
+from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
+from darts_gdas.runtime.terminal import complain
 
 
 def take_arguments() -> None:
-    """Quote what hydra could not read among this process's arguments; call before `hydra.main`."""
-    sys.argv[1:] = map(as_meant, sys.argv[1:])
+    """Quote what hydra could not read among this process's arguments; call before `hydra.main`.
+
+    A line says what was quoted, since the recorded settings show it so.
+    """
+    typed = sys.argv[1:]
+    sys.argv[1:] = map(as_meant, typed)
+    quoted = [shell_quoted(item) for item in sys.argv[1:] if item not in typed]
+    if quoted and not is_follower():
+        complain(f"quoted for hydra: {' '.join(quoted)}", "note")
 
 
 def as_meant(argument: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from darts_gdas import __version__
 from darts_gdas.cli import main as module
-from darts_gdas.cli.arguments import as_meant
+from darts_gdas.cli.arguments import as_meant, take_arguments
 from darts_gdas.config import conf_folder
 from darts_gdas.runtime.launch import command
 
@@ -84,3 +84,12 @@ def test_hints_are_in_the_words_of_the_start(monkeypatch, program, installed, ch
 def test_what_hydra_cannot_read_gets_the_quotes_it_needs(typed: str, meant: str):
     assert as_meant(typed) == meant
     assert as_meant(meant) == meant
+
+
+def test_what_was_quoted_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["search.py", "seed=3", "dataset.root=a (b)"])
+    take_arguments()
+    assert sys.argv == ["search.py", "seed=3", "dataset.root='a (b)'"]
+    assert capsys.readouterr().err == "note: quoted for hydra: \"dataset.root='a (b)'\"\n"
+    take_arguments()
+    assert capsys.readouterr().err == ""
