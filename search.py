@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from darts_gdas.cli import run_search, usage_errors
+from darts_gdas.cli import run_search, take_arguments, usage_errors
 from darts_gdas.config import register
 
 
@@ -16,4 +16,5 @@ def main(cfg: DictConfig) -> int:
 if __name__ == "__main__":
     with usage_errors():
         register()
+        take_arguments()
         main()

@@ -1,7 +1,9 @@
 """Check every annotated shape and dtype of the mathematics while the tests run."""
 
 import logging
+import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +17,9 @@ install_import_hook(
 
 # Tensors are small here: a second thread gains nothing and waits long where the machine is busy.
 torch.set_num_threads(1)
+
+# Commands that are offered say "python" where that is this interpreter.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 
 # What runs in the background ignores Ctrl-C, and so would the programs that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

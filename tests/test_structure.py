@@ -18,6 +18,7 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 TESTED_TOGETHER = {
+    "cli/arguments.py": "cli/test_main.py",
     "cli/beginning.py": "cli/test_untrained.py",
     "nets/fixed.py": "tasks/test_initial.py",
     "config/benchmark.py": "cli/test_untrained.py",
@@ -43,6 +44,8 @@ TESTED_TOGETHER = {
     "ntk/gram.py": "ntk/test_kernel.py",
     "ntk/layers.py": "ntk/test_kernel.py",
     "ntk/structured.py": "ntk/test_kernel.py",
+    "runtime/dataset.py": "runtime/test_datasets.py",
+    "runtime/picture_files.py": "runtime/test_folder.py",
     "runtime/usage.py": "report/test_main.py",
     "cli/start.py": "cli/test_bad_input.py",
     "cli/programs.py": "cli/test_runs.py",

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +20,10 @@ from darts_gdas.report.summary import count, duration, genotype_lines, summary
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import command
+from darts_gdas.runtime.launch import retraining, shell_quoted
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.tasks.conclusion import conclude
+from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.model import load_model, save_model
 from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
 from darts_gdas.tasks.search import SearchTask
@@ -43,11 +45,22 @@ def end_search(task: SearchTask, run: Opened[Any, Any], loop: Loop) -> dict[str,
 
 
 def finish_search(
-    task: SearchTask, folder: RunFolder, metrics: dict[str, float], loop: Loop
+    task: SearchTask,
+    folder: RunFolder,
+    metrics: dict[str, float],
+    loop: Loop,
+    overrides: Sequence[str],
 ) -> str:
     """Write genotype, drawings and `result.json`; return the summary.
 
     Parameters and multiply-adds are those of the genotype as a network of the search's size.
+
+    Args:
+        task: The search at its end.
+        folder: Where to write.
+        metrics: The last epoch's metrics.
+        loop: For times and the best epoch.
+        overrides: What the user asked for: the command to go on with names the same data.
     """
     genotype, layout = task.genotype(), task.current.supernet.layout
     shape = (task.current.data.validation.in_channels, *task.current.data.validation.image_size)
@@ -57,6 +70,8 @@ def finish_search(
         write_genotype(folder.path, genotype, title=str(folder.path))
     remarks = task.current.monitor.remarks()
     figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
+    if task.current.confusion is not None:
+        figures["classes"] = task.current.confusion.to_dict()
     if task.known is not None:
         figures["benchmark"] = {
             "column": task.known.column,
@@ -84,13 +99,13 @@ def finish_search(
         "genotype": str(folder.path / "genotype.json"),
         "picture": str(folder.path / "cells.svg"),
         "report": str(folder.path / PAGE),
-        "curves": f"tensorboard --logdir {folder.tensorboard}",
+        "curves": _curves(folder),
     }
     return summary(
         "Search finished",
         facts,
         genotype_lines(genotype),
-        f"{command('train')} genotype={folder.path}",
+        retraining(folder.path, overrides),
     )
 
 
@@ -112,7 +127,8 @@ def finish_train(
     save_model(path, task.model())
     by_itself = replace(task.compute, ranks=ALONE)
     saved = by_itself.place(load_model(path).net)
-    test = evaluate_net(saved, task.test, task.normalize, by_itself)
+    found = evaluate_net(saved, task.test, task.normalize, by_itself)
+    test = found.metrics
     layout = task.net.layout
     cost = _cost(task.net, (layout.in_channels, *task.test.image_size))
     _write_result(
@@ -121,13 +137,16 @@ def finish_train(
         task.net,
         task,
         genotype_source=source,
+        preparation=list(task.test.preparation),
         test=test,
+        classes=found.confusion.to_dict(),
         metrics=metrics,
         **cost,
     )
     top5 = f" (top 5: {100 * test['accuracy_top5']:.2f} %)" if "accuracy_top5" in test else ""
     facts = {
         "test accuracy": f"{100 * test['accuracy']:.2f} %{top5} on {len(task.test)} images",
+        "balanced": _balanced(found.confusion),
         "genotype": source,
         **_cost_facts(cost, layout),
         **loop.writes.facts(),
@@ -136,7 +155,16 @@ def finish_train(
         "result": str(folder.result),
         "report": str(folder.path / PAGE),
     }
-    return summary("Retraining finished", facts, [], f"tensorboard --logdir {folder.tensorboard}")
+    return summary("Retraining finished", facts, [], _curves(folder))
+
+
+def _balanced(confusion: Confusion) -> str:
+    balanced = 100 * confusion.balanced_accuracy
+    return f"{balanced:.2f} % is the mean over classes; lowest: {confusion.worst()}"
+
+
+def _curves(folder: RunFolder) -> str:
+    return f"tensorboard --logdir {shell_quoted(str(folder.tensorboard))}"
 
 
 def _cost(net: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:
@@ -161,6 +189,11 @@ def _benchmark_facts(standing: dict[str, Any] | None) -> dict[str, str]:
         f"best, {standing['percentile']:.1f} % of all cells are no better"
     )
     return {"benchmark": text}
+
+
+def class_details(confusion: Confusion | None) -> dict[str, Any]:
+    """What a line of `metrics.jsonl` says of the classes; of many no matrix, for all epochs."""
+    return {} if confusion is None else {"classes": confusion.to_dict(most=20)}
 
 
 def cost_details(compute: Compute) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.memory import OutOfMemory
 from darts_gdas.runtime.distributed import FirstRankFailed
 from darts_gdas.runtime.files import WriteError
-from darts_gdas.runtime.launch import is_follower
+from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
 from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
 from darts_gdas.runtime.watch import RankLost
@@ -138,6 +138,8 @@ def one_line(error: Exception) -> str:
         known = error.options or sorted(configuration.GROUPS.get(group, ()))
         options = ", ".join(option for option in known if not option.endswith("_schema"))
         return f"{group}={choice} is not known; choose one of {options}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} cannot be read; quote the value: {_quoted(error.override)}"
     if isinstance(error, AssertionError) and str(error).startswith("Unexpected type"):
         return CHOOSE_FIRST
     told = f"{error}\n{error.__cause__ or ''}"
@@ -159,3 +161,9 @@ def one_line(error: Exception) -> str:
     internal = re.compile(r"(full_key|reference_type|object_type)\b")
     text = "; ".join(line for line in lines if not internal.match(line)) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def _quoted(override: str) -> str:
+    """An override that hydra could read, as it is typed."""
+    name, _, value = override.partition("=")
+    return shell_quoted(setting(name, value.strip("'\"")))

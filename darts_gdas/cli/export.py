@@ -9,8 +9,9 @@ from darts_gdas.nets.stored import NAME
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.card import about, describe, markdown, with_files
 from darts_gdas.portable.graphs import check_extra
+from darts_gdas.report.record import is_run, read_record
 from darts_gdas.runtime.files import WriteError
-from darts_gdas.runtime.launch import command
+from darts_gdas.runtime.launch import command, retraining
 from darts_gdas.runtime.usage import FAULT, wrong_input
 from darts_gdas.tasks.model import load_model
 
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _export(path: Path, form: Format, out: Path | None) -> None:
     if form is Format.onnx:
         check_extra()
+    _check_trained(path)
     model = load_model(path)
     folder = path if path.is_dir() else path.parent
     card = describe(model, folder)
@@ -57,3 +59,14 @@ def _export(path: Path, form: Format, out: Path | None) -> None:
     print(f"largest difference of logits in a fresh process: {difference:.2g}")
     for name in (*files, *CARDS):
         print(out / name)
+
+
+def _check_trained(folder: Path) -> None:
+    """Tell a search from a model that cannot be read, with the command that trains its cell."""
+    if (folder / "genotype.json").exists() and not (folder / NAME).exists():
+        said = read_record(folder).overrides if is_run(folder) else None
+        raise ValueError(
+            f"run {str(folder)!r} holds no trained network ({NAME}): it is a search, or a "
+            "retraining that is not finished; a search's cell is trained by "
+            f"{retraining(folder, said or ())}"
+        )

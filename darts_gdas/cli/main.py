@@ -8,8 +8,9 @@ import hydra
 
 import darts_gdas
 from darts_gdas import config
+from darts_gdas.cli.arguments import take_arguments
 from darts_gdas.cli.errors import usage_errors
-from darts_gdas.runtime.launch import COMMAND
+from darts_gdas.runtime.launch import COMMAND, own_door
 from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import USAGE_ERROR
 
@@ -31,6 +32,7 @@ PLAIN = {
 
 def main() -> None:
     """Run a program: `darts-gdas search method=gdas`."""
+    own_door.set(sys.argv[0])
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in HYDRA:
         _take_name()
@@ -55,6 +57,7 @@ def run_composed(name: str) -> None:
     with usage_errors():
         program: Callable = getattr(importlib.import_module(module), function)
         config.register()
+        take_arguments()
         folder = str(config.conf_folder())
         hydra.main(version_base="1.3", config_path=folder, config_name=name)(program)()
 

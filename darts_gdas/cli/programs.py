@@ -1,5 +1,6 @@
 """The programs that train: a search, and the training of a found or a published cell."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -8,7 +9,13 @@ from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
-from darts_gdas.cli.closing import cost_details, end_search, finish_search, finish_train
+from darts_gdas.cli.closing import (
+    class_details,
+    cost_details,
+    end_search,
+    finish_search,
+    finish_train,
+)
 from darts_gdas.cli.prologue import Opened, opened
 from darts_gdas.cli.resume import rank_timeout
 from darts_gdas.cli.start import Start
@@ -16,6 +23,7 @@ from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
+from darts_gdas.report.origin import origin_of
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
@@ -28,6 +36,8 @@ from darts_gdas.runtime.usage import FAULT
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask
+
+logger = logging.getLogger(__name__)
 
 SEARCH, TRAIN = "search", "train"
 
@@ -76,7 +86,7 @@ def _search(run: Opened[SearchConfig, SearchTask]) -> None:
     metrics = _run(loop, task, run)
     metrics = metrics | end_search(task, run, loop)
     if run.ranks.is_first:
-        print(finish_search(task, folder, metrics, loop))
+        print(finish_search(task, folder, metrics, loop, run.start.overrides))
 
 
 def search_details(task: SearchTask) -> dict[str, Any]:
@@ -84,6 +94,7 @@ def search_details(task: SearchTask) -> dict[str, Any]:
     warning = task.current.monitor.warning
     return {
         **cost_details(task.compute),
+        **class_details(task.current.confusion),
         **alphas_line(task.view()),
         **({"warning": warning} if warning else {}),
     }
@@ -115,12 +126,18 @@ def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> Non
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
     callbacks = [
         EpochTable(run.terminal, columns),
-        MetricsFile(run.folder.metrics, lambda: cost_details(task.compute)),
+        MetricsFile(
+            run.folder.metrics,
+            lambda: {**cost_details(task.compute), **class_details(task.confusion)},
+        ),
         TensorBoard(run.folder.tensorboard),
         ReportFile(run.folder.path),
     ]
     loop = _begin(run, task, callbacks)
     if run.ranks.is_first:
+        cfg = configuration.to_values(run.start.cfg)
+        said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)
+        run.terminal.say(origin_of(source, cfg, said))
         write_genotype(run.folder.path, task.net.genotype, title=source)
     metrics = _run(loop, task, run)
     if run.ranks.is_first:
@@ -169,5 +186,8 @@ def _find_genotype(start: Start[TrainConfig]) -> tuple[Genotype, str]:
                 f"no finished search under {root}; run search.py first, or pass "
                 "genotype=DARTS_V2 (or another name or path)"
             )
+        later = RunFolder.newest(root, finished=False)
+        if later and later.checkpoints.stat().st_mtime > newest.result.stat().st_mtime:
+            logger.warning("a newer search, %s, is not finished; its cell is not taken", later.path)
         source = str(newest.path / "genotype.json")
     return Genotype.load(source), source

@@ -23,7 +23,7 @@ from darts_gdas.cli.start import (
 from darts_gdas.runtime.distributed import Ranks, lost_ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.journal import Journal
-from darts_gdas.runtime.launch import command, is_follower
+from darts_gdas.runtime.launch import command, is_follower, setting, shell_quoted
 from darts_gdas.runtime.saving import Writes
 from darts_gdas.runtime.signals import Interrupted, StopRequest
 from darts_gdas.runtime.terminal import PhaseLine, Terminal
@@ -65,8 +65,9 @@ class Opened(Generic[Config, Built]):
     def how_to_go_on(self) -> str:
         """What to type to go on with a run that was stopped, or with the sweep that was."""
         if configuration.sweeps_here():
-            return f"go on with: the same command and hydra.sweep.dir={configuration.sweep_root()}"
-        return f"go on with: {command(self.name)} resume={self.folder.path}"
+            again = setting("hydra.sweep.dir", configuration.sweep_root())
+            return f"go on with: the same command and {shell_quoted(again)}"
+        return f"go on with: {command(self.name, setting('resume', self.folder.path))}"
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:

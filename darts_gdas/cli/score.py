@@ -1,7 +1,7 @@
 """The program that ranks untrained cells."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from darts_gdas.report.score_drawing import draw_scores
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.launch import command, refuse_ranks
+from darts_gdas.runtime.launch import refuse_ranks, retraining
 from darts_gdas.runtime.saving import OnSaveError, Writes
 from darts_gdas.runtime.usage import FAULT
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
@@ -43,7 +43,7 @@ def run_score(cfg: DictConfig) -> int:
             with run.phases("while scoring") as work:
                 journal = run.journal(BOOK, Writes(OnSaveError.stop))
                 scored = task.run(journal, partial(work, "scoring"))
-                print(_finish(run.folder, scored, table))
+                print(_finish(run.folder, scored, table, run.start.overrides))
         return 0
     return FAULT
 
@@ -62,7 +62,12 @@ def _build(
     return (task, start.config.table()), {"data": task.images.digest()}
 
 
-def _finish(folder: RunFolder, scored: Scored, table: AccuracyTable | None) -> str:
+def _finish(
+    folder: RunFolder,
+    scored: Scored,
+    table: AccuracyTable | None,
+    overrides: Sequence[str],
+) -> str:
     order = scored.order()
     columns: dict[str, list[Any]] = {
         "cell": [_name(genotype) for genotype in scored.genotypes],
@@ -104,7 +109,7 @@ def _finish(folder: RunFolder, scored: Scored, table: AccuracyTable | None) -> s
         "picture": str(folder.path / "scores.png"),
         "report": str(folder.path / PAGE),
     }
-    return summary("Scoring finished", facts, body, f"{command('train')} \"genotype='{cells[0]}'\"")
+    return summary("Scoring finished", facts, body, retraining(cells[0], overrides))
 
 
 def _correlations(

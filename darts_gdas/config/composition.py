@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -165,6 +166,11 @@ def recompose(overrides: Sequence[str]) -> DictConfig:
 def to_yaml(cfg: DictConfig) -> str:
     """The resolved configuration as YAML."""
     return OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def to_values(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain values, as a run's `config.yaml` holds them."""
+    return yaml.safe_load(to_yaml(cfg))
 
 
 def fingerprint(config: AnyConfig, **extra: Any) -> str:

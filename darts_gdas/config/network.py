@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from darts_gdas.nets import DARTS, Layout, Stem
+from darts_gdas.config.stem import StemChoice
+from darts_gdas.nets import DARTS, Layout
 from darts_gdas.nets.initialization import Fan, initialize
-from darts_gdas.nets.layout import REDUCE
+from darts_gdas.nets.layout import REDUCE, skeleton_of
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.ntk import critical_weight_variance
 from darts_gdas.space import (
@@ -219,19 +220,20 @@ class NetConfig:
     Attributes:
         channels: Channels of the first cells.
         layers: Number of cells.
-        stem: What precedes the first cell.
+        stem: What precedes the first cell; auto goes by the size of the images.
         reductions: Positions of the reduction cells; null puts two at L // 3 and 2 L // 3.
         initialization: How the weights begin.
     """
 
     channels: int = 16
     layers: int = 8
-    stem: Stem = Stem.cifar
+    stem: StemChoice = StemChoice.auto
     reductions: list[int] | None = None
     initialization: Initialization = Initialization.torch
 
     def __post_init__(self) -> None:
-        Layout(self.channels, self.layers, 2, stem=self.stem, reductions=self._positions)
+        stem = self.stem.stem(DARTS, None)
+        Layout(self.channels, self.layers, 2, stem=stem, reductions=self._positions)
 
     def initialize(self, net: nn.Module) -> None:
         """Draw the weights of a network that has just been built, from torch's generator."""
@@ -243,10 +245,23 @@ class NetConfig:
         return None if self.reductions is None else tuple(self.reductions)
 
     def layout(
-        self, cells: SearchSpace | Genotype, *, num_classes: int, in_channels: int
+        self,
+        cells: SearchSpace | Genotype,
+        *,
+        num_classes: int,
+        in_channels: int,
+        image_size: tuple[int, int] | None = None,
     ) -> Layout:
-        """The network around some cells, for a data set."""
+        """The network around some cells, for a data set.
+
+        Args:
+            cells: They say how they stand.
+            num_classes: Of the data set.
+            in_channels: Of its images.
+            image_size: Their (height, width); None where it is not known yet.
+        """
         if num_classes < 2:
             raise ValueError(f"the dataset must have at least 2 classes, got {num_classes}")
+        stem = self.stem.stem(skeleton_of(cells.num_inputs), image_size)
         sizes = self.channels, self.layers, num_classes, in_channels
-        return Layout.of(cells, *sizes, self.stem, self._positions)
+        return Layout.of(cells, *sizes, stem, self._positions)

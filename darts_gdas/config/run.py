@@ -29,6 +29,8 @@ class RunConfig(Saving):
         dataset: What to learn.
         epochs: Passes over the training data (in a search: over its weights' half).
         batch_size: Images per step.
+        balanced_batches: Every class equally often in an epoch of training, however many images it
+            has; evaluation sees the images as they are.
         seed: Determines everything random.
         device: Where to compute.
         precision: Number format of the forward and backward passes.
@@ -54,6 +56,7 @@ class RunConfig(Saving):
     optimizer: SGD = field(default_factory=lambda: SGD(schedule=MISSING))
     epochs: int = 50
     batch_size: int = 64
+    balanced_batches: bool = False
     seed: int = 0
     device: Device = Device.auto
     precision: Precision = Precision.fp32
@@ -110,6 +113,10 @@ class RunConfig(Saving):
             self.device, self.precision, self.channels_last, self.threads, self.compile, ranks
         )
 
+    def at_once(self, ranks: Ranks) -> int:
+        """Images that pass through a rank's network together."""
+        return -(-self.batch_size // (ranks.size * self.accumulate))
+
     def guard(self, ranks: Ranks) -> FiniteGuard:
         """What happens where a gradient is not finite."""
         return FiniteGuard(self.on_nonfinite, self.max_skips, ranks)
@@ -130,6 +137,7 @@ class RunConfig(Saving):
             normalize=normalize,
             seed=self.seed,
             name=name,
+            balanced=self.balanced_batches,
             channels_last=self.channels_last,
             ranks=ranks,
         )

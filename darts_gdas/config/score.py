@@ -8,13 +8,14 @@ from omegaconf import MISSING
 
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.network import SpaceConfig
+from darts_gdas.config.stem import StemChoice
 from darts_gdas.nets import Layout
 from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.datasets import Dataset
-from darts_gdas.runtime.images import checked_parts
+from darts_gdas.runtime.look import loaded
 from darts_gdas.runtime.terminal import Verbosity
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
 from darts_gdas.scoring.table import AccuracyTable
@@ -100,7 +101,7 @@ class ScoreConfig:
     def build(self) -> ScoreTask:
         """Load the data, and all that can be wrong."""
         compute = Compute.select(self.device, Precision.fp32, False, self.threads)
-        train, _ = checked_parts(self.dataset.load())
+        train, _ = loaded(self.dataset)
         genotypes = self.genotypes()
         for genotype in genotypes:
             check_operations(genotype.operations, "a cell")
@@ -109,8 +110,10 @@ class ScoreConfig:
                 f"cells={self.cells} must hold cells of one network, got chains of two"
             )
         inputs = {kind: n for cells in genotypes for kind, n in cells.num_inputs.items()}
-        sizes = self.channels, skeleton_of(inputs).fewest_layers
-        layout = Layout.of(genotypes[0], *sizes, train.num_classes, train.in_channels)
+        skeleton = skeleton_of(inputs)
+        sizes = self.channels, skeleton.fewest_layers, train.num_classes, train.in_channels
+        stem = StemChoice.auto.stem(skeleton, train.image_size)
+        layout = Layout.of(genotypes[0], *sizes, stem)
         if not layout.searched_kinds <= set(inputs):  # no cells for reductions
             layout = replace(layout, reductions=())
         layout.check_image_size(*train.image_size)

@@ -5,6 +5,7 @@ of composition, a value without meaning one of construction. Defaults stand in t
 YAML composes them and states what a paper does.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -26,13 +27,15 @@ from darts_gdas.config.rules import (
 )
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.stages import check_stages
+from darts_gdas.config.stem import tell_memory
 from darts_gdas.nets import Layout
 from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.images import ImageSet, checked_parts, stratified_split
+from darts_gdas.runtime.images import ImageSet, stratified_split
+from darts_gdas.runtime.look import loaded, of_halves
 from darts_gdas.runtime.optim import Adam
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import (
@@ -147,7 +150,7 @@ class SearchConfig(RunConfig):
         compute = self.compute(ranks)
         space = self.space.build()
         known = load_table(self.benchmark, self.benchmark_column, space, complete=True)
-        train, _ = checked_parts(self.dataset.load())
+        train, _ = loaded(self.dataset)
         parts = [self.of_stage(i) for i in range(len(self.stages))] or [self]
         for part in parts:
             part._layout_for(train).check_image_size(*train.image_size)
@@ -182,16 +185,32 @@ class SearchConfig(RunConfig):
             ),
         )
         self.net.initialize(search.supernet)
+        shape = (train.in_channels, *train.image_size)
+        tell_memory(
+            search.supernet,
+            search.pass_on_shapes,
+            shape,
+            stem=layout.stem,
+            batch_size=self.at_once(ranks),
+        )
         self.scatter(ranks)
         return search
 
     def _layout_for(self, images: ImageSet) -> Layout:
-        return self.layout(num_classes=images.num_classes, in_channels=images.in_channels)
+        return self.layout(
+            num_classes=images.num_classes,
+            in_channels=images.in_channels,
+            image_size=images.image_size,
+        )
 
-    def layout(self, *, num_classes: int, in_channels: int) -> Layout:
+    def layout(
+        self, *, num_classes: int, in_channels: int, image_size: tuple[int, int] | None = None
+    ) -> Layout:
         """The supernet's outer network."""
         space = self.space.build()
-        layout = self.net.layout(space, num_classes=num_classes, in_channels=in_channels)
+        layout = self.net.layout(
+            space, num_classes=num_classes, in_channels=in_channels, image_size=image_size
+        )
         if layout.layers != self.net.layers:
             raise ValueError(
                 f"net.layers must be {layout.layers}, got {self.net.layers}: one for each block of "
@@ -225,8 +244,11 @@ class SearchConfig(RunConfig):
     def _halves(self, train: ImageSet, compute: Compute) -> list[ImageSet]:
         """The images for the weights and those for the alphas, on the device."""
         seed = derive_seed(self.seed, "split")
-        halves = stratified_split(train.labels, self.weights_fraction, seed)
-        return [train.select(indices).to(compute.device) for indices in halves]
+        split = stratified_split(train.labels, self.weights_fraction, seed)
+        halves = [train.select(indices).to(compute.device) for indices in split]
+        if told := of_halves(halves):
+            logging.getLogger(__name__).warning("%s", told)
+        return halves
 
     def data(self, train: ImageSet, halves: list[ImageSet], ranks: Ranks = ALONE) -> SearchData:
         """Batches of this search from the halves of a training set."""

@@ -6,12 +6,14 @@ import torch
 
 from darts_gdas.config.network import NetConfig
 from darts_gdas.config.run import RunConfig
+from darts_gdas.config.stem import tell_memory
 from darts_gdas.nets import DerivedNet
+from darts_gdas.nets.costs import whole
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.images import checked_parts
+from darts_gdas.runtime.look import loaded
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
 
@@ -43,9 +45,12 @@ class TrainConfig(RunConfig):
         compute = self.compute(ranks)
         torch.manual_seed(self.seed)
         check_operations(genotype.operations, "the genotype")
-        train, test = checked_parts(self.dataset.load())
+        train, test = loaded(self.dataset)
         layout = self.net.layout(
-            genotype, num_classes=train.num_classes, in_channels=train.in_channels
+            genotype,
+            num_classes=train.num_classes,
+            in_channels=train.in_channels,
+            image_size=train.image_size,
         )
         layout.check_image_size(*train.image_size)
         auxiliary = self.regularization.auxiliary_weight > 0
@@ -53,6 +58,8 @@ class TrainConfig(RunConfig):
         train, test = train.to(compute.device), test.to(compute.device)
         net = DerivedNet(genotype, layout, auxiliary=auxiliary)
         self.net.initialize(net)
+        shape = (train.in_channels, *train.image_size)
+        tell_memory(net, whole, shape, stem=layout.stem, batch_size=self.at_once(ranks))
         if self.sync_batch_norm and ranks.size > 1:
             synchronize_norms(net)
         self.scatter(ranks)

@@ -75,6 +75,7 @@ class Skeleton(ABC):
             where the state is made. The last cell's output stays as it is.
         one_kind_per_layer: Whether every place has a kind of its own, so that the cells say how
             many layers there are.
+        stems: Which stems it can have.
         fixed: What builds the block of each kind that is never searched. It is called as cells
             are: (states, anything, rectify=...).
     """
@@ -85,6 +86,7 @@ class Skeleton(ABC):
     paper: ClassVar[tuple[int, int]]
     rectifies: ClassVar[bool] = False
     one_kind_per_layer: ClassVar[bool] = False
+    stems: ClassVar[tuple[Stem, ...]] = (Stem.cifar,)
     fixed: ClassVar[Mapping[str, Callable[[CellPlan], nn.Module]]] = {}
 
     @abstractmethod

@@ -98,8 +98,7 @@ def _check_retraining(folder: Path) -> None:
     if (folder / "genotype.json").exists() and not (folder / NAME).exists():
         raise CheckpointError(
             f"run {str(folder)!r} holds no trained network ({NAME}): it is a search, or a "
-            f"retraining that is not finished; a search's cell is trained by python train.py "
-            f"genotype={folder}"
+            "retraining that is not finished; train a search's cell first"
         )
 
 

@@ -12,6 +12,7 @@ import yaml
 from darts_gdas.nets import count_multiply_adds, count_parameters
 from darts_gdas.nets.stored import layout_to_dict
 from darts_gdas.portable.bundle import Format
+from darts_gdas.report.origin import data_name
 from darts_gdas.report.runs import VERSIONS, read_file, user_choices, versions_here
 from darts_gdas.report.summary import count, genotype_lines
 from darts_gdas.tasks.model import TrainedModel
@@ -43,17 +44,19 @@ def describe(model: TrainedModel, folder: Path) -> Card:
     result = _read(folder / "result.json", json.loads)
     config = _read(folder / "config.yaml", yaml.safe_load)
     settings = config.get("dataset") or {}
+    said = user_choices(folder) if (folder / "overrides.yaml").exists() else {}
     layout, (height, width) = model.net.layout, model.image_size
     shape = (layout.in_channels, height, width)
     return {
         "task": "image classification",
-        "data": {"name": _data_name(folder, config, len(model.classes)), **settings},
+        "data": {"name": data_name(config, said, len(model.classes)), **settings},
         "input": {
             "name": "images",
             "type": "uint8",
             "shape": ["batch", *shape],
             "pixels": "0 to 255, " + ("RGB" if layout.in_channels == 3 else "grey"),
         },
+        "preprocessing": result.get("preparation"),
         "normalization": {
             "where": "inside the network: (images / 255 - mean) / std",
             "mean": model.normalize.mean.tolist(),
@@ -115,6 +118,7 @@ def markdown(card: Card, model: TrainedModel) -> str:
         "data": card["data"]["name"] or "not known",
         "test accuracy": _accuracy(card),
         "input": f"`images`, uint8 [{shape}], pixels {card['input']['pixels']}",
+        "preprocessing before it": "; ".join(card["preprocessing"] or ["not known"]),
         "normalisation": "inside the network; per channel "
         f"mean {_decimals(normal['mean'])}, deviation {_decimals(normal['std'])} (white is 1)",
         "output": f"`logits`, float32 [batch, {len(card['classes'])}], before softmax",
@@ -150,19 +154,6 @@ def _page(facts: Mapping[str, str], use: str, classes: str, cells: list[str]) ->
 def _read(path: Path, parse: Any) -> dict[str, Any]:
     """A file of the run; nothing where there is none."""
     return read_file(path, parse, dict) if path.exists() else {}
-
-
-def _data_name(folder: Path, config: Mapping[str, Any], num_classes: int) -> str | None:
-    """The data set that the user chose; else told by its settings, which stand without its name."""
-    settings = config.get("dataset") or {}
-    if "skip_corrupt" in settings:
-        return f"images of {Path(str(settings.get('root'))).name}"
-    chosen = user_choices(folder).get("dataset") if (folder / "overrides.yaml").exists() else None
-    if chosen is not None:
-        return chosen
-    if "test_fraction" in settings:
-        return "digits"
-    return {10: "cifar10", 100: "cifar100"}.get(num_classes) if "download" in settings else None
 
 
 def _accuracy(card: Card) -> str:

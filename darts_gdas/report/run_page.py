@@ -1,6 +1,5 @@
 """The page of one run: what it found, how it went, what it cost, how to do it again."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import yaml
 
 from darts_gdas.report.alphas import probabilities
 from darts_gdas.report.charts import line_chart
+from darts_gdas.report.classes import balanced_accuracy, class_sections
 from darts_gdas.report.drawing import draw_cells
 from darts_gdas.report.markup import Markup, element
 from darts_gdas.report.numbers import is_number
@@ -35,8 +35,8 @@ TOGETHER = {
     "accuracy": (
         "Accuracy, %",
         tuple(
-            f"{part}/accuracy{top}"
-            for top in ("", "_top5")
+            f"{part}/{name}"
+            for name in ("accuracy", "accuracy_top5", "balanced_accuracy")
             for part in ("train", "arch", "validation", "test")
         ),
     ),
@@ -45,9 +45,6 @@ TOGETHER = {
     "free": ("Operations without parameters, share", "search/parameter_free_share_"),
 }
 """Charts of several metrics, by their names or by the beginning of them."""
-
-UNQUOTABLE = frozenset("\"'$`\\!\n")
-"""Characters that two pairs of quotes do not protect; the name of a cell has none."""
 
 PAGE, LAST = "report.html", "last value"
 
@@ -80,6 +77,7 @@ def run_page(record: Record) -> str:
         parts += score_sections(record)
     else:
         parts += [
+            section("Classes", *class_sections(record)),
             section("Cells", *_cells(record)),
             section("Probabilities of the operations", *probabilities(record.lines)),
             section("How it went", *_curves(record)),
@@ -120,6 +118,7 @@ def _facts(record: Record) -> dict[str, str | None]:
     selected = _part(result, "metrics").get("search/selected_accuracy")
     return {
         "test accuracy": _percent(_part(result, "test").get("accuracy", last.get("test/accuracy"))),
+        "balanced accuracy, the mean over classes": balanced_accuracy(record),
         "validation accuracy, shared weights": _percent(last.get("validation/accuracy")),
         "accuracy of the selected cell": _percent(selected),
         "best epoch": str(best + 1) if is_number(best) else None,
@@ -190,32 +189,26 @@ def _curves(record: Record) -> list[Markup]:
 def _series(key: str, name: str) -> str:
     """What a curve is called: the part of the data, or of the cell."""
     if key in ("loss", "accuracy"):
-        return name.replace("/loss", "").replace("/accuracy", "").replace("_top5", " top 5")
+        part, _, metric = name.partition("/")
+        return part + {"accuracy_top5": " top 5", "balanced_accuracy": " balanced"}.get(metric, "")
     return name.partition("/")[2].removeprefix("parameter_free_share_")
 
 
 def _commands(record: Record) -> list[Markup]:
-    folder, parts = str(record.folder), []
+    folder, said, parts = record.folder, list(record.overrides or ()), []
     if record.kind == "search" and record.genotype is not None:
-        line = _line("train", f"genotype={folder}")
-        parts.append(command("Retrain this cell:", line))
+        parts.append(command("Retrain this cell:", launch.retraining(str(folder), said)))
     cells = record.scores.get("cell")
-    if cells and not set(cells[0]) & UNQUOTABLE:
-        line = f"{launch.command('train')} \"genotype='{cells[0]}'\""
-        parts.append(command("Train the best cell:", line))
+    if cells:
+        parts.append(command("Train the best cell:", launch.retraining(cells[0], said)))
     if record.overrides is not None:
-        said = list(record.overrides)
         if record.kind == "train" and not any(o.startswith("genotype=") for o in said):
-            said.append(f"genotype={folder}")
-        parts.append(command("Reproduce this run:", _line(record.kind, *said)))
+            said.append(launch.setting("genotype", folder))
+        parts.append(command("Reproduce this run:", launch.command(record.kind, *said)))
         if not record.result:
-            parts.append(command("Go on with it:", _line(record.kind, f"resume={folder}")))
-    return [*parts, command("Write this page again:", _line("report", folder))]
-
-
-def _line(program: str, *arguments: str) -> str:
-    """What to type, in the words in which this program was started."""
-    return f"{launch.command(program)} {shlex.join(arguments)}".rstrip()
+            line = launch.command(record.kind, launch.setting("resume", folder))
+            parts.append(command("Go on with it:", line))
+    return [*parts, command("Write this page again:", launch.command("report", str(folder)))]
 
 
 def _settings(record: Record) -> list[Markup]:

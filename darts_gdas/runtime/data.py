@@ -52,13 +52,14 @@ class BatchStream:
     each rank is cut into fewer parts, which several ranks then compute alike.
 
     Args:
-        images: What to draw from; every epoch is a permutation of it.
+        images: What to draw from; every epoch is a permutation of it, unless it is balanced.
         batch_size: Images of a step over all ranks; at least 2 on each, since BatchNorm cannot
             train on one image.
         augment: Changes to each batch.
         normalize: Applied between crop and cutout.
         seed: The run's seed.
         name: The stream's name; two streams of a run with different names are unrelated.
+        balanced: An epoch holds every class equally often, see `balanced_order`.
         channels_last: Memory format of the batches.
         ranks: Who shares the batches.
     """
@@ -72,6 +73,7 @@ class BatchStream:
         normalize: Normalize,
         seed: int,
         name: str,
+        balanced: bool = False,
         channels_last: bool = False,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -94,6 +96,7 @@ class BatchStream:
         self.normalize = normalize.to(images.images.device)
         self.seed = seed
         self.name = name
+        self.balanced = balanced
         self.channels_last = channels_last
         self.ranks = ranks
         self._epoch: tuple[int, list[Tensor]] = (-1, [])  # the last one asked for
@@ -108,11 +111,16 @@ class BatchStream:
         return max(full + (remainder >= 2), 1)
 
     def indices(self, epoch: int) -> list[Int64[Tensor, " batch"]]:
-        """The permutation of an epoch, cut into batches; on the device of the images."""
+        """The order of an epoch, cut into batches; on the device of the images."""
         cached, batches = self._epoch
         if cached != epoch:
             rng = self._generator("order", epoch)
-            order = torch.randperm(len(self.images), generator=rng).to(self.images.images.device)
+            labels = self.images.labels
+            order = (
+                balanced_order(labels.cpu(), rng)
+                if self.balanced
+                else torch.randperm(len(labels), generator=rng)
+            ).to(labels.device)
             cuts = [self.batch_size * i for i in range(1, self.batches_per_epoch)]
             batches = list(order.tensor_split(cuts))
             self._epoch = (epoch, batches)
@@ -147,6 +155,31 @@ class BatchStream:
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, self.name, purpose, number))
+
+
+def balanced_order(
+    labels: Int64[Tensor, " images"], rng: torch.Generator
+) -> Int64[Tensor, " images"]:
+    """As many positions as there are labels, every class equally often, in random order.
+
+    Classes differ by one at most, and so do the images of a class: of a large class some are left
+    out, others in every epoch; those of a small one come again.
+
+    Args:
+        labels: Class of each image, on the CPU.
+        rng: Determines the order.
+    """
+    classes = labels.unique()
+    quota, more = divmod(len(labels), len(classes))
+    with_more = set(torch.randperm(len(classes), generator=rng)[:more].tolist())
+    parts = []
+    for i, label in enumerate(classes):
+        members = (labels == label).nonzero().flatten()
+        rounds, rest = divmod(quota + (i in with_more), len(members))
+        chosen = torch.randperm(len(members), generator=rng)[:rest]
+        parts += [members.repeat(rounds), members[chosen]]
+    order = torch.cat(parts)
+    return order[torch.randperm(len(order), generator=rng)]
 
 
 def evaluation_batches(

@@ -1,14 +1,16 @@
 """A set of labelled images held as one tensor, and its stratified split."""
 
 import hashlib
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 GREY_LEVELS = 256
-_CHUNK = 4096  # images counted at a time, so that statistics need little memory
+CHUNK = 4096  # images counted at a time, so that statistics need little memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,11 +23,14 @@ class ImageSet:
         images: uint8 pixels, [images, channels, height, width].
         labels: Index into `classes` for each image.
         classes: Names of the classes.
+        preparation: What was done to the files' pixels, in words: whoever uses a network must do
+            the same. Empty where it is not known.
     """
 
     images: UInt8[Tensor, "images channels height width"]
     labels: Int64[Tensor, " images"]
     classes: tuple[str, ...]
+    preparation: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype is not torch.uint8:
@@ -64,17 +69,17 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same images on a device."""
-        return ImageSet(self.images.to(device), self.labels.to(device), self.classes)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def select(self, indices: Int64[Tensor, " selected"]) -> "ImageSet":
         """The images at these positions, in this order."""
         indices = indices.to(self.images.device)
-        return ImageSet(self.images[indices], self.labels[indices], self.classes)
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     def digest(self) -> str:
         """A sha256 of pixels, labels and classes: the same data, the same text."""
         hasher = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
-        for tensor in (self.labels, *self.images.split(_CHUNK)):
+        for tensor in (self.labels, *self.images.split(CHUNK)):
             hasher.update(tensor.cpu().numpy().tobytes())
         return hasher.hexdigest()
 
@@ -89,17 +94,22 @@ class ImageSet:
         """
         if len(self) == 0:
             raise ValueError("statistics need at least one image, got an empty set")
-        counts = torch.stack([self._histogram(c) for c in range(self.in_channels)]).double()
+        counts = self.histogram().double()
         levels = torch.arange(GREY_LEVELS, device=counts.device).double() / (GREY_LEVELS - 1)
         share = counts / counts.sum(1, keepdim=True)  # [channels, levels]
         mean = share @ levels
         variance = (share * (levels - mean[:, None]).square()).sum(1)
         return mean.float(), variance.sqrt().clamp(min=1 / (GREY_LEVELS - 1)).float()
 
-    def _histogram(self, channel: int) -> Int64[Tensor, " levels"]:
-        chunks = self.images[:, channel].split(_CHUNK)
-        counts = [torch.bincount(chunk.flatten(), minlength=GREY_LEVELS) for chunk in chunks]
-        return torch.stack(counts).sum(0)
+    def histogram(self) -> Int64[Tensor, "channels levels"]:
+        """How many pixels of each channel have each grey level."""
+
+        def counts(channel: int) -> Tensor:
+            chunks = self.images[:, channel].split(CHUNK)
+            found = [torch.bincount(chunk.flatten(), minlength=GREY_LEVELS) for chunk in chunks]
+            return torch.stack(found).sum(0)
+
+        return torch.stack([counts(channel) for channel in range(self.in_channels)])
 
 
 def checked_parts(parts: tuple[ImageSet, ImageSet]) -> tuple[ImageSet, ImageSet]:
@@ -114,11 +124,29 @@ def checked_parts(parts: tuple[ImageSet, ImageSet]) -> tuple[ImageSet, ImageSet]
             "images for training and testing must have the same channels, size and classes, got "
             f"{kinds[0]} and {kinds[1]}"
         )
+    check_class_names(parts[0].classes)
     for part in parts:
         found = part.labels.unique().tolist()
         if not found or found[0] < 0 or found[-1] >= part.num_classes:
             raise ValueError(f"labels must lie in 0..{part.num_classes - 1}, got {found}")
     return parts
+
+
+def check_class_names(names: Iterable[str]) -> None:
+    """Raise a `ValueError` unless names can be written to a file: a folder's need not be UTF-8."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the name of a class must be valid UTF-8, got {os.fsencode(name)!r}; rename it"
+            ) from None
+
+
+def check_fraction(fraction: float, name: str) -> None:
+    """Raise a `ValueError` unless a fraction lies in (0, 1)."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {fraction}")
 
 
 def stratified_split(
@@ -144,8 +172,7 @@ def stratified_split(
         >>> stratified_split(torch.tensor([0, 0, 0, 0, 1, 1]), 0.5, seed=0)[0].shape
         torch.Size([3])
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"the fraction of a split must lie between 0 and 1, got {fraction}")
+    check_fraction(fraction, "the fraction of a split")
     generator = torch.Generator().manual_seed(seed)
     on_host = labels.cpu()
     is_first = torch.zeros(len(on_host), dtype=torch.bool)

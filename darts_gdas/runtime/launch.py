@@ -4,8 +4,11 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,13 +22,86 @@ COMMAND = "darts-gdas"
 """The console command of an installed package."""
 
 
-def command(program: str) -> str:
-    """How to start a program, in the words in which this one was started."""
-    if Path(sys.argv[0]).name == COMMAND:
-        return f"{COMMAND} {program}"
-    if program in ("search", "train"):
-        return f"python {program}.py"
-    return f"python -m darts_gdas.{program}"
+SCRIPTS = ("search", "train")
+"""Programs that have a file of their own in a checkout."""
+
+own_door: ContextVar[str | None] = ContextVar("own_door", default=None)
+"""The script of a user that has called the command of all programs, such as `arrays.py`."""
+
+_PLAIN = re.compile(r"[A-Za-z_./][\w./:+%@-]*", re.ASCII)
+_OTHER_TYPES = frozenset(("null", "true", "false", "nan", "inf"))
+_NEED_SINGLE_QUOTES = frozenset('"$`\\!\n')
+
+
+def command(program: str, *arguments: str) -> str:
+    """What to paste into a shell to start a program, in the words in which this one was started.
+
+    Args:
+        program: Its name, such as "train".
+        arguments: As it gets them, a setting as `setting` writes it; quoted for the shell here.
+    """
+    return " ".join(map(shell_quoted, [*_door(program), *arguments]))
+
+
+def setting(name: str, value: object) -> str:
+    """A setting as it stands on the command line, its value quoted for hydra where that is needed.
+
+    Example:
+        >>> setting("dataset.root", "photos (new)"), setting("seed", 3), setting("run_dir", None)
+        ("dataset.root='photos (new)'", 'seed=3', 'run_dir=null')
+    """
+    if value is None or isinstance(value, bool):
+        return f"{name}={'null' if value is None else str(value).lower()}"
+    text = str(value)
+    is_plain = _PLAIN.fullmatch(text) and text.lower() not in _OTHER_TYPES
+    if is_plain or isinstance(value, int | float):
+        return f"{name}={text}"
+    # In quotes, hydra takes back a backslash before a quote, and pairs of them before one.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
+    return f"{name}='{escaped}'"
+
+
+def retraining(genotype: Path | str, overrides: Iterable[str]) -> str:
+    """The command that trains a found cell, on the data that it was found on.
+
+    Args:
+        genotype: The search's run folder, or what else names the cell.
+        overrides: What the user asked for then; the data set among it is repeated as it stands.
+    """
+    data = [item for item in overrides if re.match(r"\+*dataset[=.]", item)]
+    return command("train", setting("genotype", genotype), *data)
+
+
+def shell_quoted(argument: str) -> str:
+    """An argument for a POSIX shell; `shlex.quote`, but readable where there are single quotes."""
+    if "'" in argument and not _NEED_SINGLE_QUOTES & set(argument):
+        return f'"{argument}"'
+    return shlex.quote(argument)
+
+
+def _door(program: str) -> list[str]:
+    """The words before a program's arguments."""
+    script = Path(sys.argv[0])
+    if script.name == COMMAND:
+        return [COMMAND, program]
+    if own_door.get() == sys.argv[0]:
+        return [_python(), sys.argv[0], program]
+    if program not in SCRIPTS:
+        return [_python(), "-m", f"darts_gdas.{program}"]
+    if script.name in [f"{name}.py" for name in SCRIPTS]:
+        return [_python(), str(script.with_name(f"{program}.py"))]
+    checkout = Path(__file__).parents[2] / f"{program}.py"
+    if not checkout.is_file():
+        return [COMMAND, program]
+    return [_python(), checkout.name if checkout.parent == Path.cwd() else str(checkout)]
+
+
+def _python() -> str:
+    """`python` where that is this interpreter, else its path."""
+    found, here = shutil.which("python"), Path(sys.executable)
+    if found is not None and Path(found).parent.resolve() == here.parent.resolve():
+        return "python"
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
 @contextlib.contextmanager

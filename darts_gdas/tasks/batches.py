@@ -1,6 +1,7 @@
 """What search and retraining share: losses as sums, and evaluation over a data set."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.replica import with_mean_gradients
 from darts_gdas.runtime.scaling import with_scaled_gradients
 from darts_gdas.search.hypergradient import Weights
+from darts_gdas.tasks.confusion import Confusion
 
 
 def full_precision(logits: Tensor) -> Tensor:
@@ -30,6 +32,19 @@ def count_correct(logits: Tensor, labels: Tensor, *, top: int = 1) -> Tensor:
     return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).sum()
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network does on a data set.
+
+    Attributes:
+        metrics: Figures by name.
+        confusion: The same class by class.
+    """
+
+    metrics: dict[str, float]
+    confusion: Confusion
+
+
 def evaluate(
     forward: Callable[[Tensor], Tensor],
     images: ImageSet,
@@ -37,8 +52,8 @@ def evaluate(
     normalize: Normalize,
     batch_size: int,
     compute: Compute,
-) -> dict[str, float]:
-    """Mean cross-entropy (nats), top-1 and top-5 accuracy in [0, 1] over all images.
+) -> Evaluation:
+    """Mean cross-entropy (nats), top-1 and top-5 accuracy in [0, 1] over all images, and by class.
 
     With five classes or fewer every label is among the top five, and that figure is left out.
     Ranks share the images; one that has none of them waits for the others.
@@ -51,6 +66,8 @@ def evaluate(
         compute: Device and precision.
     """
     sums = torch.zeros(3, dtype=torch.float64, device=compute.device)
+    num_classes = images.num_classes
+    counts = torch.zeros(num_classes**2, dtype=torch.int64, device=compute.device)
     ranks = compute.ranks
     mine, layout = images, compute.channels_last
     if ranks.size > 1:
@@ -68,10 +85,13 @@ def evaluate(
             loss = F.cross_entropy(logits, labels, reduction="sum")
             top1, top5 = (count_correct(logits, labels, top=top) for top in (1, 5))
             sums += torch.stack([loss.double(), top1.double(), top5.double()])
-    ranks.add_([sums])
+            pairs = num_classes * labels + logits.topk(1).indices[:, 0]
+            counts += torch.bincount(pairs, minlength=num_classes**2)
+    ranks.add_([sums, counts])
     loss, top1, top5 = (sums / len(images)).tolist()
-    metrics = {"loss": loss, "accuracy": top1}
-    return metrics | {"accuracy_top5": top5} if images.num_classes > 5 else metrics
+    confusion = Confusion(counts.view(num_classes, num_classes).cpu(), images.classes)
+    metrics = {"loss": loss, "accuracy": top1, "balanced_accuracy": confusion.balanced_accuracy}
+    return Evaluation(metrics | ({"accuracy_top5": top5} if num_classes > 5 else {}), confusion)
 
 
 def random_images(

@@ -16,7 +16,8 @@ from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import SGD, set_learning_rate
 from darts_gdas.runtime.task import Progress
-from darts_gdas.tasks.batches import count_correct, evaluate, full_precision
+from darts_gdas.tasks.batches import Evaluation, count_correct, evaluate, full_precision
+from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.model import TrainedModel
 from darts_gdas.tasks.weight_step import WeightStep
 
@@ -70,6 +71,9 @@ class RetrainTask:
         compute: Device, precision, layout in memory.
         guard: What happens where a gradient is not finite, see `WeightStep`.
         accumulate: Parts of a batch that pass one after the other, see `WeightStep`.
+
+    Attributes:
+        confusion: The last evaluation, class by class.
     """
 
     selection_metric = "test/accuracy"
@@ -99,6 +103,7 @@ class RetrainTask:
         self.num_epochs = num_epochs
         self.steps_per_epoch = stream.batches_per_epoch
         self.compute = compute
+        self.confusion: Confusion | None = None
         self.weight_step = WeightStep(self.net, optimizer, compute, guard, accumulate)
 
     def train_step(self, progress: Progress) -> dict[str, tuple[Tensor, int]]:
@@ -140,10 +145,11 @@ class RetrainTask:
         return self.sgd.rate_at(rate, epoch=epoch, num_epochs=progress.num_epochs)
 
     def evaluate(self, progress: Progress) -> dict[str, float]:
-        """Loss, top-1 and top-5 on the test split."""
-        metrics = evaluate_net(self.net, self.test, self.normalize, self.compute)
+        """Loss and accuracies on the test split."""
+        found = evaluate_net(self.net, self.test, self.normalize, self.compute)
+        self.confusion = found.confusion
         return {
-            **{f"test/{name}": value for name, value in metrics.items()},
+            **{f"test/{name}": value for name, value in found.metrics.items()},
             "train/learning_rate": self._learning_rate(progress),
             "train/drop_path": self._drop_path(progress),
         }
@@ -175,6 +181,6 @@ class RetrainTask:
 
 def evaluate_net(
     net: DerivedNet, images: ImageSet, normalize: Normalize, compute: Compute
-) -> dict[str, float]:
-    """Loss (nats), top-1 and top-5 accuracy of a network on a data set."""
+) -> Evaluation:
+    """What a network does on a data set."""
     return evaluate(net.eval(), images, normalize=normalize, batch_size=256, compute=compute)

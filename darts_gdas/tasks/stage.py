@@ -1,5 +1,6 @@
 """One stage of a search: alternating steps on weights and alphas over two halves of the data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,6 +25,7 @@ from darts_gdas.search.hypergradient import detached
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.arch_step import ArchStep
 from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
+from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
 from darts_gdas.tasks.probing import SupernetProbe
@@ -88,6 +90,7 @@ class StageSearch:
     Attributes:
         learning_rate: Initial rate of the weights; 0 where it is still to be measured
             (`tasks/initial.py`).
+        confusion: The last evaluation, class by class.
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class StageSearch:
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
         )
+        self.confusion: Confusion | None = None
         kept = {name: penalty.state() for name, penalty in method.penalties.items()}
         # A checkpoint holds them: measured costs would differ if measured again.
         self._costs = nn.ModuleDict({name: s for name, s in kept.items() if s is not None})
@@ -170,6 +174,13 @@ class StageSearch:
 
         return self.weight_step(batch, run)
 
+    def pass_on_shapes(self, supernet: SuperNet, images: Tensor, mark: Callable[[], None]) -> None:
+        """A pass of a step, on the "meta" device, to count what it keeps (`nets.costs.Pass`)."""
+        with torch.no_grad():
+            mixture = self.method.relaxation(self.alphas, progress=0.0, rng=None)
+        supernet(images, mixture.with_leaves([leaf.to("meta") for leaf in mixture.leaves()]))
+        mark()
+
     def _learning_rate(self, progress: Progress) -> float:
         return self.method.optimizer.rate_at(
             self.learning_rate, epoch=progress.epoch, num_epochs=progress.num_epochs
@@ -202,7 +213,8 @@ class StageSearch:
             batch_size=2 * self.data.weight_batches.batch_size,
             compute=self.compute,
         )
-        metrics = {f"validation/{name}": value for name, value in validation.items()}
+        self.confusion = validation.confusion
+        metrics = {f"validation/{name}": value for name, value in validation.metrics.items()}
         expected = self.expected()
         for kind, cell in expected.items():
             metrics[f"entropy/{kind}"] = entropy(cell.ops)

@@ -223,7 +223,7 @@ def interrupted_run(run, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Pa
     with monkeypatch.context() as patch:
         patch.setattr(SearchTask, "train_step", train_step)
         status, _, err = run("search.py", *TINY, *arguments)
-    assert status == 143 and "go on with: python search.py resume=" in err
+    assert status == 143 and "search.py resume=" in err
     return Path(err.rsplit("resume=", 1)[1].strip())
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from darts_gdas import __version__
 from darts_gdas.cli import main as module
+from darts_gdas.cli.arguments import as_meant, take_arguments
 from darts_gdas.config import conf_folder
 from darts_gdas.runtime.launch import command
 
@@ -64,3 +65,31 @@ def test_hints_are_in_the_words_of_the_start(monkeypatch, program, installed, ch
     assert command(program) == installed
     monkeypatch.setattr(sys, "argv", ["search.py"])
     assert command(program) == checkout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("dataset.root=photos (new)", "dataset.root='photos (new)'"),
+        ("dataset.root=\u65e5\u672c", "dataset.root='\u65e5\u672c'"),
+        ("dataset.root=~/x", "dataset.root='~/x'"),
+        ("run_dir=a=b", "run_dir='a=b'"),
+        ("seed=3", "seed=3"),
+        ("dataset.root='a (b)'", "dataset.root='a (b)'"),
+        ("seed=0,1", "seed=0,1"),
+        ("penalties=[cost", "penalties=[cost"),
+        ("--multirun", "--multirun"),
+    ],
+)
+def test_what_hydra_cannot_read_gets_the_quotes_it_needs(typed: str, meant: str):
+    assert as_meant(typed) == meant
+    assert as_meant(meant) == meant
+
+
+def test_what_was_quoted_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["search.py", "seed=3", "dataset.root=a (b)"])
+    take_arguments()
+    assert sys.argv == ["search.py", "seed=3", "dataset.root='a (b)'"]
+    assert capsys.readouterr().err == "note: quoted for hydra: \"dataset.root='a (b)'\"\n"
+    take_arguments()
+    assert capsys.readouterr().err == ""

@@ -124,7 +124,7 @@ def test_the_genotype_is_that_of_the_last_checkpoints_alphas(searched: tuple[Pat
 
 def test_the_summary_names_result_and_next_command(searched: tuple[Path, str, str]):
     _, out, err = searched
-    assert "Search finished" in out and "node 0 = " in out and "python train.py genotype=" in out
+    assert "Search finished" in out and "node 0 = " in out and "train.py genotype=" in out
     assert "  3/3 " in err and "\r" not in err and "\x1b" not in err  # this is no terminal
 
 
@@ -172,19 +172,29 @@ def test_the_page_shows_the_run(searched: tuple[Path, str, str]):
     assert [y for _, y in curve] == pytest.approx([row["train/loss"] for row in rows], abs=0.01)
     assert html.count("<figure>") >= 10 + 8  # edges of both kinds, and how it went
     assert "finished after 3 epochs" in page.text and "peak memory" in page.text
-    assert f"python train.py genotype={folder.relative_to(searched[0])}" in page.text
+    assert f"train.py genotype={folder.relative_to(searched[0])}" in page.text
 
 
 def test_retraining_takes_the_newest_search_and_its_model_loads_back(
     searched: tuple[Path, str, str],
 ):
     folder = searched[0]
-    out, _ = finish(start(folder, "train.py", "epochs=2", "net.channels=2", "net.layers=3"))
+    out, err = finish(start(folder, "train.py", "epochs=2", "net.channels=2", "net.layers=3"))
+    cell = f"the cell is {run_folder(folder).relative_to(folder)}/genotype.json, found by gdas"
+    begin = err.split("epoch ")[0]  # the search had other images, fewer
+    assert cell in begin and "on digits (test_fraction=0.9, seed=0): other data than" in begin
     run = run_folder(folder, "train")
     result = json.loads((run / "result.json").read_text())
     assert result["genotype"] == json.loads(Genotype.load(run_folder(folder)).to_json())
     assert f"{100 * result['test']['accuracy']:.2f} %" in out
     assert result["test"]["accuracy"] == pytest.approx(result["metrics"]["test/accuracy"])
+    classes = result["classes"]
+    assert classes["names"] == [*"0123456789"] and sum(classes["images"]) == 359
+    right = sum(row[i] for i, row in enumerate(classes["confusion"]))
+    assert right / 359 == pytest.approx(result["test"]["accuracy"])
+    assert result["test"]["balanced_accuracy"] == pytest.approx(sum(classes["accuracy"]) / 10)
+    assert metrics_of(run)[-1]["classes"]["confusion"] == classes["confusion"]
+    assert result["preparation"] == ["values 0 to 16 become 0 to 255"]
     model = load_model(run)
     assert model.net.genotype == Genotype.load(run_folder(folder))
     assert model.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape == (3, 10)
@@ -216,7 +226,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signum]
     _, err = finish(process, expected)
     if signum != signal.SIGKILL:
-        assert f"go on with: python search.py resume={folder.relative_to(tmp_path)}" in err
+        assert f"search.py resume={folder.relative_to(tmp_path)}" in err.split("go on with: ")[1]
 
     finish(start(tmp_path, "search.py", "resume=auto"))
     whole = run_folder(searched[0])

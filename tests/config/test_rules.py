@@ -8,7 +8,12 @@ import torch
 
 from darts_gdas.config import fingerprint
 from darts_gdas.runtime.compilation import Compilation
+from darts_gdas.runtime.distributed import ALONE
+from darts_gdas.runtime.journal import Journal
+from darts_gdas.runtime.signals import StopRequest
 from darts_gdas.runtime.task import Progress
+from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
+from darts_gdas.runtime.work import Work
 from darts_gdas.search import (
     ArgMax,
     BestOfSamples,
@@ -86,7 +91,8 @@ def test_each_takes_two_steps_and_finds_a_cell_of_its_space(method: str, space: 
             task.train_step(Progress(0, 1, step, 2))
         metrics = task.evaluate(Progress(0, 1, 2, 2))
         assert ("search/eigenvalue" in metrics) == (method == "robust_darts")
-    conclude(task, lambda phase, done, total: None)
+    work = Work(PhaseLine(Terminal(Verbosity.quiet)), StopRequest(), ALONE, str)
+    conclude(task, work, lambda state: Journal(None, state))
     for kind, cell in task.space.cells.items():
         found = task.genotype().cells[kind]
         assert len(found.nodes) == cell.num_nodes and found.output == cell.output

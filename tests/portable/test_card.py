@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> Path:
     config = {"dataset": {"root": "data", "download": False}, "epochs": 600, "seed": 3}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     result = {"test": {"accuracy": 0.9731}, "genotype_source": "a|b", "torch": "2.14", "seconds": 5}
+    result["preparation"] = ["cut to 8x8", "grey"]
     (tmp_path / "result.json").write_text(json.dumps(result))
     return tmp_path
 
@@ -40,6 +41,9 @@ def test_the_card_says_what_the_run_says(folder: Path, model: TrainedModel):
     assert card["versions"]["trained"] == {"python": None, "torch": "2.14", "darts_gdas": None}
     assert card["versions"]["exported"]["torch"] == torch.__version__
     assert card["normalization"]["mean"] == model.normalize.mean.tolist()
+    assert card["preprocessing"] == ["cut to 8x8", "grey"]
+    whole = with_files(card, Format.torch, {"network.pt2": b""}, 1e-7)
+    assert "| preprocessing before it | cut to 8x8; grey |" in markdown(whole, model)
     assert card["multiply_adds"] == count_multiply_adds(model.net, (3, 8, 8))
     assert Genotype.from_json(json.dumps(card["genotype"])) == model.net.genotype
     assert json.loads(json.dumps(card)) == card | {"classes": list(model.classes)}

@@ -84,7 +84,7 @@ def test_the_facts_warnings_and_commands_are_there(tmp_path: Path):
         "finished after 4 epochs", "Warnings collapsing", "parameters 1,000",
         "multiply-adds 5,000", "time 12 s", "peak memory 2,048 MiB", "device GPU X", "torch 2.14",
         "benchmark accuracy 93.50 %", "best epoch 3", "normal cell", "reduce cell", "epochs: 4",
-        f"Retrain this cell: python train.py 'genotype={folder}'",
+        f"Retrain this cell: python train.py \"genotype='{folder}'\" 'dataset.root=/x y'",
         "Reproduce this run: python search.py method=darts 'dataset.root=/x y'",
         f"Write this page again: python -m darts_gdas.report '{folder}'",
     ):  # fmt: skip

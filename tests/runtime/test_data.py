@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from darts_gdas.runtime.augment import Augment, Normalize
-from darts_gdas.runtime.data import BatchStream, derive_seed, evaluation_batches
+from darts_gdas.runtime.data import BatchStream, balanced_order, derive_seed, evaluation_batches
 from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.tasks.weight_step import split
@@ -72,6 +72,37 @@ def test_batches_of_an_epoch_show_each_image_once():
         assert sorted(labels.tolist()) == list(range(23))
         shown = torch.cat([batch.images for batch in batches])
         assert torch.equal(shown, NORMALIZE(made.images.images[labels]))
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 9))
+@settings(deadline=None, max_examples=50)
+def test_a_balanced_order_holds_classes_and_their_images_equally_often(sizes, seed: int):
+    """Up to one; the first class may have no image at all."""
+    labels = torch.cat([torch.full((size,), i + 1) for i, size in enumerate(sizes)])
+    order = balanced_order(labels, torch.Generator().manual_seed(seed))
+    assert len(order) == len(labels)
+    by_class = labels[order].bincount(minlength=len(sizes) + 1)[1:]
+    assert int(by_class.max() - by_class.min()) <= 1
+    by_image = order.bincount(minlength=len(labels))
+    for i in range(len(sizes)):
+        members = by_image[labels == i + 1]
+        assert int(members.max() - members.min()) <= 1
+
+
+def test_balanced_batches_are_a_function_of_the_step_and_the_rare_class_is_half_of_them():
+    images = numbered(304)
+    images = ImageSet(images.images, (torch.arange(304) >= 300).long(), ("many", "few"))
+    made, again = (
+        BatchStream(images, batch_size=32, augment=EVERYTHING, normalize=NORMALIZE, seed=0,
+                    name="w", balanced=True)
+        for _ in range(2)
+    )  # fmt: skip
+    assert made.batches_per_epoch == 10
+    labels = torch.cat([made.batch(step).labels for step in range(10)])
+    assert labels.bincount().tolist() == [152, 152]
+    assert all(same(made.batch(step), again.batch(step)) for step in (17, 3))
+    left_out = [set(range(300)) - set(torch.cat(made.indices(e)).tolist()) for e in range(2)]
+    assert len(left_out[0]) == len(left_out[1]) == 148 and left_out[0] != left_out[1]
 
 
 def test_epochs_have_different_orders():

@@ -1,8 +1,88 @@
 import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from darts_gdas.runtime.launch import first_host, is_follower, joined, refuse_ranks, take_gpu
+import darts_gdas
+from darts_gdas.runtime.launch import (
+    command,
+    first_host,
+    is_follower,
+    joined,
+    own_door,
+    refuse_ranks,
+    retraining,
+    setting,
+    shell_quoted,
+    take_gpu,
+)
+
+AWKWARD = (
+    *("photos", "photos (new)", "\u65e5\u672c", "it's", "a b", "a,b", "a=b", "~/x", "C:\\new\\"),
+    *("1_000", "null", "True", "[x]", "{a: 1}", "$HOME", "`x`", "a\\'b", "007"),
+    *("say \"x\"", "", "a#b;c&d"),
+)  # fmt: skip
+"""Names that people give to folders, and names that would be something else."""
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_a_setting_survives_the_shell_and_hydra(text: str):
+    """Pasted into a shell, and read by hydra, it is the text again."""
+    line = shell_quoted(setting("dataset.root", text))
+    shown = ["sh", "-c", f"printf %s {line}"]
+    pasted = subprocess.run(shown, check=True, capture_output=True).stdout.decode()
+    assert shlex.split(line) == [pasted]
+    read = OverridesParser.create().parse_override(pasted)
+    assert read.value() == text and read.is_sweep_override() is False
+    assert isinstance(read.value(), str)
+
+
+def test_settings_that_are_no_texts_stand_as_they_are():
+    values = {"a": None, "b": True, "c": 3, "d": 1e-3}
+    assert [setting(*pair) for pair in values.items()] == ["a=null", "b=true", "c=3", "d=0.001"]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("search.py", "python train.py"),
+        ("/opt/nas here/search.py", "python '/opt/nas here/train.py'"),
+        ("/usr/bin/darts-gdas", "darts-gdas train"),
+        ("/site/darts_gdas/score.py", f"python {Path(darts_gdas.__file__).parents[1]}/train.py"),
+        ("arrays.py", "python arrays.py train"),
+    ],
+)
+def test_a_command_is_in_the_words_of_the_start(
+    script: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """`arrays.py` is a user's own, which has called the command of all programs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script])
+    token = own_door.set("arrays.py")
+    try:
+        assert command("train") == expected
+    finally:
+        own_door.reset(token)
+
+
+def test_another_interpreter_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(sys, "argv", ["search.py"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command("train") == f"{sys.executable} train.py"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    assert command("train") == ".venv/bin/python train.py"
+
+
+def test_retraining_names_the_data_of_the_search(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["search.py"])
+    said = ["method=gdas", "dataset=image_folder", "dataset.root='a (b)'", "datasets=1", "seed=1"]
+    line = retraining(Path("out/1"), said)
+    assert line == "python train.py genotype=out/1 dataset=image_folder \"dataset.root='a (b)'\""
 
 
 @pytest.fixture

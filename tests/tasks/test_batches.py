@@ -35,6 +35,7 @@ def linear_net() -> nn.Module:
 def test_evaluation_equals_counting_by_hand(batch_size: int):
     net, data = linear_net(), images()
     losses, top1, top5 = [], 0, 0
+    counts = torch.zeros(7, 7, dtype=torch.int64)
     with torch.no_grad():
         for image, label in zip(data.images, data.labels.tolist(), strict=True):
             logits = net(NORMALIZE(image[None]))
@@ -42,8 +43,13 @@ def test_evaluation_equals_counting_by_hand(batch_size: int):
             order = logits[0].argsort(descending=True).tolist()
             top1 += order[0] == label
             top5 += label in order[:5]
+            counts[label, order[0]] += 1
     compute = Compute(torch.device("cpu"))
-    found = evaluate(net, data, normalize=NORMALIZE, batch_size=batch_size, compute=compute)
+    evaluation = evaluate(net, data, normalize=NORMALIZE, batch_size=batch_size, compute=compute)
+    assert torch.equal(evaluation.confusion.counts, counts)
+    assert evaluation.confusion.classes == data.classes
+    found = evaluation.metrics
+    assert found["balanced_accuracy"] == evaluation.confusion.balanced_accuracy
     assert found["loss"] == pytest.approx(sum(losses) / len(data), rel=1e-5)
     assert found["accuracy"] == pytest.approx(top1 / len(data))
     assert found["accuracy_top5"] == pytest.approx(top5 / len(data))
@@ -55,7 +61,7 @@ def test_ranks_share_the_images_also_where_there_are_few(tmp_path: Path, count: 
         compute = Compute(torch.device("cpu"), ranks=ranks)
         return evaluate(
             linear_net(), images(count), normalize=NORMALIZE, batch_size=2, compute=compute
-        )
+        ).metrics
 
     alone = figures(ALONE)
     for found in on_ranks(figures, tmp_path, size=3):
@@ -70,7 +76,7 @@ def test_bfloat16_changes_the_loss_a_little_and_only_a_little():
             normalize=NORMALIZE,
             batch_size=10,
             compute=Compute(torch.device("cpu"), precision),
-        )["loss"]
+        ).metrics["loss"]
         for precision in (Precision.fp32, Precision.bf16)
     )
     assert exact != rough and rough == pytest.approx(exact, rel=0.02)  # bf16 has 8 bits
@@ -86,10 +92,8 @@ def test_the_top_five_of_five_classes_are_no_figure():
     data = images()
     data = ImageSet(data.images, data.labels % 5, tuple("abcde"))
     compute = Compute(torch.device("cpu"))
-    assert set(evaluate(net, data, normalize=NORMALIZE, batch_size=9, compute=compute)) == {
-        "loss",
-        "accuracy",
-    }
+    found = evaluate(net, data, normalize=NORMALIZE, batch_size=9, compute=compute)
+    assert set(found.metrics) == {"loss", "accuracy", "balanced_accuracy"}
 
 
 def test_full_precision_raises_halves_and_leaves_the_rest():

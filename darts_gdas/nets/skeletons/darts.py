@@ -24,6 +24,7 @@ class Darts(Skeleton):
     num_inputs: ClassVar[int] = 2
     fewest_layers: ClassVar[int] = 3
     paper: ClassVar[tuple[int, int]] = (36, 20)
+    stems: ClassVar[tuple[Stem, ...]] = (Stem.cifar, Stem.imagenet)
     rectifies: ClassVar[bool] = True
 
     def takes(self, num_inputs: Mapping[str, int]) -> bool:

@@ -1,0 +1,37 @@
+"""What is typed on the command line, as hydra can read it."""
+
+import re
+import sys
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
+from darts_gdas.runtime.terminal import complain
+
+
+def take_arguments() -> None:
+    """Quote what hydra could not read among this process's arguments; call before `hydra.main`.
+
+    A line says what was quoted, since the recorded settings show it so.
+    """
+    typed = sys.argv[1:]
+    sys.argv[1:] = map(as_meant, typed)
+    quoted = [shell_quoted(item) for item in sys.argv[1:] if item not in typed]
+    if quoted and not is_follower():
+        complain(f"quoted for hydra: {' '.join(quoted)}", "note")
+
+
+def as_meant(argument: str) -> str:
+    """A setting as hydra can read it: a path with spaces, signs or other letters gets its quotes.
+
+    What hydra understands, and a list or a text with commas, stays as it was typed.
+    """
+    name, _, value = argument.partition("=")
+    if not re.fullmatch(r"\+?[\w./]+", name) or not value or value[0] in "[{'\"" or "," in value:
+        return argument
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return setting(name, value)
+    return argument

@@ -1,0 +1,58 @@
+"""Where a cell is from, and on which data, in words."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darts_gdas.report.runs import DEFAULT_METHOD, read_file, user_choices
+
+
+def data_name(
+    config: Mapping[str, Any], said: Mapping[str, str], num_classes: int | None = None
+) -> str | None:
+    """The data set that the user chose; else told by its settings, which stand without its name.
+
+    Args:
+        config: A run's whole configuration.
+        said: What the user set, by name.
+        num_classes: Of the data set, where that is known.
+    """
+    settings = config.get("dataset") or {}
+    if "skip_corrupt" in settings:
+        return f"images of {Path(str(settings.get('root'))).name}"
+    if "dataset" in said:
+        return said["dataset"]
+    if "test_fraction" in settings:
+        return "digits"
+    return (
+        {10: "cifar10", 100: "cifar100"}.get(num_classes or 0) if "download" in settings else None
+    )
+
+
+def origin_of(source: str, config: Mapping[str, Any], said: Mapping[str, str]) -> str:
+    """Where a cell is from, for people: which search found it, and whether on the same data.
+
+    Args:
+        source: What named the genotype.
+        config: The whole configuration of the run that is to train it.
+        said: What the user set in it, by name.
+    """
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    if not all((folder / name).is_file() for name in ("config.yaml", "overrides.yaml")):
+        return f"the cell is {source}"
+    then, chosen = read_file(folder / "config.yaml", yaml.safe_load, dict), user_choices(folder)
+    method = chosen.get("method", DEFAULT_METHOD)
+    text = f"the cell is {source}, found by {method} (seed {then.get('seed')})"
+    found, here = (_data_in_words(*run) for run in ((then, chosen), (config, said)))
+    same = "the same data" if found == here else f"other data than here, {here}"
+    return f"{text} on {found}: {same}"
+
+
+def _data_in_words(config: Mapping[str, Any], said: Mapping[str, str]) -> str:
+    settings = config.get("dataset") or {}
+    kept = ("root", "image_size", "image_width", "channels", "test_fraction", "seed")
+    shown = [f"{key}={settings[key]}" for key in kept if settings.get(key) is not None]
+    name = data_name(config, said) or "a data set"
+    return f"{name} ({', '.join(shown)})" if shown else name

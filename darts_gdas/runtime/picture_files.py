@@ -1,0 +1,218 @@
+"""Which files of a folder are pictures of which class, and what is said of the others."""
+
+import logging
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from darts_gdas.runtime.images import check_class_names, stratified_split
+from darts_gdas.runtime.pictures import Header, header
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = frozenset(
+    (
+        *(".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    )
+)
+"""Endings of pictures, in upper or lower case: such a file must be readable, any other may be."""
+
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+"""Where pictures for testing may lie; the first that is there is taken."""
+
+DEFAULT_TEST_FRACTION = 0.2
+"""Share of each class that is kept for testing where there is no such folder."""
+
+_MAX_THREADS = 8
+Result = TypeVar("Result")
+
+
+@dataclass
+class PassedOver:
+    """Files and folders that are not read, by the reason.
+
+    Attributes:
+        found: Paths by reason, a phrase in the plural.
+    """
+
+    found: dict[str, list[Path]] = field(default_factory=dict)
+
+    def add(self, reason: str, path: Path) -> None:
+        """Note one."""
+        self.found.setdefault(reason, []).append(path)
+
+    def words(self) -> str | None:
+        """All of them in one line, with an example of each; None where there are none."""
+        parts = [f"{len(p)} {reason} (such as {str(p[0])!r})" for reason, p in self.found.items()]
+        return f"passed over below dataset.root: {', '.join(parts)}" if parts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A file of a class.
+
+    Attributes:
+        path: The file.
+        label: Number of its class.
+        header: What it says of itself; None where that cannot be read.
+    """
+
+    path: Path
+    label: int
+    header: Header | None
+
+
+def find_parts(
+    root: Path, test_fraction: float | None, seed: int, passed: PassedOver
+) -> tuple[tuple[str, ...], list[Picture], list[Picture]]:
+    """The classes, and the pictures for training and for testing.
+
+    Args:
+        root: The folder of the data set.
+        test_fraction: Share of each class that is kept for testing where there is no folder for
+            it; None is `DEFAULT_TEST_FRACTION`, with a warning.
+        seed: Which pictures those are.
+        passed: Is told what is left out.
+
+    Raises:
+        ValueError: If a folder, a class or pictures are missing, or the share has no effect.
+    """
+    found = find_classes(root / "train", passed)
+    classes = tuple(found)
+    train = _pictures(found, classes, passed)
+    have = {picture.label for picture in train}
+    for label, name in enumerate(classes):
+        if label not in have:
+            raise ValueError(
+                f"dataset.root must hold images of every class, but "
+                f"{str(root / 'train' / name)!r} has none ({' '.join(sorted(SUFFIXES))})"
+            )
+    folders = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
+    if not folders:
+        return classes, *_split(train, test_fraction, seed)
+    if test_fraction is not None:
+        raise ValueError(
+            f"dataset.test_fraction={test_fraction} has no effect: {str(folders[0])!r} "
+            "holds the images for testing; leave one of them out"
+        )
+    if folders[1:]:
+        names = " and ".join(folder.name for folder in folders[1:])
+        logger.warning("dataset.root: %s is not used, beside %s", names, folders[0].name)
+    found = find_classes(folders[0], passed)
+    if strange := sorted(found.keys() - set(classes)):
+        raise ValueError(
+            f"train and {folders[0].name} of dataset.root={str(root)!r} must hold the same "
+            f"classes; only in train: {sorted(set(classes) - found.keys())}, only in "
+            f"{folders[0].name}: {strange}"
+        )
+    test = _pictures(found, classes, passed)
+    if not test:
+        raise ValueError(f"dataset.root must hold images in {str(folders[0])!r}")
+    return classes, train, test
+
+
+def _split(
+    pictures: list[Picture], fraction: float | None, seed: int
+) -> tuple[list[Picture], list[Picture]]:
+    """What is left for training, and a part for testing."""
+    if fraction is None:
+        fraction = DEFAULT_TEST_FRACTION
+        logger.warning(
+            "dataset.root has no folder test: %g of each class is kept for testing, out of "
+            "train, and never trained on; dataset.test_fraction=%g says so, or another share",
+            fraction,
+            fraction,
+        )
+    labels = torch.tensor([picture.label for picture in pictures])
+    test, train = stratified_split(labels, fraction, seed)
+    if not len(test):
+        raise ValueError(
+            f"dataset.test_fraction={fraction} of the {len(pictures)} images is "
+            "none of them; raise it, or add a folder test"
+        )
+    return [pictures[i] for i in train.tolist()], [pictures[i] for i in test.tolist()]
+
+
+def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[Path]]:
+    """What may be pictures of each class, classes and files sorted by name.
+
+    Names of classes are composed Unicode (NFC): a letter with an accent is the same name, whether
+    the file system holds it as one character or as two.
+
+    Args:
+        folder: Holds one folder per class.
+        passed: Is told what is left out; names that begin with a dot are left out unsaid.
+
+    Raises:
+        ValueError: If there is no such folder, or names cannot be told apart or written.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"dataset.root must hold {folder.name}/<class>/, but there is no folder {str(folder)!r}"
+        )
+    classes: dict[str, list[Path]] = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            is_dead = entry.is_symlink() and not entry.exists()
+            passed.add("dead links" if is_dead else "files beside the classes' folders", entry)
+            continue
+        check_class_names([entry.name])
+        name = unicodedata.normalize("NFC", entry.name)
+        if name in classes:
+            raise ValueError(
+                f"two folders in {str(folder)!r} have names that look the same, {name!a} "
+                f"and {unicodedata.normalize('NFD', name)!a}; rename one, or put the pictures "
+                "together"
+            )
+        found = _files_below(entry, (folder.resolve(),), passed)
+        classes[name] = sorted(found, key=lambda path: path.parts)
+    if not classes:
+        raise ValueError(f"dataset.root must hold one folder per class in {str(folder)!r}")
+    return dict(sorted(classes.items()))
+
+
+def _files_below(folder: Path, above: tuple[Path, ...], passed: PassedOver) -> Iterator[Path]:
+    """All files, also those of linked folders."""
+    above = (*above, folder.resolve())
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if entry.resolve() in above:
+                passed.add("links to a folder that holds them", entry)
+            else:
+                yield from _files_below(entry, above, passed)
+        elif entry.is_file():
+            yield entry
+        else:
+            passed.add("dead links" if entry.is_symlink() else "special files", entry)
+
+
+def _pictures(
+    found: dict[str, list[Path]], classes: tuple[str, ...], passed: PassedOver
+) -> list[Picture]:
+    """Those files that hold a picture, or should by their ending."""
+    pairs = [(path, classes.index(n)) for n in classes for path in found.get(n, ())]
+    headers = in_threads(header, [path for path, _ in pairs])
+    pictures = []
+    for (path, label), head in zip(pairs, headers, strict=True):
+        if head is None and path.suffix.lower() not in SUFFIXES:
+            passed.add("files without a picture that can be read", path)
+        else:
+            pictures.append(Picture(path, label, head))
+    return pictures
+
+
+def in_threads(work: Callable[..., Result], items: Iterable[object]) -> list[Result]:
+    """The results of independent work, in order."""
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(work, items))

@@ -1,0 +1,158 @@
+"""A picture in a file: what its header says, and its pixels as bytes of one size."""
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+"""What Pillow raises for a file that is not the picture its name promises."""
+
+NAMED_ONLY = frozenset(("EPS", "MPEG", "WMF"))
+"""Formats that Pillow can name, but not read by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of its picture before it is decoded.
+
+    Attributes:
+        size: (width, height) in pixels.
+        mode: Pillow's word for what a pixel is.
+        is_series: Whether there are several pictures, of which the first is read.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    is_series: bool
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether its pixels are integers of more than 8 bits, or floats."""
+        return self.mode.startswith(("I", "F"))
+
+    @property
+    def megapixels(self) -> float:
+        """Its size."""
+        return self.size[0] * self.size[1] / 1e6
+
+
+def header(path: Path) -> Header | None:
+    """The header of a file; None where it holds no picture that Pillow can read."""
+    try:
+        with Image.open(path) as file:
+            if isinstance(file, ImageFile.StubImageFile) or file.format in NAMED_ONLY:
+                return None
+            return Header(file.size, file.mode, bool(getattr(file, "is_animated", False)))
+    except BROKEN:
+        return None
+
+
+@contextlib.contextmanager
+def without_pillows_limit() -> Iterator[None]:
+    """Let Pillow read pictures of any size; whoever calls looks at the sizes.
+
+    Its own limit warns with a path into its source, and cannot name the file.
+    """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def extremes(path: Path) -> tuple[float, float] | None:
+    """The smallest and the largest value of a picture; None where it cannot be read, or is NaN."""
+    try:
+        with Image.open(path) as file:
+            values = np.asarray(file)
+            found = float(values.min()), float(values.max())
+    except BROKEN:
+        return None
+    return found if np.isfinite(found).all() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How every picture becomes bytes [channels, height, width].
+
+    Attributes:
+        height: In pixels.
+        width: In pixels.
+        channels: 3 for colour, 1 for grey.
+        value_range: What becomes black and what white in pictures of more than 8 bits; None where
+            there are none.
+    """
+
+    height: int
+    width: int
+    channels: int
+    value_range: tuple[float, float] | None = None
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """Decode a picture: scale it until it covers the size, and cut out its centre.
+
+        Raises:
+            OSError, ValueError and others of `BROKEN`: If it cannot be read.
+        """
+        mode, size = "RGB" if self.channels == 3 else "L", (self.width, self.height)
+        with Image.open(path) as file:
+            file.draft(mode, (2 * size[0], 2 * size[1]))  # JPEG only: no finer than needed
+            image: Image.Image = file
+            if file.mode.startswith(("I", "F")):  # `convert` would clip
+                image = Image.fromarray(self._to_bytes(np.asarray(file), file.mode))
+            elif file.mode == "P":  # `convert` warns where the palette holds transparency
+                image = file.convert("RGBA")
+            fitted = ImageOps.fit(image.convert(mode), size, Image.Resampling.BICUBIC)
+        pixels = np.asarray(fitted).reshape(self.height, self.width, self.channels)
+        return pixels.transpose(2, 0, 1)
+
+    def _to_bytes(self, values: np.ndarray, mode: str) -> np.ndarray:
+        if self.value_range is None:
+            raise ValueError(
+                "its pixels are floats of unknown range; pass dataset.value_range=[BLACK,WHITE]"
+                if mode == "F"
+                else "its values are not known"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError("its pixels are not all finite")
+        low, high = self.value_range
+        return (
+            (255 * (values.astype(np.float64) - low) / (high - low))
+            .clip(0, 255)
+            .round()
+            .astype("u1")
+        )
+
+    def lost(self, size: tuple[int, int]) -> float:
+        """The share of a picture's area that is cut off.
+
+        Args:
+            size: Its (width, height).
+
+        Example:
+            >>> round(Preparation(32, 32, 3).lost((640, 480)), 3)
+            0.25
+        """
+        width, height = size
+        scale = max(self.width / width, self.height / height)
+        return 1 - self.width * self.height / (scale**2 * width * height)
+
+    def words(self) -> tuple[str, ...]:
+        """All of it, for people who use a network that was trained on it."""
+        told = [
+            f"scaled (bicubic, antialiased) until it covers {self.width}x{self.height} pixels "
+            "(width x height), the centre cut out",
+            "colour, RGB" if self.channels == 3 else "grey, 0.299 R + 0.587 G + 0.114 B",
+            "orientation in EXIF not applied, transparency dropped, of several pictures in a file "
+            "the first",
+        ]
+        if self.value_range is not None:
+            low, high = self.value_range
+            told.append(f"values of more than 8 bits: {low:g} to {high:g} become 0 to 255")
+        return tuple(told)

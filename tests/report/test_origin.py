@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from darts_gdas.report.origin import data_name, origin_of
+from tests.report.test_runs import make_run
+
+FOLDER = {"root": "set", "image_size": 8, "skip_corrupt": False}
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Path:
+    """A finished search on pictures."""
+    folder = make_run(tmp_path / "found", "method=darts", "dataset=image_folder")
+    (folder / "config.yaml").write_text(yaml.safe_dump({"seed": 7, "dataset": FOLDER}))
+    return folder
+
+
+def test_a_cell_says_which_search_found_it_on_what(search: Path):
+    source = str(search / "genotype.json")
+    begin = (
+        f"the cell is {source}, found by darts (seed 7) on images of set (root=set, image_size=8)"
+    )
+    said = {"dataset": "image_folder"}
+    assert origin_of(source, {"dataset": FOLDER}, said) == f"{begin}: the same data"
+    digits = {"dataset": {"test_fraction": 0.2, "seed": 0}}
+    told = origin_of(source, digits, {})
+    assert told == f"{begin}: other data than here, digits (test_fraction=0.2, seed=0)"
+
+
+def test_a_published_cell_has_no_search():
+    assert origin_of("DARTS_V2", {"dataset": FOLDER}, {}) == "the cell is DARTS_V2"
+
+
+def test_data_are_told_by_name_or_by_their_settings():
+    assert data_name({"dataset": FOLDER}, {"dataset": "image_folder"}) == "images of set"
+    assert data_name({"dataset": {"download": False}}, {"dataset": "mine"}) == "mine"
+    assert data_name({"dataset": {"download": False}}, {}, 10) == "cifar10"
+    assert data_name({}, {}) is None
