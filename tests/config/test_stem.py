@@ -6,8 +6,10 @@ from torch import nn
 
 from darts_gdas.config.network import NetConfig
 from darts_gdas.config.stem import StemChoice, tell_memory
-from darts_gdas.nets import Skeleton, Stem
+from darts_gdas.nets import Stem
 from darts_gdas.nets.costs import whole
+from darts_gdas.nets.layout import SKELETONS
+from darts_gdas.space import SearchSpace
 
 
 @pytest.mark.parametrize(
@@ -24,12 +26,11 @@ from darts_gdas.nets.costs import whole
     ],
 )
 def test_the_stem_follows_the_choice_or_the_shorter_side(choice, size, skeleton, expected):
-    layout = NetConfig(stem=StemChoice(choice)) if skeleton == "darts" else None
-    found = StemChoice(choice).stem(Skeleton(skeleton), size)
+    found = StemChoice(choice).stem(SKELETONS[skeleton], size)
     assert found is Stem(expected)
-    if layout is not None:
-        made = layout.layout(Skeleton.darts, num_classes=2, in_channels=1, image_size=size)
-        assert made.stem is found
+    space = SearchSpace.named(skeleton)
+    config = NetConfig(stem=StemChoice(choice), layers=5)
+    assert config.layout(space, num_classes=2, in_channels=1, image_size=size).stem is found
 
 
 def test_the_memory_of_large_images_is_what_autograd_keeps(caplog: pytest.LogCaptureFixture):
