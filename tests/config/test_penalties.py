@@ -143,6 +143,26 @@ def test_a_share_is_one_of_what_the_operations_of_the_dearest_network_cost():
     assert penalty.allows(fits) and not penalty.allows(dear)
 
 
+def test_what_a_search_finds_meets_the_target_whatever_its_alphas_say():
+    """Alphas that favour the dearest operation: ArgMax alone is too dear, the answer is not."""
+    share = ("penalties=[cost]", "penalties.cost.share=0.3")
+    task = search_config("method=darts", "space=nasbench201", *share, *TINY).build()
+    search = task.current
+    names = task.space.cells["normal"].candidates[0]
+    with torch.no_grad():
+        search.alphas.logits["normal"][:, names.index("nor_conv_3x3")] = 3.0
+    penalty = search.method.penalties["cost"]
+    assert isinstance(penalty, Cost)
+    free = search.method.discretizer(search.expected(), task.space)
+    assert set(free.operations) == {"nor_conv_3x3"} and not penalty.allows(free)
+    assert penalty.allows(task.genotype())
+    assert count_parameters(DerivedNet(task.genotype(), search.supernet.layout)) <= penalty.limit
+    # Three tenths of six equal edges are one of the favourites and more.
+    assert [edge.op for node in task.genotype().cells["normal"].nodes for edge in node].count(
+        "nor_conv_3x3"
+    ) == 1
+
+
 @pytest.mark.parametrize("change", [("penalties.cost.target=2e6",), ("penalties=[]",)], ids=str)
 def test_the_fingerprint_knows_the_penalties(change: tuple[str, ...]):
     base = ("method=darts", *COST)
