@@ -29,8 +29,10 @@ def begin_search(task: StageSearch, run: Opened[SearchConfig, Any]) -> None:
     """
 
     def begin() -> tuple[list[Tensor], float]:
-        if not isinstance(run.start.config.warm_start, NoWarmStart):
+        warm = not isinstance(run.start.config.warm_start, NoWarmStart)
+        if warm:
             _set_alphas(task, run.start.config.warm_start, run)
+        task.monitor.begin(task.genotype() if warm else None)
         if task.num_epochs:
             measured = choose_learning_rate(task)
             if measured is not None:

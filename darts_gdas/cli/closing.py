@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +64,8 @@ def finish_search(
     with loop.writes.attempt("the drawings"):
         write_genotype(folder.path, genotype, title=str(folder.path))
     remarks = task.current.monitor.remarks()
-    figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
+    warnings = task.warnings()
+    figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks, "warnings": warnings}
     if task.known is not None:
         figures["benchmark"] = {
             "column": task.known.column,
@@ -83,6 +85,7 @@ def finish_search(
         validation += f", {100 * metrics['search/selected_accuracy']:.2f} % of the cell alone"
     facts = {
         **remarks,
+        **warning_facts(warnings),
         "validation": validation,
         **_benchmark_facts(figures.get("benchmark")),
         **_cost_facts(cost, layout),
@@ -102,7 +105,12 @@ def finish_search(
 
 
 def finish_train(
-    task: RetrainTask, folder: RunFolder, metrics: dict[str, float], loop: Loop, source: str
+    task: RetrainTask,
+    folder: RunFolder,
+    metrics: dict[str, float],
+    loop: Loop,
+    source: str,
+    warnings: Sequence[str] = (),
 ) -> str:
     """Write the model and `result.json`; return the summary.
 
@@ -114,6 +122,7 @@ def finish_train(
         metrics: The last epoch's metrics.
         loop: For times and the best epoch.
         source: Where the genotype came from.
+        warnings: What the search warned of that it came from.
     """
     path = folder.path / "model.pt"
     save_model(path, task.model())
@@ -128,6 +137,7 @@ def finish_train(
         task.net,
         task,
         genotype_source=source,
+        warnings=list(warnings),
         test=test,
         metrics=metrics,
         **cost,
@@ -136,6 +146,7 @@ def finish_train(
     facts = {
         "test accuracy": f"{100 * test['accuracy']:.2f} %{top5} on {len(task.test)} images",
         "genotype": source,
+        **warning_facts(warnings),
         **_cost_facts(cost, layout),
         **loop.writes.facts(),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
@@ -144,6 +155,11 @@ def finish_train(
         "report": str(folder.path / PAGE),
     }
     return summary("Retraining finished", facts, [], f"tensorboard --logdir {folder.tensorboard}")
+
+
+def warning_facts(warnings: Sequence[str]) -> dict[str, str]:
+    """Warnings as lines of a summary."""
+    return {f"warning {i + 1}" if i else "warning": text for i, text in enumerate(warnings)}
 
 
 def _cost(net: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:

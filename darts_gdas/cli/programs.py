@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.cli.beginning import begin_search
 from darts_gdas.cli.closing import cost_details, end_search, finish_search, finish_train
+from darts_gdas.cli.origin import origin_warnings, tell
 from darts_gdas.cli.prologue import Opened, opened
 from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
@@ -75,12 +76,12 @@ def _search(run: Opened[SearchConfig, SearchTask]) -> None:
 
 
 def search_details(task: SearchTask) -> dict[str, Any]:
-    """What a line of `metrics.jsonl` holds besides metrics: cost, alphas, genotype, warning."""
-    warning = task.current.monitor.warning
+    """What a line of `metrics.jsonl` holds besides metrics: cost, alphas, genotype, warnings."""
+    warnings = list(task.current.monitor.warnings.values())
     return {
         **cost_details(task.compute),
         **alphas_line(task.view()),
-        **({"warning": warning} if warning else {}),
+        **({"warnings": warnings} if warnings else {}),
     }
 
 
@@ -108,18 +109,21 @@ def _build_training(
 
 def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> None:
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
+    warnings = origin_warnings((source, run.start.config.genotype), task.net.genotype)
+    told = {"warnings": warnings} if warnings else {}
     callbacks = [
         EpochTable(run.terminal, columns),
-        MetricsFile(run.folder.metrics, lambda: cost_details(task.compute)),
+        MetricsFile(run.folder.metrics, lambda: {**cost_details(task.compute), **told}),
         TensorBoard(run.folder.tensorboard),
         ReportFile(run.folder.path),
     ]
     loop = _begin(run, task, callbacks)
     if run.ranks.is_first:
+        tell(warnings)
         write_genotype(run.folder.path, task.net.genotype, title=source)
     metrics = _run(loop, task, run)
     if run.ranks.is_first:
-        print(finish_train(task, run.folder, metrics, loop, source))
+        print(finish_train(task, run.folder, metrics, loop, source, warnings))
 
 
 def _begin(

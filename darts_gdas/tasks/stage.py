@@ -27,6 +27,7 @@ from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
 from darts_gdas.tasks.probing import SupernetProbe
+from darts_gdas.tasks.remedies import remedies
 from darts_gdas.tasks.weight_step import WeightStep
 
 
@@ -126,6 +127,7 @@ class StageSearch:
             self.probe,
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
+            remedies=remedies(method, stops=running.diagnostics.stop_below > 0),
         )
         kept = {name: penalty.state() for name, penalty in method.penalties.items()}
         # A checkpoint holds them: measured costs would differ if measured again.

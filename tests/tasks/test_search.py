@@ -245,12 +245,11 @@ def test_the_view_keeps_all_columns_and_gives_weight_to_what_is_left_alone():
 def test_a_warning_is_told_once_per_run_with_the_epoch_of_the_run():
     task = staged()
     train(task, range(2))
-    task.current.monitor._warn("epoch 2: told")
+    task.current.monitor._warn("normal cell", "epoch 2: told")
     train(task, range(2, 3))
     monitor = task.current.monitor
-    assert monitor.warning.startswith("epoch 2: told") and monitor.epochs_before == 2
-    monitor.warning = ""
-    monitor._collapsed_since = -5
+    assert monitor.warnings == {"normal cell": "epoch 2: told"} and monitor.epochs_before == 2
+    monitor._collapsed_since = dict.fromkeys(monitor.space.cells, -5)
     cells = {
         kind: replace(
             cell,
@@ -259,7 +258,8 @@ def test_a_warning_is_told_once_per_run_with_the_epoch_of_the_run():
         for kind, cell in task.genotype().cells.items()
     }
     monitor._judge_cells(1, Genotype(cells))
-    assert monitor.warning.startswith("epoch 4: the search is collapsing")
+    assert monitor.warnings["normal cell"] == "epoch 2: told"
+    assert monitor.warnings["reduce cell"].startswith("epoch 4: the search is collapsing")
 
 
 def test_a_rate_that_is_to_be_measured_is_measured_in_every_stage():
