@@ -205,6 +205,15 @@ def test_a_warm_start_that_nothing_was_changed_of_is_told_as_one():
     assert "alphas" not in monitor.warnings
 
 
+def test_the_state_of_a_search_that_knew_one_warning_loads():
+    monitor, now = monitor_of([], Diagnostics()), monitor_of([], Diagnostics()).state_dict()
+    old = {key: now[key] for key in ("chosen", "chosen_epoch", "stopped_after", "history")}
+    monitor.load_state_dict({**old, "warning": "told", "collapsed_since": 3})
+    assert monitor.warnings == {"normal cell": "told"}
+    monitor.load_state_dict({**old, "warning": "", "collapsed_since": None})
+    assert monitor.state_dict() == now
+
+
 def test_alphas_that_did_not_choose_are_not_judged():
     monitor = monitor_of([], Diagnostics())
     monitor.conclude(CONVS, None)
