@@ -9,6 +9,7 @@ from darts_gdas.space.cell import NONE
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype
 
 SKIP = "skip_connect"
+BENCHMARK = (NONE, SKIP, "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 POOLINGS = ("max_pool_3x3", "avg_pool_3x3")
 
 EdgeIndex = tuple[int, int]
@@ -66,26 +67,28 @@ def network_key(genotype: Genotype) -> str:
 def representative(genotype: Genotype) -> Genotype:
     """One genotype for all that are the same network, to be measured in place of any of them.
 
-    Of cells of NAS-Bench-201 it is the first in the order of the alphabet; of others it is the
-    genotype itself with `none` on the edges that do not matter.
+    Of cells of NAS-Bench-201 it is the first string, `none` before the alphabet; of others it
+    is the genotype itself with `none` on the edges that do not matter.
     """
+    pruned = Genotype({kind: _pruned(cell) for kind, cell in genotype.cells.items()})
     try:
         genotype.to_arch_string()
     except ValueError:
-        return Genotype({kind: _pruned(cell) for kind, cell in genotype.cells.items()})
-    first = _spellings(genotype.operations | {NONE, SKIP})
-    kind = next(iter(genotype.cells))
-    chosen = Genotype.from_arch_string(
-        first[network_key(Genotype({"normal": genotype.cells[kind]}))]
-    )
-    return Genotype({kind: chosen.cells["normal"]})
+        return pruned
+    ((kind, cell),) = pruned.cells.items()
+    spellings = _spellings(pruned.operations | set(BENCHMARK))
+    first = spellings[network_key(Genotype({"normal": cell}))]
+    return Genotype({kind: Genotype.from_arch_string(first).cells["normal"]})
 
 
 @cache
 def _spellings(operations: frozenset[str]) -> dict[str, str]:
-    """The first string of every network of NAS-Bench-201's cells with these operations."""
+    """The first string of every network of NAS-Bench-201's cells with these operations.
+
+    `none` comes before all others, so that what does not matter is `none`. Takes seconds, once.
+    """
     first: dict[str, str] = {}
-    for ops in product(sorted(operations), repeat=6):
+    for ops in product(sorted(operations, key=lambda op: (op != NONE, op)), repeat=6):
         text = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*ops)
         first.setdefault(network_key(Genotype.from_arch_string(text)), text)
     return first

@@ -93,6 +93,9 @@ def test_spellings_of_one_network_have_one_representative():
     other = cell(skip, none, conv, none, none, skip)
     assert representative(one) == representative(other)
     assert network_key(representative(one)) == network_key(one)
+    dead = cell(conv, "nor_conv_1x1", none, none, skip, none)  # with an operation that one has not
+    assert representative(dead) == representative(one)
+    assert representative(one).operations == {conv, none}
 
 
 def test_nodes_that_are_concatenated_have_no_order():
