@@ -33,6 +33,7 @@ def begin_search(task: StageSearch, run: Opened[SearchConfig, Any]) -> None:
     def begin(work: Work | None = None) -> tuple[list[Tensor], float]:
         if work is not None:
             _set_alphas(task, warm_start, run, work)
+        task.monitor.begin(task.genotype() if work is not None else None)
         if task.num_epochs:
             measured = choose_learning_rate(task)
             if measured is not None:

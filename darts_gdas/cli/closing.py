@@ -69,7 +69,8 @@ def finish_search(
     with loop.writes.attempt("the drawings"):
         write_genotype(folder.path, genotype, title=str(folder.path))
     remarks = task.current.monitor.remarks()
-    figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks}
+    warnings = task.warnings()
+    figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks, "warnings": warnings}
     if task.current.confusion is not None:
         figures["classes"] = task.current.confusion.to_dict()
     if task.known is not None:
@@ -91,6 +92,7 @@ def finish_search(
         validation += f", {100 * metrics['search/selected_accuracy']:.2f} % of the cell alone"
     facts = {
         **remarks,
+        **warning_facts(warnings),
         "validation": validation,
         **_benchmark_facts(figures.get("benchmark")),
         **_cost_facts(cost, layout),
@@ -110,7 +112,12 @@ def finish_search(
 
 
 def finish_train(
-    task: RetrainTask, folder: RunFolder, metrics: dict[str, float], loop: Loop, source: str
+    task: RetrainTask,
+    folder: RunFolder,
+    metrics: dict[str, float],
+    loop: Loop,
+    source: str,
+    warnings: Sequence[str] = (),
 ) -> str:
     """Write the model and `result.json`; return the summary.
 
@@ -122,6 +129,7 @@ def finish_train(
         metrics: The last epoch's metrics.
         loop: For times and the best epoch.
         source: Where the genotype came from.
+        warnings: What the search warned of that it came from.
     """
     path = folder.path / "model.pt"
     save_model(path, task.model())
@@ -138,6 +146,7 @@ def finish_train(
         task,
         genotype_source=source,
         preparation=list(task.test.preparation),
+        warnings=list(warnings),
         test=test,
         classes=found.confusion.to_dict(),
         metrics=metrics,
@@ -148,6 +157,7 @@ def finish_train(
         "test accuracy": f"{100 * test['accuracy']:.2f} %{top5} on {len(task.test)} images",
         "balanced": _balanced(found.confusion),
         "genotype": source,
+        **warning_facts(warnings),
         **_cost_facts(cost, layout),
         **loop.writes.facts(),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
@@ -165,6 +175,11 @@ def _balanced(confusion: Confusion) -> str:
 
 def _curves(folder: RunFolder) -> str:
     return f"tensorboard --logdir {shell_quoted(str(folder.tensorboard))}"
+
+
+def warning_facts(warnings: Sequence[str]) -> dict[str, str]:
+    """Warnings as lines of a summary."""
+    return {f"warning {i + 1}" if i else "warning": text for i, text in enumerate(warnings)}
 
 
 def _cost(net: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from darts_gdas.cli.closing import (
     finish_search,
     finish_train,
 )
+from darts_gdas.cli.origin import origin_warnings, tell
 from darts_gdas.cli.prologue import Opened, opened
 from darts_gdas.cli.resume import rank_timeout
 from darts_gdas.cli.start import Start
@@ -90,13 +91,13 @@ def _search(run: Opened[SearchConfig, SearchTask]) -> None:
 
 
 def search_details(task: SearchTask) -> dict[str, Any]:
-    """What a line of `metrics.jsonl` holds besides metrics: cost, alphas, genotype, warning."""
-    warning = task.current.monitor.warning
+    """What a line of `metrics.jsonl` holds besides metrics: cost, alphas, genotype, warnings."""
+    warnings = list(task.current.monitor.warnings.values())
     return {
         **cost_details(task.compute),
         **class_details(task.current.confusion),
         **alphas_line(task.view()),
-        **({"warning": warning} if warning else {}),
+        **({"warnings": warnings} if warnings else {}),
     }
 
 
@@ -124,11 +125,13 @@ def _build_training(
 
 def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> None:
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
+    warnings = origin_warnings((source, run.start.config.genotype), task.net.genotype)
+    told = {"warnings": warnings} if warnings else {}
     callbacks = [
         EpochTable(run.terminal, columns),
         MetricsFile(
             run.folder.metrics,
-            lambda: {**cost_details(task.compute), **class_details(task.confusion)},
+            lambda: {**cost_details(task.compute), **class_details(task.confusion), **told},
         ),
         TensorBoard(run.folder.tensorboard),
         ReportFile(run.folder.path),
@@ -138,10 +141,11 @@ def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> Non
         cfg = configuration.to_values(run.start.cfg)
         said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)
         run.terminal.say(origin_of(source, cfg, said))
+        tell(warnings)
         write_genotype(run.folder.path, task.net.genotype, title=source)
     metrics = _run(loop, task, run)
     if run.ranks.is_first:
-        print(finish_train(task, run.folder, metrics, loop, source))
+        print(finish_train(task, run.folder, metrics, loop, source, warnings))
 
 
 def _begin(

@@ -25,9 +25,10 @@ from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
+from darts_gdas.space.networks import is_disconnected
 from darts_gdas.tasks.ranking import Scored, ScoreTask
 
-SCORE, BOOK, TOTAL = "score", "scores.jsonl", "rank sum"
+SCORE, BOOK, TOTAL, REMARK = "score", "scores.jsonl", "rank sum", "remark"
 
 
 def run_score(cfg: DictConfig) -> int:
@@ -71,6 +72,7 @@ def _finish(
     order = scored.order()
     columns: dict[str, list[Any]] = {
         "cell": [_name(genotype) for genotype in scored.genotypes],
+        REMARK: ["disconnected" if is_disconnected(g) else "" for g in scored.genotypes],
         TOTAL: scored.total,
     }
     for name, means in scored.means.items():
@@ -80,6 +82,7 @@ def _finish(
         columns["accuracy"] = accuracies
     ordered = {name: [column[i] for i in order] for name, column in columns.items()}
     cells = ordered["cell"]
+    cut = [cell for cell, said in zip(cells, ordered[REMARK], strict=True) if said]
     ranked = {"rank": range(1, len(order) + 1), **ordered}
     write_text(folder.path / "scores.csv", csv_text(ranked))
     values = {**scored.means, TOTAL: scored.total}
@@ -90,7 +93,14 @@ def _finish(
     )
     save_drawing(draw_scores(values, against, label), folder.path / "scores.png")
     taus: dict[str, Correlation] = {}
-    body = ["best cells", *(f"  {i + 1}. {cell}" for i, cell in enumerate(cells[:5]))]
+    best = [f"  {i + 1}. {cell}" for i, cell in enumerate(cells[:5])]
+    body = [
+        "best cells",
+        *(
+            f"{line}{'  (disconnected)' * (cell in cut)}"
+            for line, cell in zip(best, cells, strict=False)
+        ),
+    ]
     if accuracies is not None:
         found = {n: _correlation(kendall_tau, v, accuracies) for n, v in values.items()}
         taus = {name: tau for name, tau in found.items() if tau is not None}
@@ -99,12 +109,14 @@ def _finish(
         "kind": SCORE,
         "cells": cells,
         "scores": list(scored.ranked_by),
+        "disconnected": cut,
         "kendall_tau": {name: [c.value, c.low, c.high] for name, c in taus.items()},
     }
     try_report(folder.path, result)
     folder.write_json(folder.result.name, result)
     facts = {
         "cells": f"{len(cells)}, ranked by {' + '.join(scored.ranked_by)}",
+        **({"disconnected": f"{len(cut)}: no path from input to output"} if cut else {}),
         "table": str(folder.path / "scores.csv"),
         "picture": str(folder.path / "scores.png"),
         "report": str(folder.path / PAGE),

@@ -108,15 +108,18 @@ def task_overrides() -> list[str]:
 
 def sweep_folder() -> str | None:
     """The folder of this job in a sweep (`--multirun`); None in a single run."""
-    hydra = HydraConfig.get()
-    return str(hydra.runtime.output_dir) if hydra.mode == RunMode.MULTIRUN else None
+    return str(HydraConfig.get().runtime.output_dir) if _is_sweep() else None
 
 
 def sweeps_here() -> bool:
     """Whether this process runs the jobs of a sweep one after the other, by itself."""
-    hydra = HydraConfig.get()
-    by_itself = str(hydra.launcher.get("_target_", "")).endswith("BasicLauncher")
-    return hydra.mode == RunMode.MULTIRUN and by_itself
+    if not _is_sweep():
+        return False
+    return str(HydraConfig.get().launcher.get("_target_", "")).endswith("BasicLauncher")
+
+
+def _is_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def sweep_root() -> str:

@@ -20,7 +20,11 @@ from darts_gdas.runtime.terminal import Verbosity
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
+from darts_gdas.space.networks import network_key
 from darts_gdas.tasks.ranking import ScoreTask
+
+TRIES = 20
+"""Draws per cell that is asked for, after which a space counts as too small."""
 
 
 @dataclass
@@ -30,7 +34,7 @@ class ScoreConfig:
     Attributes:
         dataset: Where the batches come from.
         space: What to sample cells from.
-        count: Cells to sample.
+        count: Cells to sample, each network once.
         cells: A text file with one cell per line (a published name, a path, a NAS-Bench-201
             string) to score in place of samples.
         scores: What to rank by; the ranks are added up. Parameters and multiply-adds stand beside.
@@ -79,8 +83,7 @@ class ScoreConfig:
     def genotypes(self) -> tuple[Genotype, ...]:
         """The cells: those of the file, or a sample."""
         if self.cells is None:
-            rng, space = Random(self.seed), self.space.build()
-            return tuple(space.sample(rng) for _ in range(self.count))
+            return self._sample()
         try:
             lines = Path(self.cells).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -89,6 +92,20 @@ class ScoreConfig:
         if len(genotypes) < 3:
             raise ValueError(f"cells={self.cells} must hold at least 3 cells, got {len(genotypes)}")
         return genotypes
+
+    def _sample(self) -> tuple[Genotype, ...]:
+        """Random cells, each network once."""
+        rng, space = Random(self.seed), self.space.build()
+        found: dict[str, Genotype] = {}
+        for _ in range(TRIES * self.count):
+            genotype = space.sample(rng)
+            found.setdefault(network_key(genotype), genotype)
+            if len(found) == self.count:
+                return tuple(found.values())
+        raise ValueError(
+            f"count={self.count} different networks were not found in the space among "
+            f"{TRIES * self.count} random cells, only {len(found)}; take fewer"
+        )
 
     def table(self) -> AccuracyTable | None:
         """The known accuracies, of all cells that are scored."""

@@ -49,7 +49,7 @@ EXEMPT = (
 A resumed run may change them, and runs that differ in them alone are compared as the same.
 """
 
-DEFAULT_METHOD = "gdas"
+DEFAULT_METHOD = "ntk_gdas"
 """What `conf/search.yaml` takes where the user names no method."""
 
 VERSIONS = ("python", "torch", "darts_gdas")

@@ -10,7 +10,7 @@ from darts_gdas.report.page import charts, section
 from darts_gdas.report.record import Record
 from darts_gdas.space import Genotype
 
-ERROR = " standard error"
+ERROR, REMARK = " standard error", "remark"
 SHOWN = 10
 
 
@@ -19,10 +19,14 @@ def score_sections(record: Record) -> list[Markup]:
     columns = dict(record.scores)
     if not {"rank", "cell"} <= columns.keys() or not columns["cell"]:
         return []
-    names = [name for name in columns if name not in ("rank", "cell") and ERROR not in name]
+    names = [name for name in columns if name not in ("rank", "cell", REMARK) and ERROR not in name]
+    remarks = columns.get(REMARK, [""] * len(columns["cell"]))
     header = ["cell", *names]
     rows = [
-        [columns["cell"][i], *(_rounded(columns[name][i]) for name in names)]
+        [
+            f"{columns['cell'][i]} {remarks[i]}".strip(),
+            *(_rounded(columns[name][i]) for name in names),
+        ]
         for i in range(min(SHOWN, len(columns["cell"])))
     ]
     against = "accuracy" if "accuracy" in columns else "params"

@@ -226,7 +226,7 @@ def register_score(name: str, function: Score) -> None:
     Raises:
         ValueError: If the name is taken or malformed.
     """
-    columns = {"rank", "cell", "accuracy"}  # what else stands in the table of a ranking
+    columns = {"rank", "cell", "remark", "accuracy"}  # what else stands in the table of a ranking
     check_name(name, "score", {*SCORES, *columns})
     SCORES[name] = function
 

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from darts_gdas.nets import Mixture
 from darts_gdas.nets.operations import OPERATIONS
-from darts_gdas.space import CellGenotype, CellSpace, Genotype
+from darts_gdas.space import CellGenotype, CellSpace, Genotype, SearchSpace
+from darts_gdas.space.networks import live_edges
 
 
 def entropy(probabilities: Float[Tensor, "edges candidates"]) -> float:
@@ -68,15 +70,34 @@ def collapse_threshold(space: CellSpace) -> float:
     return (1 + sum(shares) / len(shares)) / 2
 
 
-def has_collapsed(genotype: Genotype, cells: dict[str, CellSpace]) -> bool:
-    """Whether the cells of all kinds that are searched are above their thresholds.
+def has_collapsed(cell: CellGenotype, space: CellSpace) -> bool:
+    """Whether more edges of a cell than its threshold allows add nothing learnt to its output.
 
-    One kind alone is no sign: the reduction cells of DARTS's published genotypes consist of
-    pooling and skips, and retrain well.
+    An edge adds nothing where its operation has no weights, where nothing reaches it, and where
+    the output does not depend on it: convolutions behind a `none` train nothing. The published
+    reduction cell of DARTS_V1 counts as collapsed, and retrains well all the same.
     """
-    return all(
-        parameter_free_share(genotype.cells[kind]) > collapse_threshold(cell)
-        for kind, cell in cells.items()
+    live = live_edges(cell)
+    learnt = sum(not is_parameter_free(cell.nodes[node][i].op) for node, i in live)
+    return 1 - learnt / sum(map(len, cell.nodes)) > collapse_threshold(space)
+
+
+def is_undecided(mixture: Mixture, space: SearchSpace) -> bool:
+    """Whether every edge still has all its candidates in play, counted in whole candidates.
+
+    An edge with probabilities p is as undecided as one with exp(entropy(p)) equally likely
+    candidates (its perplexity). Where that number, rounded, is the number of its candidates on
+    every edge of every kind, the alphas have ruled nothing out, and a cell drawn from them would be
+    a random one. The rounding is the only constant, so it means the same in every space.
+    """
+    edges = [
+        (row[: len(names)].double(), len(names))
+        for kind, cell in space.cells.items()
+        for row, names in zip(mixture[kind].ops, cell.candidates, strict=True)
+        if len(names) > 1
+    ]
+    return bool(edges) and all(
+        count ** entropy(row.unsqueeze(0)) > count - 0.5 for row, count in edges
     )
 
 

@@ -4,12 +4,19 @@ import logging
 import math
 from dataclasses import dataclass
 
+from darts_gdas.nets import Mixture
 from darts_gdas.runtime.checkpoint import State
 from darts_gdas.search import ArchParameters, Relaxation
-from darts_gdas.search.diagnostics import curvature_growth, has_collapsed, parameter_free_share
+from darts_gdas.search.diagnostics import (
+    curvature_growth,
+    has_collapsed,
+    is_undecided,
+    parameter_free_share,
+)
 from darts_gdas.search.one_hot import one_hot
-from darts_gdas.space import Genotype, SearchSpace
+from darts_gdas.space import CellGenotype, Genotype, SearchSpace
 from darts_gdas.tasks.probing import SupernetProbe
+from darts_gdas.tasks.remedies import UNCHANGED, UNDECIDED, without_effect
 
 logger = logging.getLogger(__name__)
 
@@ -18,13 +25,6 @@ PATIENCE = 5
 
 GROWTH = 0.75
 """Zela et al.'s ratio, for the warning of a search that does not stop by itself."""
-
-REMEDIES = (
-    "Such cells look good under shared weights and retrain badly. What helps: "
-    "method=robust_darts (stops in time, decays the weights more), method=sdarts_rs or sdarts_adv "
-    "(trains the weights under disturbed mixtures), method=beta_darts (holds the alphas together) "
-    "or method=darts_pt (asks the trained supernet, not the alphas, which operation to keep)"
-)
 
 
 @dataclass
@@ -79,6 +79,13 @@ class Diagnostics:
                 "diagnostics.eigenvalue_every=1"
             )
 
+    @property
+    def epochs_to_stop(self) -> int:
+        """The fewest epochs with which an early stop can come: two windows, late enough."""
+        window, every = self.stop_window, self.eigenvalue_every
+        first = -(-(self.stop_first_epoch + 1) // every) - 1  # the first that may be returned
+        return every * (2 * window + max(0, first - window // 2))
+
 
 @dataclass(frozen=True)
 class End:
@@ -104,10 +111,12 @@ class Monitor:
         probe: Measures.
         num_epochs: Epochs of the search.
         learns: Whether the alphas move. Where they do not, the present genotype says nothing.
+        remedies: What helps against a collapse, beside the method in use.
 
     Attributes:
         end: That the search shall stop early, and with what; or None.
-        warning: What the user was told, or "".
+        warnings: What the user was told, by topic; every topic is told once.
+        warm_start: The genotype that the first alphas stand for, where a warm start set them.
         epochs_before: Epochs of the run before this search; they count where epochs are told.
     """
 
@@ -119,16 +128,19 @@ class Monitor:
         *,
         num_epochs: int,
         learns: bool,
+        remedies: str = "",
     ) -> None:
         self.diagnostics = diagnostics
         self.space = space
         self.probe = probe
         self.num_epochs = num_epochs
         self.learns = learns
+        self.remedies = remedies
         self.end: End | None = None
-        self.warning = ""
+        self.warnings: dict[str, str] = {}
+        self.warm_start: Genotype | None = None
         self.epochs_before = 0
-        self._collapsed_since: int | None = None
+        self._collapsed_since: dict[str, int] = {}
         self._history: dict[int, tuple[float, str]] = {}  # epoch: eigenvalue, genotype
 
     def observe(
@@ -163,9 +175,50 @@ class Monitor:
                 f"after epoch {self.end.after} of {self.num_epochs}, for the curvature grew; "
                 f"the genotype is that of epoch {self.end.epoch + 1}"
             )
-        if self.warning:
-            remarks["warning"] = self.warning
         return remarks
+
+    def begin(self, warm_start: Genotype | None) -> None:
+        """Before the first step: warn of a stop that cannot come.
+
+        Args:
+            warm_start: The genotype of the first alphas, where a warm start has set them.
+        """
+        self.warm_start = warm_start
+        asked, needed = self.diagnostics, self.diagnostics.epochs_to_stop if self.stops else 0
+        if self.num_epochs < needed:
+            count = self.num_epochs // asked.eigenvalue_every
+            self._warn(
+                "early stop",
+                f"diagnostics.stop_below={asked.stop_below:g} cannot stop this search: it compares "
+                f"two windows of {asked.stop_window} measurements and returns no cell before epoch "
+                f"{asked.stop_first_epoch + 1}, and epochs={self.num_epochs} with "
+                f"diagnostics.eigenvalue_every={asked.eigenvalue_every} gives {count}. Set "
+                f"epochs={needed} or more, or diagnostics.eigenvalue_every, "
+                "diagnostics.stop_window or diagnostics.stop_first_epoch smaller",
+            )
+
+    @property
+    def stops(self) -> bool:
+        """Whether the search is to stop by itself."""
+        return self.diagnostics.stop_below > 0
+
+    def conclude(self, answer: Genotype, expected: Mixture | None) -> None:
+        """Warn of what the answer is, however short the search was.
+
+        Args:
+            answer: The search's.
+            expected: The expected mixture that it was derived from; None where the alphas did not
+                choose it.
+        """
+        for kind, cell in self.space.cells.items():
+            if has_collapsed(answer.cells[kind], cell):
+                self._tell_collapse(kind, answer.cells[kind], "the search has ended in a collapse")
+        if expected is None or not self.num_epochs:
+            return
+        if self.warm_start is None and is_undecided(expected, self.space):
+            self._warn("alphas", UNDECIDED)
+        if answer == self.warm_start:
+            self._warn("alphas", UNCHANGED)
 
     def _is_due(self, every: int, epoch: int) -> bool:
         return every > 0 and (epoch + 1) % every == 0
@@ -185,29 +238,32 @@ class Monitor:
             self.end = End(epoch + 1, before, genotype)
         if not limit and ratio < GROWTH and before >= first:
             self._warn(
+                "curvature",
                 f"epoch {self.epochs_before + epoch + 1}: the curvature of the validation loss in "
                 f"the alphas grows (by a factor of {1 / ratio:.2f} since epoch "
-                f"{self.epochs_before + before + 1}), which announces a collapse"
+                f"{self.epochs_before + before + 1}), which announces a collapse. {self.remedies}",
             )
 
     def _judge_cells(self, epoch: int, genotype: Genotype) -> None:
-        if not has_collapsed(genotype, dict(self.space.cells)):
-            self._collapsed_since = None
-            return
-        if self._collapsed_since is None:
-            self._collapsed_since = epoch
-        # In the first quarter the alphas are hardly more than their random beginnings.
-        if epoch - self._collapsed_since + 1 >= PATIENCE and 4 * (epoch + 1) > self.num_epochs:
-            self._warn(
-                f"epoch {self.epochs_before + epoch + 1}: the search is collapsing, for {PATIENCE} "
-                "epochs nearly all operations of its genotype have been skips and pooling"
-            )
+        for kind, cell in self.space.cells.items():
+            if not has_collapsed(genotype.cells[kind], cell):
+                self._collapsed_since.pop(kind, None)
+                continue
+            since = self._collapsed_since.setdefault(kind, epoch)
+            # In the first quarter the alphas are hardly more than their random beginnings.
+            if epoch - since + 1 >= PATIENCE and 4 * (epoch + 1) > self.num_epochs:
+                begin = f"epoch {self.epochs_before + epoch + 1}: the search is collapsing"
+                self._tell_collapse(kind, genotype.cells[kind], begin, f"for {PATIENCE} epochs, ")
 
-    def _warn(self, text: str) -> None:
-        """Once per run, whatever the reason."""
-        if not self.warning:
-            self.warning = f"{text}. {REMEDIES}"
-            logger.warning(self.warning)
+    def _tell_collapse(self, kind: str, cell: CellGenotype, begin: str, when: str = "") -> None:
+        text = f"{begin}: {when}{without_effect(kind, cell)}. {self.remedies}"
+        self._warn(f"{kind} cell", text)
+
+    def _warn(self, topic: str, text: str) -> None:
+        """Once per topic and run."""
+        if topic not in self.warnings:
+            self.warnings[topic] = text
+            logger.warning(text)
 
     def state_dict(self) -> State:
         """Plain numbers and text."""
@@ -215,8 +271,9 @@ class Monitor:
             "chosen": self.end and self.end.genotype.to_json(),
             "chosen_epoch": self.end and self.end.epoch,
             "stopped_after": self.end and self.end.after,
-            "warning": self.warning,
-            "collapsed_since": self._collapsed_since,
+            "warnings": dict(self.warnings),
+            "warm_start": self.warm_start and self.warm_start.to_json(),
+            "collapsed_since": dict(self._collapsed_since),
             "history": dict(self._history),
         }
 
@@ -224,6 +281,13 @@ class Monitor:
         """Inverse of `state_dict`."""
         after, epoch, chosen = (state[k] for k in ("stopped_after", "chosen_epoch", "chosen"))
         self.end = End(after, epoch, Genotype.from_json(chosen)) if chosen else None
-        self.warning = state["warning"]
-        self._collapsed_since = state["collapsed_since"]
+        if "warnings" not in state:  # one warning for all kinds, as it was once
+            old, since = state["warning"], state["collapsed_since"]
+            kinds = {} if since is None else dict.fromkeys(self.space.cells, since)
+            warnings = {f"{kind} cell": old for kind in list(self.space.cells)[:1] if old}
+            state = {**state, "warnings": warnings, "collapsed_since": kinds}
+        self.warnings = dict(state["warnings"])
+        warm = state.get("warm_start")
+        self.warm_start = Genotype.from_json(warm) if warm else None
+        self._collapsed_since = dict(state["collapsed_since"])
         self._history = dict(state["history"])

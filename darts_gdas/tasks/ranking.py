@@ -18,6 +18,7 @@ from darts_gdas.scoring.book import score_all
 from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.scores import Candidate, score
 from darts_gdas.space import Genotype
+from darts_gdas.space.networks import network_key, representative
 from darts_gdas.tasks.batches import random_images
 
 
@@ -48,7 +49,8 @@ class Scored:
 class ScoreTask:
     """Score cells as small untrained networks.
 
-    Repeat r takes one batch for all cells, and weights of its own for each.
+    Repeat r takes one batch for all cells, and weights of its own for each network. Genotypes that
+    are one network (see `space.networks`) have one score, whichever of them is asked for.
 
     Attributes:
         genotypes: What to score.
@@ -80,10 +82,14 @@ class ScoreTask:
         names = list(dict.fromkeys((*self.scores, *self.beside)))
 
         def measure(genotype: Genotype, repeat: int) -> dict[str, float]:
-            seed = derive_seed(self.seed, "score", genotype.to_json(), repeat)
+            seed = derive_seed(self.seed, "score", network_key(genotype), repeat)
             return score(Candidate(genotype, self.layout, batches[repeat], seed), names)
 
-        rows = score_all(self.genotypes, self.repeats, journal, measure, report=report)
+        networks: dict[str, Genotype] = {}  # one genotype is measured for all spellings
+        for genotype in self.genotypes:
+            networks.setdefault(network_key(genotype), representative(genotype))
+        measured = [networks[network_key(genotype)] for genotype in self.genotypes]
+        rows = score_all(measured, self.repeats, journal, measure, report=report)
         values = {name: [[row[name] for row in cell] for cell in rows] for name in names}
         means = {name: [_mean(v) for v in cells] for name, cells in values.items()}
         errors = {name: [_standard_error(v) for v in cells] for name, cells in values.items()}

@@ -111,6 +111,13 @@ class SearchTask:
         """The search's answer; until there is one, what the present stage's alphas stand for."""
         return self.answer or self.current.genotype()
 
+    def warnings(self) -> list[str]:
+        """All that the user is warned of, at the end of the search."""
+        search = self.current
+        by_alphas = search.monitor.learns and not search.method.discretizer.asks_weights
+        search.monitor.conclude(self.genotype(), search.expected() if by_alphas else None)
+        return list(search.monitor.warnings.values())
+
     def view(self) -> SearchView:
         """What there is to see now, in the first stage's space: what was dropped has weight 0."""
         return self.current.view(self.genotype(), self.space)
@@ -164,7 +171,7 @@ class SearchTask:
         if count is not None:
             space = most_probable(before.expected(), space, count=count)
         self._begin(index, space)
-        self.current.monitor.warning = before.monitor.warning  # once per run
+        self.current.monitor.warnings = dict(before.monitor.warnings)  # once per run
         if before.method.optimizer.rate is None:  # measured, as in the first stage
             self.current.learning_rate = self.compute.ranks.from_first(self._measured_rate)
 

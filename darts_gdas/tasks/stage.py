@@ -29,6 +29,7 @@ from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
 from darts_gdas.tasks.probing import SupernetProbe
+from darts_gdas.tasks.remedies import remedies
 from darts_gdas.tasks.weight_step import WeightStep
 
 
@@ -129,6 +130,7 @@ class StageSearch:
             self.probe,
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
+            remedies=remedies(method, stops=running.diagnostics.stop_below > 0),
         )
         self.confusion: Confusion | None = None
         kept = {name: penalty.state() for name, penalty in method.penalties.items()}

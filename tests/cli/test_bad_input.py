@@ -119,7 +119,7 @@ SEARCH_CASES = [
     (["penalties=[foo]"], "penalties=foo is not known; choose one of beta_decay, cost"),
     (["penalties.cost.target=3"], "a value is set inside a choice that is off; choose first"),
     (["perturbation.steps=3"], "a value is set inside a choice that is off; choose first"),
-    (["penalties=[cost]"], "missing mandatory value: target"),
+    (["penalties=[cost]"], "penalties.cost needs a target, or a share"),
     (["penalties=[cost]", "penalties.cost.targt=3"],
      "no setting 'penalties.cost.targt'; did you mean penalties.cost.target?"),
     (["penalties=[cost]", "penalties.cost.target=9", "dataset.test_fraction=0.9"],

@@ -119,6 +119,29 @@ def score(folder: Path, *arguments: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+def test_spellings_of_one_network_have_one_score_and_cut_cells_are_named(tmp_path: Path):
+    """In one ranking and, with the same seed, in two that hold different spellings."""
+    one = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+    two = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|skip_connect~2|"
+    cut = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+    other = "|avg_pool_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|nor_conv_1x1~2|"
+    found = []
+    for name, cells in {"both": (one, two, cut), "last": (two, cut, other)}.items():
+        (tmp_path / name).write_text("\n".join(cells) + "\n")
+        shape = (f"cells={name}", "scores=[ntk_condition,synflow]", f"run_dir=run_{name}")
+        score(tmp_path, *SCORING, *shape)
+        table = rows(tmp_path / f"run_{name}" / "scores.csv")
+        found += [
+            (row["ntk_condition"], row["synflow"])
+            for row in table
+            if row["cell"] in cells[:2] and row["cell"] != cut
+        ]
+        assert {row["cell"] for row in table if row["remark"] == "disconnected"} == {cut}
+        result = json.loads((tmp_path / f"run_{name}" / "result.json").read_text())
+        assert result["disconnected"] == [cut]
+    assert len(found) == 3 and len(set(found)) == 1
+
+
 @pytest.mark.slow
 def test_cells_are_ranked_against_known_accuracies_and_a_cut_run_goes_on(tmp_path: Path):
     space = SearchSpace.named("nasbench201")

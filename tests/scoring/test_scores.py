@@ -1,5 +1,6 @@
 """Scores are what they are called, on networks small enough to work them out."""
 
+import itertools
 import math
 
 import pytest
@@ -110,6 +111,24 @@ def test_synflow_does_not_depend_on_the_images_and_grows_with_the_weights():
     assert_close(
         score(doubled, ["synflow"])["synflow"], score(c, ["synflow"])["synflow"] + math.log(2)
     )
+
+
+def test_weights_before_norms_change_kernels_and_synflow_but_not_naswot():
+    """The network computes the same: a norm divides by what its convolution was multiplied with."""
+    plain, scaled = candidate(NB201), candidate(NB201)
+    with torch.no_grad():
+        for module in scaled.net.modules():
+            for one, next_one in itertools.pairwise(module.children()):
+                if isinstance(one, torch.nn.Conv2d) and isinstance(next_one, torch.nn.BatchNorm2d):
+                    one.weight.mul_(4)  # a power of two, so only the norms' eps tells them apart
+    outputs = [c.net.train()(c.images) for c in (plain, scaled)]
+    assert_close(*outputs, rtol=1e-3, atol=1e-3)
+    names = ["ntk_condition", "ntk_min_eigenvalue", "naswot", "synflow"]
+    before, after = (score(c, names) for c in (plain, scaled))
+    assert_close(after["naswot"], before["naswot"], rtol=1e-4, atol=0)
+    assert after["synflow"] > before["synflow"] + math.log(4)
+    for name in ("ntk_condition", "ntk_min_eigenvalue"):
+        assert abs(after[name] - before[name]) > 0.01
 
 
 def test_params_are_the_networks():

@@ -4,16 +4,18 @@ import random
 import pytest
 import torch
 
+from darts_gdas.nets import CellMixture, Mixture
 from darts_gdas.search.diagnostics import (
     collapse_threshold,
     curvature_growth,
     entropy,
     has_collapsed,
     is_parameter_free,
+    is_undecided,
     parameter_free_share,
     skip_share,
 )
-from darts_gdas.space import CellGenotype, CellSpace, Edge, Genotype, SearchSpace
+from darts_gdas.space import CellGenotype, Genotype, SearchSpace
 
 DARTS = SearchSpace.named("darts")
 BENCH = SearchSpace.named("nasbench201")
@@ -83,34 +85,47 @@ def test_the_threshold_is_half_way_between_a_random_cell_and_all():
      "TENAS_cifar10"],
 )  # fmt: skip
 def test_no_published_cell_counts_as_collapsed(name: str):
-    assert not has_collapsed(Genotype.load(name), dict(DARTS.cells))
+    assert not has_collapsed(Genotype.load(name).cells["normal"], DARTS.cells["normal"])
+
+
+def bench(*ops: str) -> CellGenotype:
+    text = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*ops)
+    return Genotype.from_arch_string(text).cells["normal"]
 
 
 def test_the_known_collapse_counts_as_one():
     """All-skip: where DARTS ends on NAS-Bench-201 (54.30 % in place of 94.37 %)."""
-    text = "|{0}~0|+|{0}~0|{0}~1|+|{0}~0|{0}~1|{0}~2|"
-    collapsed = Genotype.from_arch_string(text.format("skip_connect"))
-    assert has_collapsed(collapsed, dict(BENCH.cells))
-    assert not has_collapsed(
-        Genotype.from_arch_string(text.format("nor_conv_3x3")), dict(BENCH.cells)
-    )
+    space = BENCH.cells["normal"]
+    assert has_collapsed(bench(*["skip_connect"] * 6), space)
+    assert not has_collapsed(bench(*["nor_conv_3x3"] * 6), space)
 
 
-def test_one_kind_alone_is_no_collapse():
-    cell = CellGenotype(((Edge("skip_connect", 0), Edge("skip_connect", 1)),), (2,))
-    healthy = CellGenotype(((Edge("sep_conv_3x3", 0), Edge("skip_connect", 1)),), (2,))
-    space = CellSpace(("skip_connect", "sep_conv_3x3"), num_nodes=1)  # type: ignore[arg-type]
-    cells = {"normal": space, "reduce": space}
-    assert has_collapsed(Genotype({"normal": cell, "reduce": cell}), cells)
-    assert not has_collapsed(Genotype({"normal": healthy, "reduce": cell}), cells)
+def test_convolutions_that_reach_nothing_do_not_count():
+    """Five convolutions and `none` on the way out: five idle operations and one of weights."""
+    conv, space = "nor_conv_3x3", BENCH.cells["normal"]
+    cut = bench(conv, conv, conv, conv, "none", "none")
+    assert parameter_free_share(cut) == 2 / 6 and has_collapsed(cut, space)
+    assert has_collapsed(bench(conv, conv, conv, "none", "none", "none"), space)  # disconnected
+    assert not has_collapsed(bench(conv, "none", "none", "none", conv, "none"), space)
 
 
-def test_a_fixed_cell_does_not_hide_a_collapse():
-    """A cell that is not searched neither collapses nor speaks for those that are."""
-    space = DARTS.fix({"reduce": Genotype.load("GDAS_V1").cells["reduce"]})
-    skips = CellGenotype(((Edge("skip_connect", 0), Edge("skip_connect", 1)),), (2,))
-    assert has_collapsed(space.genotype({"normal": skips}), dict(space.cells))
-    assert not has_collapsed(Genotype.load("GDAS_V1"), dict(space.cells))
+def test_each_kind_is_judged_by_itself():
+    cells = Genotype.load("DARTS_V1").cells
+    told = {kind: has_collapsed(cells[kind], DARTS.cells[kind]) for kind in cells}
+    assert told == {"normal": False, "reduce": True}
+
+
+def test_undecided_means_that_every_edge_has_all_its_candidates_in_play():
+    """Perplexity by hand: two of n = 5 at half each are 2; p = 0.3 and four of 0.175 are 4.86."""
+    uniform = torch.full((6, 5), 0.2, dtype=torch.float64)
+    assert is_undecided(Mixture({"normal": CellMixture(uniform)}), BENCH)
+    near = uniform.clone()
+    near[0] = torch.tensor([0.3] + [0.175] * 4)
+    entropy_near = -(0.3 * math.log(0.3) + 0.7 * math.log(0.175))
+    assert 4.5 < math.exp(entropy_near) < 4.9
+    assert is_undecided(Mixture({"normal": CellMixture(near)}), BENCH)
+    near[3] = torch.tensor([0.5, 0.5, 0.0, 0.0, 0.0])
+    assert not is_undecided(Mixture({"normal": CellMixture(near)}), BENCH)
 
 
 def test_growth_compares_the_last_window_with_the_one_before():

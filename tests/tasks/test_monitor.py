@@ -11,6 +11,7 @@ import torch
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.monitor import Diagnostics, End, Monitor
+from darts_gdas.tasks.remedies import UNCHANGED, UNDECIDED
 from tests.tasks.test_search import plain as plain_search
 from tests.tasks.test_stage import DARTS, at, flat, task_of
 
@@ -38,7 +39,15 @@ class Scripted:
 def monitor_of(
     values: list[float], diagnostics: Diagnostics, *, num_epochs: int = 50, learns: bool = True
 ) -> Monitor:
-    return Monitor(diagnostics, BENCH, Scripted(values), num_epochs=num_epochs, learns=learns)  # type: ignore[arg-type]
+    probe = Scripted(values)
+    return Monitor(
+        diagnostics,
+        BENCH,
+        probe,  # type: ignore[arg-type]
+        num_epochs=num_epochs,
+        learns=learns,
+        remedies="What helps: tea",
+    )
 
 
 def cells(count: int) -> list[Genotype]:
@@ -121,10 +130,12 @@ def test_a_collapse_is_told_once_with_its_remedies(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         follow(monitor, [CONVS, *[SKIPS] * 11])
     (record,) = caplog.records
-    assert record.getMessage().startswith("epoch 6: the search is collapsing, for 5 epochs")
-    assert "method=robust_darts" in record.getMessage()
-    assert "method=darts_pt" in record.getMessage()
-    assert monitor.remarks()["warning"] == record.getMessage()
+    assert record.getMessage() == (
+        "epoch 6: the search is collapsing: for 5 epochs, 6 of 6 operations of the normal cell "
+        "have learnt nothing that reaches its output (6 skip_connect). Such cells look good under "
+        "shared weights and retrain badly. What helps: tea"
+    )
+    assert monitor.warnings == {"normal cell": record.getMessage()}
 
 
 def test_recovering_resets_the_count(caplog: pytest.LogCaptureFixture):
@@ -160,7 +171,7 @@ def test_a_resumed_search_neither_repeats_nor_forgets_its_warning(
         with caplog.at_level(logging.WARNING):
             follow(again, [SKIPS] * 2, first=4)
         first = again
-    assert len(caplog.records) == 1 and "warning" in first.remarks()
+    assert len(caplog.records) == 1 and list(first.warnings) == ["normal cell"]
 
 
 def test_growing_curvature_is_told_where_the_search_does_not_stop(
@@ -172,6 +183,56 @@ def test_growing_curvature_is_told_where_the_search_does_not_stop(
         assert len(follow(monitor, [CONVS] * 12)) == 12
     (record,) = caplog.records
     assert f"grows (by a factor of {1.5**3:.2f} since epoch 2)" in record.getMessage()
+
+
+def test_the_answer_is_judged_however_short_the_search_was():
+    monitor = monitor_of([], Diagnostics(), num_epochs=1)
+    monitor.conclude(SKIPS, Softmax().expected(ARCH))
+    monitor.conclude(SKIPS, Softmax().expected(ARCH))
+    assert list(monitor.warnings) == ["normal cell", "alphas"]
+    assert monitor.warnings["normal cell"].startswith("the search has ended in a collapse: 6 of 6")
+    assert monitor.warnings["alphas"] == UNDECIDED and "close to a random one" in UNDECIDED
+
+
+def test_a_warm_start_that_nothing_was_changed_of_is_told_as_one():
+    monitor = monitor_of([], Diagnostics())
+    monitor.begin(CONVS)
+    again = monitor_of([], Diagnostics())
+    again.load_state_dict(monitor.state_dict())
+    again.conclude(CONVS, Softmax().expected(ARCH))
+    assert again.warnings == {"alphas": UNCHANGED}
+    monitor.conclude(cells(1)[0], Softmax().expected(ARCH))
+    assert "alphas" not in monitor.warnings
+
+
+def test_the_state_of_a_search_that_knew_one_warning_loads():
+    monitor, now = monitor_of([], Diagnostics()), monitor_of([], Diagnostics()).state_dict()
+    old = {key: now[key] for key in ("chosen", "chosen_epoch", "stopped_after", "history")}
+    monitor.load_state_dict({**old, "warning": "told", "collapsed_since": 3})
+    assert monitor.warnings == {"normal cell": "told"}
+    monitor.load_state_dict({**old, "warning": "", "collapsed_since": None})
+    assert monitor.state_dict() == now
+
+
+def test_alphas_that_did_not_choose_are_not_judged():
+    monitor = monitor_of([], Diagnostics())
+    monitor.conclude(CONVS, None)
+    assert not monitor.warnings
+
+
+@pytest.mark.parametrize("every", [1, 3, 7])
+@pytest.mark.parametrize("first", [0, 10])
+def test_the_fewest_epochs_with_which_a_stop_can_come_are_the_fewest(every: int, first: int):
+    """The curvature doubles at every measurement, so the search stops as soon as it may."""
+    watching = replace(STOP, eigenvalue_every=every, stop_window=5, stop_first_epoch=first)
+    monitor = monitor_of([2.0**i for i in range(60)], watching, num_epochs=1000)
+    follow(monitor, [CONVS] * 400)
+    assert monitor.end is not None and monitor.end.after == watching.epochs_to_stop
+    for epochs, told in ((watching.epochs_to_stop - 1, True), (watching.epochs_to_stop, False)):
+        monitor = monitor_of([], watching, num_epochs=epochs)
+        monitor.begin(None)
+        assert ("early stop" in monitor.warnings) is told
+        assert not told or f"epochs={epochs + 1} or more" in monitor.warnings["early stop"]
 
 
 def test_measuring_changes_nothing_of_the_search():

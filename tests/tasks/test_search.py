@@ -109,9 +109,11 @@ def test_one_stage_is_the_plain_search_bit_for_bit(method: Method, tmp_path: Pat
     task, alone = plain(method), task_of(method, space=SPACE)
     loop = loop_in(tmp_path / "loop")
     metrics = loop.run(task)
+    evaluated = {}
     for step in range(2 * STEPS):
         alone.train_step(at(alone, step))
-    evaluated = alone.evaluate(at(alone, 2 * STEPS - 1))
+        if (step + 1) % STEPS == 0:
+            evaluated = alone.evaluate(at(alone, step))
     assert_same(newest(loop)["task"], alone.state_dict())
     assert metrics.items() >= evaluated.items() and "search/stage" not in metrics
     assert task.genotype() == alone.genotype()
@@ -133,7 +135,10 @@ def test_an_older_checkpoint_loads_and_goes_on_as_it_did(name: str, steps: range
     """Written by 530ecb4: after four steps of GDAS, and in the second epoch of a second stage."""
     files, task = files_of(name), {"plain": plain, "staged": staged}[name](GDAS)
     task.load_state_dict(files["before"])
-    assert_same(task.state_dict(), files["before"])
+    now, then = task.state_dict(), files["before"]
+    monitors = [part.get("search", part).pop("monitor") for part in (now, then)]
+    assert_same(now, then)
+    assert monitors[1]["warning"] == "" and monitors[0]["warnings"] == {}
     assert task.index == (0 if name == "plain" else 1)
     for step in steps:
         task.train_step(progress(task, *divmod(step, STEPS)))
@@ -249,12 +254,11 @@ def test_the_view_keeps_all_columns_and_gives_weight_to_what_is_left_alone():
 def test_a_warning_is_told_once_per_run_with_the_epoch_of_the_run():
     task = staged()
     train(task, range(2))
-    task.current.monitor._warn("epoch 2: told")
+    task.current.monitor._warn("normal cell", "epoch 2: told")
     train(task, range(2, 3))
     monitor = task.current.monitor
-    assert monitor.warning.startswith("epoch 2: told") and monitor.epochs_before == 2
-    monitor.warning = ""
-    monitor._collapsed_since = -5
+    assert monitor.warnings == {"normal cell": "epoch 2: told"} and monitor.epochs_before == 2
+    monitor._collapsed_since = dict.fromkeys(monitor.space.cells, -5)
     cells = {
         kind: replace(
             cell,
@@ -263,7 +267,8 @@ def test_a_warning_is_told_once_per_run_with_the_epoch_of_the_run():
         for kind, cell in task.genotype().cells.items()
     }
     monitor._judge_cells(1, Genotype(cells))
-    assert monitor.warning.startswith("epoch 4: the search is collapsing")
+    assert monitor.warnings["normal cell"] == "epoch 2: told"
+    assert monitor.warnings["reduce cell"].startswith("epoch 4: the search is collapsing")
 
 
 def test_a_rate_that_is_to_be_measured_is_measured_in_every_stage():

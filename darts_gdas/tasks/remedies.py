@@ -1,0 +1,74 @@
+"""The words of a search's warnings: what is wrong with its cell, and what helps."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+
+from darts_gdas.nets.layout import NORMAL
+from darts_gdas.search import ArgMax
+from darts_gdas.search.diagnostics import is_parameter_free
+from darts_gdas.space import CellGenotype
+from darts_gdas.space.networks import live_edges
+from darts_gdas.tasks.method import Method
+
+MOVING = "What lets the alphas move: a larger arch_optimizer.lr, more epochs"
+UNDECIDED = (
+    "this cell is close to a random one: the alphas hardly moved, on no edge have they ruled out "
+    f"a single candidate. {MOVING}"
+)
+UNCHANGED = (
+    "this cell is the warm start's: the search has changed none of its operations. " + MOVING
+)
+
+
+def without_effect(kind: str, cell: CellGenotype) -> str:
+    """How many operations of a cell add nothing learnt to its output, which, and what follows."""
+    live, total = live_edges(cell), sum(map(len, cell.nodes))
+    learnt = sum(not is_parameter_free(cell.nodes[node][i].op) for node, i in live)
+    names = Counter(edge.op for edge in chain(*cell.nodes) if is_parameter_free(edge.op))
+    what = ", ".join(f"{count} {name}" for name, count in sorted(names.items()))
+    text = (
+        f"{total - learnt} of {total} operations of the {kind} cell have learnt nothing that "
+        f"reaches its output ({what})"
+    )
+    if not live:
+        text += "; no path leads from its inputs to its output"
+    if kind == NORMAL:
+        return f"{text}. Such cells look good under shared weights and retrain badly"
+    return f"{text}; the published reduction cell of DARTS_V1 is such a one, and retrains well"
+
+
+def remedies(method: Method, *, stops: bool) -> str:
+    """The remedies of a method, in one sentence.
+
+    What the method has not is told by the name of one that has; what it has, by its setting.
+
+    Args:
+        method: In use.
+        stops: Whether the diagnostics end the search early.
+    """
+    return "What helps: " + ", ".join(_each(method, stops))
+
+
+def _each(method: Method, stops: bool) -> Iterator[str]:
+    chosen, moved = method.discretizer, method.perturbation
+    if isinstance(chosen, ArgMax):
+        limit = chosen.max_skips
+        setting = "=2 (in normal cells)" if limit is None else f" below {limit}"
+        yield f"discretizer.max_skips{setting}"
+    if stops:
+        yield "diagnostics.stop_below nearer to 1, or a larger optimizer.weight_decay"
+    else:
+        yield "method=robust_darts (stops in time, decays the weights more)"
+    if moved is not None:
+        yield f"perturbation.epsilon.end above {moved.epsilon.end:g}"
+    else:
+        yield "method=sdarts_rs or sdarts_adv (trains the weights under disturbed mixtures)"
+    if "beta_decay" in method.penalties:
+        yield "a larger penalties.beta_decay.weight.end"
+    else:
+        yield "method=beta_darts (holds the alphas together)"
+    if chosen.asks_weights:
+        yield "more epochs, so that the weights which choose are trained"
+    else:
+        yield "method=darts_pt (asks the trained supernet, not the alphas, which operation to keep)"

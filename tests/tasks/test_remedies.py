@@ -1,0 +1,39 @@
+"""What is said to help is not in use already, and the numbers of a warning are the cell's."""
+
+from dataclasses import replace
+
+from darts_gdas.search import ArgMax, BetaDecay, RandomPerturbation
+from darts_gdas.space import Genotype
+from darts_gdas.tasks.remedies import remedies, without_effect
+from tests.tasks.test_stage import DARTS
+
+
+def test_a_method_in_use_is_told_its_settings():
+    plain = remedies(DARTS, stops=False)
+    for name in ("robust_darts", "sdarts_rs", "beta_darts", "darts_pt"):
+        assert name in plain
+    used = replace(
+        DARTS,
+        discretizer=ArgMax(max_skips=2),
+        perturbation=RandomPerturbation(),
+        penalties={"beta_decay": BetaDecay()},
+    )
+    told = remedies(used, stops=True)
+    for name in ("robust_darts", "sdarts", "beta_darts"):
+        assert name not in told
+    for setting in (
+        "discretizer.max_skips below 2",
+        "diagnostics.stop_below",
+        "perturbation.epsilon.end above 0.3",
+        "penalties.beta_decay.weight.end",
+    ):
+        assert setting in told
+
+
+def test_what_adds_nothing_is_counted():
+    text = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+    told = without_effect("normal", Genotype.load(text).cells["normal"])
+    assert told.startswith("6 of 6 operations of the normal cell have learnt nothing that reaches")
+    assert "(5 none); no path leads from its inputs to its output" in told
+    told = without_effect("reduce", Genotype.load("DARTS_V1").cells["reduce"])
+    assert told.startswith("8 of 8") and told.endswith("retrains well")
