@@ -26,6 +26,16 @@ class Discretizer(ABC):
         """Whether neither alphas nor weights matter to what is found."""
         return False
 
+    @property
+    def needs_table(self) -> bool:
+        """Whether it asks the known accuracies of cells."""
+        return False
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores of untrained networks that it asks for."""
+        return ()
+
     @abstractmethod
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """One cell per kind of the space."""

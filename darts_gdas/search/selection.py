@@ -36,6 +36,9 @@ class TrainedSupernet:
         tune: Trains its weights; what `accuracy` says later depends on it.
         rng: Draws the order and the samples.
         report: Is told how much is done, and of how much.
+        scores: Scores of a cell as a small untrained network, by name: of the cell, the names, and
+            the number of the repeat, which has weights and images of its own.
+        known: What a cell is known to reach, in per cent; None where nothing is known.
     """
 
     space: SearchSpace
@@ -44,6 +47,8 @@ class TrainedSupernet:
     tune: Tune
     rng: random.Random
     report: Callable[[int, int], None]
+    scores: Callable[[Genotype, Sequence[str], int], dict[str, float]]
+    known: Callable[[Genotype], float] | None = None
 
 
 @dataclass

@@ -27,7 +27,8 @@ from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics, Monitor
 from darts_gdas.tasks.probing import SupernetProbe
-from darts_gdas.tasks.weight_step import WeightStep
+from darts_gdas.tasks.watch import OperationWatch
+from darts_gdas.tasks.weight_step import WeightStep, split
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class StageSearch:
     Attributes:
         learning_rate: Initial rate of the weights; 0 where it is still to be measured
             (`tasks/initial.py`).
+        watch: Stops operations on the way; None where nothing is to stop.
     """
 
     def __init__(
@@ -114,6 +116,10 @@ class StageSearch:
         self.weight_step = WeightStep(
             self.supernet, method.optimizer, self.compute, running.guard, running.accumulate
         )
+        self.watch: OperationWatch | None = None
+        if method.operation_stop.watches:
+            optimizer = self.weight_step.optimizer
+            self.watch = OperationWatch(self.supernet, optimizer, method.operation_stop)
         self.learning_rate = method.optimizer.rate or 0.0
         self.arch_step = ArchStep(
             self.supernet, self.alphas, method, self.weight_step, self.compute, self.noise
@@ -145,17 +151,29 @@ class StageSearch:
             return self.step_weights(train, progress.annealed)
         validation = self.data.arch_batches.batch(progress.global_step)
         if self.method.order is Order.weights_first:
-            metrics = self.step_weights(train, progress.annealed)
+            metrics = self.step_weights(train, progress.annealed, validation)
             return metrics | self.arch_step(train, validation, progress.annealed)
         metrics = self.arch_step(train, validation, progress.annealed)
-        return metrics | self.step_weights(train, progress.annealed)
+        return metrics | self.step_weights(train, progress.annealed, validation)
 
-    def step_weights(self, train: Batch, annealed: float) -> dict[str, tuple[Tensor, int]]:
-        """Step the weights under a fresh mixture; the alphas stay as they are."""
+    def step_weights(
+        self, train: Batch, annealed: float, validation: Batch | None = None
+    ) -> dict[str, tuple[Tensor, int]]:
+        """Step the weights under a fresh mixture; the alphas stay as they are.
+
+        Args:
+            train: What is learnt.
+            annealed: Progress of annealing, in [0, 1].
+            validation: What a watch compares gradients with; None compares nothing.
+        """
         mixture = self.method.relaxation(self.alphas, progress=annealed, rng=self.noise).detach()
         if self.method.perturbation is not None:
             loss = partial(self.arch_step.loss(train), detached(self.arch_step.named_weights))
             mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
+        if self.watch is not None and validation is not None:
+            parts = split(validation, self.weight_step.accumulate)
+            losses = [partial(self.arch_step.loss(part), mixture=mixture) for part in parts]
+            self.watch.look(losses, self.arch_step.named_weights)
         return batch_metrics("train", self.train_weights(train, mixture), train.labels)
 
     def train_weights(self, batch: Batch, mixture: Mixture) -> Tensor:
@@ -163,7 +181,8 @@ class StageSearch:
 
         def run(part: Batch, more: bool) -> tuple[Tensor, Tensor]:
             with self.compute.forward_pass():
-                sparse = more or is_sparse(mixture)
+                # What has stopped has no gradient either.
+                sparse = more or is_sparse(mixture) or self.watch is not None
                 logits = self.weight_step.replica(part.images, mixture, sparse=sparse)
             logits = full_precision(logits)
             return F.cross_entropy(logits, part.labels), logits
@@ -210,6 +229,8 @@ class StageSearch:
         if self.method.perturbation is not None:
             for name, value in self.method.perturbation.settings(progress.annealed).items():
                 metrics[f"search/{name}"] = value
+        if self.watch is not None:
+            metrics |= self.watch.metrics()
         return metrics | self._observe(progress.epoch, genotype)
 
     def _observe(self, epoch: int, genotype: Genotype) -> dict[str, float]:
@@ -247,7 +268,8 @@ class StageSearch:
 
     def state_dict(self) -> State:
         """Weights, alphas, optimisers, noise, measured costs; data order follows from the step."""
-        return {
+        watch = {} if self.watch is None else {"watch": self.watch.state_dict()}
+        return watch | {
             "supernet": self.supernet.state_dict(),
             "arch": self.alphas.state_dict(),
             "weight_step": self.weight_step.state_dict(),
@@ -268,3 +290,5 @@ class StageSearch:
         self.learning_rate = state["learning_rate"]
         self.monitor.load_state_dict(state["monitor"])
         self._costs.load_state_dict(state["costs"])
+        if self.watch is not None:
+            self.watch.load_state_dict(state["watch"])

@@ -1,7 +1,7 @@
 """Selections on probes with known answers: no network, only functions of a mixture."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -26,6 +26,10 @@ def values_of(space: SearchSpace, seed: int) -> dict[str, Tensor]:
     }
 
 
+def no_scores(genotype: Genotype, names: Sequence[str], repeat: int) -> dict[str, float]:
+    raise AssertionError("these selections ask for no score")
+
+
 class Recorder:
     """A probe's functions: an accuracy that sums up what the present candidates are worth."""
 
@@ -42,6 +46,7 @@ class Recorder:
             tune=self.tune,
             rng=random.Random(seed),
             report=lambda done, total: self.reports.append((done, total)),
+            scores=no_scores,
         )
 
     def accuracy(self, mixture: Mixture) -> float:
@@ -81,7 +86,7 @@ def test_it_asks_the_weights_not_the_alphas():
     recorder = Recorder(DARTS, sum_of(values))
     misleading = Mixture({k: CellMixture((-9 * v).softmax(-1)) for k, v in values.items()})
     probe = TrainedSupernet(DARTS, misleading, recorder.accuracy, recorder.tune, random.Random(0),
-                  lambda done, total: None)  # fmt: skip
+                  lambda done, total: None, no_scores)  # fmt: skip
     found = PerturbationSelection(tune_epochs=0).select(probe)
     assert found == best_cells(DARTS, values) != ArgMax()(misleading, DARTS)
 
@@ -145,7 +150,7 @@ def test_edge_weights_scale_what_is_not_decided():
         }
     )
     probe = TrainedSupernet(DARTS, halves, recorder.accuracy, recorder.tune, random.Random(0),
-                  lambda done, total: None)  # fmt: skip
+                  lambda done, total: None, no_scores)  # fmt: skip
     PerturbationSelection().select(probe)
     first = recorder.asked[0]["normal"]
     assert first.edges is None
