@@ -31,12 +31,13 @@ class OperationWatch:
         self, supernet: SuperNet, optimizer: torch.optim.Optimizer, stop: OperationStop
     ) -> None:
         self.stop = stop
-        self.names, self._weights = _operations(supernet)
+        self._weights = _operations(supernet)
+        self.names = list(self._weights)
         device = next(supernet.parameters()).device
         self._sums = torch.zeros(len(self.names), dtype=torch.float64, device=device)
         self._counts = torch.zeros(len(self.names), dtype=torch.long, device=device)
         self._stopped = torch.zeros(len(self.names), dtype=torch.bool, device=device)
-        self._validation: list[list[Tensor]] | None = None
+        self._validation: dict[str, Tensor] | None = None
         optimizer.register_step_pre_hook(lambda *_: self._compare())
 
     def look(self, losses: Sequence[Callable[[Weights], Tensor]], weights: Weights) -> None:
@@ -49,19 +50,20 @@ class OperationWatch:
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         parts = [gradients_of(loss(leaves), leaves.values()) for loss in losses]
         total = [torch.stack(terms).sum(0) for terms in zip(*parts, strict=True)]
-        of = {id(weight): g for weight, g in zip(weights.values(), total, strict=True)}
-        self._validation = [[of[id(weight)] for weight in own] for own in self._weights]
+        self._validation = dict(zip(weights, total, strict=True))
 
     @torch.no_grad()
     def _compare(self) -> None:
         """Right before a weight step; one transfer to the host says what stops."""
         if self._validation is None:
             return
-        rows = []
-        for own, seen in zip(self._weights, self._validation, strict=True):
-            pairs = [(w.grad, v) for w, v in zip(own, seen, strict=True) if w.grad is not None]
-            zero = self._sums.new_zeros(3)
-            terms = [_products(gradient.double(), v.double()) for gradient, v in pairs]
+        rows, zero = [], self._sums.new_zeros(3)
+        for own in self._weights.values():
+            terms = [
+                _products(weight.grad.double(), self._validation[name].double())
+                for name, weight in own.items()
+                if weight.grad is not None
+            ]
             rows.append(torch.stack([zero, *terms]).sum(0))
         self._validation = None
         both, train, validation = torch.stack(rows).unbind(1)
@@ -77,7 +79,7 @@ class OperationWatch:
     def _freeze(self, chosen: Tensor) -> None:
         self._stopped |= chosen
         for i in chosen.nonzero().flatten().tolist():
-            for weight in self._weights[i]:
+            for weight in self._weights[self.names[i]].values():
                 weight.requires_grad_(False)
                 weight.grad = None
 
@@ -100,13 +102,13 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([(a * b).sum(), a.square().sum(), b.square().sum()])
 
 
-def _operations(supernet: SuperNet) -> tuple[list[str], list[list[nn.Parameter]]]:
-    """All candidates that have weights: their places, and the weights."""
+def _operations(supernet: SuperNet) -> dict[str, dict[str, nn.Parameter]]:
+    """All candidates that have weights, by place; the weights by their names in the supernet."""
     found = {
-        f"{place}.candidates.{name}": list(module.parameters())
+        f"{place}.candidates.{name}": module
         for place, edge in supernet.named_modules()
         if isinstance(edge, MixedEdge)
         for name, module in edge.candidates.items()
     }
-    kept = {name: weights for name, weights in found.items() if weights}
-    return list(kept), list(kept.values())
+    weights = {place: dict(module.named_parameters(place)) for place, module in found.items()}
+    return {place: own for place, own in weights.items() if own}
