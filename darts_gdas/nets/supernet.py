@@ -231,10 +231,12 @@ class SuperNet(nn.Module):
         states = entering_states(self.layout, self.stem, channels_last(images))
         weights = {
             kind: cycle(
-                CellWeights(
-                    group_edges(cell, part), part.edges if self.partial_channels > 1 else None
-                )
-                for part in mixture[kind].parts
+                [
+                    CellWeights(
+                        group_edges(cell, part), part.edges if self.partial_channels > 1 else None
+                    )
+                    for part in mixture[kind].parts
+                ]
             )
             for kind, cell in self.space.cells.items()
         }
