@@ -56,7 +56,7 @@ def case_name(value: list[str] | str) -> str:
 SEARCH_CASES = [
     (["method=foo"], "method=foo is not known; choose one of beta_darts, darts, darts_2nd"),
     (["dataset=foo"], "dataset=foo is not known; choose one of cifar10, cifar100, digits"),
-    (["relaxation=foo"], "relaxation=foo is not known; choose one of auxiliary_skip, concrete, dirichlet, gumbel"),
+    (["relaxation=foo"], "relaxation=foo is not known; choose one of auxiliary_skip, concrete"),
     (["epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
     (["experiment=gdas_cifar10"], "'experiment' is added to the settings: +experiment=NAME"),
     (["methd=darts"], "there is no setting 'methd'; did you mean method?"),
