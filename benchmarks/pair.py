@@ -26,7 +26,8 @@ from darts_gdas.search import (
 )
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
-from darts_gdas.tasks.stage import Running, StageSearch
+from darts_gdas.tasks.running import Running
+from darts_gdas.tasks.stage import StageSearch
 
 SPACE = SearchSpace.named("darts")
 NETWORKS: dict[str, tuple[Relaxation, int]] = {  # name: (relaxation, channels)

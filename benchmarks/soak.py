@@ -19,7 +19,8 @@ from darts_gdas.runtime.checkpoint import CheckpointFolder
 from darts_gdas.runtime.files import RunFolder
 
 ROOT = Path(__file__).parents[1]
-TINY = ("net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9",
+TINY = ("method=gdas", "net.channels=2", "net.layers=3", "space.num_nodes=2",
+    "dataset.test_fraction=0.9",
         "batch_size=4", "checkpoint_every=1")  # fmt: skip
 BEGUN = ("starting search", "resuming search")
 MOMENTS = ("starting", "training", "training", "saving")

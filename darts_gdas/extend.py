@@ -18,7 +18,14 @@ from darts_gdas.runtime.optim import Schedule
 from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.scoring.scores import Candidate, register_score
 from darts_gdas.scoring.warm_start import WarmStart
-from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
+from darts_gdas.search import (
+    Discretizer,
+    Hypergradient,
+    Judge,
+    Penalty,
+    Perturbation,
+    Relaxation,
+)
 
 __all__ = ["Candidate", "Code", "Dataset", "ImageSet", "Skeleton", "SpaceConfig", "load_plugins"]
 __all__ += ["register_method", "register_operation", "register_part", "register_score"]
@@ -29,6 +36,7 @@ BASES: Mapping[str, type] = {
     "relaxation": Relaxation,
     "hypergradient": Hypergradient,
     "discretizer": Discretizer,
+    "discretizer/judge": Judge,
     "penalties": Penalty,
     "perturbation": Perturbation,
     "warm_start": WarmStart,

@@ -74,6 +74,8 @@ def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]
             arguments += (
                 TINY if "dataset=arrays" in arguments else (*TINY, "dataset.test_fraction=0.9")
             )
+            if "train" not in arguments and not any(a.startswith("method=") for a in arguments):
+                arguments.append("method=gdas")  # the default scores 100 cells first
         monkeypatch.setattr(sys, "argv", [script, *arguments])
         with parts_put_back():
             try:

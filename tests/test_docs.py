@@ -283,6 +283,8 @@ def run_shell(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         replaced = {word.split("=")[0] for word in tiny}
         arguments = [a for a in arguments if a.split("=")[0] not in replaced] + list(tiny)
         arguments += [] if program == "train.py" else [NODES]
+        if program == "search.py" and not any(a.startswith("method=") for a in arguments):
+            arguments.append("method=gdas")  # the default scores 100 cells first
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     if is_module:
         for name in (program, f"{program}.__main__"):  # others may have imported them

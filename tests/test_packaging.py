@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TINY = (
-    "epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9"
+    "method=gdas", "epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2",
+    "dataset.test_fraction=0.9"
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ MODULES = sorted(
     if path.name != "__init__.py"
 )
 TESTED_TOGETHER = {
+    "tasks/running.py": "tasks/test_stage.py",
     "cli/arguments.py": "cli/test_main.py",
     "cli/beginning.py": "cli/test_untrained.py",
     "nets/fixed.py": "tasks/test_initial.py",

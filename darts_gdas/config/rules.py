@@ -10,6 +10,7 @@ from darts_gdas.config.groups import name_of
 from darts_gdas.config.run import RunConfig
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Precision
+from darts_gdas.scoring.scores import check_scores
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, Stage
@@ -28,8 +29,8 @@ def of_numbers(run: RunConfig, method: Method) -> Iterator[str]:
     name = name_of("hypergradient", gradient)
     if run.accumulate > 1 and gradient.looks_ahead:
         yield (
-            "accumulate cannot cut the batches of an unrolled step, whose terms are products over "
-            "whole batches; use hypergradient=first_order, or checkpoint_cells=true"
+            f"accumulate cannot cut the batches of hypergradient={name}, whose terms are products "
+            "over whole batches; use hypergradient=first_order, or checkpoint_cells=true"
         )
     if run.accumulate > 1 and perturbation is not None and perturbation.looks_at_the_loss:
         yield (
@@ -45,7 +46,8 @@ def of_numbers(run: RunConfig, method: Method) -> Iterator[str]:
     if gradient.takes_differences and precision is not Precision.fp32:
         yield (
             f"hypergradient={name} needs precision=fp32, got {precision.name}: its finite "
-            "difference is smaller than the rounding; use hypergradient=unrolled_exact"
+            "difference is smaller than the rounding; use hypergradient=unrolled_exact or "
+            "first_order"
         )
 
 
@@ -72,7 +74,8 @@ def of_pressure(method: Method) -> Iterator[str]:
             f"perturbation moves the weights of all candidates, but relaxation={name} runs one per "
             "edge; use relaxation=softmax or concrete, or perturbation=none"
         )
-    if perturbation.renormalize and not relaxation.rows_are_distributions:
+    sums_to_one = relaxation.rows_are_distributions and not relaxation.rows_exceed_one
+    if perturbation.renormalize and not sums_to_one:
         yield (
             "perturbation.renormalize=true makes rows distributions, which those of "
             f"relaxation={name} are not; set perturbation.renormalize=false"
@@ -115,7 +118,8 @@ def of_course(run: RunConfig, method: Method, warm_start: WarmStart) -> Iterator
     if epochs < 1 and not is_found and not discretizer.needs_no_training:
         yield (
             "epochs must be at least 1, got 0: only warm_start=te_nas with discretizer=argmax, "
-            "and discretizer=best_of_samples with discretizer.count=1, find a cell untrained"
+            "discretizer=best_of_samples with discretizer.count=1, find a cell untrained, and "
+            "discretizer/judge=table and untrained"
         )
     never = order is Order.weights_only
     if not never and not method.relaxation.uses_alphas:
@@ -127,12 +131,17 @@ def of_course(run: RunConfig, method: Method, warm_start: WarmStart) -> Iterator
         yield (
             "order=weights_only leaves the alphas as they begin, "
             f"discretizer={name_of('discretizer', discretizer)} reads the cell from them; use "
-            "discretizer=perturbation or discretizer=best_of_samples"
+            "discretizer=perturbation, best_of_samples, evolution or reinforce"
         )
     if never and method.hypergradient.looks_ahead:
         yield (
             "order=weights_only takes no arch step, so the hypergradient has no effect; leave "
             "hypergradient=first_order"
+        )
+    if never and method.operation_stop.watches:
+        yield (
+            "operation_stop.threshold compares both halves in the steps of the alphas, which "
+            "order=weights_only never takes; leave it at -1"
         )
     if warmup and never:
         yield "arch_warmup_epochs has no effect with order=weights_only"
@@ -152,6 +161,11 @@ def of_measurements(run: RunConfig, method: Method, diagnostics: Diagnostics) ->
             "last weights; use discretizer=argmax, or diagnostics.stop_below=0"
         )
     measures = diagnostics.eigenvalue_every or diagnostics.gap_every or selects
+    if run.compile is not Compilation.none and method.operation_stop.watches:
+        yield (
+            f"compile={run.compile.name} holds which weights learn, operation_stop.threshold "
+            "changes it on the way; leave compile out"
+        )
     if run.compile is not Compilation.none and measures:
         yield (
             f"compile={run.compile.name} runs one mixture and one derivative; "
@@ -161,10 +175,25 @@ def of_measurements(run: RunConfig, method: Method, diagnostics: Diagnostics) ->
 
 
 def of_space(space: SearchSpace, method: Method) -> Iterator[str]:
-    """Settings without effect on the space."""
+    """What has no effect in a space."""
     reason = method.discretizer.fits(space)
     if reason is not None:
         yield f"discretizer.{reason}; leave it out"
+    reason = method.relaxation.fits(space)
+    if reason is not None:
+        name = name_of("relaxation", method.relaxation)
+        yield f"relaxation={name} has no effect: {reason}; use relaxation=softmax"
+
+
+def of_judges(method: Method, benchmark: str | None) -> Iterator[str]:
+    """What a selection asks for that is not there."""
+    if method.discretizer.needs_table and benchmark is None:
+        yield (
+            "discretizer/judge=table asks known accuracies; pass benchmark=PATH, or use "
+            "discretizer/judge=shared_weights or untrained"
+        )
+    if method.discretizer.asked_scores:
+        check_scores(method.discretizer.asked_scores, "discretizer.judge.score")
 
 
 def of_stages(

@@ -19,6 +19,7 @@ from darts_gdas.config.rules import (
     check,
     of_compilation,
     of_course,
+    of_judges,
     of_measurements,
     of_numbers,
     of_pressure,
@@ -46,11 +47,13 @@ from darts_gdas.search import (
     Relaxation,
     Surroundings,
 )
+from darts_gdas.search.operation_stop import OperationStop
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData, Stage
 from darts_gdas.tasks.monitor import Diagnostics
+from darts_gdas.tasks.running import Running
 from darts_gdas.tasks.search import SearchTask
-from darts_gdas.tasks.stage import Running, StageSearch
+from darts_gdas.tasks.stage import StageSearch
 
 
 @dataclass
@@ -73,6 +76,7 @@ class SearchConfig(RunConfig):
         edge_normalization: Weigh the edges into a node against each other (PC-DARTS).
         arch_warmup_epochs: Epochs at the beginning in which the alphas stand still. PC-DARTS
             takes 15 of 50.
+        operation_stop: Which operations of the supernet stop learning on the way (OLES).
         stages: The stages of a progressive search, in order; their epochs sum to `epochs`. An
             empty list is a search of one stage.
     """
@@ -95,6 +99,7 @@ class SearchConfig(RunConfig):
     partial_channels: int = 1
     edge_normalization: bool = False
     arch_warmup_epochs: int = 0
+    operation_stop: OperationStop = field(default_factory=OperationStop)
     stages: list[Stage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -113,6 +118,7 @@ class SearchConfig(RunConfig):
             of_course(self, method, self.warm_start),
             of_measurements(self, method, self.diagnostics),
             of_space(self.space.build(), method),
+            of_judges(method, self.benchmark),
         )
         check_partial_channels(self.partial_channels, self.net.channels)
         self.layout(num_classes=2, in_channels=1)
@@ -239,6 +245,7 @@ class SearchConfig(RunConfig):
             partial_channels=self.partial_channels,
             edge_normalization=self.edge_normalization,
             arch_warmup_epochs=self.arch_warmup_epochs,
+            operation_stop=self.operation_stop,
         )
 
     def _halves(self, train: ImageSet, compute: Compute) -> list[ImageSet]:

@@ -13,13 +13,14 @@ class CellMixture:
 
     Attributes:
         ops: Weight of each candidate on each edge, in the order of `CellSpace.edges` and
-            `CellSpace.candidates`.
+            `CellSpace.candidates`. With a dimension before these, one for each cell of the kind,
+            from the network's first to its last.
         edges: Weight of each edge in its node's sum (PC-DARTS), or None for one each.
         active: The one candidate to run per edge, known on the host, or None to run all. Its
             weight still multiplies the result, so a gradient reaches `ops` through it.
     """
 
-    ops: Float[Tensor, "edges candidates"]
+    ops: Float[Tensor, "*cells edges candidates"]
     edges: Float[Tensor, " edges"] | None = None
     active: tuple[int, ...] | None = None
 
@@ -27,6 +28,13 @@ class CellMixture:
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in a fixed order."""
         return (self.ops,) if self.edges is None else (self.ops, self.edges)
+
+    @property
+    def parts(self) -> tuple["CellMixture", ...]:
+        """One mixture for each cell of the kind, or the one that all of them share."""
+        if self.ops.dim() == 2:
+            return (self,)
+        return tuple(replace(self, ops=ops) for ops in self.ops)
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> "CellMixture":
         """The same cell with other numbers in it, in the order of `tensors`."""
@@ -76,6 +84,15 @@ class Mixture(Mapping[str, CellMixture]):
             for kind, cell in self._cells.items()
         }
         return Mixture(cells)
+
+    def per_cell(self, counts: Mapping[str, int]) -> "Mixture":
+        """The same values for each cell by itself, as many as there are of a kind."""
+        return Mixture(
+            {
+                kind: replace(cell, ops=cell.ops.expand(counts[kind], -1, -1))
+                for kind, cell in self._cells.items()
+            }
+        )
 
     def detach(self) -> "Mixture":
         """The same values, cut off from whatever computed them."""

@@ -1,6 +1,7 @@
 """The weight-sharing network: every candidate on every edge, run with a given mixture."""
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import cast
 
 import torch
@@ -224,9 +225,13 @@ class SuperNet(nn.Module):
         self._check(mixture)
         states = self.layout.skeleton.enter(self.stem, channels_last(images))
         weights = {
-            kind: CellWeights(
-                group_edges(cell, mixture[kind]),
-                mixture[kind].edges if self.partial_channels > 1 else None,
+            kind: cycle(
+                [
+                    CellWeights(
+                        group_edges(cell, part), part.edges if self.partial_channels > 1 else None
+                    )
+                    for part in mixture[kind].parts
+                ]
             )
             for kind, cell in self.space.cells.items()
         }
@@ -234,7 +239,7 @@ class SuperNet(nn.Module):
         for i, (kind, cell) in enumerate(zip(self.layout.kinds, self.cells, strict=True)):
             rectify = rectifies and i + 1 < len(self.cells)
             run = recomputed if self.checkpoint_cells and torch.is_grad_enabled() else self.run_cell
-            of_cell = weights.get(kind)
+            of_cell = next(weights[kind]) if kind in weights else None
             if of_cell is not None and self.skip_dropout is not None and self.training:
                 of_cell = of_cell._replace(dropout=self.skip_dropout.of_cell(i))
             states = (*states[1:], run(cell, states, of_cell, rectify))
@@ -243,7 +248,8 @@ class SuperNet(nn.Module):
     def _check(self, mixture: Mixture) -> None:
         for kind, cell in self.space.cells.items():
             expected = (len(cell.edges), cell.num_candidates)
-            if kind not in mixture or mixture[kind].ops.shape != expected:
+            per_cell = (self.layout.kinds.count(kind), *expected)
+            if kind not in mixture or mixture[kind].ops.shape not in (expected, per_cell):
                 got = tuple(mixture[kind].ops.shape) if kind in mixture else "nothing"
                 raise ValueError(
                     f"the mixture of kind {kind!r} must have shape {expected} "

@@ -63,6 +63,7 @@ class BestOfDraws(Selection):
         """
         drawn = self._draw(trained)
         measured = []
+        trained.report(0, len(drawn))
         for done, genotype in enumerate(drawn):
             measured.append(self._measure(genotype, trained))
             trained.report(done + 1, len(drawn))

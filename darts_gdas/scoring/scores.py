@@ -211,6 +211,9 @@ SCORES: dict[str, Score] = {
 DEFAULT_SCORES = ("ntk_condition", "naswot", "synflow", "params")
 """Their rank sum orders NAS-Bench-201 best; chosen on half of 400 cells (docs/benchmarks.md)."""
 
+START_SCORES = ("ntk_condition", "naswot", "synflow")
+"""Those of a warm start, of which size is none: where a search limits it, it misleads."""
+
 SIZES = ("params", "macs")
 """What stands beside every other score: one that does not beat them is not worth its time."""
 

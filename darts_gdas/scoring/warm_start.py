@@ -15,7 +15,7 @@ from darts_gdas.scoring.book import score_all
 from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
 from darts_gdas.scoring.pruning import Measurement, prune
-from darts_gdas.scoring.scores import DEFAULT_SCORES, Candidate, check_scores, score
+from darts_gdas.scoring.scores import START_SCORES, Candidate, check_scores, score
 from darts_gdas.space import Genotype, SearchSpace
 
 Report = Callable[[str, int, int], None]
@@ -101,7 +101,7 @@ class NtkWarmStart(WarmStart):
     """
 
     samples: int = 100
-    scores: list[str] = field(default_factory=lambda: list(DEFAULT_SCORES))
+    scores: list[str] = field(default_factory=lambda: list(START_SCORES))
     batch_size: int = 32
     channels: int = 8
     ridge: float = 3.0

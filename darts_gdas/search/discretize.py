@@ -30,6 +30,16 @@ class Discretizer(ABC):
         """Which of its settings has no effect on a space, and why; None where all have."""
         return None
 
+    @property
+    def needs_table(self) -> bool:
+        """Whether it asks the known accuracies of cells."""
+        return False
+
+    @property
+    def asked_scores(self) -> tuple[str, ...]:
+        """The scores of untrained networks that it asks for."""
+        return ()
+
     @abstractmethod
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """One cell per kind of the space."""

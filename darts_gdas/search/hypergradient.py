@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -59,6 +59,8 @@ class Bilevel:
         weights: Current weights by name; never written to.
         mixture: Where the gradient is asked for.
         inner_step: Asked for what the weights would do next, where they are to answer.
+        cells: How many cells of each kind the network has, where the losses take a mixture for
+            each of them.
     """
 
     train_loss: Loss
@@ -66,6 +68,7 @@ class Bilevel:
     weights: Weights
     mixture: Mixture
     inner_step: Callable[[], SGDStep]
+    cells: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,7 +79,8 @@ class Hypergradient(ABC):
     wrong numbers without a word.
 
     Attributes:
-        looks_ahead: Whether the weights answer: several passes, with products over whole batches.
+        looks_ahead: Whether it takes several passes, with products over whole batches, as where the
+            weights answer.
         differentiates_twice: Whether a loss is differentiated a second time.
         takes_differences: Whether nearly equal numbers are subtracted, which need all digits.
     """
@@ -105,7 +109,7 @@ class FirstOrder(Hypergradient):
         """One backward pass that stops at the mixture; no weight gradient is formed."""
         mixture = problem.mixture.require_grad()
         loss = problem.validation_loss(detached(problem.weights), mixture)
-        return mixture.with_leaves(_gradients(loss, mixture.leaves()))
+        return mixture.with_leaves(gradients_of(loss, mixture.leaves()))
 
 
 @dataclass
@@ -137,13 +141,13 @@ class Unrolled(Hypergradient):
         """Neither weights nor mixture are written to, so nothing needs restoring."""
         weights = _leaves(problem.weights)
         fixed = problem.mixture.detach()
-        inner = _gradients(problem.train_loss(weights, fixed), weights.values())
+        inner = gradients_of(problem.train_loss(weights, fixed), weights.values())
         step = problem.inner_step()
         stepped = _leaves(step(detached(weights), dict(zip(weights, inner, strict=True))))
 
         mixture = problem.mixture.require_grad()
         loss = problem.validation_loss(stepped, mixture)
-        outer = _gradients(loss, [*mixture.leaves(), *stepped.values()])
+        outer = gradients_of(loss, [*mixture.leaves(), *stepped.values()])
         direct, direction = outer[: len(mixture.leaves())], outer[len(mixture.leaves()) :]
 
         norm = torch.linalg.vector_norm(
@@ -168,7 +172,7 @@ class Unrolled(Hypergradient):
             for (name, weight), v in zip(problem.weights.items(), direction, strict=True)
         }
         mixture = problem.mixture.require_grad()
-        return _gradients(problem.train_loss(moved, mixture), mixture.leaves())
+        return gradients_of(problem.train_loss(moved, mixture), mixture.leaves())
 
 
 @dataclass
@@ -188,10 +192,10 @@ class UnrolledExact(Hypergradient):
         weights = _leaves(problem.weights)
         mixture = problem.mixture.require_grad()
         train_loss = problem.train_loss(weights, mixture)
-        inner = _gradients(train_loss, weights.values(), create_graph=True)
+        inner = gradients_of(train_loss, weights.values(), create_graph=True)
         stepped = problem.inner_step()(weights, dict(zip(weights, inner, strict=True)))
         loss = problem.validation_loss(stepped, mixture)
-        return mixture.with_leaves(_gradients(loss, mixture.leaves()))
+        return mixture.with_leaves(gradients_of(loss, mixture.leaves()))
 
 
 def detached(weights: Weights) -> Weights:
@@ -203,7 +207,7 @@ def _leaves(weights: Weights) -> Weights:
     return {name: weight.detach().requires_grad_() for name, weight in weights.items()}
 
 
-def _gradients(
+def gradients_of(
     loss: Tensor, inputs: Iterable[Tensor], *, create_graph: bool = False
 ) -> list[Tensor]:
     """Gradients, zero where the loss does not depend on an input (a candidate that did not run)."""

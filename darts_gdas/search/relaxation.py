@@ -118,9 +118,11 @@ class Relaxation(ABC):
 
     Attributes:
         has_softmax: Whether the logits enter a softmax, whatever else happens there.
+        rows_exceed_one: Whether `completed` adds to the weights, so that no row is a distribution.
     """
 
     has_softmax: ClassVar[bool] = False
+    rows_exceed_one: ClassVar[bool] = False
 
     @property
     def samples_one_path(self) -> bool:
@@ -155,7 +157,15 @@ class Relaxation(ABC):
                 no noise: the most likely mixture.
         """
         weights, active = self.relax(arch.stacked(), progress=progress, rng=rng)
-        return arch.unstack(weights, active)
+        return self.completed(arch.unstack(weights, active), arch.space, progress=progress)
+
+    def completed(self, mixture: Mixture, space: SearchSpace, *, progress: float) -> Mixture:
+        """The mixture with what a step adds beside the relaxed logits; by default nothing."""
+        return mixture
+
+    def fits(self, space: SearchSpace) -> str | None:
+        """Why it has no effect in a space; None where it has one."""
+        return None
 
     def expected(self, arch: ArchParameters) -> Mixture:
         """What the alphas stand for, detached: what is shown and what is discretised."""

@@ -40,6 +40,7 @@ class TrainedSupernet:
         scores: Training-free scores of a cell by name, in one of several repeats, each with weights
             and images of its own.
         allows: Whether the penalties allow a cell.
+        known: What a cell is known to reach, in per cent; None where nothing is known.
     """
 
     space: SearchSpace
@@ -50,6 +51,7 @@ class TrainedSupernet:
     report: Callable[[int, int], None]
     scores: Callable[[Genotype, Sequence[str], int], dict[str, float]]
     allows: Callable[[Genotype], bool]
+    known: Callable[[Genotype], float] | None = None
 
 
 @dataclass

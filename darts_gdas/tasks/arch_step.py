@@ -1,5 +1,6 @@
 """A step of the alphas: hypergradient and penalties pulled back, by itself or over ranks."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -33,6 +34,7 @@ class ArchStep:
         optimizer: Steps the alphas.
         named_weights: The supernet's weights by name.
         norms: The supernet's norms that keep running statistics.
+        cells: How many cells of each kind the supernet has.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ArchStep:
         # Kept, because walking all modules in every step is slow.
         self.named_weights: Weights = dict(supernet.named_parameters())
         self.norms = tracked_modules(supernet)
+        self.cells = Counter(supernet.layout.kinds)
 
     def __call__(
         self, train: Batch, validation: Batch, annealed: float
@@ -103,6 +106,7 @@ class ArchStep:
             weights=self.named_weights,
             mixture=mixture,
             inner_step=self.inner_step,
+            cells=self.cells,
         )
         return self.method.hypergradient(problem).leaves()
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 OpenJournal = Callable[[str], Journal]
 """From a digest of the state that is measured to where its measurements are kept."""
 
-SCORED_IMAGES, SCORED_CHANNELS = 32, 8
+SCORE_IMAGES, SCORE_CHANNELS = 32, 8
 """Batch and first cells' channels of the networks that a selection scores, as a warm start's."""
 
 
@@ -60,6 +60,7 @@ def conclude(task: SearchTask, work: Work, open_journal: OpenJournal) -> dict[st
         report=measured.report,
         scores=measured.scores,
         allows=lambda genotype: all(penalty.allows(genotype) for penalty in penalties),
+        known=task.known and task.known.accuracy,
     )
     task.answer = selection.select(trained)
     if task.num_epochs == 0:
@@ -69,21 +70,20 @@ def conclude(task: SearchTask, work: Work, open_journal: OpenJournal) -> dict[st
     return {"search/selected_accuracy": accuracy}
 
 
-def _scores(
+def untrained_scores(
     search: StageSearch, genotype: Genotype, names: Sequence[str], repeat: int
 ) -> dict[str, float]:
-    """Scores of a cell as a small untrained network; a repeat has images of its own."""
-    data, device = search.data.weight_batches, search.compute.device
+    """Scores of a cell in the smallest outer network of the search's form, on its own images.
+
+    A function of the run's seed and the repeat; the supernet plays no part.
+    """
+    data, seed = search.data.weight_batches, derive_seed(search.seed, "selection scores", repeat)
+    device = search.compute.device
     images = random_images(
-        data.images,
-        data.normalize,
-        count=SCORED_IMAGES,
-        seed=derive_seed(search.seed, "selection images", repeat),
-        device=device,
+        data.images, data.normalize, count=SCORE_IMAGES, seed=seed, device=device
     )
-    layout = small_layout(search.supernet.layout, SCORED_CHANNELS)
-    seed = derive_seed(search.seed, "selection weights", genotype.to_json(), repeat)
-    return score(Candidate(genotype, layout, images, seed), names)
+    layout = small_layout(search.supernet.layout, SCORE_CHANNELS)
+    return score(Candidate(genotype, layout, images, seed % 2**32), names)
 
 
 class Measured:
@@ -125,8 +125,12 @@ class Measured:
 
     def scores(self, genotype: Genotype, names: Sequence[str], repeat: int) -> dict[str, float]:
         """As `TrainedSupernet.scores`; no weight of the supernet matters."""
-        key = f"{' '.join(names)} {repeat} {genotype.to_json()}"
-        return self._once(key, lambda: _scores(self.search, genotype, names, repeat))
+
+        def measure() -> dict[str, float]:
+            self.work.heed()
+            return untrained_scores(self.search, genotype, names, repeat)
+
+        return self._once(f"{' '.join(names)} {repeat} {genotype.to_json()}", measure)
 
     def _once(
         self,

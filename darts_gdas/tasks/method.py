@@ -10,6 +10,7 @@ from darts_gdas.runtime.data import BatchStream
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
+from darts_gdas.search.operation_stop import OperationStop
 
 DECAY = 0.2
 """How fast the dropout behind skip connections falls, per epoch; of P-DARTS's code."""
@@ -57,6 +58,7 @@ class Method:
     partial_channels: int = 1
     edge_normalization: bool = False
     arch_warmup_epochs: int = 0
+    operation_stop: OperationStop = field(default_factory=OperationStop)
 
     def steps_alphas(self, epoch: int) -> bool:
         """Whether an epoch, counted from 0, takes arch steps."""

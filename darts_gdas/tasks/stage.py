@@ -1,7 +1,7 @@
 """One stage of a search: alternating steps on weights and alphas over two halves of the data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from darts_gdas.nets import Layout, Mixture, SuperNet
 from darts_gdas.nets.mixture import is_sparse
-from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.report.view import SearchView, in_columns
 from darts_gdas.runtime.checkpoint import State
-from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, derive_seed
 from darts_gdas.runtime.distributed import ALONE
-from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.runtime.optim import set_learning_rate
 from darts_gdas.runtime.task import Progress
 from darts_gdas.search import ArchParameters, entropy, skip_share
@@ -27,47 +24,12 @@ from darts_gdas.tasks.arch_step import ArchStep
 from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.method import Method, Order, SearchData
-from darts_gdas.tasks.monitor import Diagnostics, Monitor
+from darts_gdas.tasks.monitor import Monitor
 from darts_gdas.tasks.probing import SupernetProbe
 from darts_gdas.tasks.remedies import remedies
-from darts_gdas.tasks.weight_step import WeightStep
-
-
-@dataclass(frozen=True)
-class Running:
-    """How a stage is run, whatever its method and its data are.
-
-    Attributes:
-        compute: Device, precision, layout in memory.
-        seed: The seed of the alphas and the noise; torch's global seed makes the weights.
-        diagnostics: What to measure along the way, and when to stop early.
-        checkpoint_cells: Compute each cell again in the backward pass, see `SuperNet`.
-        sync_batch_norm: Norms over the images of all ranks, see `SyncedBatchNorm`.
-        guard: What happens where a gradient is not finite, see `WeightStep`.
-        accumulate: Parts of a batch that pass one after the other, see `WeightStep`.
-    """
-
-    compute: Compute
-    seed: int
-    diagnostics: Diagnostics = field(default_factory=Diagnostics)
-    checkpoint_cells: bool = False
-    sync_batch_norm: bool = False
-    guard: FiniteGuard | None = None
-    accumulate: int = 1
-
-    def supernet(self, space: SearchSpace, layout: Layout, *, partial_channels: int) -> SuperNet:
-        """A new supernet on its device, drawn from torch's global generator."""
-        supernet = SuperNet(
-            space,
-            layout,
-            checkpoint_cells=self.checkpoint_cells,
-            partial_channels=partial_channels,
-        )
-        if self.sync_batch_norm and self.compute.ranks.size > 1:
-            synchronize_norms(supernet)
-        supernet = self.compute.place(supernet)
-        supernet.run_cell = self.compute.compiled(supernet.run_cell)
-        return supernet
+from darts_gdas.tasks.running import Running
+from darts_gdas.tasks.watch import OperationWatch
+from darts_gdas.tasks.weight_step import WeightStep, split
 
 
 class StageSearch:
@@ -92,6 +54,7 @@ class StageSearch:
         learning_rate: Initial rate of the weights; 0 where it is still to be measured
             (`tasks/initial.py`).
         confusion: The last evaluation, class by class.
+        watch: Stops operations on the way; None where nothing is to stop.
     """
 
     def __init__(
@@ -118,6 +81,10 @@ class StageSearch:
         self.weight_step = WeightStep(
             self.supernet, method.optimizer, self.compute, running.guard, running.accumulate
         )
+        self.watch: OperationWatch | None = None
+        if method.operation_stop.watches:
+            optimizer = self.weight_step.optimizer
+            self.watch = OperationWatch(self.supernet, optimizer, method.operation_stop)
         self.learning_rate = method.optimizer.rate or 0.0
         self.arch_step = ArchStep(
             self.supernet, self.alphas, method, self.weight_step, self.compute, self.noise
@@ -151,17 +118,29 @@ class StageSearch:
             return self.step_weights(train, progress.annealed)
         validation = self.data.arch_batches.batch(progress.global_step)
         if self.method.order is Order.weights_first:
-            metrics = self.step_weights(train, progress.annealed)
+            metrics = self.step_weights(train, progress.annealed, validation)
             return metrics | self.arch_step(train, validation, progress.annealed)
         metrics = self.arch_step(train, validation, progress.annealed)
-        return metrics | self.step_weights(train, progress.annealed)
+        return metrics | self.step_weights(train, progress.annealed, validation)
 
-    def step_weights(self, train: Batch, annealed: float) -> dict[str, tuple[Tensor, int]]:
-        """Step the weights under a fresh mixture; the alphas stay as they are."""
+    def step_weights(
+        self, train: Batch, annealed: float, validation: Batch | None = None
+    ) -> dict[str, tuple[Tensor, int]]:
+        """Step the weights under a fresh mixture; the alphas stay as they are.
+
+        Args:
+            train: What is learnt.
+            annealed: Progress of annealing, in [0, 1].
+            validation: What a watch compares gradients with; None compares nothing.
+        """
         mixture = self.method.relaxation(self.alphas, progress=annealed, rng=self.noise).detach()
         if self.method.perturbation is not None:
             loss = partial(self.arch_step.loss(train), detached(self.arch_step.named_weights))
             mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
+        if self.watch is not None and validation is not None:
+            parts = split(validation, self.weight_step.accumulate)
+            losses = [partial(self.arch_step.loss(part), mixture=mixture) for part in parts]
+            self.watch.look(losses, self.arch_step.named_weights)
         return batch_metrics("train", self.train_weights(train, mixture), train)
 
     def train_weights(self, batch: Batch, mixture: Mixture) -> Tensor:
@@ -169,7 +148,8 @@ class StageSearch:
 
         def run(part: Batch, more: bool) -> tuple[Tensor, Tensor]:
             with self.compute.forward_pass():
-                sparse = more or is_sparse(mixture)
+                # What has stopped has no gradient either.
+                sparse = more or is_sparse(mixture) or self.watch is not None
                 logits = self.weight_step.replica(part.images, mixture, sparse=sparse)
             logits = full_precision(logits)
             return F.cross_entropy(logits, part.labels), logits
@@ -230,6 +210,8 @@ class StageSearch:
         if self.method.perturbation is not None:
             for name, value in self.method.perturbation.settings(progress.annealed).items():
                 metrics[f"search/{name}"] = value
+        if self.watch is not None:
+            metrics |= self.watch.metrics()
         return metrics | self._observe(progress.epoch, genotype)
 
     def _observe(self, epoch: int, genotype: Genotype) -> dict[str, float]:
@@ -267,7 +249,8 @@ class StageSearch:
 
     def state_dict(self) -> State:
         """Weights, alphas, optimisers, noise, measured costs; data order follows from the step."""
-        return {
+        watch = {} if self.watch is None else {"watch": self.watch.state_dict()}
+        return watch | {
             "supernet": self.supernet.state_dict(),
             "arch": self.alphas.state_dict(),
             "weight_step": self.weight_step.state_dict(),
@@ -288,3 +271,5 @@ class StageSearch:
         self.learning_rate = state["learning_rate"]
         self.monitor.load_state_dict(state["monitor"])
         self._costs.load_state_dict(state["costs"])
+        if self.watch is not None:
+            self.watch.load_state_dict(state["watch"])

@@ -15,7 +15,7 @@ from darts_gdas.tasks.search import SearchTask
 from tests.registries import parts_put_back
 
 ROOT = Path(__file__).parents[2]
-TINY = ["epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2"]
+TINY = ["method=gdas", "epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2"]
 
 
 def image_tree(root: Path, side: int = 12) -> Path:
@@ -56,7 +56,7 @@ def case_name(value: list[str] | str) -> str:
 SEARCH_CASES = [
     (["method=foo"], "method=foo is not known; choose one of beta_darts, darts, darts_2nd"),
     (["dataset=foo"], "dataset=foo is not known; choose one of cifar10, cifar100, digits"),
-    (["relaxation=foo"], "relaxation=foo is not known; choose one of concrete, dirichlet, gumbel"),
+    (["relaxation=foo"], "relaxation=foo is not known; choose one of auxiliary_skip, concrete"),
     (["epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
     (["experiment=gdas_cifar10"], "'experiment' is added to the settings: +experiment=NAME"),
     (["methd=darts"], "there is no setting 'methd'; did you mean method?"),

@@ -19,7 +19,7 @@ from darts_gdas.runtime.files import RunFolder, WriteError
 from darts_gdas.tasks.ranking import ScoreTask
 from darts_gdas.tasks.stage import StageSearch
 
-TINY = ["epochs=2", "net.channels=2", "net.layers=3", "space.num_nodes=2",
+TINY = ["method=gdas", "epochs=2", "net.channels=2", "net.layers=3", "space.num_nodes=2",
         "dataset.test_fraction=0.9", "run_dir=run"]  # fmt: skip
 
 

@@ -13,7 +13,8 @@ import pytest
 from tests.cli.test_runs import assert_same, finish, newest_state, start
 
 TINY = (
-    "net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9",
+    "method=gdas", "net.channels=2", "net.layers=3", "space.num_nodes=2",
+    "dataset.test_fraction=0.9",
     "space.candidates=[skip_connect,avg_pool_3x3,sep_conv_3x3]", "batch_size=32", "resume=auto",
 )  # fmt: skip
 TE_NAS = (

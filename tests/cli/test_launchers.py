@@ -24,6 +24,7 @@ from darts_gdas.config import register
 
 ROOT = Path(__file__).parents[2]
 TINY = (
+    "method=gdas",
     "net.channels=2",
     "net.layers=3",
     "space.num_nodes=2",

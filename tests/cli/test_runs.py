@@ -19,6 +19,7 @@ from tests.pages import Page, assert_is_safe, curves, figures
 
 ROOT = Path(__file__).parents[2]
 TINY = (
+    "method=gdas",
     "epochs=3",
     "net.channels=2",
     "net.layers=3",

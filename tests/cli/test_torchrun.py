@@ -14,7 +14,13 @@ from tests.cli import test_runs
 from tests.cli.test_runs import ROOT
 
 pytestmark = pytest.mark.slow  # minutes; tests/distributed shows the same in seconds
-TINY = ("net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9")
+TINY = (
+    "method=gdas",
+    "net.channels=2",
+    "net.layers=3",
+    "space.num_nodes=2",
+    "dataset.test_fraction=0.9",
+)
 
 
 def start(

@@ -17,7 +17,7 @@ from darts_gdas.space import Genotype, SearchSpace
 from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, newest_state, start
 from tests.oracles import all_arch_strings
 
-SMALL = ("net.channels=2", "dataset.test_fraction=0.9", "space=nasbench201")
+SMALL = ("method=gdas", "net.channels=2", "dataset.test_fraction=0.9", "space=nasbench201")
 NTK = (
     "warm_start=ntk",
     "warm_start.samples=10",

@@ -19,6 +19,7 @@ from darts_gdas.search import (
     BestOfSamples,
     Concrete,
     Dirichlet,
+    Evolution,
     FirstOrder,
     GumbelHard,
     PerturbationSelection,
@@ -27,6 +28,7 @@ from darts_gdas.search import (
     Sigmoid,
     Softmax,
     Uniform,
+    Untrained,
 )
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.method import Order
@@ -173,3 +175,35 @@ def test_the_fingerprint_of_a_search_without_penalties_is_that_of_old_checkpoint
     found = json.loads(fingerprint(costly))
     assert found["penalties.cost"] == "CostConfig" and found["penalties.cost.target"] == 1e6
     assert "penalties.cost.table" not in found
+
+
+def test_relatives_of_darts_are_darts_with_another_part():
+    assert changed("darts", "darts_minus") == {
+        "relaxation", "relaxation.beta", "relaxation.beta.start", "relaxation.beta.end"
+    }  # fmt: skip
+    names = {"hypergradient", "hypergradient.weight", "hypergradient.step"}
+    assert changed("darts", "lambda_darts") == names
+    assert changed("darts", "oles") == {"operation_stop.threshold"}
+    config = search_config("method=evolution", "discretizer/judge=untrained", "epochs=0")
+    assert config.discretizer == Evolution(judge=Untrained()) and config.epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("method=evolution", "discretizer/judge=table"), "asks known accuracies; pass benchmark"),
+        (
+            ("method=evolution", "discretizer/judge=untrained", "discretizer.judge.score=foo"),
+            "discretizer.judge.score must be distinct names out of",
+        ),
+        (("method=reinforce", "epochs=0"), "epochs must be at least 1, got 0"),
+        (("method=darts_minus", "space.candidates=[none,sep_conv_3x3]"), "no edge of the space"),
+        (("method=darts_minus", "perturbation=random"), "relaxation=auxiliary_skip are not"),
+        (("method=lambda_darts", "accumulate=2"), "batches of hypergradient=layer_alignment"),
+        (("method=lambda_darts", "precision=bf16"), "layer_alignment needs precision=fp32"),
+        (("method=random_ws", "operation_stop.threshold=0.4"), "order=weights_only never takes"),
+        (("method=oles", "compile=inductor"), "compile=inductor holds which weights learn"),
+    ],
+)
+def test_relatives_refuse_what_they_cannot(overrides: tuple[str, ...], message: str):
+    test_what_makes_no_sense_together_is_refused(overrides, message)

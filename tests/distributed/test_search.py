@@ -31,7 +31,8 @@ from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.initial import learning_rate_bound
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.retrain import Regularization, RetrainTask
-from darts_gdas.tasks.stage import Running, StageSearch
+from darts_gdas.tasks.running import Running
+from darts_gdas.tasks.stage import StageSearch
 from tests.ranks import on_ranks
 
 SPACE = SearchSpace.darts(

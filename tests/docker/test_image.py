@@ -18,7 +18,7 @@ STEPS = [
     for step in re.sub(r"\\\n\s*", "", DOCKERFILE).splitlines()
     if step and not step.startswith("#")
 ]
-TINY = ("epochs=1", "net.channels=2", "net.layers=3", "dataset.test_fraction=0.9")
+TINY = ("method=gdas", "epochs=1", "net.channels=2", "net.layers=3", "dataset.test_fraction=0.9")
 
 
 def arguments(step: str) -> list[str]:

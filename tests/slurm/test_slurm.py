@@ -18,7 +18,13 @@ from darts_gdas.space import Genotype
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-TINY = ("net.channels=2", "net.layers=3", "space.num_nodes=2", "dataset.test_fraction=0.9")
+TINY = (
+    "method=gdas",
+    "net.channels=2",
+    "net.layers=3",
+    "space.num_nodes=2",
+    "dataset.test_fraction=0.9",
+)
 EPOCHS = 500
 """Of a run that does not end within the limit of two minutes."""
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,29 @@ from typing import Any
 import pytest
 import torch
 
+from darts_gdas.nets import DerivedNet, count_parameters
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.journal import Journal
 from darts_gdas.runtime.signals import StopRequest
 from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
 from darts_gdas.runtime.work import Work
-from darts_gdas.search import BestOfSamples, PerturbationSelection, Softmax, Uniform
+from darts_gdas.scoring.table import AccuracyTable, arch_string
+from darts_gdas.search import (
+    BestOfSamples,
+    Evolution,
+    Known,
+    PerturbationSelection,
+    Reinforce,
+    Softmax,
+    Uniform,
+    Untrained,
+)
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks import conclusion
-from darts_gdas.tasks.conclusion import conclude, tune
+from darts_gdas.tasks.conclusion import conclude, tune, untrained_scores
+from darts_gdas.tasks.initial import small_layout
 from darts_gdas.tasks.method import Method, Order
 from darts_gdas.tasks.probing import SupernetProbe
 from darts_gdas.tasks.search import SearchTask
@@ -33,8 +46,14 @@ RANDOM = replace(
 )
 everywhere = pytest.mark.parametrize(
     ("method", "space"),
-    [(PT, BENCH), (RANDOM, SPACE)],
-    ids=["perturbation", "best_of_samples"],
+    [
+        (PT, BENCH),
+        (RANDOM, SPACE),
+        (replace(RANDOM, discretizer=Evolution(count=14)), SPACE),
+        (replace(RANDOM, discretizer=Reinforce(count=6)), BENCH),
+        (replace(RANDOM, discretizer=Evolution(count=12, judge=Untrained("params"))), BENCH),
+    ],
+    ids=["perturbation", "best_of_samples", "evolution", "reinforce", "untrained"],
 )
 
 
@@ -103,8 +122,12 @@ def test_killed_half_way_it_goes_on_with_what_it_has_measured(
     """The same answer bit for bit; no accuracy and no epoch of tuning is computed twice."""
     task, path = trained(method, space), tmp_path / "selection.jsonl"
     state = copy.deepcopy(task.state_dict())
-    calls = {"accuracy": 0, "tune": 0}
-    accuracy, plain_tune = SupernetProbe.accuracy, conclusion.tune
+    calls = {"accuracy": 0, "tune": 0, "scores": 0}
+    accuracy, plain_tune, scores = SupernetProbe.accuracy, conclusion.tune, untrained_scores
+
+    def counted_scores(*arguments: Any) -> dict[str, float]:
+        calls["scores"] += 1
+        return scores(*arguments)
 
     def counted_accuracy(*arguments: Any) -> float:
         found = accuracy(*arguments)
@@ -117,12 +140,14 @@ def test_killed_half_way_it_goes_on_with_what_it_has_measured(
 
     monkeypatch.setattr(SupernetProbe, "accuracy", counted_accuracy)
     monkeypatch.setattr(conclusion, "tune", counted_tune)
+    monkeypatch.setattr(conclusion, "untrained_scores", counted_scores)
     whole, lines = concluded(task)
     expected, total = dict(calls), lines[0][2]
     assert sum(expected.values()) == total + 1  # the last is that of the answer
     batches = task.current.probe.num_batches
     passes = batches * expected["accuracy"] + task.steps_per_epoch * expected["tune"]
-    calls.update(accuracy=0, tune=0)
+    passes += expected["scores"]
+    calls.update(accuracy=0, tune=0, scores=0)
 
     def begun() -> SearchTask:
         again = plain(method, space=space, num_epochs=1)
@@ -167,6 +192,33 @@ def test_the_best_sample_beats_all_others_under_the_shared_weights():
     accuracies = [task.current.probe.accuracy(one_hot(genotype, BENCH)) for genotype in drawn]
     assert accuracy == max(accuracies)
     assert task.genotype() == drawn[accuracies.index(accuracy)]
+
+
+def test_untrained_scores_are_of_the_cell_the_seed_and_the_repeat_alone():
+    """The largest cell by `params` has the most parameters; another repeat sees other images."""
+    task = trained(replace(RANDOM, discretizer=BestOfSamples(count=1)), BENCH)
+    search, rng = task.current, random.Random(0)
+    cells = [BENCH.sample(rng) for _ in range(3)]
+    for cell in cells:
+        first, again, other = (
+            untrained_scores(search, cell, ["naswot", "params"], repeat) for repeat in (0, 0, 1)
+        )
+        assert first == again and first["params"] == other["params"]
+        net = DerivedNet(cell, small_layout(search.supernet.layout, 8))
+        assert first["params"] == pytest.approx(math.log(count_parameters(net)))
+    scores = [untrained_scores(search, cells[0], ["naswot"], repeat)["naswot"] for repeat in (0, 1)]
+    assert scores[0] != scores[1]
+
+
+def test_the_table_is_asked_where_it_judges():
+    task = trained(replace(RANDOM, discretizer=Evolution(count=30, judge=Known())), BENCH)
+    texts = map(arch_string, itertools.product(*map(BENCH.cells["normal"].derivable, range(6))))
+    accuracies = {text: float(text.count("nor_conv_3x3")) for text in texts}
+    task.known = AccuracyTable(accuracies, {}, "accuracy")
+    concluded(task)
+    rng = random.Random(derive_seed(task.current.seed, "selection"))
+    first = [BENCH.sample(rng).to_arch_string() for _ in range(10)]
+    assert task.known.accuracy(task.genotype()) > max(accuracies[text] for text in first)
 
 
 def test_without_a_selection_nothing_happens():

@@ -20,7 +20,8 @@ from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled,
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Diagnostics
-from darts_gdas.tasks.stage import Running, StageSearch
+from darts_gdas.tasks.running import Running
+from darts_gdas.tasks.stage import StageSearch
 
 SPACE = SearchSpace.darts(
     num_nodes=2, candidates=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3")

@@ -20,7 +20,8 @@ from darts_gdas.runtime.task import Progress
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, SearchData
-from darts_gdas.tasks.stage import Running, StageSearch
+from darts_gdas.tasks.running import Running
+from darts_gdas.tasks.stage import StageSearch
 from darts_gdas.tasks.weight_step import WeightStep, split
 
 CPU = Compute(torch.device("cpu"))
