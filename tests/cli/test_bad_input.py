@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_space_is_refused(run, monkeypatch: pytest.Monke
     folder = interrupted_run(run, monkeypatch)
     status, _, err = run("search.py", "space.num_nodes=3", f"resume={folder}")
     assert status == 2 and err.count("\n") == 1
-    assert "was started with other settings (space.num_nodes: 2 -> 3)" in err
+    assert "with other settings (space.num_nodes: 2 -> 3)" in err
 
 
 def test_a_checkpoint_of_another_method_is_refused(run, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_runs import assert_same, finish, newest_state, start
+from tests.cli.test_runs import ROOT, assert_same, finish, newest_state, start
 
 TINY = (
     "method=gdas", "net.channels=2", "net.layers=3", "space.num_nodes=2",
@@ -80,7 +80,7 @@ def test_started_again_it_goes_on_and_ends_as_undisturbed(
     if not killed:
         assert err.splitlines()[-2:] == [
             f"stopped {where}; what is measured is kept",
-            "go on with: python search.py resume=cut",
+            f"go on with: python {ROOT / 'search.py'} resume=cut",
         ]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     kept = (cut / journal).read_bytes()

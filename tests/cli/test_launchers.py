@@ -173,7 +173,7 @@ def test_jobs_that_would_share_a_gpu_are_refused(tmp_path: Path):
 def test_a_missing_extra_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    known = ConfigStore.instance().repo["hydra"]["launcher"]
+    known = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
     for name in ("submitit_local.yaml", "submitit_slurm.yaml"):
         if name in known:
             monkeypatch.delitem(known, name)

@@ -7,6 +7,7 @@ import yaml
 from darts_gdas.report.runs import (
     ACCURACY,
     BENCHMARK,
+    DEFAULT_METHOD,
     LATENCY,
     PARAMETERS,
     PERCENTILE,
@@ -57,7 +58,7 @@ def test_a_search_is_read_with_its_method_seed_and_figures(tmp_path: Path):
 def test_what_a_run_does_not_have_is_left_out(tmp_path: Path):
     untrained = {**RESULT, "metrics": {}}
     run = read(make_run(tmp_path / "a", result=untrained))
-    assert run.method == "gdas"
+    assert run.method == DEFAULT_METHOD
     assert ACCURACY not in run.measures and BENCHMARK not in run.measures
 
 
@@ -107,7 +108,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group(tmp_path: Path):
     groups = group_runs(map(read, folders))
     assert [(group.label, [run.seed for run in group.runs]) for group in groups] == [
         ("darts", [0, 1, 2]),
-        ("gdas", [0]),
+        (DEFAULT_METHOD, [0]),
     ]
     assert groups[0].values(PARAMETERS) == [1000.0] * 3
 
@@ -124,7 +125,8 @@ def test_labels_say_what_tells_groups_apart_and_no_more(tmp_path: Path):
     ]  # fmt: skip
     labels = [group.label for group in group_runs(map(read, folders))]
     # The third differs in something its user did not set.
-    assert labels == ["gdas epochs=3", "gdas epochs=9", "gdas epochs=3 #2", "DARTS_V1"]
+    found = [f"{DEFAULT_METHOD} {setting}" for setting in ("epochs=3", "epochs=9", "epochs=3 #2")]
+    assert labels == [*found, "DARTS_V1"]
 
 
 def test_finished_and_unfinished_runs_are_found_below_a_folder(tmp_path: Path):
