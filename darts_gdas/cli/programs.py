@@ -1,6 +1,7 @@
 """The programs that train: a search, and the training of a found or a published cell."""
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -83,7 +84,9 @@ def _search(run: Opened[SearchConfig, SearchTask]) -> None:
         callbacks.append(BestGenotype(folder.path / "genotype_best.json", task.genotype))
     loop = _begin(run, task, callbacks)
     if run.start.state is None:
+        begin = time.monotonic()
         begin_search(task.current, run)
+        loop.seconds += time.monotonic() - begin
     metrics = _run(loop, task, run)
     metrics = metrics | end_search(task, run, loop)
     if run.ranks.is_first:
