@@ -71,6 +71,11 @@ class SearchTask:
         return self.current.compute
 
     @property
+    def seed(self) -> int:
+        """That of the present stage."""
+        return self.current.seed
+
+    @property
     def data_digest(self) -> str:
         """Tells one data set from another."""
         return self.current.data.digest
