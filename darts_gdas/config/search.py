@@ -35,7 +35,7 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.images import ImageSet, stratified_split
+from darts_gdas.runtime.images import ImageSet, check_fraction, stratified_split
 from darts_gdas.runtime.look import loaded, of_halves
 from darts_gdas.runtime.optim import Adam
 from darts_gdas.scoring.warm_start import WarmStart
@@ -122,10 +122,7 @@ class SearchConfig(RunConfig):
         )
         check_partial_channels(self.partial_channels, self.net.channels)
         self.layout(num_classes=2, in_channels=1)
-        if not 0 < self.weights_fraction < 1:
-            raise ValueError(
-                f"weights_fraction must lie between 0 and 1, got {self.weights_fraction}"
-            )
+        check_fraction(self.weights_fraction, "weights_fraction")
         if self.stages:
             self._check_stages(method)
 

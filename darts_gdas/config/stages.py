@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from darts_gdas.search.discretize import SKIP
-from darts_gdas.space import SearchSpace
+from darts_gdas.space import SKIP, SearchSpace
 from darts_gdas.tasks.method import Stage
 
 
@@ -15,14 +14,13 @@ def total_epochs(stages: Sequence[Stage]) -> int:
 def check_stages(stages: Sequence[Stage], space: SearchSpace, *, epochs: int) -> None:
     """Raise a `ValueError` unless the stages are a search of so many epochs over the space."""
     left = max(cell.num_candidates for cell in space.cells.values())
-    has_skips = any(SKIP in row for cell in space.cells.values() for row in cell.candidates)
     for i, stage in enumerate(stages):
         name, count = f"stages.{i}", stage.candidates
         if stage.epochs < 1:
             raise ValueError(f"{name}.epochs must be at least 1, got {stage.epochs}")
         if not 0 <= stage.skip_dropout < 1:
             raise ValueError(f"{name}.skip_dropout must lie in [0, 1), got {stage.skip_dropout}")
-        if stage.skip_dropout and not has_skips:
+        if stage.skip_dropout and not space.offers(SKIP):
             raise ValueError(
                 f"{name}.skip_dropout={stage.skip_dropout} has no effect, for no edge of the space "
                 f"offers {SKIP}; leave it out"

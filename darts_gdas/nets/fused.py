@@ -15,7 +15,6 @@ Parameters and running statistics stay where the edges hold them, one per edge a
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import NamedTuple, cast
 
 import torch
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.candidates import Leaving, SeparableConv, State
+from darts_gdas.nets.constant import constant
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.mixture import CellMixture
@@ -82,21 +82,14 @@ def group_edges(space: CellSpace, mixture: CellMixture) -> list[list[Group]]:
         for name in running
         for edge in edges
     ]
-    ops = mixture.ops if mixture.edges is None else mixture.ops * mixture.edges[:, None]
-    chosen = _on_device(tuple(positions), ops.device)
+    ops = mixture.edge_weighted
+    chosen = constant(tuple(positions), torch.long, ops.device)
     sizes = [len(edges) for (_, running), edges in members.items() for _ in running]
     weights = iter(ops.flatten()[chosen].split(sizes))
     groups: list[list[Group]] = [[] for _ in range(space.num_inputs + space.num_nodes)]
     for (source, running), edges in members.items():
         groups[source].append(Group(tuple(edges), {name: next(weights) for name in running}))
     return groups
-
-
-@lru_cache(maxsize=256)
-def _on_device(positions: tuple[int, ...], device: torch.device) -> Tensor:
-    """Positions, copied once: a copy at every step would wait, and no CUDA graph can hold one."""
-    with torch.inference_mode(False):  # may be needed by a backward pass later
-        return torch.tensor(positions, dtype=torch.long, device=device)
 
 
 def stacks_edges(x: Tensor) -> bool:

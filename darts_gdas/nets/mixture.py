@@ -30,6 +30,11 @@ class CellMixture:
         return (self.ops,) if self.edges is None else (self.ops, self.edges)
 
     @property
+    def edge_weighted(self) -> Float[Tensor, "*cells edges candidates"]:
+        """The weights of the candidates, times those of their edges."""
+        return self.ops if self.edges is None else self.ops * self.edges[:, None]
+
+    @property
     def parts(self) -> tuple["CellMixture", ...]:
         """One mixture for each cell of the kind, or the one that all of them share."""
         if self.ops.dim() == 2:

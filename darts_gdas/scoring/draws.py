@@ -89,8 +89,7 @@ class BestOfDraws(Selection):
         return list(found)
 
     def _measure(self, genotype: Genotype, trained: TrainedSupernet) -> Mapping[str, float]:
-        rows = [trained.scores(genotype, self.scores, repeat) for repeat in range(self.repeats)]
-        found = {name: sum(row[name] for row in rows) / self.repeats for name in self.scores}
+        found = trained.mean_scores(genotype, self.scores, self.repeats)
         mixture = one_hot(genotype, trained.space)
         if self.by_alphas:
             found["probability under the alphas"] = log_likelihood(mixture, trained.mixture)
@@ -120,11 +119,7 @@ def draw(
         logs = weights.double().cpu().log() / temperature
         return (logs + gumbel_noise(logs.shape, generator)).exp()
 
-    cells = {}
-    for kind, cell in mixture.items():
-        edges = cell.edges
-        ops = cell.ops if edges is None else cell.ops * edges[:, None]
-        cells[kind] = CellMixture(noisy(ops))
+    cells = {kind: CellMixture(noisy(cell.edge_weighted)) for kind, cell in mixture.items()}
     return ArgMax()(Mixture(cells), space)
 
 

@@ -2,16 +2,16 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from darts_gdas.nets import Mixture
-from darts_gdas.search.discretize import SKIP
+from darts_gdas.nets.constant import constant
 from darts_gdas.search.relaxation import Linear, PerEdge, Relaxation, Relaxed
-from darts_gdas.space import CellSpace, SearchSpace
+from darts_gdas.space import SKIP, CellSpace, SearchSpace
 
 
 @dataclass
@@ -45,8 +45,7 @@ class AuxiliarySkip(Relaxation):
 
     def fits(self, space: SearchSpace) -> str | None:
         """Only where some edge offers a skip connection."""
-        offered = {op for cell in space.cells.values() for row in cell.candidates for op in row}
-        if SKIP not in offered:
+        if not space.offers(SKIP):
             return f"no edge of the space offers {SKIP}, to whose weight it adds"
         return None
 
@@ -60,18 +59,17 @@ class AuxiliarySkip(Relaxation):
 
     def completed(self, mixture: Mixture, space: SearchSpace, *, progress: float) -> Mixture:
         """Beta more on every skip connection."""
-        beta = self.beta(progress)
-        cells = {
-            kind: replace(cell, ops=cell.ops + beta * _skips(space.cells[kind], cell.ops.device))
-            for kind, cell in mixture.items()
-        }
+        cells = {}
+        for kind, cell in mixture.items():
+            skips = constant(_skips(space.cells[kind]), torch.get_default_dtype(), cell.ops.device)
+            cells[kind] = replace(cell, ops=cell.ops + self.beta(progress) * skips)
         return Mixture(cells)
 
 
-@lru_cache(maxsize=64)
-def _skips(space: CellSpace, device: torch.device) -> Tensor:
-    """1 where an edge offers a skip connection, else 0, [edges, candidates]; copied once."""
+@cache
+def _skips(space: CellSpace) -> tuple[tuple[float, ...], ...]:
+    """1 where an edge offers a skip connection, else 0, [edges, candidates]."""
     columns = range(space.num_candidates)
-    rows = [[float(i < len(row) and row[i] == SKIP) for i in columns] for row in space.candidates]
-    with torch.inference_mode(False):
-        return torch.tensor(rows, device=device)
+    return tuple(
+        tuple(float(i < len(row) and row[i] == SKIP) for i in columns) for row in space.candidates
+    )

@@ -29,7 +29,9 @@ class Cost(Penalty):
     The cost is that of the network which the mean mixture stands for, fixed parts included, so it
     compares with the counted cost of a finished one. Below the target it is silent. A mean
     below the target does not make the cell of the largest weights meet it: where that one does
-    not, the answer is the most probable of those that do (`most_probable`).
+    not, the answer is the most probable of those that do (`most_probable`), whose skip
+    connections `discretizer.max_skips` does not limit. Of the selections at the end only
+    `BestOfDraws` asks what a cell costs.
 
     Attributes:
         target: What the network may cost: parameters, multiply-adds per image, or milliseconds
@@ -227,8 +229,7 @@ def _node(
     cell: CellSpace, node: int, mixture: CellMixture, costs: list[list[float]], limit: float
 ) -> _Front:
     """What can lead into a node."""
-    ops = mixture.ops if mixture.edges is None else mixture.ops * mixture.edges[:, None]
-    values = np.log(np.maximum(ops.double().cpu().numpy(), _LEAST))
+    values = np.log(np.maximum(mixture.edge_weighted.double().cpu().numpy(), _LEAST))
     edges: dict[int, _Front] = {}
     for edge in cell.edges_into(node):
         names = cell.derivable(edge)

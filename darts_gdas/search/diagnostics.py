@@ -10,7 +10,7 @@ from torch import Tensor
 
 from darts_gdas.nets import Mixture
 from darts_gdas.nets.operations import OPERATIONS
-from darts_gdas.space import CellGenotype, CellSpace, Genotype, SearchSpace
+from darts_gdas.space import SKIP, CellGenotype, CellSpace, Genotype, SearchSpace
 from darts_gdas.space.networks import live_edges
 
 
@@ -37,7 +37,7 @@ def skip_share(genotype: Genotype) -> float:
     (Zela et al., ICLR 2020, https://arxiv.org/abs/1909.09656).
     """
     ops = [edge.op for cell in genotype.cells.values() for node in cell.nodes for edge in node]
-    return ops.count("skip_connect") / len(ops)
+    return ops.count(SKIP) / len(ops)
 
 
 @functools.cache
@@ -70,16 +70,21 @@ def collapse_threshold(space: CellSpace) -> float:
     return (1 + sum(shares) / len(shares)) / 2
 
 
+def num_learnt(cell: CellGenotype) -> int:
+    """How many edges of a cell add something learnt to its output.
+
+    An edge adds nothing where its operation has no weights, where nothing reaches it, and where
+    the output does not depend on it: convolutions behind a `none` train nothing.
+    """
+    return sum(not is_parameter_free(cell.nodes[node][i].op) for node, i in live_edges(cell))
+
+
 def has_collapsed(cell: CellGenotype, space: CellSpace) -> bool:
     """Whether more edges of a cell than its threshold allows add nothing learnt to its output.
 
-    An edge adds nothing where its operation has no weights, where nothing reaches it, and where
-    the output does not depend on it: convolutions behind a `none` train nothing. The published
-    reduction cell of DARTS_V1 counts as collapsed, and retrains well all the same.
+    The published reduction cell of DARTS_V1 counts as collapsed, and retrains well all the same.
     """
-    live = live_edges(cell)
-    learnt = sum(not is_parameter_free(cell.nodes[node][i].op) for node, i in live)
-    return 1 - learnt / sum(map(len, cell.nodes)) > collapse_threshold(space)
+    return 1 - num_learnt(cell) / sum(map(len, cell.nodes)) > collapse_threshold(space)
 
 
 def is_undecided(mixture: Mixture, space: SearchSpace) -> bool:

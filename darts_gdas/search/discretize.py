@@ -6,9 +6,7 @@ from typing import ClassVar
 
 from darts_gdas.nets import CellMixture, Mixture
 from darts_gdas.nets.layout import NORMAL
-from darts_gdas.space import CellGenotype, CellSpace, Edge, Genotype, SearchSpace
-
-SKIP = "skip_connect"
+from darts_gdas.space import SKIP, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
 
 @dataclass

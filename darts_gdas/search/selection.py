@@ -53,6 +53,13 @@ class TrainedSupernet:
     allows: Callable[[Genotype], bool]
     known: Callable[[Genotype], float] | None = None
 
+    def mean_scores(
+        self, genotype: Genotype, names: Sequence[str], repeats: int
+    ) -> dict[str, float]:
+        """Training-free scores of a cell by name, averaged over its first repeats."""
+        rows = [self.scores(genotype, names, repeat) for repeat in range(repeats)]
+        return {name: sum(row[name] for row in rows) / repeats for name in names}
+
 
 @dataclass
 class Selection(Discretizer, ABC):
@@ -149,7 +156,7 @@ class PerturbationSelection(Selection):
 
     def select(self, trained: TrainedSupernet) -> Genotype:
         """Edges first, then nodes."""
-        weights = {kind: _edge_weighted(cell) for kind, cell in trained.mixture.items()}
+        weights = {kind: cell.edge_weighted for kind, cell in trained.mixture.items()}
         orders = {kind: _order(cell, trained.rng) for kind, cell in trained.space.cells.items()}
         rounds = max(len(order) for order in orders.values())
         num_tuned = (rounds - 1) * self.tune_epochs
@@ -231,10 +238,6 @@ def _decide_node(ops: Weights, node: int, space: CellSpace, accuracy: Accuracy) 
     for edge in sorted(into, key=without)[space.keep :]:
         decided[edge] = 0.0
     return decided
-
-
-def _edge_weighted(cell: CellMixture) -> Weights:
-    return cell.ops if cell.edges is None else cell.ops * cell.edges[:, None]
 
 
 def _mixture(weights: dict[str, Tensor]) -> Mixture:

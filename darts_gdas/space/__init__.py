@@ -1,6 +1,6 @@
 """What can be built: search spaces and genotypes, as plain values. Imports no torch."""
 
-from darts_gdas.space.cell import NONE, CellSpace
+from darts_gdas.space.cell import NONE, SKIP, CellSpace
 from darts_gdas.space.chain import CHAIN_CANDIDATES, block_kinds
 from darts_gdas.space.families import Family, family_of
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype, published_names
@@ -15,6 +15,7 @@ __all__ = [
     "DARTS_CANDIDATES",
     "NASBENCH201_CANDIDATES",
     "NONE",
+    "SKIP",
     "CellGenotype",
     "CellSpace",
     "Edge",

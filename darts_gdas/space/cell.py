@@ -10,6 +10,9 @@ from darts_gdas.space.genotype import CellGenotype, Edge
 NONE = "none"
 """The candidate that removes an edge. It competes for weight; few spaces let it be derived."""
 
+SKIP = "skip_connect"
+"""The candidate that hands a state on as it is, where the size stays."""
+
 Item = TypeVar("Item")
 
 

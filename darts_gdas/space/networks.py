@@ -5,10 +5,9 @@ from collections import Counter
 from functools import cache
 from itertools import product
 
-from darts_gdas.space.cell import NONE
+from darts_gdas.space.cell import NONE, SKIP
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype
 
-SKIP = "skip_connect"
 BENCHMARK = (NONE, SKIP, "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 POOLINGS = ("max_pool_3x3", "avg_pool_3x3")
 

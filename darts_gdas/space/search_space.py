@@ -199,6 +199,10 @@ class SearchSpace:
             raise ValueError("the kinds are wired differently; ask space.cells[kind].edges")
         return next(iter(wirings))
 
+    def offers(self, op: str) -> bool:
+        """Whether an operation is a candidate on some edge."""
+        return any(op in row for cell in self.cells.values() for row in cell.candidates)
+
     def sample(self, rng: UniformSource) -> Genotype:
         """A random genotype: each kind's cell drawn by `CellSpace.sample`.
 

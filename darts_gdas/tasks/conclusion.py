@@ -14,6 +14,7 @@ from darts_gdas.runtime.journal import Journal
 from darts_gdas.runtime.optim import set_learning_rate
 from darts_gdas.runtime.work import Work
 from darts_gdas.scoring.scores import Candidate, score
+from darts_gdas.scoring.warm_start import NtkWarmStart
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.search.selection import Selection, TrainedSupernet
 from darts_gdas.space import Genotype
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 OpenJournal = Callable[[str], Journal]
 """From a digest of the state that is measured to where its measurements are kept."""
 
-SCORE_IMAGES, SCORE_CHANNELS = 32, 8
+SCORE_IMAGES, SCORE_CHANNELS = NtkWarmStart.batch_size, NtkWarmStart.channels
 """Batch and first cells' channels of the networks that a selection scores, as a warm start's."""
 
 

@@ -85,10 +85,11 @@ class ScoreTask:
             seed = derive_seed(self.seed, "score", network_key(genotype), repeat)
             return score(Candidate(genotype, self.layout, batches[repeat], seed), names)
 
-        networks: dict[str, Genotype] = {}  # one genotype is measured for all spellings
-        for genotype in self.genotypes:
-            networks.setdefault(network_key(genotype), representative(genotype))
-        measured = [networks[network_key(genotype)] for genotype in self.genotypes]
+        keys = [network_key(genotype) for genotype in self.genotypes]
+        first = dict(zip(keys[::-1], self.genotypes[::-1], strict=True))
+        # One genotype is measured for all spellings.
+        networks = {key: representative(genotype) for key, genotype in first.items()}
+        measured = [networks[key] for key in keys]
         rows = score_all(measured, self.repeats, journal, measure, report=report)
         values = {name: [[row[name] for row in cell] for cell in rows] for name in names}
         means = {name: [_mean(v) for v in cells] for name, cells in values.items()}

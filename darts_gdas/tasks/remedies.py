@@ -6,7 +6,7 @@ from itertools import chain
 
 from darts_gdas.nets.layout import NORMAL
 from darts_gdas.search import ArgMax
-from darts_gdas.search.diagnostics import is_parameter_free
+from darts_gdas.search.diagnostics import is_parameter_free, num_learnt
 from darts_gdas.space import CellGenotype
 from darts_gdas.space.networks import live_edges
 from darts_gdas.tasks.method import Method
@@ -23,15 +23,14 @@ UNCHANGED = (
 
 def without_effect(kind: str, cell: CellGenotype) -> str:
     """How many operations of a cell add nothing learnt to its output, which, and what follows."""
-    live, total = live_edges(cell), sum(map(len, cell.nodes))
-    learnt = sum(not is_parameter_free(cell.nodes[node][i].op) for node, i in live)
+    learnt, total = num_learnt(cell), sum(map(len, cell.nodes))
     names = Counter(edge.op for edge in chain(*cell.nodes) if is_parameter_free(edge.op))
     what = ", ".join(f"{count} {name}" for name, count in sorted(names.items()))
     text = (
         f"{total - learnt} of {total} operations of the {kind} cell have learnt nothing that "
         f"reaches its output ({what})"
     )
-    if not live:
+    if not live_edges(cell):
         text += "; no path leads from its inputs to its output"
     if kind == NORMAL:
         return f"{text}. Such cells look good under shared weights and retrain badly"

@@ -25,10 +25,10 @@ from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Monitor
+from darts_gdas.tasks.operation_watch import OperationWatch
 from darts_gdas.tasks.probing import SupernetProbe
 from darts_gdas.tasks.remedies import remedies
 from darts_gdas.tasks.running import Running
-from darts_gdas.tasks.watch import OperationWatch
 from darts_gdas.tasks.weight_step import WeightStep, split
 
 
