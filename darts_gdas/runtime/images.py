@@ -4,16 +4,17 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 GREY_LEVELS = 256
 CHUNK = 4096  # images counted at a time, so that statistics need little memory
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """Labelled images of one size, all on one device.
 
@@ -94,15 +95,21 @@ class ImageSet:
         """
         if len(self) == 0:
             raise ValueError("statistics need at least one image, got an empty set")
-        counts = self.histogram().double()
+        mean, deviation = self.moments()
+        return mean.float(), deviation.clamp(min=1 / (GREY_LEVELS - 1)).float()
+
+    def moments(self) -> tuple[Float64[Tensor, " channels"], Float64[Tensor, " channels"]]:
+        """The same as they are: the deviation of a constant channel is 0."""
+        counts = self.histogram.double()
         levels = torch.arange(GREY_LEVELS, device=counts.device).double() / (GREY_LEVELS - 1)
         share = counts / counts.sum(1, keepdim=True)  # [channels, levels]
         mean = share @ levels
         variance = (share * (levels - mean[:, None]).square()).sum(1)
-        return mean.float(), variance.sqrt().clamp(min=1 / (GREY_LEVELS - 1)).float()
+        return mean, variance.sqrt()
 
+    @cached_property
     def histogram(self) -> Int64[Tensor, "channels levels"]:
-        """How many pixels of each channel have each grey level."""
+        """How many pixels of each channel have each grey level, counted once."""
 
         def counts(channel: int) -> Tensor:
             chunks = self.images[:, channel].split(CHUNK)

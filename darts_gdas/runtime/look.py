@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from darts_gdas.runtime.dataset import Dataset, Pair
@@ -66,21 +65,18 @@ def of_halves(halves: Sequence[ImageSet]) -> str | None:
 
 
 def _of_pixels(images: ImageSet) -> Iterator[str]:
-    counts = images.histogram()
-    total, levels = counts.sum(0), torch.arange(GREY_LEVELS, device=counts.device).double()
-    used = total.nonzero().flatten()
+    counts = images.histogram
+    used = counts.sum(0).nonzero().flatten()
     low, high = int(used[0]), int(used[-1])
-    share = counts.double() / counts.sum(1, keepdim=True)
-    mean = share @ levels
-    deviation = (share * (levels - mean[:, None]).square()).sum(1).sqrt()
+    deviation = (GREY_LEVELS - 1) * float(images.moments()[1].max())
     blank = sum(int(_is_blank(chunk).sum()) for chunk in images.images.split(CHUNK))
     if low == high:
         yield f"all {len(images)} training images are of one colour, level {low}: they hold nothing"
         return
-    if high - low < FEW_LEVELS or float(deviation.max()) < LITTLE_DEVIATION:
+    if high - low < FEW_LEVELS or deviation < LITTLE_DEVIATION:
         yield (
             f"the training images use levels {low} to {high} of 0 to 255, with a deviation of "
-            f"{float(deviation.max()):.1f}: nearly black, white or constant. Look at the range of "
+            f"{deviation:.1f}: nearly black, white or constant. Look at the range of "
             "their values (docs/howto/own_data.md)"
         )
     constant = [i for i, row in enumerate(counts) if int((row > 0).sum()) == 1]

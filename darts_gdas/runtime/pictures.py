@@ -17,6 +17,11 @@ NAMED_ONLY = frozenset(("EPS", "MPEG", "WMF"))
 """Formats that Pillow can name, but not read by itself."""
 
 
+def is_deep(mode: str) -> bool:
+    """Whether pixels of a mode of Pillow are integers of more than 8 bits, or floats."""
+    return mode.startswith(("I", "F"))
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """What a file says of its picture before it is decoded.
@@ -34,7 +39,7 @@ class Header:
     @property
     def is_deep(self) -> bool:
         """Whether its pixels are integers of more than 8 bits, or floats."""
-        return self.mode.startswith(("I", "F"))
+        return is_deep(self.mode)
 
     @property
     def megapixels(self) -> float:
@@ -104,7 +109,7 @@ class Preparation:
         with Image.open(path) as file:
             file.draft(mode, (2 * size[0], 2 * size[1]))  # JPEG only: no finer than needed
             image: Image.Image = file
-            if file.mode.startswith(("I", "F")):  # `convert` would clip
+            if is_deep(file.mode):  # `convert` would clip
                 image = Image.fromarray(self._to_bytes(np.asarray(file), file.mode))
             elif file.mode == "P":  # `convert` warns where the palette holds transparency
                 image = file.convert("RGBA")
