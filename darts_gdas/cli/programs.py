@@ -17,7 +17,6 @@ from darts_gdas.cli.closing import (
     finish_search,
     finish_train,
 )
-from darts_gdas.cli.origin import origin_warnings, tell
 from darts_gdas.cli.prologue import Opened, opened
 from darts_gdas.cli.resume import rank_timeout
 from darts_gdas.cli.start import Start
@@ -25,7 +24,7 @@ from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
-from darts_gdas.report.origin import origin_of
+from darts_gdas.report.origin import origin_of, origin_warnings
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
@@ -128,7 +127,9 @@ def _build_training(
 
 def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> None:
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
-    warnings = origin_warnings((source, run.start.config.genotype), task.net.genotype)
+    warnings = []  # the first rank alone reads, tells and writes them
+    if run.ranks.is_first:
+        warnings = origin_warnings((source, run.start.config.genotype), task.net.genotype)
     told = {"warnings": warnings} if warnings else {}
     callbacks = [
         EpochTable(run.terminal, columns),
@@ -144,7 +145,8 @@ def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> Non
         cfg = configuration.to_values(run.start.cfg)
         said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)
         run.terminal.say(origin_of(source, cfg, said))
-        tell(warnings)
+        for text in warnings:
+            logger.warning("the run that this cell comes from warned: %s", text)
         write_genotype(run.folder.path, task.net.genotype, title=source)
     metrics = _run(loop, task, run)
     if run.ranks.is_first:

@@ -93,13 +93,10 @@ def _finish(
     )
     save_drawing(draw_scores(values, against, label), folder.path / "scores.png")
     taus: dict[str, Correlation] = {}
-    best = [f"  {i + 1}. {cell}" for i, cell in enumerate(cells[:5])]
+    best = enumerate(cells[:5], 1)
     body = [
         "best cells",
-        *(
-            f"{line}{'  (disconnected)' * (cell in cut)}"
-            for line, cell in zip(best, cells, strict=False)
-        ),
+        *(f"  {i}. {cell}{'  (disconnected)' * (cell in cut)}" for i, cell in best),
     ]
     if accuracies is not None:
         found = {n: _correlation(kendall_tau, v, accuracies) for n, v in values.items()}

@@ -1,12 +1,14 @@
-"""Where a cell is from, and on which data, in words."""
+"""Where a cell is from, on which data, and what its search warned of, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from darts_gdas.report.record import is_run, read_record
 from darts_gdas.report.runs import DEFAULT_METHOD, read_file, user_choices
+from darts_gdas.space import Genotype
 
 
 def data_name(
@@ -39,7 +41,7 @@ def origin_of(source: str, config: Mapping[str, Any], said: Mapping[str, str]) -
         config: The whole configuration of the run that is to train it.
         said: What the user set in it, by name.
     """
-    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    folder = _folder(source)
     if not all((folder / name).is_file() for name in ("config.yaml", "overrides.yaml")):
         return f"the cell is {source}"
     then, chosen = read_file(folder / "config.yaml", yaml.safe_load, dict), user_choices(folder)
@@ -48,6 +50,31 @@ def origin_of(source: str, config: Mapping[str, Any], said: Mapping[str, str]) -
     found, here = (_data_in_words(*run) for run in ((then, chosen), (config, said)))
     same = "the same data" if found == here else f"other data than here, {here}"
     return f"{text} on {found}: {same}"
+
+
+def origin_warnings(sources: Iterable[str | None], genotype: Genotype) -> list[str]:
+    """What the run warned of that a genotype is the answer of, in the same words.
+
+    Args:
+        sources: Where the genotype may come from; the first run folder that has warnings counts.
+            Names of published cells, other files and other cells' runs have none.
+        genotype: What was found there.
+    """
+    for source in filter(None, sources):
+        folder = _folder(source)
+        if not Path(source).exists() or not is_run(folder):
+            continue
+        record = read_record(folder)
+        told = record.result.get("warnings", record.last.get("warnings"))
+        if record.genotype == genotype and isinstance(told, list) and told:
+            return [str(text) for text in told]
+    return []
+
+
+def _folder(source: str) -> Path:
+    """The run folder that a genotype's source may be, or may lie in."""
+    path = Path(source)
+    return path if path.is_dir() else path.parent
 
 
 def _data_in_words(config: Mapping[str, Any], said: Mapping[str, str]) -> str:

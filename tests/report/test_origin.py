@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from darts_gdas.report.origin import data_name, origin_of
+from darts_gdas.report.origin import data_name, origin_of, origin_warnings
+from darts_gdas.space import Genotype
 from tests.report.test_runs import make_run
 
 FOLDER = {"root": "set", "image_size": 8, "skip_corrupt": False}
@@ -38,3 +40,24 @@ def test_data_are_told_by_name_or_by_their_settings():
     assert data_name({"dataset": {"download": False}}, {"dataset": "mine"}) == "mine"
     assert data_name({"dataset": {"download": False}}, {}, 10) == "cifar10"
     assert data_name({}, {}) is None
+
+
+CELL, OTHER = Genotype.load("DARTS_V1"), Genotype.load("DARTS_V2")
+
+
+def test_warnings_come_with_the_answer_of_a_run(tmp_path: Path):
+    (tmp_path / "genotype.json").write_text(CELL.to_json())
+    (tmp_path / "other.json").write_text(OTHER.to_json())
+    result = {"kind": "search", "warnings": ["one", "two"]}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    for source in (tmp_path, tmp_path / "genotype.json"):
+        assert origin_warnings((str(source), None), CELL) == ["one", "two"]
+    assert origin_warnings((str(tmp_path / "other.json"),), OTHER) == []
+    assert origin_warnings(("DARTS_V1", str(tmp_path / "none")), CELL) == []
+
+
+def test_a_run_that_goes_on_finds_them_in_its_own_lines(tmp_path: Path):
+    (tmp_path / "genotype.json").write_text(CELL.to_json())
+    line = {"epoch": 0, "test/accuracy": 0.5, "warnings": ["one"]}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert origin_warnings((str(tmp_path),), CELL) == ["one"]
