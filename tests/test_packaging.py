@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
+
 ROOT = Path(__file__).parents[1]
-TINY = (
-    "method=gdas", "epochs=1", "net.channels=2", "net.layers=3", "space.num_nodes=2",
-    "dataset.test_fraction=0.9"
-)  # fmt: skip
+TINY = (*tiny.TINY, "epochs=1")
 
 
 def run(*command: str | Path, folder: Path) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
 from tests.cli.test_runs import ROOT, assert_same, finish, newest_state, start
 
 TINY = (
-    "method=gdas", "net.channels=2", "net.layers=3", "space.num_nodes=2",
-    "dataset.test_fraction=0.9",
+    *tiny.TINY,
     "space.candidates=[skip_connect,avg_pool_3x3,sep_conv_3x3]", "batch_size=32", "resume=auto",
 )  # fmt: skip
 TE_NAS = (

@@ -21,15 +21,9 @@ from omegaconf import open_dict
 
 from darts_gdas.cli.start import take_own_gpu
 from darts_gdas.config import register
+from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
-TINY = (
-    "method=gdas",
-    "net.channels=2",
-    "net.layers=3",
-    "space.num_nodes=2",
-    "dataset.test_fraction=0.9",
-)
 GPUS = "hydra.launcher.gpus_per_node"
 needs_submitit = pytest.mark.skipif(
     not find_spec("submitit") or not find_spec("hydra_plugins.hydra_submitit_launcher"),

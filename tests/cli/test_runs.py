@@ -15,17 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
+from tests import tiny
 from tests.pages import Page, assert_is_safe, curves, figures
 
 ROOT = Path(__file__).parents[2]
-TINY = (
-    "method=gdas",
-    "epochs=3",
-    "net.channels=2",
-    "net.layers=3",
-    "space.num_nodes=2",
-    "dataset.test_fraction=0.9",
-)
+TINY = (*tiny.TINY, "epochs=3")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 

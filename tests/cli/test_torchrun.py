@@ -12,15 +12,9 @@ import torch
 from darts_gdas.tasks.model import load_model
 from tests.cli import test_runs
 from tests.cli.test_runs import ROOT
+from tests.tiny import TINY
 
 pytestmark = pytest.mark.slow  # minutes; tests/distributed shows the same in seconds
-TINY = (
-    "method=gdas",
-    "net.channels=2",
-    "net.layers=3",
-    "space.num_nodes=2",
-    "dataset.test_fraction=0.9",
-)
 
 
 def start(

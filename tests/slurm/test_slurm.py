@@ -15,16 +15,10 @@ import pytest
 import torch
 
 from darts_gdas.space import Genotype
+from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-TINY = (
-    "method=gdas",
-    "net.channels=2",
-    "net.layers=3",
-    "space.num_nodes=2",
-    "dataset.test_fraction=0.9",
-)
 EPOCHS = 500
 """Of a run that does not end within the limit of two minutes."""
 
