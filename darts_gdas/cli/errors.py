@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -65,8 +65,10 @@ def usage_errors() -> Iterator[Mark]:
     mark = _mark.get() or Mark()
     token = _mark.set(mark)
     try:
-        with interruptible(lambda: "interrupted"):
-            yield mark
+        yield mark
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except FAULTS as error:
         _tell(error, mark)
         raise SystemExit(FAULT) from None
@@ -113,20 +115,6 @@ def _tell(error: Exception, mark: Mark) -> None:
     """In one line, once for all ranks."""
     if not is_follower():
         complain(f"{mark.job}: {one_line(error)}" if mark.job else one_line(error))
-
-
-@contextlib.contextmanager
-def interruptible(told: Callable[[], str]) -> Iterator[None]:
-    """Around long work outside the loop: Ctrl-C ends the program with words and exit status 130.
-
-    Args:
-        told: What is kept and how to go on, asked for when it happens.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(told(), file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def one_line(error: Exception) -> str:
