@@ -7,6 +7,7 @@ from benchmarks import (
     kernels,
     launches,
     ntk,
+    regret,
     retrain_step,
     scaling,
     scores,
@@ -26,6 +27,7 @@ PROGRAMS = {
     "te_nas": te_nas,
     "second_order": second_order,
     "digits": digits,
+    "regret": regret,
     "scaling": scaling,
     "soak": soak,
 }
