@@ -8,7 +8,7 @@
 # with the plain loop the same steps run and agree to the bit; so does `fused=True` without momentum,
 # and Adam, whose state is made per parameter.
 #
-# Output seen: TypeError: expected Tensor as element 1 in argument 2, but got NoneType
+# Output seen: TypeError: expected Tensor as element 2 in argument 2, but got NoneType
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
