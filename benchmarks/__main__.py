@@ -3,6 +3,7 @@
 import argparse
 
 from benchmarks import (
+    darts_space,
     digits,
     kernels,
     launches,
@@ -27,6 +28,7 @@ PROGRAMS = {
     "te_nas": te_nas,
     "second_order": second_order,
     "digits": digits,
+    "darts_space": darts_space,
     "regret": regret,
     "scaling": scaling,
     "soak": soak,
