@@ -181,6 +181,13 @@ class ReluConvNorm(ReluFirst):
         return self.norm(self.conv(picked))
 
 
+@torch.fx.wrap  # a symbolic trace cannot follow the question
+def even_sided(x: Tensor) -> Tensor:
+    """Images with a row and a column of zeros added where their number is odd."""
+    height, width = x.shape[2:]
+    return F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
+
+
 class FactorizedReduce(ReluFirst):
     """Halve height and width without losing three of four pixels: ReLU, convolutions, norm.
 
@@ -197,9 +204,7 @@ class FactorizedReduce(ReluFirst):
 
     def after_relu(self, x: Tensor) -> Tensor:
         """The rest, where the ReLU has been taken."""
-        height, width = x.shape[2:]
-        even_sided = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
-        picked = x[:, :, ::2, ::2], even_sided[:, :, 1::2, 1::2]
+        picked = x[:, :, ::2, ::2], even_sided(x)[:, :, 1::2, 1::2]
         return self.norm(torch.cat([self.even(picked[0]), self.odd(picked[1])], dim=1))
 
 

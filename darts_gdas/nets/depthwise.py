@@ -81,6 +81,17 @@ class Depthwise(nn.Conv2d):
         return depthwise_conv2d(input, self.weight, stride=stride, dilation=dilation)
 
 
+def make_plain(network: nn.Module) -> None:
+    """Turn the depthwise convolutions into `nn.Conv2d`, for tools that go by a layer's class.
+
+    The function, the weights and the hooks stay. On a CPU the gradients of wide and of dilated
+    kernels then take the library's time.
+    """
+    for module in network.modules():
+        if type(module) is Depthwise:
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """Height and width of the kernels, and the distance of their taps; the stride is 1."""

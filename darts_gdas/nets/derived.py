@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import AuxiliaryHead, build_inputs
 from darts_gdas.nets.candidates import ReluConvNorm, State
+from darts_gdas.nets.depthwise import make_plain
 from darts_gdas.nets.dropout import path_factors
 from darts_gdas.nets.layout import CellPlan, Layout, Stem
 from darts_gdas.nets.mbconv import MBConv
@@ -163,7 +164,7 @@ class DerivedNet(nn.Module):
         return cls(genotype, layout, auxiliary=auxiliary)
 
     @classmethod
-    def from_run(cls, path: Path | str) -> "DerivedNet":
+    def from_run(cls, path: Path | str, *, plain: bool = True) -> "DerivedNet":
         """A trained network, to be used or trained further; in evaluation mode, on the CPU.
 
         It has no auxiliary head, so it returns logits alone in training too. What it was trained
@@ -171,11 +172,17 @@ class DerivedNet(nn.Module):
 
         Args:
             path: The folder of a finished retraining, or its `model.pt`.
+            plain: Every convolution is an `nn.Conv2d` by class, so that counters of operations,
+                quantisation and the like find it. Without it depthwise convolutions keep a class of
+                their own, with the same function and, on a CPU, faster gradients.
 
         Raises:
             CheckpointError: (a `ValueError`) If there is none, or the file is damaged.
         """
-        return read_model(path, lambda model: cls.from_stored(model, auxiliary=False))
+        net = read_model(path, lambda model: cls.from_stored(model, auxiliary=False))
+        if plain:
+            make_plain(net)
+        return net
 
     @classmethod
     def from_stored(cls, model: StoredModel, *, auxiliary: bool) -> "DerivedNet":

@@ -21,12 +21,10 @@ class ReluFirst(nn.Module):
         raise NotImplementedError
 
 
-class Depthwise(nn.Conv2d):
+def Depthwise(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """One kernel for each channel."""
-
-    def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
-        padding, groups = dilation * (kernel // 2), channels
-        super().__init__(channels, channels, kernel, stride, padding, dilation, groups, bias=False)
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(channels, channels, kernel, stride, padding, dilation, channels, bias=False)
 
 
 class SeparableConvs(nn.Sequential):
