@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -95,9 +96,13 @@ def largest_difference(model: TrainedModel, form: Format, files: Mapping[str, by
     difference = max(float((a - b).abs().max()) for a, b in pairs)
     largest = max(float(b.abs().max()) for _, b in pairs)
     if not difference <= TOLERANCE * max(largest, 1.0):  # a NaN is no agreement
-        raise ExportFailed(
-            f"the exported network computes something else: logits differ by {difference:.3g}"
-        )
+        told = f"the exported network computes something else: logits differ by {difference:.3g}"
+        if form is Format.onnx and find_spec("onnxruntime") is None:
+            told += (
+                "; they come from onnx's own evaluator, which is wrong for some pooling with "
+                "ceil_mode: pip install onnxruntime, and it is asked instead"
+            )
+        raise ExportFailed(told)
     return difference
 
 

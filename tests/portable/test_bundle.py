@@ -106,6 +106,18 @@ def test_a_file_that_computes_something_else_is_found():
 
 
 @pytest.mark.usefixtures("same_process")
+@pytest.mark.parametrize("has_runtime", [False, True])
+def test_that_onnx_s_own_evaluator_is_named(monkeypatch, has_runtime):
+    model, other = small(), small()
+    with torch.no_grad():
+        other.net.classifier.bias.add_(1)
+    monkeypatch.setattr("darts_gdas.portable.bundle.find_spec", lambda name: has_runtime or None)
+    with pytest.raises(ExportFailed, match="logits differ by 1") as found:
+        largest_difference(model, Format.onnx, make(other, Format.onnx))
+    assert ("pip install onnxruntime" in str(found.value)) == (not has_runtime)
+
+
+@pytest.mark.usefixtures("same_process")
 def test_a_file_that_needs_this_project_is_found():
     model = small()
     files = make(model, Format.python)
