@@ -26,6 +26,7 @@ PLAIN = {
     "export": ("darts_gdas.cli.export", "main", "take a trained network away"),
     "report": ("darts_gdas.report.__main__", "main", "render the page of a run, or of several"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
+    "doctor": ("darts_gdas.cli.doctor", "main", "look at this installation, and try it"),
 }
 """Programs with options of their own."""
 
