@@ -24,7 +24,7 @@ from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
-from darts_gdas.report.origin import origin_of, origin_warnings
+from darts_gdas.report.origin import origin_of, origin_told
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
@@ -127,10 +127,12 @@ def _build_training(
 
 def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> None:
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
-    warnings = []  # the first rank alone reads, tells and writes them
+    cfg = configuration.to_values(run.start.cfg)
+    said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)
+    told = {}  # the first rank alone reads, tells and writes it
     if run.ranks.is_first:
-        warnings = origin_warnings((source, run.start.config.genotype), task.net.genotype)
-    told = {"warnings": warnings} if warnings else {}
+        sources = (source, run.start.config.genotype)
+        told = origin_told(sources, task.net.genotype, cfg, said)
     callbacks = [
         EpochTable(run.terminal, columns),
         MetricsFile(
@@ -142,15 +144,13 @@ def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> Non
     ]
     loop = _begin(run, task, callbacks)
     if run.ranks.is_first:
-        cfg = configuration.to_values(run.start.cfg)
-        said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)
         run.terminal.say(origin_of(source, cfg, said))
-        for text in warnings:
+        for text in told.get("warnings", ()):
             logger.warning("the run that this cell comes from warned: %s", text)
         write_genotype(run.folder.path, task.net.genotype, title=source)
     metrics = _run(loop, task, run)
     if run.ranks.is_first:
-        print(finish_train(task, run.folder, metrics, loop, source, warnings))
+        print(finish_train(task, run.folder, metrics, loop, source, told))
 
 
 def _begin(
