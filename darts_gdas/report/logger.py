@@ -72,7 +72,8 @@ class Logger(ABC):
         except PackageNotFoundError:
             wanted = f"'darts-gdas[{self.extra}]'" if self.extra else self.package
             raise ValueError(
-                f"this logger needs the package {self.package}: pip install {wanted}"
+                f"this logger needs the package {self.package}: pip install {wanted}; or leave it "
+                "out, logger=[]"
             ) from None
 
     @abstractmethod
