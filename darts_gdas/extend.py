@@ -12,6 +12,7 @@ from darts_gdas.config.network import SpaceConfig
 from darts_gdas.nets import Skeleton
 from darts_gdas.nets.code import Code
 from darts_gdas.nets.registry import check_name, register_operation, register_skeleton
+from darts_gdas.report.logger import Logger
 from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import Schedule
@@ -42,6 +43,7 @@ BASES: Mapping[str, type] = {
     "warm_start": WarmStart,
     "optimizer/schedule": Schedule,
     "dataset": Dataset,
+    "logger": Logger,
 }
 """What a part of each group is."""
 

@@ -41,6 +41,7 @@ OURS = [
         "add_an_operation.md",
         *(f"how/{name}.md" for name in ("mixture", "gumbel", "bilevel", "ntk", "warm_start")),
         *(f"howto/{name}.md" for name in ("own_data", "curves", "collapse", "resume", "export")),
+        *(f"howto/{name}.md" for name in ("retraining", "loggers")),
     )
 ]
 TINY = ("dataset.test_fraction=0.9", "epochs=1", "net.channels=2", "net.layers=3")
@@ -170,7 +171,7 @@ def contexts() -> list[DictConfig]:
             ["method=te_nas"],
             ["method=random_ws"],
         ],
-        "train": [["optimizer/schedule=decay"]],
+        "train": [["optimizer/schedule=decay", "logger=[wandb,mlflow]"]],
         "score": [[]],
     }
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "tasks": {"space", "nets", "search", "ntk", "scoring", "runtime", "report"},
     "portable": {"space", "nets", "runtime", "report", "tasks"},
     "config": {"space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"},
-    "extend": {"space", "nets", "search", "scoring", "runtime", "config"},
+    "extend": {"space", "nets", "search", "scoring", "runtime", "report", "config"},
     "score": {"cli"},
     "compare": {"cli"},
     "export": {"cli"},

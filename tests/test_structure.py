@@ -36,6 +36,7 @@ TESTED_TOGETHER = {
     "portable/plain.py": "portable/test_source.py",
     "portable/fresh.py": "portable/test_bundle.py",
     "portable/graphs.py": "portable/test_bundle.py",
+    "report/wandb_files.py": "report/test_to_wandb.py",
     "report/__main__.py": "report/test_main.py",
     "report/style.py": "report/test_page.py",
     "tasks/ranking.py": "cli/test_untrained.py",

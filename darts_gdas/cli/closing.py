@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +22,13 @@ from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import retraining, shell_quoted
 from darts_gdas.runtime.loop import Loop
+from darts_gdas.tasks.answers import evaluate_answers
+from darts_gdas.tasks.calibration import Calibration
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.confusion import Confusion
+from darts_gdas.tasks.mistakes import write_mistakes
 from darts_gdas.tasks.model import load_model, save_model
-from darts_gdas.tasks.retrain import RetrainTask, evaluate_net
+from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask
 
 SELECTION = "selection.jsonl"
@@ -117,7 +120,7 @@ def finish_train(
     metrics: dict[str, float],
     loop: Loop,
     source: str,
-    warnings: Sequence[str] = (),
+    told: Mapping[str, Any],
 ) -> str:
     """Write the model and `result.json`; return the summary.
 
@@ -129,14 +132,17 @@ def finish_train(
         metrics: The last epoch's metrics.
         loop: For times and the best epoch.
         source: Where the genotype came from.
-        warnings: What the search warned of that it came from.
+        told: By that search: `origin_told`.
     """
     path = folder.path / "model.pt"
     save_model(path, task.model())
     by_itself = replace(task.compute, ranks=ALONE)
     saved = by_itself.place(load_model(path).net)
-    found = evaluate_net(saved, task.test, task.normalize, by_itself)
-    test = found.metrics
+    found, answers = evaluate_answers(saved, task.test, task.normalize, by_itself)
+    test, trust, warnings = found.metrics, answers.calibration(), told.get("warnings", [])
+    mistakes: list[dict[str, Any]] = []
+    with loop.writes.attempt("the pictures of mistakes"):
+        mistakes = write_mistakes(folder.path, task.test, answers)
     layout = task.net.layout
     cost = _cost(task.net, (layout.in_channels, *task.test.image_size))
     _write_result(
@@ -146,9 +152,12 @@ def finish_train(
         task,
         genotype_source=source,
         preparation=list(task.test.preparation),
-        warnings=list(warnings),
+        warnings=warnings,
         test=test,
         classes=found.confusion.to_dict(),
+        calibration=trust.to_dict(),
+        mistakes=mistakes,
+        **({"search": told["search"]} if "search" in told else {}),
         metrics=metrics,
         **cost,
     )
@@ -156,6 +165,7 @@ def finish_train(
     facts = {
         "test accuracy": f"{100 * test['accuracy']:.2f} %{top5} on {len(task.test)} images",
         "balanced": _balanced(found.confusion),
+        "calibration": _calibrated(trust),
         "genotype": source,
         **warning_facts(warnings),
         **_cost_facts(cost, layout),
@@ -171,6 +181,14 @@ def finish_train(
 def _balanced(confusion: Confusion) -> str:
     balanced = 100 * confusion.balanced_accuracy
     return f"{balanced:.2f} % is the mean over classes; lowest: {confusion.worst()}"
+
+
+def _calibrated(trust: Calibration) -> str:
+    manner = "more" if trust.excess > 0 else "less"
+    return (
+        f"{100 * trust.error:.2f} % expected error; on average the network is "
+        f"{100 * abs(trust.excess):.2f} % {manner} sure than right"
+    )
 
 
 def _curves(folder: RunFolder) -> str:

@@ -19,7 +19,7 @@ from darts_gdas.runtime.distributed import FirstRankFailed
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
 from darts_gdas.runtime.terminal import complain
-from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
+from darts_gdas.runtime.usage import FAULT, INTERRUPTED, USAGE_ERROR
 from darts_gdas.runtime.watch import RankLost
 from darts_gdas.scoring.correlation import NothingTold
 
@@ -44,10 +44,12 @@ class Mark:
         blamed: The types of those errors: all while hydra composes, those of wrong values and
             files while the program looks at its input, none in a run that has begun.
         job: The folder of the job of a sweep that is running, said before its errors.
+        kept: What is kept where Ctrl-C ends the program now.
     """
 
     blamed: tuple[type[Exception], ...] = (Exception,)
     job: str | None = None
+    kept: str = "nothing was begun, and nothing is kept"
 
 
 _mark: ContextVar[Mark | None] = ContextVar("mark", default=None)
@@ -67,8 +69,9 @@ def usage_errors() -> Iterator[Mark]:
     try:
         yield mark
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        if not is_follower():
+            print(f"interrupted; {mark.kept}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except FAULTS as error:
         _tell(error, mark)
         raise SystemExit(FAULT) from None

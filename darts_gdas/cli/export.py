@@ -12,6 +12,7 @@ from darts_gdas.portable.graphs import check_extra
 from darts_gdas.report.record import is_run, read_record
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import command, retraining
+from darts_gdas.runtime.terminal import for_who_waits
 from darts_gdas.runtime.usage import FAULT, wrong_input
 from darts_gdas.tasks.model import load_model
 
@@ -50,8 +51,11 @@ def _export(path: Path, form: Format, out: Path | None) -> None:
     model = load_model(path)
     folder = path if path.is_dir() else path.parent
     card = describe(model, folder)
-    files = make(model, form, about(card))
-    difference = largest_difference(model, form, files)
+    with for_who_waits() as told:
+        told("exporting", 0, 1)
+        files = make(model, form, about(card))
+        told("comparing in a fresh process", 0, 1)
+        difference = largest_difference(model, form, files)
     card = with_files(card, form, files, difference)
     texts = (json.dumps(card, indent=2) + "\n", markdown(card, model))
     out = out or folder / "export" / form.value

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -24,7 +25,8 @@ from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
-from darts_gdas.report.origin import origin_of, origin_warnings
+from darts_gdas.report.loggers import Loggers
+from darts_gdas.report.origin import origin_of, origin_told
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
@@ -51,7 +53,8 @@ def run_search(cfg: DictConfig) -> int:
     """
     with opened(cfg, SearchConfig, SEARCH, _build_search, _joined) as run:
         if run is not None:
-            _search(run)
+            with _loggers(run) as loggers:
+                _search(run, loggers)
         return 0
     return FAULT
 
@@ -65,7 +68,14 @@ def _build_search(start: Start[SearchConfig], ranks: Ranks) -> tuple[SearchTask,
     return task, {"data": task.data_digest}
 
 
-def _search(run: Opened[SearchConfig, SearchTask]) -> None:
+def _loggers(run: Opened[Any, Any]) -> Loggers:
+    """The loggers of others that were chosen, closed; of them every failure is a warning."""
+    config = run.start.config
+    settings = configuration.to_values(run.start.cfg)
+    return Loggers(config.logger, run.folder.path, Path(config.outputs), run.name, settings)
+
+
+def _search(run: Opened[SearchConfig, SearchTask], loggers: Loggers) -> None:
     task, folder = run.built, run.folder
     columns = {
         "train": "train/accuracy",
@@ -74,6 +84,7 @@ def _search(run: Opened[SearchConfig, SearchTask]) -> None:
         "loss": "train/loss",
     }
     callbacks: list[Callback] = [
+        loggers,  # first: what takes long to open is no part of the table's time
         EpochTable(run.terminal, columns),
         MetricsFile(folder.metrics, lambda: search_details(task)),
         TensorBoard(folder.tensorboard, view=task.view),
@@ -90,6 +101,7 @@ def _search(run: Opened[SearchConfig, SearchTask]) -> None:
     metrics = metrics | end_search(task, run, loop)
     if run.ranks.is_first:
         print(finish_search(task, folder, metrics, loop, run.start.overrides))
+        loggers.conclude()
 
 
 def search_details(task: SearchTask) -> dict[str, Any]:
@@ -111,7 +123,8 @@ def run_train(cfg: DictConfig) -> int:
     """
     with opened(cfg, TrainConfig, TRAIN, _build_training, _joined) as run:
         if run is not None:
-            _train(run, *run.built)
+            with _loggers(run) as loggers:
+                _train(run, loggers, *run.built)
         return 0
     return FAULT
 
@@ -125,13 +138,16 @@ def _build_training(
     return (task, source), {"data": task.data_digest, "genotype_content": genotype.to_json()}
 
 
-def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> None:
+def _train(run: Opened[TrainConfig, Any], loggers: Loggers, task: RetrainTask, source: str) -> None:
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
-    warnings = []  # the first rank alone reads, tells and writes them
+    cfg = configuration.to_values(run.start.cfg)
+    said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)
+    told = {}  # the first rank alone reads, tells and writes it
     if run.ranks.is_first:
-        warnings = origin_warnings((source, run.start.config.genotype), task.net.genotype)
-    told = {"warnings": warnings} if warnings else {}
+        sources = (source, run.start.config.genotype)
+        told = origin_told(sources, task.net.genotype, cfg, said)
     callbacks = [
+        loggers,
         EpochTable(run.terminal, columns),
         MetricsFile(
             run.folder.metrics,
@@ -142,15 +158,14 @@ def _train(run: Opened[TrainConfig, Any], task: RetrainTask, source: str) -> Non
     ]
     loop = _begin(run, task, callbacks)
     if run.ranks.is_first:
-        cfg = configuration.to_values(run.start.cfg)
-        said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)
         run.terminal.say(origin_of(source, cfg, said))
-        for text in warnings:
+        for text in told.get("warnings", ()):
             logger.warning("the run that this cell comes from warned: %s", text)
         write_genotype(run.folder.path, task.net.genotype, title=source)
     metrics = _run(loop, task, run)
     if run.ranks.is_first:
-        print(finish_train(task, run.folder, metrics, loop, source, warnings))
+        print(finish_train(task, run.folder, metrics, loop, source, told))
+        loggers.conclude()
 
 
 def _begin(

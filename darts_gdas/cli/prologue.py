@@ -59,6 +59,7 @@ class Opened(Generic[Config, Built]):
     def begin(self, told: str) -> None:
         """Say so; from here on an error is no longer one of the input."""
         self.mark.blamed = ()
+        self.mark.kept = f"checkpoints and measurements stand\n{self.how_to_go_on()}"
         if self.ranks.is_first:
             self.terminal.say(told)
 

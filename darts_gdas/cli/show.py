@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from darts_gdas.report.tree import INPUTS, Key, tree_lines
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.launch import command
-from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
+from darts_gdas.runtime.terminal import for_who_waits
 from darts_gdas.runtime.usage import wrong_input
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
@@ -45,9 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with wrong_input():
         compute = Compute.select(Device(options.device), Precision.fp32, False)
         nets = [_network(source, options) for source in options.compare or [options.source]]
-        # For a person who waits; in a file it would be noise.
-        verbosity = Verbosity.normal if sys.stderr.isatty() else Verbosity.quiet
-        with PhaseLine(Terminal(verbosity)) as progress:
+        with for_who_waits() as progress:
             told = functools.partial(progress, "measuring cells")
             profiles = [
                 profile(net, size, compute.device, batches=BATCHES, told=told) for net, size in nets

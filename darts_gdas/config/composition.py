@@ -206,6 +206,8 @@ def _settings(value: Any, name: str = "") -> dict[str, Any]:
     """Values by dotted name; a strategy's own name stands for which one it is."""
     if isinstance(value, Enum):
         return {name: value.name}
+    if name == "logger":
+        return {}  # figures are the same wherever they go
     if name in SEVERAL:
         return UNSAID | _merged({f"{name}.{key}": part for key, part in value.items()})
     if isinstance(value, list) and any(is_dataclass(item) for item in value):

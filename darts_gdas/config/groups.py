@@ -4,6 +4,8 @@ from typing import Any
 
 from darts_gdas.config.chain import ChainSpace
 from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
+from darts_gdas.report.to_mlflow import MLflow
+from darts_gdas.report.to_wandb import WeightsAndBiases
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.scoring.draws import BestOfDraws
@@ -84,10 +86,11 @@ GROUPS: dict[str, dict[str, Any]] = {
         "cifar100_schema": Cifar100,
         "image_folder_schema": ImageFolder,
     },
+    "logger": {"wandb": WeightsAndBiases, "mlflow": MLflow},
 }
 """Choices that need no YAML, by group: `relaxation=softmax`. Dataclasses, or values of them."""
 
-SEVERAL = ("penalties",)
+SEVERAL = ("penalties", "logger")
 """Groups of which several can be chosen: `penalties=[cost,beta_decay]`."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from omegaconf import MISSING
 
+from darts_gdas.report.logger import Logger
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
@@ -50,6 +51,7 @@ class RunConfig(Saving):
         max_skips: How many steps in a row may be left out.
         rank_timeout_minutes: How long a rank waits for another before the run ends with an error.
         verbosity: How much is said on the terminal.
+        logger: Loggers of others that get the figures too, by name: logger=[NAME, ...].
     """
 
     dataset: Dataset = MISSING
@@ -72,6 +74,7 @@ class RunConfig(Saving):
     max_skips: int = 5
     rank_timeout_minutes: float = 30.0
     verbosity: Verbosity = Verbosity.normal
+    logger: dict[str, Logger] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         Saving.__post_init__(self)

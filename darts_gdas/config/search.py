@@ -38,6 +38,7 @@ from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import ImageSet, check_fraction, stratified_split
 from darts_gdas.runtime.look import loaded, of_halves
 from darts_gdas.runtime.optim import Adam
+from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import (
     Discretizer,
@@ -170,11 +171,14 @@ class SearchConfig(RunConfig):
         """This search, which is one stage, over what is left of the space."""
         ranks, layout = compute.ranks, self._layout_for(train)
         torch.manual_seed(self.seed)  # the same on all ranks
-        surroundings = Surroundings(space, layout, train.image_size, compute.device)
+        speaks = self.verbosity if ranks.is_first else Verbosity.quiet
+        with PhaseLine(Terminal(speaks)) as told:
+            at = Surroundings(space, layout, train.image_size, compute.device, told)
+            penalties = self.built_penalties(at)
         search = StageSearch(
             space,
             layout,
-            self.method(self.built_penalties(surroundings)),
+            self.method(penalties),
             self.data(train, halves, ranks),
             self.epochs,
             Running(

@@ -107,6 +107,7 @@ def build_cost_table(
     image_size: tuple[int, int],
     quantity: Quantity,
     device: torch.device,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> CostTable:
     """Count or measure every operation once at each stride, width and resolution it stands at.
 
@@ -116,8 +117,12 @@ def build_cost_table(
         image_size: Height and width.
         quantity: What to count.
         device: Where a latency is measured; a count needs none.
+        told: Called with the number of operations that are measured, and that of all; counts are
+            there at once.
     """
     cost = partial(_cost, quantity=quantity, device=device)
+    seen: set[tuple] = set()  # operations at their places: first all of them, then those left
+    total = 0
 
     @cache
     def count(name: str, place: tuple[int, int, int], pixels: tuple[int, int]) -> float:
@@ -125,14 +130,25 @@ def build_cost_table(
             return 0.0  # an edge that is not there
         with torch.device("meta"):
             operation = OPERATIONS[name].between(*place, affine=True)
-        return cost(operation, (place[0], *pixels))
+        found = cost(operation, (place[0], *pixels))
+        seen.discard((name, place, pixels))
+        if quantity is Quantity.latency:
+            told(total - len(seen), total)
+        return found
+
+    def look(name: str, place: tuple[int, int, int], pixels: tuple[int, int]) -> float:
+        if name != NONE:
+            seen.add((name, place, pixels))
+        return 0.0
 
     shapes = {kind: (len(cell.edges), cell.num_candidates) for kind, cell in space.cells.items()}
     tables = {kind: torch.zeros(shape).double() for kind, shape in shapes.items()}
     sizes = cell_sizes(layout, image_size)
-    for plan, size in zip(layout.plan(space.num_outputs), sizes, strict=True):
-        if plan.kind in space.cells:
-            _add_cell(tables[plan.kind], space.cells[plan.kind], plan, size, count)
+    for each in (look, count):
+        total = len(seen)
+        for plan, size in zip(layout.plan(space.num_outputs), sizes, strict=True):
+            if plan.kind in space.cells:
+                _add_cell(tables[plan.kind], space.cells[plan.kind], plan, size, each)
     fixed = cost(_without_edges(space, layout), (layout.in_channels, *image_size))
     return CostTable(space, fixed, tables).to(device)
 

@@ -33,9 +33,10 @@ def class_sections(record: Record) -> list[Markup]:
     if len(rows) > MOST_ROWS:
         found.append(element("p", f"and {len(rows) - MOST_ROWS} classes with higher accuracies"))
     if matrix and len(names) <= MOST_COLUMNS:
-        counted = [[name, *map(str, row)] for name, row in zip(names, matrix, strict=True)]
-        whole = table(["class, taken for", *names], counted)
-        found.append(folded("confusion matrix: images by class and what they are taken for", whole))
+        words = "confusion matrix: images by class and what they are taken for"
+        found.append(folded(words, _shaded(names, matrix)))
+    elif matrix:
+        found.append(folded("the most frequent confusions", _most_frequent(names, matrix)))
     return found
 
 
@@ -55,6 +56,36 @@ def _matrix(told: Mapping[str, Any], size: int) -> list[list[int]]:
         return []
     is_square = all(isinstance(row, list) and len(row) == size for row in rows)
     return rows if is_square and all(isinstance(n, int) for row in rows for n in row) else []
+
+
+def _shaded(names: list[str], matrix: list[list[int]]) -> Markup:
+    """The counts as a table, each cell as dark as its share of the images of its class."""
+    head = element("tr", *(element("th", n, scope="col") for n in ["class, taken for", *names]))
+    rows = []
+    for i, (name, counts) in enumerate(zip(names, matrix, strict=True)):
+        cells = [
+            element(
+                "td",
+                element("b", str(n)) if i == j else str(n),
+                style=f"--share: {n / max(sum(counts), 1):.3f}",
+            )
+            for j, n in enumerate(counts)
+        ]
+        rows.append(element("tr", element("th", name, scope="row"), *cells))
+    inside = element("thead", head), element("tbody", *rows)
+    shown = element("table", *inside, class_="confusion")
+    return element("div", shown, class_="scroll", tabindex=0, role="region", aria_label="confusion")
+
+
+def _most_frequent(names: list[str], matrix: list[list[int]]) -> Markup:
+    """The pairs of classes that are confused most often, with the share of the class."""
+    pairs = [(n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if n and i != j]
+    pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
+    rows = [
+        [names[i], names[j], str(n), f"{100 * n / sum(matrix[i]):.2f}"]
+        for n, i, j in pairs[:MOST_COLUMNS]
+    ]
+    return table(["class", "taken for", "images", "of the class, %"], rows)
 
 
 def _mistaken(label: int, names: list[str], matrix: list[list[int]]) -> str:

@@ -10,7 +10,7 @@ class Markup(str):
 
 
 EMPTY = Markup("")
-VOID = ("br", "meta")
+VOID = ("br", "img", "meta")
 
 
 def element(name: str, /, *children: str, **attributes: str | float | None) -> Markup:

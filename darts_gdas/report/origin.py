@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from darts_gdas.report.record import is_run, read_record
+from darts_gdas.report.numbers import is_number
+from darts_gdas.report.record import Record, is_run, read_record
 from darts_gdas.report.runs import DEFAULT_METHOD, read_file, user_choices
 from darts_gdas.space import Genotype
 
@@ -52,23 +53,58 @@ def origin_of(source: str, config: Mapping[str, Any], said: Mapping[str, str]) -
     return f"{text} on {found}: {same}"
 
 
-def origin_warnings(sources: Iterable[str | None], genotype: Genotype) -> list[str]:
-    """What the run warned of that a genotype is the answer of, in the same words.
+def origin_told(
+    sources: Iterable[str | None],
+    genotype: Genotype,
+    config: Mapping[str, Any],
+    said: Mapping[str, str],
+) -> dict[str, Any]:
+    """What the search of a genotype has left to tell its retraining; empty where it is not known.
 
     Args:
-        sources: Where the genotype may come from; the first run folder that has warnings counts.
-            Names of published cells, other files and other cells' runs have none.
+        sources: Where the genotype may come from. Names of published cells, other files and other
+            cells' runs tell nothing; a retraining tells what it was told.
         genotype: What was found there.
+        config: The whole configuration of the run that is to train it.
+        said: What the user set in it, by name.
+
+    Returns:
+        "warnings": what the search warned of, in the same words. "search": its folder, its
+        accuracies on its validation images, and whether they are of the same data.
     """
+    found: dict[str, Any] = {}
     for source in filter(None, sources):
         folder = _folder(source)
         if not Path(source).exists() or not is_run(folder):
             continue
         record = read_record(folder)
-        told = record.result.get("warnings", record.last.get("warnings"))
-        if record.genotype == genotype and isinstance(told, list) and told:
-            return [str(text) for text in told]
-    return []
+        if record.genotype == genotype:
+            data = [_data_in_words(config, said), _data_in_words(record.config, _said(record))]
+            search = _told(record, "search", dict)
+            if record.kind == "search":
+                search = _search(record, same_data=data[0] == data[1])
+            warnings = [str(text) for text in _told(record, "warnings", list) or ()]
+            told = {"warnings": warnings, "search": search}
+            found = {**{key: value for key, value in told.items() if value}, **found}
+    return found
+
+
+def _search(record: Record, *, same_data: bool) -> dict[str, Any]:
+    figures = {**record.last, **(_told(record, "metrics", dict) or {})}
+    names = ("validation/accuracy", "search/selected_accuracy")
+    known = {
+        name.partition("/")[2]: figures[name] for name in names if is_number(figures.get(name))
+    }
+    return {"folder": str(record.folder), "same_data": same_data, **known} if known else {}
+
+
+def _told(record: Record, name: str, kind: type) -> Any:
+    value = record.result.get(name, record.last.get(name))
+    return value if isinstance(value, kind) else None
+
+
+def _said(record: Record) -> dict[str, str]:
+    return dict(text.lstrip("+").split("=", 1) for text in record.overrides or () if "=" in text)
 
 
 def _folder(source: str) -> Path:

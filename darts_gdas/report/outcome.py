@@ -38,7 +38,7 @@ def write_outcome(
     """
     for earlier in folder.glob(f"events*{SUFFIX}"):
         earlier.unlink()
-    figures = {f"final/{name.replace(' ', '_')}": v for name, v in measures_of(result).items()}
+    figures = {f"final/{name}": value for name, value in closing_figures(result).items()}
     settings = {name: _plain(value) for name, value in flat(config)}
     writer = FileWriter(str(folder), filename_suffix=SUFFIX)
     try:
@@ -50,6 +50,22 @@ def write_outcome(
             writer.add_summary(scalar(name, value), step)
     finally:
         writer.close()
+
+
+def closing_figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """What a finished run is compared by, by names without blanks; shares are in percent.
+
+    Args:
+        result: Its closing figures.
+    """
+    found = {name.replace(" ", "_"): value for name, value in measures_of(result).items()}
+    test, trust = (result.get(name) or {} for name in ("test", "calibration"))
+    more = {
+        "balanced_accuracy": test.get("balanced_accuracy"),
+        "calibration_error": trust.get("error"),
+        "selected_accuracy": (result.get("metrics") or {}).get("search/selected_accuracy"),
+    }
+    return found | {name: 100 * value for name, value in more.items() if value is not None}
 
 
 def _plain(value: object) -> float | str:

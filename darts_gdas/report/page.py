@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from darts_gdas.report.markup import EMPTY, Markup, element, join
 from darts_gdas.report.style import STYLE
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""What a browser may load for a page: nothing. A script in it would not run."""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What a browser may load for a page: nothing; pictures stand in it. A script would not run."""
 
 
 def document(title: str, *content: Markup) -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from darts_gdas.report.alphas import probabilities
 from darts_gdas.report.charts import line_chart
-from darts_gdas.report.classes import balanced_accuracy, class_sections
+from darts_gdas.report.classes import balanced_accuracy
 from darts_gdas.report.drawing import draw_cells
 from darts_gdas.report.markup import Markup, element
 from darts_gdas.report.numbers import is_number
@@ -23,6 +23,7 @@ from darts_gdas.report.page import (
     section,
 )
 from darts_gdas.report.record import Record, read_record
+from darts_gdas.report.retraining import retraining_sections
 from darts_gdas.report.runs import VERSIONS
 from darts_gdas.report.score_page import score_sections
 from darts_gdas.report.summary import count, duration, genotype_lines
@@ -77,7 +78,7 @@ def run_page(record: Record) -> str:
         parts += score_sections(record)
     else:
         parts += [
-            section("Classes", *class_sections(record)),
+            *retraining_sections(record),
             section("Cells", *_cells(record)),
             section("Probabilities of the operations", *probabilities(record.lines)),
             section("How it went", *_curves(record)),

@@ -43,6 +43,7 @@ EXEMPT = (
     "checkpoint_every",
     "on_save_error",
     "verbosity",
+    "logger",
 )
 """Settings that do not change what a run computes.
 
@@ -143,10 +144,15 @@ def read_run(folder: Path) -> Run:
         method, aim = choices.get("method", DEFAULT_METHOD), _aim(config)
     else:
         method, aim = _origin(str(result.get("genotype_source")))
-    settings = {key: value for key, value in flat(config) if key != "seed" and key not in EXEMPT}
-    kept = {key: value for key, value in choices.items() if key not in ("method", "seed", *EXEMPT)}
+    settings = {key: value for key, value in flat(config) if key != "seed" and _matters(key)}
+    kept = {k: v for k, v in choices.items() if k not in ("method", "seed") and _matters(k)}
     measures = measures_of(result)
     return Run(folder, result["kind"], method, kept, settings, config.get("seed"), measures, aim)
+
+
+def _matters(setting: str) -> bool:
+    """Whether what a run computes depends on a setting, by its dotted name."""
+    return setting not in EXEMPT and not setting.startswith("logger.")
 
 
 def run_in(folder: Path, *, otherwise: str) -> Run | None:

@@ -1,5 +1,6 @@
 """TensorBoard: scalars of any run, and how a search's alphas move."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from darts_gdas.report.budget import Budget
 from darts_gdas.report.cell_drawing import draw_genotype
 from darts_gdas.report.heatmap import draw_cell_probabilities
-from darts_gdas.report.view import SearchView, edge_name
+from darts_gdas.report.view import SearchView, edge_name, leads
 from darts_gdas.runtime.files import write_atomically
 from darts_gdas.runtime.task import Callback, EpochReport, Progress
 from darts_gdas.space import CellSpace
@@ -23,18 +24,30 @@ from darts_gdas.space import CellSpace
 LAYOUT = "custom_scalars__config__"
 """The tag of `add_custom_scalars`, which is written at every start."""
 
-DRAWING = 0.05
-"""Share of the run's time for pictures; one takes as long as some training steps on digits."""
+DRAWING, MOST_DRAWINGS = 0.05, 25
+"""Share of the run's time for pictures, and about how many times it is drawn at most.
+
+One takes as long as some training steps on digits. TensorBoard shows about ten of each.
+"""
+
+CURVES = {"accuracy": "^[a-z]+/accuracy$", "loss": "^[a-z]+/loss$"}
+OF_SEARCHES = {
+    "entropy: 1 is undecided": "^entropy/",
+    "skip connections, share": "^search/skip_share$",
+}
+OF_RETRAININGS = {"learning rate": "^train/learning_rate$", "drop-path": "^train/drop_path$"}
+"""Charts that stand first, by title: curves by regular expressions of their tags."""
 
 
 class TensorBoard(Callback):
     """Scalars of every epoch; with a view, also probabilities, histograms and drawings.
 
-    Steps are training steps. Charts "custom scalars" show one chart per edge with one curve per
-    candidate, grouped by kind; histograms show the alphas. The cells and heat maps of the
-    probabilities are drawn after every epoch that is long enough for it, and at the end. A resumed
-    run drops what was written after its checkpoint. What is known at the end alone is in
-    `report/outcome.py`.
+    Steps are training steps. The page "custom scalars" begins with what matters, of a search the
+    leads: by how much the first candidate of each edge exceeds the next. Below stands one chart per
+    edge with one curve per candidate, grouped by kind; histograms show the alphas. The cells and
+    heat maps of the probabilities are drawn about `MOST_DRAWINGS` times, less often where epochs
+    are short, and at the end. A resumed run drops what was written after its checkpoint. What is
+    known at the end alone is in `report/outcome.py`.
 
     Args:
         folder: Where the events go.
@@ -65,8 +78,7 @@ class TensorBoard(Callback):
         purge = progress.epoch * progress.steps_per_epoch + 1
         _drop(self.folder, purge)
         self.writer = SummaryWriter(str(self.folder), purge_step=purge)
-        if self.view is not None:
-            self.writer.add_custom_scalars(_layout(self.view()))
+        self.writer.add_custom_scalars(_layout(None if self.view is None else self.view()))
 
     def on_epoch_end(self, report: EpochReport) -> None:
         """Write everything of this epoch and flush it to the disc."""
@@ -81,7 +93,8 @@ class TensorBoard(Callback):
                 there = values[~np.isnan(values)]
                 self.writer.add_histogram(f"alphas_of_{kind}", there, report.step)
             self._undrawn = (view, report.step)
-            if self.budget.is_due:
+            every = math.ceil(report.num_epochs / MOST_DRAWINGS)
+            if self.budget.is_due and report.epoch % every == 0:
                 self._draw()
             self.writer.add_text("genotype", f"```\n{view.genotype.to_json()}```", report.step)
         self.writer.flush()
@@ -99,6 +112,9 @@ class TensorBoard(Callback):
             for edge, names in enumerate(cell.candidates):
                 for name, value in zip(names, probabilities[edge], strict=False):
                     writer.add_scalar(_tag(kind, cell, edge, name), float(value), step)
+            for edge, value in enumerate(leads(cell, probabilities)):
+                if not np.isnan(value):
+                    writer.add_scalar(_lead_tag(kind, cell, edge), float(value), step)
             for edge, value in enumerate(view.edge_weights.get(kind, ())):
                 writer.add_scalar(_edge_tag(kind, cell, edge), float(value), step)
 
@@ -162,20 +178,29 @@ def _edge_tag(kind: str, cell: CellSpace, edge: int) -> str:
     return f"edge_weight_{kind}/{edge_name(cell, edge)}"
 
 
-def _layout(view: SearchView) -> dict[str, dict[str, list[object]]]:
-    """One multi-line chart per edge, a group per kind; one more for the weights of edges."""
-    charts: dict[str, dict[str, list[object]]] = {
-        f"{kind} cell": {
-            edge_name(cell, edge): [
-                "Multiline",
-                [f"^{_tag(kind, cell, edge, name)}$" for name in names],
-            ]
+def _lead_tag(kind: str, cell: CellSpace, edge: int) -> str:
+    return f"lead_{kind}/{edge_name(cell, edge)}"
+
+
+def _layout(view: SearchView | None) -> dict[str, dict[str, list[object]]]:
+    """What matters; then a group per kind, one multi-line chart per edge and one of the edges."""
+    first = CURVES | (OF_RETRAININGS if view is None else OF_SEARCHES)
+    if view is not None:
+        leading = {f"leads in the {kind} cell": f"^lead_{kind}/" for kind in view.space.cells}
+        first = leading | first
+    charts = {"overview": {title: _lines(tags) for title, tags in first.items()}}
+    if view is None:
+        return charts
+    for kind, cell in view.space.cells.items():
+        charts[f"{kind} cell"] = {
+            edge_name(cell, edge): _lines(*(f"^{_tag(kind, cell, edge, name)}$" for name in names))
             for edge, names in enumerate(cell.candidates)
         }
-        for kind, cell in view.space.cells.items()
-    }
-    for kind in view.edge_weights:
-        cell = view.space.cells[kind]
-        tags = [f"^{_edge_tag(kind, cell, edge)}$" for edge in range(len(cell.edges))]
-        charts[f"{kind} cell"]["edge weights"] = ["Multiline", [*tags]]
+        if kind in view.edge_weights:
+            tags = (f"^{_edge_tag(kind, cell, edge)}$" for edge in range(len(cell.edges)))
+            charts[f"{kind} cell"]["edge weights"] = _lines(*tags)
     return charts
+
+
+def _lines(*tags: str) -> list[object]:
+    return ["Multiline", [*tags]]

@@ -50,6 +50,24 @@ def in_columns(
     return wide
 
 
+def leads(cell: CellSpace, probabilities: np.ndarray) -> np.ndarray:
+    """By how much the largest probability of each edge exceeds the next, [edges].
+
+    Args:
+        cell: Says how many candidates each edge has.
+        probabilities: [edges, candidates]; what an edge lacks is not looked at.
+
+    Returns:
+        0 where two candidates are level; nan for an edge with one candidate, which leads nobody.
+    """
+    found = np.full(len(cell.edges), np.nan)
+    for edge, names in enumerate(cell.candidates):
+        if len(names) > 1:
+            second, first = np.sort(probabilities[edge, : len(names)])[-2:]
+            found[edge] = first - second
+    return found
+
+
 def edge_name(cell: CellSpace, edge: int) -> str:
     """An edge in words: "1->3" from node 1 to node 3, inputs as "c_{k-2}", "c_{k-1}"."""
     node, source = cell.edges[edge]

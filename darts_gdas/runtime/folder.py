@@ -204,7 +204,9 @@ class ImageFolder(Dataset):
 
         is_read = torch.tensor(in_threads(read, range(len(pictures))))
         labels = torch.tensor([picture.label for picture in pictures])
-        everything = ImageSet(torch.from_numpy(pixels), labels, classes, prepare.words())
+        root = self._root()
+        names = tuple(_shown(picture.path.relative_to(root)) for picture in pictures)
+        everything = ImageSet(torch.from_numpy(pixels), labels, classes, prepare.words(), names)
         if is_read.all():
             return everything
         _report_skipped(
@@ -219,6 +221,11 @@ class ImageFolder(Dataset):
                     f"for example {str(members[0])!r}"
                 )
         return remaining
+
+
+def _shown(path: Path) -> str:
+    """A path as text that can be written down, whatever bytes it consists of."""
+    return str(path).encode(errors="replace").decode()
 
 
 def _report_skipped(paths: list[Path], num_images: int) -> None:

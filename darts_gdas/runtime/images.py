@@ -26,12 +26,14 @@ class ImageSet:
         classes: Names of the classes.
         preparation: What was done to the files' pixels, in words: whoever uses a network must do
             the same. Empty where it is not known.
+        names: The file that each image is from, for people; empty where it is not known.
     """
 
     images: UInt8[Tensor, "images channels height width"]
     labels: Int64[Tensor, " images"]
     classes: tuple[str, ...]
     preparation: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype is not torch.uint8:
@@ -74,8 +76,10 @@ class ImageSet:
 
     def select(self, indices: Int64[Tensor, " selected"]) -> "ImageSet":
         """The images at these positions, in this order."""
+        names = tuple(self.names[i] for i in indices.tolist()) if self.names else ()
         indices = indices.to(self.images.device)
-        return replace(self, images=self.images[indices], labels=self.labels[indices])
+        images, labels = self.images[indices], self.labels[indices]
+        return replace(self, images=images, labels=labels, names=names)
 
     def digest(self) -> str:
         """A sha256 of pixels, labels and classes: the same data, the same text."""

@@ -224,6 +224,11 @@ class PhaseLine:
             self.terminal.say(f"{phase}: {done} of {total}{told}")
 
 
+def for_who_waits() -> PhaseLine:
+    """Phases of a program whose output is its answer: in a file they would be noise."""
+    return PhaseLine(Terminal(Verbosity.normal if sys.stderr.isatty() else Verbosity.quiet))
+
+
 class _Told(logging.Formatter):
     """What is logged, as the programs say it: information by itself, the rest with its kind."""
 

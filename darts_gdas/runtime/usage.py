@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.runtime.terminal import complain
 
-FAULT, USAGE_ERROR = 1, 2
+FAULT, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 """Exit statuses."""
 
 
@@ -37,6 +38,7 @@ def wrong_input(
 ) -> Iterator[None]:
     """Around a program without composed configuration: an error is one line and an exit status.
 
+    So is Ctrl-C, which cannot cut a file: `write_atomically` has put it in place or left no trace.
     Parts of other packages, of which a run may be made, are loaded first.
 
     Args:
@@ -46,6 +48,9 @@ def wrong_input(
     try:
         load_plugins()
         yield
+    except KeyboardInterrupt:
+        print("interrupted; what is written is whole", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except kinds as error:
         complain(str(error))
         raise SystemExit(status) from None

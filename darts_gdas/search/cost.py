@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -89,8 +90,8 @@ class Cost(Penalty):
             network = replace(layout, **{name: n for name, n in sizes.items() if n is not None})
         except ValueError as error:
             raise ValueError(f"penalties.cost.channels, layers: {error}") from None
-        at = surroundings
-        table = build_cost_table(at.space, network, at.image_size, self.quantity, at.device)
+        at, told = surroundings, partial(surroundings.told, f"measuring {self.quantity.name}")
+        table = build_cost_table(at.space, network, at.image_size, self.quantity, at.device, told)
         return replace(self, table=table)
 
     def __call__(

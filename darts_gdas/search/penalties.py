@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,12 +25,14 @@ class Surroundings:
         layout: The supernet around them.
         image_size: Height and width.
         device: This run's device.
+        told: Is told what takes long, how much of it is done, and how much there is.
     """
 
     space: SearchSpace
     layout: Layout
     image_size: tuple[int, int]
     device: torch.device
+    told: Callable[[str, int, int], None] = lambda phase, done, total: None
 
 
 @dataclass

@@ -47,5 +47,5 @@ class Confusion:
 
     def to_dict(self, most: int = MOST_CLASSES) -> dict[str, Any]:
         """Plain values; the matrix only where there are at most so many classes."""
-        told = {"names": self.classes, "images": self.images, "accuracy": self.accuracies}
+        told = {"names": list(self.classes), "images": self.images, "accuracy": self.accuracies}
         return told | ({"confusion": self.counts.tolist()} if len(self.classes) <= most else {})

@@ -70,3 +70,14 @@ def test_a_fault_ends_a_program_that_is_no_sweep(monkeypatch: pytest.MonkeyPatch
         mark.blamed = ()
         raise FloatingPointError("diverged")
     assert stop.value.code == 1 and capsys.readouterr().err == "error: diverged\n"
+
+
+def test_ctrl_c_says_what_is_kept(capsys):
+    """While input is checked nothing; in a run that has begun, what its mark says."""
+    for kept, told in ((None, "nothing was begun, and nothing is kept"), ("go on", "go on")):
+        with pytest.raises(SystemExit) as stop, usage_errors(), program() as mark:
+            if kept is not None:
+                mark.kept = kept
+            raise KeyboardInterrupt
+        assert stop.value.code == 130
+        assert capsys.readouterr().err == f"interrupted; {told}\n"

@@ -189,6 +189,21 @@ def test_retraining_takes_the_newest_search_and_its_model_loads_back(
     assert right / 359 == pytest.approx(result["test"]["accuracy"])
     assert result["test"]["balanced_accuracy"] == pytest.approx(sum(classes["accuracy"]) / 10)
     assert metrics_of(run)[-1]["classes"]["confusion"] == classes["confusion"]
+    trust = result["calibration"]
+    assert sum(trust["images"]) == 359 and len(trust["images"]) == 15
+    hits = [n * (a or 0) for n, a in zip(trust["images"], trust["accuracy"], strict=True)]
+    assert sum(hits) == pytest.approx(right)
+    assert f"calibration    {100 * trust['error']:.2f} % expected error" in out
+    assert {f"mistakes/{path.name}" for path in (run / "mistakes").iterdir()} == {
+        mistake["picture"] for mistake in result["mistakes"]
+    }
+    validation = metrics_of(run_folder(folder))[-1]["validation/accuracy"]
+    assert result["search"]["accuracy"] == validation and not result["search"]["same_data"]
+    page = Page((run / "report.html").read_text())
+    assert_is_safe(page)
+    assert page.count("img") == len(result["mistakes"])
+    for section in ("Against the search", "Classes", "Calibration", "Worst mistakes"):
+        assert section in page.words
     assert result["preparation"] == ["values 0 to 16 become 0 to 255"]
     model = load_model(run)
     assert model.net.genotype == Genotype.load(run_folder(folder))

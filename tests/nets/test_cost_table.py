@@ -208,10 +208,16 @@ def test_latencies_are_positive_and_measured_once_per_place(monkeypatch: pytest.
     monkeypatch.setattr("darts_gdas.nets.cost_table.measure_latency", measure)
     monkeypatch.setattr("darts_gdas.nets.costs.MOST", 3)
     space = SearchSpace.darts(num_nodes=2, candidates=(NONE, "skip_connect", "sep_conv_3x3"))
-    table = build_cost_table(space, Layout(2, 6, 5), (8, 8), Quantity.latency, CPU)
+    told: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    table = build_cost_table(space, Layout(2, 6, 5), (8, 8), Quantity.latency, CPU, tell)
     # Two candidates; normal cells at 3 widths, reductions at 2 (strides 2 and 1, the latter at a
     # width and resolution of normal cells); and the network without edges.
     assert len(measured) == 2 * (3 + 2) + 1
+    assert told == [(i + 1, 10) for i in range(10)]
     for kind in space.cells:
         costs = table.get_buffer(f"table_{kind}")
         assert (costs[:, 0] == 0).all() and (costs[:, 1:] > 0).all()

@@ -58,6 +58,19 @@ def test_several_runs_are_compared_in_a_new_folder(
     assert "2 runs" in Page(Path(last).read_text()).text
 
 
+def test_ctrl_c_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("darts_gdas.report.__main__.write_report", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main([str(make_search(tmp_path / "a"))])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "interrupted; what is written is whole\n"
+
+
 def test_a_damaged_result_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     make_search(tmp_path / "a", "x=1")
     make_search(tmp_path / "b")

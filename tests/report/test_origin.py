@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from darts_gdas.report.origin import data_name, origin_of, origin_warnings
+from darts_gdas.report.origin import data_name, origin_of, origin_told
 from darts_gdas.space import Genotype
 from tests.report.test_runs import make_run
 
@@ -45,19 +45,37 @@ def test_data_are_told_by_name_or_by_their_settings():
 CELL, OTHER = Genotype.load("DARTS_V1"), Genotype.load("DARTS_V2")
 
 
+def told(*sources: str | None, cell: Genotype = CELL) -> dict:
+    return origin_told(sources, cell, {"dataset": FOLDER}, {"dataset": "image_folder"})
+
+
 def test_warnings_come_with_the_answer_of_a_run(tmp_path: Path):
     (tmp_path / "genotype.json").write_text(CELL.to_json())
     (tmp_path / "other.json").write_text(OTHER.to_json())
     result = {"kind": "search", "warnings": ["one", "two"]}
     (tmp_path / "result.json").write_text(json.dumps(result))
     for source in (tmp_path, tmp_path / "genotype.json"):
-        assert origin_warnings((str(source), None), CELL) == ["one", "two"]
-    assert origin_warnings((str(tmp_path / "other.json"),), OTHER) == []
-    assert origin_warnings(("DARTS_V1", str(tmp_path / "none")), CELL) == []
+        assert told(str(source), None) == {"warnings": ["one", "two"]}
+    assert told(str(tmp_path / "other.json"), cell=OTHER) == {}
+    assert told("DARTS_V1", str(tmp_path / "none")) == {}
 
 
 def test_a_run_that_goes_on_finds_them_in_its_own_lines(tmp_path: Path):
     (tmp_path / "genotype.json").write_text(CELL.to_json())
-    line = {"epoch": 0, "test/accuracy": 0.5, "warnings": ["one"]}
+    kept = {"warnings": ["one"], "search": {"folder": "x", "accuracy": 0.4, "same_data": True}}
+    line = {"epoch": 0, "test/accuracy": 0.5, **kept}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    assert origin_warnings((str(tmp_path),), CELL) == ["one"]
+    assert told(str(tmp_path)) == kept
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_accuracies_of_the_search_are_told_and_whether_they_are_of_the_same_data(
+    search: Path, same: bool
+):
+    (search / "genotype.json").write_text(CELL.to_json())
+    metrics = {"validation/accuracy": 0.9, "search/selected_accuracy": 0.8, "train/loss": 1.0}
+    (search / "result.json").write_text(json.dumps({"kind": "search", "metrics": metrics}))
+    here = FOLDER if same else {**FOLDER, "image_size": 16}
+    found = origin_told([str(search)], CELL, {"dataset": here}, {"dataset": "image_folder"})
+    expected = {"accuracy": 0.9, "selected_accuracy": 0.8, "same_data": same}
+    assert found == {"search": {"folder": str(search), **expected}}

@@ -8,7 +8,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from darts_gdas.report.graph import derived_graph
-from darts_gdas.report.outcome import write_outcome
+from darts_gdas.report.outcome import closing_figures, write_outcome
 from darts_gdas.space import Genotype
 from tests.report.test_runs import RESULT
 from tests.report.test_tensorboard import run_epochs
@@ -41,6 +41,15 @@ def test_settings_and_final_figures_come_back(tmp_path: Path):
     experiment = content(events, metadata.EXPERIMENT_TAG).experiment
     assert {info.name.tag for info in experiment.metric_infos} == {f"final/{n}" for n in figures}
     assert content(events, metadata.SESSION_END_INFO_TAG).HasField("session_end_info")
+
+
+def test_a_retraining_ends_with_how_far_it_can_be_trusted():
+    test = {"accuracy": 0.9, "balanced_accuracy": 0.8}
+    result = {"kind": "train", "test": test, "calibration": {"error": 0.025}, "seconds": 2.0}
+    figures = closing_figures(result)
+    assert figures["accuracy"] == pytest.approx(90.0)
+    assert figures["balanced_accuracy"] == pytest.approx(80.0)
+    assert figures["calibration_error"] == pytest.approx(2.5) and figures["seconds"] == 2.0
 
 
 def test_the_graph_comes_back(tmp_path: Path):

@@ -1,6 +1,7 @@
 """What TensorBoard will show, read back from the events."""
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from tensorboard.summary.writer import event_file_writer
 
 from darts_gdas.report.budget import Budget
 from darts_gdas.report.tensorboard import TensorBoard
-from darts_gdas.report.view import SearchView
+from darts_gdas.report.view import SearchView, edge_name
 from darts_gdas.runtime.task import EpochReport, Progress
 from darts_gdas.space import CellSpace, SearchSpace
 from tests.deaths import die, is_killed
@@ -76,13 +77,77 @@ def test_one_chart_per_edge_matches_the_curves_exactly(tmp_path: Path):
     events = read(tmp_path)
     (event,) = events.Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    assert [category.title for category in layout.category] == ["normal cell", "reduce cell"]
+    titles = [category.title for category in layout.category]
+    assert titles == ["overview", "normal cell", "reduce cell"]
     tags = set(events.Tags()["scalars"])
-    for category in layout.category:
+    for category in layout.category[1:]:
         assert len(category.chart) == 5
         for chart in category.chart:
             names = [pattern.strip("^$") for pattern in chart.multiline.tag]
             assert len(names) == 3 and set(names) <= tags
+
+
+def overview(folder: Path) -> dict[str, set[str]]:
+    """The charts that stand first, with the curves that they show."""
+    events = read(folder)
+    (event,) = events.Tensors("custom_scalars__config__")
+    first = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0]).category[0]
+    assert first.title == "overview"
+    tags = events.Tags()["scalars"]
+    return {
+        chart.title: {tag for name in chart.multiline.tag for tag in tags if re.match(name, tag)}
+        for chart in first.chart
+    }
+
+
+def test_a_search_opens_on_its_leads(tmp_path: Path):
+    board = TensorBoard(tmp_path, view=lambda: view_at(0))
+    board.on_start(Progress(0, 1, 0, STEPS))
+    names = {"train/loss", "validation/loss", "train/accuracy", "entropy/normal", "search/tau"}
+    board.on_epoch_end(EpochReport(0, 1, STEPS, dict.fromkeys(names, 0.5), False, 0.5))
+    board.on_stop()
+    shown = overview(tmp_path)
+    assert [*shown][:2] == ["leads in the normal cell", "leads in the reduce cell"]
+    assert len(shown["leads in the normal cell"]) == len(shown["leads in the reduce cell"]) == 5
+    assert shown["loss"] == {"train/loss", "validation/loss"}
+    assert shown["accuracy"] == {"train/accuracy"}
+    assert shown["entropy: 1 is undecided"] == {"entropy/normal"}
+    edges = [edge_name(SPACE.cells["normal"], edge) for edge in range(5)]
+    assert shown["leads in the normal cell"] == {f"lead_normal/{edge}" for edge in edges}
+    for edge, name in enumerate(edges):
+        (scalar,) = read(tmp_path).Scalars(f"lead_normal/{name}")
+        row = sorted(view_at(0).probabilities["normal"][edge])
+        assert scalar.value == pytest.approx(row[-1] - row[-2], rel=1e-5)
+
+
+def test_a_retraining_opens_on_accuracy_loss_and_what_was_scheduled(tmp_path: Path):
+    board = TensorBoard(tmp_path)
+    board.on_start(Progress(0, 1, 0, STEPS))
+    names = ("test/loss", "test/accuracy", "train/learning_rate", "train/drop_path")
+    board.on_epoch_end(EpochReport(0, 1, STEPS, dict.fromkeys(names, 0.5), False, 0.5))
+    board.on_stop()
+    assert overview(tmp_path) == {
+        "accuracy": {"test/accuracy"},
+        "loss": {"test/loss"},
+        "learning rate": {"train/learning_rate"},
+        "drop-path": {"train/drop_path"},
+    }
+
+
+@pytest.mark.parametrize(("num_epochs", "drawn"), [(4, [1, 2, 3, 4]), (600, [1, 25, 49, 50])])
+def test_pictures_come_at_most_about_as_often_as_they_are_shown(
+    tmp_path: Path, num_epochs: int, drawn: list[int]
+):
+    """Every 24th of 600 epochs; here the run ends after 50."""
+    last = min(num_epochs, 50)
+    board = TensorBoard(tmp_path, view=lambda: view_at(0), budget=Budget(1.0))
+    board.on_start(Progress(0, num_epochs, 0, STEPS))
+    for epoch in range(last):
+        board.on_epoch_end(EpochReport(epoch, num_epochs, STEPS * (epoch + 1), {}, False, 0.5))
+    board.on_stop()
+    steps = steps_shown(tmp_path)
+    assert steps["alphas/normal"] == steps["genotype"] == [STEPS * epoch for epoch in drawn]
+    assert len(steps["lead_normal/c_k-1->0"]) == last
 
 
 def test_weights_of_edges_have_curves_and_one_chart_per_kind(tmp_path: Path):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from darts_gdas.report.view import edge_name, in_columns
-from darts_gdas.space import SearchSpace
+from darts_gdas.report.view import edge_name, in_columns, leads
+from darts_gdas.space import CellSpace, SearchSpace
 from tests.report.test_tensorboard import view_at
 
 SPACE = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))
@@ -47,3 +47,12 @@ def test_edges_are_named_by_what_they_join():
     cell = SPACE.cells["normal"]
     names = [edge_name(cell, edge) for edge in range(len(cell.edges))]
     assert names == ["c_k-2->0", "c_k-1->0", "c_k-2->1", "c_k-1->1", "0->1"]
+
+
+def test_a_lead_is_the_largest_minus_the_next_of_what_the_edge_has():
+    cell = CellSpace((("none", "skip_connect", "sep_conv_3x3"), ("skip_connect",)), num_nodes=1)
+    rows = np.array([[0.2, 0.5, 0.3], [0.1, 0.7, 0.9]])
+    assert leads(cell, rows) == pytest.approx([0.2, np.nan], nan_ok=True)
+    two = CellSpace((("none", "skip_connect"), ("none", "skip_connect")), num_nodes=1)
+    assert leads(two, rows) == pytest.approx([0.3, 0.6])
+    assert leads(two, np.full((2, 2), 0.5)).tolist() == [0.0, 0.0]

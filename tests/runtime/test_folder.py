@@ -54,6 +54,15 @@ def test_folder_is_read_in_order_in_colour(tree: Path):
     assert torch.equal(train.images, test.images) and torch.equal(train.labels, test.labels)
 
 
+def test_images_know_their_files_also_where_some_are_left_out(tree: Path):
+    truncated_jpeg(tree / "test" / "cat" / "aa.jpg")
+    os.rename(tree / "test" / "dog" / "grey.pgm", os.fsencode(tree / "test" / "dog") + b"/\xff.pgm")
+    _, test = ImageFolder(root=str(tree), image_size=8, skip_corrupt=True).load()
+    files = ("cat/a.PNG", "cat/b.png", "cat/deep/er/c.bmp", "dog/?.pgm")
+    assert test.names == tuple(f"test/{file}" for file in files)
+    assert test.select(torch.tensor([3, 0])).names == (test.names[3], test.names[0])
+
+
 def test_folder_is_read_in_grey(tree: Path):
     train, _ = ImageFolder(root=str(tree), image_size=5, channels=1).load()
     luma = torch.tensor([150, 76, 29, 128], dtype=torch.uint8)  # 0.587, 0.299, 0.114 of 255

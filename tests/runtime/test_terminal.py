@@ -1,6 +1,7 @@
 import io
 import logging
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,14 @@ import torch
 from darts_gdas.runtime import terminal as module
 from darts_gdas.runtime.meter import Meter
 from darts_gdas.runtime.task import EpochReport, Progress
-from darts_gdas.runtime.terminal import EpochTable, PhaseLine, Terminal, Verbosity, painted
+from darts_gdas.runtime.terminal import (
+    EpochTable,
+    PhaseLine,
+    Terminal,
+    Verbosity,
+    for_who_waits,
+    painted,
+)
 
 COLUMNS = {"train": "train/accuracy", "validation": "validation/accuracy", "loss": "train/loss"}
 ANSI = re.compile(r"\x1b\[\d+m")
@@ -161,6 +169,14 @@ def test_long_phases_say_how_far_they_are_within_seconds(clock: Clock):
         "pruning: 0 of 1000",
         "pruning: 5 of 1000, 16:35 left",
     ]
+
+
+def test_who_waits_is_told_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch):
+    for stream, speaks in ((Screen(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with for_who_waits() as told:
+            told("exporting", 0, 1)
+        assert ("exporting" in stream.getvalue()) is speaks
 
 
 @pytest.fixture

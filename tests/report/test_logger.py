@@ -1,0 +1,27 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from darts_gdas.report.logger import Logger
+from darts_gdas.report.to_mlflow import MLflow
+from darts_gdas.report.to_wandb import WeightsAndBiases
+
+
+@dataclass
+class Absent(Logger):
+    package: ClassVar[str] = "no-such-package-at-all"
+
+    def open(self, run):
+        raise NotImplementedError
+
+
+def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(
+        ValueError, match="needs the package no-such-package-at-all: pip install no"
+    ):
+        Absent()
+    for kind, extra in ((MLflow, "mlflow"), (WeightsAndBiases, "wandb")):
+        monkeypatch.setattr(kind, "package", "no-such-package-at-all")
+        with pytest.raises(ValueError, match=rf"pip install 'darts-gdas\[{extra}\]'"):
+            kind()
