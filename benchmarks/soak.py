@@ -38,8 +38,9 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (SCORING,),
     ),
     "te_nas": (
-        ("method=te_nas", *TINY[1:-2], "epochs=0", "warm_start.repeats=2",
-            "warm_start.batch_size=8", "warm_start.region_samples=100"),
+        ("method=te_nas", *TINY[1:-2], "epochs=0", "warm_start.repeats=1",
+            "warm_start.batch_size=4", "warm_start.region_samples=40",
+            "space.candidates=[skip_connect,avg_pool_3x3,sep_conv_3x3]"),
         ("edges: ",),
     ),
     "best_of_draws": ((*SHORT, "discretizer=best_of_draws", "discretizer.count=60"), (SELECTING,)),

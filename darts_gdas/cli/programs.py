@@ -21,6 +21,7 @@ from darts_gdas.cli.prologue import Opened, opened
 from darts_gdas.cli.resume import rank_timeout
 from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
+from darts_gdas.config.rules import check, of_network
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
@@ -122,6 +123,12 @@ def _build_training(
     """The task, and where its genotype is from."""
     genotype, source = ranks.from_first(lambda: _find_genotype(start))
     task = start.config.build(genotype, ranks)
+    config, said = start.config, configuration.said_names(start.overrides)
+    values = {
+        "net.layers": config.net.layers,
+        "regularization.drop_path": config.regularization.drop_path,
+    }
+    check(of_network(task.net, {name: value for name, value in values.items() if name in said}))
     return (task, source), {"data": task.data_digest, "genotype_content": genotype.to_json()}
 
 
