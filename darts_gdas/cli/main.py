@@ -26,6 +26,7 @@ PLAIN = {
     "export": ("darts_gdas.cli.export", "main", "take a trained network away"),
     "report": ("darts_gdas.report.__main__", "main", "render the page of a run, or of several"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
+    "tune": ("darts_gdas.cli.tune", "main", "vary settings in a study (Optuna)"),
 }
 """Programs with options of their own."""
 

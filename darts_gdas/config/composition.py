@@ -123,6 +123,12 @@ def sweeps_here() -> bool:
     return str(HydraConfig.get().launcher.get("_target_", "")).endswith("BasicLauncher")
 
 
+def optimises() -> bool:
+    """Whether this is a job of a sweep whose sweeper asks for objectives."""
+    target = str(HydraConfig.get().sweeper.get("_target_", "")) if _is_sweep() else ""
+    return bool(target) and not target.endswith("BasicSweeper")
+
+
 def _is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 

@@ -226,6 +226,19 @@ def of_judges(method: Method, benchmark: str | None) -> Iterator[str]:
         check_scores(method.discretizer.asked_scores, "discretizer.judge.score")
 
 
+def of_objectives(names: Sequence[str], method: Method, benchmark: str | None) -> Iterator[str]:
+    """Objectives that this search will not measure."""
+    if "known_accuracy" in names and benchmark is None:
+        yield "objective=known_accuracy asks known accuracies; pass benchmark=PATH"
+    discretizer = method.discretizer
+    if "selected_accuracy" in names and not discretizer.asks_weights:
+        yield (
+            "objective=selected_accuracy is of a cell that the trained supernet has chosen, and "
+            f"discretizer={name_of('discretizer', discretizer)} does not ask it; use "
+            "objective=validation_accuracy"
+        )
+
+
 def of_stages(
     run: RunConfig, method: Method, diagnostics: Diagnostics, stages: Sequence[Stage]
 ) -> Iterator[str]:

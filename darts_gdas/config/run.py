@@ -55,6 +55,8 @@ class RunConfig(Saving):
         max_skips: How many steps in a row may be left out.
         rank_timeout_minutes: How long a rank waits for another before the run ends with an error.
         verbosity: How much is said on the terminal.
+        objective: What the run is judged by where a sweeper optimises, see `config.objective`: a
+            name, or a list of names.
     """
 
     dataset: Dataset = MISSING
@@ -78,6 +80,7 @@ class RunConfig(Saving):
     max_skips: int = 5
     rank_timeout_minutes: float = 30.0
     verbosity: Verbosity = Verbosity.normal
+    objective: Any = MISSING
 
     def __post_init__(self) -> None:
         Saving.__post_init__(self)

@@ -43,6 +43,7 @@ EXEMPT = (
     "checkpoint_every",
     "on_save_error",
     "verbosity",
+    "objective",
 )
 """Settings that do not change what a run computes.
 
