@@ -39,12 +39,7 @@ def test_the_best_value_of_twelve_trials_is_the_best_runs_accuracy(python: str, 
     best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
     assert best["best_value"] == max(accuracies) > 0
     failed = 12 - len(ended)
-    assert (
-        failed >= 1
-        and f"{failed} of 12 runs failed" in err
-        and "diverged" in err
-        or "not finite" in err
-    )
+    assert failed >= 1 and f"{failed} of 12 runs failed" in err
     code = (
         "import optuna; t = optuna.load_study(study_name='s', storage='sqlite:///study.db').trials;"
         "print(sorted((x.state.name, x.value) for x in t if x.state.name == 'FAIL'))"

@@ -80,7 +80,7 @@ def test_a_study_that_was_interrupted_goes_on_to_the_same_number_of_runs(
 
 @sweepers
 def test_a_run_below_the_median_is_pruned_and_ends_cleanly(python: str, tmp_path: Path):
-    """A rate of next to nothing learns nothing; it comes last, by the sampler's seed or by number."""
+    """A rate of next to nothing learns nothing."""
     rates = ("optimizer.lr=choice(0.1,0.000001)", "epochs=12", "arch_optimizer.lr=0.01")
     tune(python, tmp_path, "--trials", "7", "--startup", "2", *SHORT, *rates)
     states = [state for state, _ in trials(tmp_path)]
