@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from darts_gdas import config as configuration
+from darts_gdas.config.composition import MANNER
 from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective, names_of
 
 if TYPE_CHECKING:
@@ -86,9 +87,11 @@ class Plan:
         return CURVES[self.program] if is_running else None
 
     def told(self) -> dict[str, Any]:
-        """The same as plain values, to compare with what a study was begun with."""
+        """What changes results, as plain values, to compare with what a study was begun with."""
+        manner = {name for name in MANNER if name != "objective"}
+        fixed = [item for item in self.fixed if not configuration.said_names([item]) <= manner]
         space = {name: repr(distribution) for name, distribution in self.space.items()}
-        return {"program": self.program, "fixed": sorted(self.fixed), "space": space}
+        return {"program": self.program, "fixed": sorted(fixed), "space": space}
 
 
 def settings_of(values: Mapping[str, Any]) -> list[str]:

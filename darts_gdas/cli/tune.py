@@ -79,7 +79,8 @@ def _open(options: argparse.Namespace, plan: Plan) -> "Study":
     """The study in its folder, begun now or before, without trials that were cut off.
 
     Raises:
-        ValueError: If its file is damaged, or it was begun with other settings.
+        ValueError: If its file is damaged, it was begun with other settings, or a run of it goes
+            on without it.
     """
     import optuna  # pyright: ignore[reportMissingImports]
 
@@ -112,6 +113,7 @@ def _open(options: argparse.Namespace, plan: Plan) -> "Study":
     )
     for trial in trials:
         if trial.state is optuna.trial.TrialState.RUNNING:
+            RunFolder(options.study / _run_of(trial)).check_free()  # its process may live on
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             if trial.params:  # its run goes on in a trial of its own
                 study.enqueue_trial(trial.params, user_attrs={RUN: _run_of(trial)})
@@ -125,14 +127,9 @@ def _run_of(trial: "FrozenTrial | Trial") -> str:
 
 def _ended(study: "Study") -> set[str]:
     """The runs that need no more work."""
-    waiting = {
-        _run_of(trial) for trial in study.get_trials(deepcopy=False) if not _has_ended(trial)
-    }
-    return {_run_of(trial) for trial in study.get_trials(deepcopy=False)} - waiting
-
-
-def _has_ended(trial: "FrozenTrial") -> bool:
-    return trial.state.is_finished()
+    trials = study.get_trials(deepcopy=False)
+    going_on = {_run_of(trial) for trial in trials if not trial.state.is_finished()}
+    return {_run_of(trial) for trial in trials} - going_on
 
 
 def _tune(study: "Study", options: argparse.Namespace, plan: Plan) -> None:
@@ -144,7 +141,7 @@ def _tune(study: "Study", options: argparse.Namespace, plan: Plan) -> None:
             if request.signum:
                 print(
                     f"stopped in trial {trial.number}; its run is kept\n"
-                    f"go on with: the same command",
+                    "go on with: the same command",
                     file=sys.stderr,
                 )
                 raise SystemExit(128 + request.signum)
@@ -198,10 +195,11 @@ def _follow(
     prunes: bool,
 ) -> bool:
     """Wait for a run; whether it was ended because its running value is below the median."""
-    seen, is_pruned, is_asked = 0, False, False
-    while process.poll() is None:
+    seen, is_pruned, is_asked, runs = 0, False, False, True
+    while runs:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(LOOKS)
+        runs = process.poll() is None  # afterwards the last epochs are read
         if request.signum and not is_asked:
             process.send_signal(request.signum)
             is_asked = True
@@ -210,7 +208,7 @@ def _follow(
         for line in _lines(folder)[seen:]:
             trial.report(line[plan.curve], line["epoch"])
             seen += 1
-            is_last = line["epoch"] + 1 >= plan.num_epochs
+            is_last = not runs or line["epoch"] + 1 >= plan.num_epochs
             if prunes and not is_last and not is_pruned and trial.should_prune():
                 process.send_signal(signal.SIGTERM)
                 is_pruned = True
