@@ -1,9 +1,9 @@
 """Interpreters that have what optimises: this one, or those that `up.sh` makes."""
 
-import importlib.util
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,14 @@ ROOT = Path(__file__).parents[2]
 SHORT = (*TINY, "epochs=1", "verbosity=quiet")
 
 
-def python_with(package: str, module: str) -> str:
+def python_with(package: str) -> str:
     """An interpreter with a package; the test is skipped if there is none."""
     made = Path(os.environ.get("DARTS_GDAS_SWEEPERS", "/nowhere"), package, "bin", "python")
     if made.exists():
         return str(made)
-    if importlib.util.find_spec(module) is None:
+    try:
+        version(package)
+    except PackageNotFoundError:
         pytest.skip(f"{package} is not installed; tests/sweepers/up.sh FOLDER makes a place for it")
     return sys.executable
 

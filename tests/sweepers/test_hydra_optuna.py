@@ -14,7 +14,7 @@ OPTUNA = ("-m", "hydra/sweeper=optuna", "hydra.sweep.dir=sweep")
 
 @pytest.fixture
 def python() -> str:
-    return python_with("hydra-optuna-sweeper", "hydra_plugins.hydra_optuna_sweeper")
+    return python_with("hydra-optuna-sweeper")
 
 
 def search(python: str, folder: Path, *arguments: str, status: int = 0) -> tuple[str, str]:

@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "tune.md"
 
 @pytest.fixture
 def python() -> str:
-    return python_with("optuna", "optuna")
+    return python_with("optuna")
 
 
 def tune(python: str, folder: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
@@ -154,7 +154,7 @@ def test_the_commands_of_the_page_run(python: str, tmp_path: Path):
             tiny = ["net.channels=2", "net.layers=3", "dataset.test_fraction=0.9"]
         finish(start(tmp_path, python, "-m", "darts_gdas.tune", folder, *few, *tiny))
         assert (tmp_path / folder / "report.html").exists()
-    sweeper = python_with("hydra-optuna-sweeper", "hydra_plugins.hydra_optuna_sweeper")
+    sweeper = python_with("hydra-optuna-sweeper")
     (line,) = (line for line in lines if "hydra/sweeper=optuna" in line)
     words = re.sub(r"n_trials=\d+", "n_trials=2", re.sub(r"epochs=\d+", "epochs=1", line))
     finish(start(tmp_path, sweeper, str(ROOT / "search.py"), *shlex.split(words)[2:], *SHORT[1:-2]))
