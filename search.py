@@ -8,7 +8,7 @@ from darts_gdas.config import register
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="search")
-def main(cfg: DictConfig) -> int:
+def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Run one search."""
     return run_search(cfg)
 

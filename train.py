@@ -8,7 +8,7 @@ from darts_gdas.config import register
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> int:
+def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Run one retraining."""
     return run_train(cfg)
 

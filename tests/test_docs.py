@@ -37,6 +37,7 @@ OURS = [
         "questions.md",
         "migration.md",
         "extend.md",
+        "tune.md",
         *(f"add_a_{part}.md" for part in ("method", "space", "score", "penalty", "data_set")),
         "add_an_operation.md",
         *(f"how/{name}.md" for name in ("mixture", "gumbel", "bilevel", "ntk", "warm_start")),

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "compare": {"cli"},
     "export": {"cli"},
     "show": {"cli"},
+    "tune": {"cli"},
     "cli": {
         *("space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"),
         *("portable", "config"),

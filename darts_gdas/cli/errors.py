@@ -26,6 +26,11 @@ from darts_gdas.scoring.correlation import NothingTold
 FAULTS = (FloatingPointError, OutOfMemory, WriteError, NothingTold)
 """What may end a run whose input was right: diverged, out of memory, a full disc, no order."""
 
+
+class JobFailed(RuntimeError):
+    """A job of a sweep that optimises has failed, and has said why: its trial is a failed one."""
+
+
 CHOOSE_FIRST = (
     "a value is set inside a choice that is off; choose first, such as penalties=[cost] "
     "for penalties.cost.target, or perturbation=random for perturbation.epsilon.end"
@@ -78,6 +83,9 @@ def usage_errors() -> Iterator[Mark]:
     except RankLost as error:  # not the same on every rank
         complain(one_line(error))
         raise SystemExit(FAULT) from None
+    except JobFailed as error:
+        complain(f"{error}; hydra.sweeper.max_failure_rate=1 goes on after failed jobs")
+        raise SystemExit(FAULT) from None
     except FirstRankFailed:
         raise SystemExit(USAGE_ERROR) from None  # it has said why
     except Exception as error:
@@ -95,23 +103,31 @@ def program() -> Iterator[Mark]:
 
     Where this process sweeps, an error of a run, whatever it is, ends that run alone and names it:
     the block is then left as if there had been none.
+
+    Raises:
+        JobFailed: In place of an error, where the sweeper asks for objectives.
     """
-    here = configuration.sweeps_here()
+    here, optimises = configuration.sweeps_here(), configuration.optimises()
+    failed = False
     try:
         with usage_errors() as mark:
             mark.blamed, mark.job = (ValueError, OSError), configuration.sweep_folder()
             yield mark
     except SystemExit as stop:
-        if stop.code not in (FAULT, USAGE_ERROR) or not here:
+        if stop.code not in (FAULT, USAGE_ERROR) or not (here or optimises):
             raise
+        failed = True
     except Exception as error:
-        if not here:
+        if not (here or optimises):
             raise
         traceback.print_exc()
         told = f"{type(error).__name__}: {one_line(error)}"
         complain(f"{configuration.sweep_folder()}: {told} (unexpected, told above)")
+        failed = True
     if outer := _mark.get():
         outer.blamed, outer.job = Mark.blamed, None  # hydra may compose a next run
+    if failed and optimises:
+        raise JobFailed(f"{configuration.sweep_folder()} failed")
 
 
 def _tell(error: Exception, mark: Mark) -> None:

@@ -27,6 +27,7 @@ PLAIN = {
     "report": ("darts_gdas.report.__main__", "main", "render the page of a run, or of several"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
     "doctor": ("darts_gdas.cli.doctor", "main", "look at this installation, and try it"),
+    "tune": ("darts_gdas.cli.tune", "main", "vary settings in a study (Optuna)"),
 }
 """Programs with options of their own."""
 

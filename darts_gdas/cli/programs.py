@@ -18,10 +18,13 @@ from darts_gdas.cli.closing import (
     finish_search,
     finish_train,
 )
+from darts_gdas.cli.objectives import Returned, objectives
 from darts_gdas.cli.prologue import Opened, opened
 from darts_gdas.cli.resume import rank_timeout
 from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
+from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING
+from darts_gdas.config.rules import check, of_network
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
@@ -35,7 +38,6 @@ from darts_gdas.runtime.launch import joined
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.task import Callback, Task
 from darts_gdas.runtime.terminal import EpochTable
-from darts_gdas.runtime.usage import FAULT
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask
@@ -45,18 +47,20 @@ logger = logging.getLogger(__name__)
 SEARCH, TRAIN = "search", "train"
 
 
-def run_search(cfg: DictConfig) -> int:
+def run_search(cfg: DictConfig) -> Returned:
     """Search, and leave genotype, drawings, curves and summary in the run folder.
 
     Returns:
-        The exit status, in a sweep of this process; elsewhere a fault ends it.
+        As `objectives` of the finished run; None after a fault in a sweep of this process, where
+        it has been told. Elsewhere a fault ends the process.
     """
+    has_ended = False
     with opened(cfg, SearchConfig, SEARCH, _build_search, _joined) as run:
         if run is not None:
             with _loggers(run) as loggers:
                 _search(run, loggers)
-        return 0
-    return FAULT
+        has_ended = True
+    return objectives(cfg, OF_SEARCH) if has_ended else None
 
 
 def _joined(cfg: DictConfig) -> AbstractContextManager[Ranks]:
@@ -115,18 +119,19 @@ def search_details(task: SearchTask) -> dict[str, Any]:
     }
 
 
-def run_train(cfg: DictConfig) -> int:
+def run_train(cfg: DictConfig) -> Returned:
     """Retrain a genotype, and leave the model and its test accuracy in the run folder.
 
     Returns:
-        The exit status, as `run_search`.
+        As `run_search`.
     """
+    has_ended = False
     with opened(cfg, TrainConfig, TRAIN, _build_training, _joined) as run:
         if run is not None:
             with _loggers(run) as loggers:
                 _train(run, loggers, *run.built)
-        return 0
-    return FAULT
+        has_ended = True
+    return objectives(cfg, OF_TRAINING) if has_ended else None
 
 
 def _build_training(
@@ -135,6 +140,12 @@ def _build_training(
     """The task, and where its genotype is from."""
     genotype, source = ranks.from_first(lambda: _find_genotype(start))
     task = start.config.build(genotype, ranks)
+    config, said = start.config, configuration.said_names(start.overrides)
+    values = {
+        "net.layers": config.net.layers,
+        "regularization.drop_path": config.regularization.drop_path,
+    }
+    check(of_network(task.net, {name: value for name, value in values.items() if name in said}))
     return (task, source), {"data": task.data_digest, "genotype_content": genotype.to_json()}
 
 

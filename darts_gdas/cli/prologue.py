@@ -10,9 +10,10 @@ from typing import Generic, TypeVar
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
+from darts_gdas.cli.content import check_content, write_content
 from darts_gdas.cli.errors import Mark, program
 from darts_gdas.cli.memory import memory_errors
-from darts_gdas.cli.resume import check_fingerprint
+from darts_gdas.cli.resume import check_fingerprint, tell_finished
 from darts_gdas.cli.start import (
     Config,
     Start,
@@ -154,5 +155,13 @@ def opened(
             fingerprint = configuration.fingerprint(start.config, **content)
             if start.state is not None and start.folder is not None:
                 check_fingerprint(start.state, fingerprint, start.folder, start.config)
+            if start.is_finished and start.folder is not None and ranks.is_first:
+                check_content(start.folder, start.cfg, content)
+                tell_finished(start.folder)
+        if start.is_finished:
+            yield None
+            return
         folder = ranks.from_first(lambda: stack.enter_context(open_folder(start)))
+        if ranks.is_first:
+            write_content(folder, start.cfg, content)
         yield Opened(name, start, built, folder, fingerprint, terminal, ranks, mark)

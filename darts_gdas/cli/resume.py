@@ -9,6 +9,7 @@ import yaml
 from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
+from darts_gdas.cli.content import may_be_other
 from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State
 from darts_gdas.runtime.files import RunFolder, check_writable
@@ -26,7 +27,10 @@ NEVER_RECORDED = ("resume=", "run_dir=", "verbosity=", "hydra.", "hydra/")
 def find(
     config: AnyConfig, root: Path, name: str, overrides: list[str]
 ) -> tuple[RunFolder | None, State | None, list[str]] | None:
-    """Folder, checkpoint, and the overrides said now and when the run was first started."""
+    """Folder, checkpoint, and the overrides said now and when the run was first started.
+
+    None where there is nothing to do; a finished run whose data may be others by now is found.
+    """
     folder, state = _folder(config, root), None
     if config.resume != "none" and folder is not None:
         try:
@@ -43,7 +47,9 @@ def find(
         else:
             said = _without_state(config, folder, was, together)
         if state is None and folder.result.exists():
-            print(f"{folder.path} has finished already; nothing to resume")
+            if may_be_other(folder, configuration.recompose(together)):
+                return folder, None, together
+            tell_finished(folder)
             return None
         if said is None and not (config.run_dir or configuration.sweep_folder()):
             folder = None
@@ -52,6 +58,11 @@ def find(
     if folder is not None:
         folder.check_free()
     return folder, state, overrides
+
+
+def tell_finished(folder: RunFolder) -> None:
+    """Say that there is nothing to do."""
+    print(f"{folder.path} has finished already; nothing to resume")
 
 
 def _without_state(

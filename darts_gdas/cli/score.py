@@ -20,7 +20,6 @@ from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import refuse_ranks, retraining
 from darts_gdas.runtime.saving import OnSaveError, Writes
-from darts_gdas.runtime.usage import FAULT
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
 from darts_gdas.scoring.table import AccuracyTable
@@ -31,11 +30,11 @@ from darts_gdas.tasks.ranking import Scored, ScoreTask
 SCORE, BOOK, TOTAL, REMARK = "score", "scores.jsonl", "rank sum", "remark"
 
 
-def run_score(cfg: DictConfig) -> int:
+def run_score(cfg: DictConfig) -> float | None:
     """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder.
 
     Returns:
-        The exit status, as `run_search`.
+        0, for a ranking has no objective; None after a fault, as `run_search`.
     """
     with opened(cfg, ScoreConfig, SCORE, _build, _alone) as run:
         if run is not None:
@@ -45,8 +44,8 @@ def run_score(cfg: DictConfig) -> int:
                 journal = run.journal(BOOK, Writes(OnSaveError.stop))
                 scored = task.run(journal, partial(work, "scoring"))
                 print(_finish(run.folder, scored, table, run.start.overrides))
-        return 0
-    return FAULT
+        return 0.0
+    return None
 
 
 @contextlib.contextmanager

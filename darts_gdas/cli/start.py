@@ -32,6 +32,7 @@ class Start(Generic[Config]):
         folder: The run's folder if it is determined already; None in a new run.
         overrides: What the user asked for, now and when the run was first started.
         state: The checkpoint to go on from, or None.
+        is_finished: Whether the run has ended already, and its data alone are to be compared.
     """
 
     config: Config
@@ -40,6 +41,7 @@ class Start(Generic[Config]):
     folder: RunFolder | None
     overrides: list[str]
     state: State | None
+    is_finished: bool = False
 
 
 def take_own_gpu() -> None:
@@ -79,14 +81,19 @@ def prepare(
     overrides = configuration.task_overrides()
     config = configuration.typed(cfg, kind)
     root = Path(config.outputs) / name
-    found = ranks.from_first(lambda: find(config, root, name, overrides))
+
+    def look() -> tuple[RunFolder | None, State | None, list[str], bool] | None:
+        found = find(config, root, name, overrides)
+        return found and (*found, found[0] is not None and found[0].result.exists())
+
+    found = ranks.from_first(look)
     if found is None:
         return None
-    folder, state, said = found
+    folder, state, said, is_finished = found
     if said != overrides:
         cfg = configuration.recompose(said)
         config = configuration.typed(cfg, kind)
-    return Start(config, cfg, root, folder, said, state)
+    return Start(config, cfg, root, folder, said, state, is_finished)
 
 
 @contextlib.contextmanager

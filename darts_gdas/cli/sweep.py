@@ -8,11 +8,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, ListConfig, read_write
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.compare import compare
 from darts_gdas.cli.errors import one_line
+from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, names_of
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records
 from darts_gdas.report.run_page import PAGE
@@ -21,6 +22,7 @@ from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
 
 SCORE = "score"
+OBJECTIVES = {"search": OF_SEARCH, "train": OF_TRAINING}
 
 
 class Comparison(Callback):
@@ -46,9 +48,9 @@ class Comparison(Callback):
             raise SystemExit(USAGE_ERROR) from None
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Note how a run of this process ended."""
+        """Note how a run of this process ended: one without a result, or an error, has failed."""
         self.num_jobs += 1
-        if job_return.status is JobStatus.COMPLETED and job_return.return_value:
+        if job_return.status is not JobStatus.COMPLETED or job_return.return_value is None:
             self.failed.append(str(config.hydra.runtime.output_dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -69,9 +71,13 @@ class Comparison(Callback):
 
 
 def _check_jobs(config: DictConfig) -> None:
-    """Raise a `ValueError` that names the first job with a wrong value; hydra's sweeper alone."""
+    """Raise a `ValueError` that names the first job with a wrong value.
+
+    The jobs of other sweepers than hydra's own are not known yet; what they optimise is.
+    """
     hydra = config.hydra
     if not str(hydra.sweeper.get("_target_", "")).endswith("BasicSweeper"):
+        _check_objectives(config)
         return
     params = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*params, *hydra.overrides.task])
@@ -82,6 +88,22 @@ def _check_jobs(config: DictConfig) -> None:
         except Exception as error:
             said = " ".join(overrides)
             raise ValueError(f"job {number} ({said}): {one_line(error)}") from None
+
+
+def _check_objectives(config: DictConfig) -> None:
+    name, sweeper = config.hydra.job.config_name, config.hydra.sweeper
+    if name not in OBJECTIVES:
+        raise ValueError(f"{name} has no objective that a sweeper could optimise")
+    value = config.get("objective")
+    names = names_of(list(value) if isinstance(value, ListConfig) else value, OBJECTIVES[name])
+    said = sweeper.get("direction")
+    directions = list(said) if isinstance(said, ListConfig) else [said]
+    if said is not None and len(directions) != len(names):
+        wanted = ",".join("minimize" if OBJECTIVES[name][n].is_cost else "maximize" for n in names)
+        raise ValueError(
+            f"objective={','.join(names)} needs a direction for each: "
+            f"hydra.sweeper.direction=[{wanted}]"
+        )
 
 
 def _claim_folder(config: DictConfig) -> None:

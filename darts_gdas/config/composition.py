@@ -106,6 +106,11 @@ def task_overrides() -> list[str]:
     return overrides
 
 
+def said_names(overrides: Sequence[str]) -> set[str]:
+    """The names of the settings that some overrides set."""
+    return {override.lstrip("+").split("=", 1)[0] for override in overrides}
+
+
 def sweep_folder() -> str | None:
     """The folder of this job in a sweep (`--multirun`); None in a single run."""
     return str(HydraConfig.get().runtime.output_dir) if _is_sweep() else None
@@ -116,6 +121,12 @@ def sweeps_here() -> bool:
     if not _is_sweep():
         return False
     return str(HydraConfig.get().launcher.get("_target_", "")).endswith("BasicLauncher")
+
+
+def optimises() -> bool:
+    """Whether this is a job of a sweep whose sweeper asks for objectives."""
+    target = str(HydraConfig.get().sweeper.get("_target_", "")) if _is_sweep() else ""
+    return bool(target) and not target.endswith("BasicSweeper")
 
 
 def _is_sweep() -> bool:

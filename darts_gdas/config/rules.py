@@ -3,11 +3,13 @@
 Each group of rules yields what is wrong, most important first: setting, value, remedy.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from darts_gdas.config.groups import name_of
 from darts_gdas.config.run import RunConfig
+from darts_gdas.nets import DerivedNet
+from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Precision
 from darts_gdas.scoring.scores import check_scores
@@ -183,6 +185,34 @@ def of_space(space: SearchSpace, method: Method) -> Iterator[str]:
     if reason is not None:
         name = name_of("relaxation", method.relaxation)
         yield f"relaxation={name} has no effect: {reason}; use relaxation=softmax"
+    has_choice = any(len(cell.edges) > cell.num_nodes for cell in space.cells.values())
+    if method.edge_normalization and not has_choice:
+        yield (
+            "edge_normalization=true weighs the edges into a node against each other, and every "
+            "node of the space has one alone; leave it out"
+        )
+
+
+def of_network(net: DerivedNet, said: Mapping[str, int | float]) -> Iterator[str]:
+    """What has no effect on a network that is trained.
+
+    Args:
+        net: The network.
+        said: Values of settings that the user named, by name; defaults are for any network.
+    """
+    layers, drop_path = said.get("net.layers"), said.get("regularization.drop_path")
+    if net.layout.skeleton.one_kind_per_layer and layers not in (None, net.layout.layers):
+        yield (
+            f"net.layers={layers} has no effect: the genotype is a chain of {net.layout.layers} "
+            "blocks, one for each layer; leave it out"
+        )
+    cells = [cell for cell in net.cells if isinstance(cell, DerivedCell)]
+    if drop_path and not any(cell.num_paths for cell in cells):
+        yield (
+            f"regularization.drop_path={drop_path} has no effect: the network has no path that a "
+            "sample could lose, for its cells are skip connections alone or its blocks are the "
+            "only way on; leave it out"
+        )
 
 
 def of_judges(method: Method, benchmark: str | None) -> Iterator[str]:
@@ -194,6 +224,19 @@ def of_judges(method: Method, benchmark: str | None) -> Iterator[str]:
         )
     if method.discretizer.asked_scores:
         check_scores(method.discretizer.asked_scores, "discretizer.judge.score")
+
+
+def of_objectives(names: Sequence[str], method: Method, benchmark: str | None) -> Iterator[str]:
+    """Objectives that this search will not measure."""
+    if "known_accuracy" in names and benchmark is None:
+        yield "objective=known_accuracy asks known accuracies; pass benchmark=PATH"
+    discretizer = method.discretizer
+    if "selected_accuracy" in names and not discretizer.asks_weights:
+        yield (
+            "objective=selected_accuracy is of a cell that the trained supernet has chosen, and "
+            f"discretizer={name_of('discretizer', discretizer)} does not ask it; use "
+            "objective=validation_accuracy"
+        )
 
 
 def of_stages(

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from omegaconf import MISSING
 
 from darts_gdas.report.logger import Logger
+from darts_gdas.config.class_weights import NONE, check_class_weights, class_weights
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
@@ -32,6 +34,9 @@ class RunConfig(Saving):
         batch_size: Images per step.
         balanced_batches: Every class equally often in an epoch of training, however many images it
             has; evaluation sees the images as they are.
+        class_weights: What an image of each class counts in the loss that is trained on: "none",
+            "balanced" (n / (k n_c) for class c with n_c of n images, of k classes), or a list with
+            a number for each class, in their order. See `config.class_weights`.
         seed: Determines everything random.
         device: Where to compute.
         precision: Number format of the forward and backward passes.
@@ -52,6 +57,8 @@ class RunConfig(Saving):
         rank_timeout_minutes: How long a rank waits for another before the run ends with an error.
         verbosity: How much is said on the terminal.
         logger: Loggers of others that get the figures too, by name: logger=[NAME, ...].
+        objective: What the run is judged by where a sweeper optimises, see `config.objective`: a
+            name, or a list of names.
     """
 
     dataset: Dataset = MISSING
@@ -59,6 +66,7 @@ class RunConfig(Saving):
     epochs: int = 50
     batch_size: int = 64
     balanced_batches: bool = False
+    class_weights: Any = NONE
     seed: int = 0
     device: Device = Device.auto
     precision: Precision = Precision.fp32
@@ -75,6 +83,7 @@ class RunConfig(Saving):
     rank_timeout_minutes: float = 30.0
     verbosity: Verbosity = Verbosity.normal
     logger: dict[str, Logger] = field(default_factory=dict)
+    objective: Any = MISSING
 
     def __post_init__(self) -> None:
         Saving.__post_init__(self)
@@ -88,6 +97,7 @@ class RunConfig(Saving):
             raise ValueError(
                 f"threads must lie in 0..{MAX_THREADS} (0 is one per core), got {self.threads}"
             )
+        check_class_weights(self.class_weights, balanced_batches=self.balanced_batches)
         self.guard(ALONE)
         if not 1 <= self.accumulate <= self.batch_size // 2:
             raise ValueError(
@@ -141,6 +151,9 @@ class RunConfig(Saving):
             seed=self.seed,
             name=name,
             balanced=self.balanced_batches,
+            class_weights=class_weights(
+                self.class_weights, images, balanced_batches=self.balanced_batches
+            ),
             channels_last=self.channels_last,
             ranks=ranks,
         )

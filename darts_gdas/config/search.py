@@ -8,6 +8,7 @@ YAML composes them and states what a paper does.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from omegaconf import MISSING
@@ -15,6 +16,7 @@ from omegaconf import MISSING
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.groups import GROUPS
 from darts_gdas.config.network import NetConfig, SpaceConfig, check_kinds
+from darts_gdas.config.objective import OF_SEARCH, names_of
 from darts_gdas.config.rules import (
     check,
     of_compilation,
@@ -22,6 +24,7 @@ from darts_gdas.config.rules import (
     of_judges,
     of_measurements,
     of_numbers,
+    of_objectives,
     of_pressure,
     of_space,
     of_stages,
@@ -102,6 +105,7 @@ class SearchConfig(RunConfig):
     arch_warmup_epochs: int = 0
     operation_stop: OperationStop = field(default_factory=OperationStop)
     stages: list[Stage] = field(default_factory=list)
+    objective: Any = "validation_accuracy"
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
@@ -120,6 +124,7 @@ class SearchConfig(RunConfig):
             of_measurements(self, method, self.diagnostics),
             of_space(self.space.build(), method),
             of_judges(method, self.benchmark),
+            of_objectives(names_of(self.objective, OF_SEARCH), method, self.benchmark),
         )
         check_partial_channels(self.partial_channels, self.net.channels)
         self.layout(num_classes=2, in_channels=1)

@@ -1,10 +1,12 @@
 """The configuration of a retraining."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from darts_gdas.config.network import NetConfig
+from darts_gdas.config.objective import OF_TRAINING, names_of
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.stem import tell_memory
 from darts_gdas.nets import DerivedNet
@@ -32,9 +34,11 @@ class TrainConfig(RunConfig):
     regularization: Regularization = field(default_factory=Regularization)
     epochs: int = 600
     batch_size: int = 96
+    objective: Any = "accuracy"
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
+        names_of(self.objective, OF_TRAINING)
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         if self.optimizer.rate is None:

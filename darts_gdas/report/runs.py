@@ -44,6 +44,7 @@ EXEMPT = (
     "on_save_error",
     "verbosity",
     "logger",
+    "objective",
 )
 """Settings that do not change what a run computes.
 

@@ -23,12 +23,14 @@ class Batch(NamedTuple):
         weight: What the mean loss over these images is multiplied with, so that the mean over the
             ranks is the mean over all images; 1 unless the ranks' parts differ in size.
         counts: Whether the images count in metrics; false where an earlier rank has the same ones.
+        importance: What the loss of each image is multiplied with; None where all count alike.
     """
 
     images: Float[Tensor, "batch channels height width"]
     labels: Int64[Tensor, " batch"]
     weight: float = 1.0
     counts: bool = True
+    importance: Float[Tensor, " batch"] | None = None
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -60,6 +62,7 @@ class BatchStream:
         seed: The run's seed.
         name: The stream's name; two streams of a run with different names are unrelated.
         balanced: An epoch holds every class equally often, see `balanced_order`.
+        class_weights: Importance of the images of each class; None where all count alike.
         channels_last: Memory format of the batches.
         ranks: Who shares the batches.
     """
@@ -74,6 +77,7 @@ class BatchStream:
         seed: int,
         name: str,
         balanced: bool = False,
+        class_weights: Float[Tensor, " classes"] | None = None,
         channels_last: bool = False,
         ranks: Ranks = ALONE,
     ) -> None:
@@ -97,6 +101,7 @@ class BatchStream:
         self.seed = seed
         self.name = name
         self.balanced = balanced
+        self.class_weights = class_weights
         self.channels_last = channels_last
         self.ranks = ranks
         self._epoch: tuple[int, list[Tensor]] = (-1, [])  # the last one asked for
@@ -143,7 +148,7 @@ class BatchStream:
         images = self.normalize(_with_format(images, self.channels_last))
         images, labels = self.augment.erase(images, rng), self.images.labels[chosen]
         if self.ranks.size == 1:
-            return Batch(images, labels)
+            return Batch(images, labels, importance=self._importance(labels))
         # Cut at the end: every rank draws the random numbers of the whole batch.
         rank, size = self.ranks.rank, self.ranks.size
         num_parts = min(size, len(labels) // 2)
@@ -151,7 +156,11 @@ class BatchStream:
         mine = labels.tensor_split(num_parts)[part]
         alike = len(range(part, size, num_parts))  # ranks that have this part
         weight = len(mine) * size / (len(labels) * alike)
-        return Batch(images.tensor_split(num_parts)[part], mine, weight, rank < num_parts)
+        images, importance = images.tensor_split(num_parts)[part], self._importance(mine)
+        return Batch(images, mine, weight, rank < num_parts, importance)
+
+    def _importance(self, labels: Tensor) -> Tensor | None:
+        return None if self.class_weights is None else self.class_weights.to(labels.device)[labels]
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, self.name, purpose, number))

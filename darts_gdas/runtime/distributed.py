@@ -116,10 +116,13 @@ class Ranks:
         return values
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self, asked: Callable[[], int] = lambda: 0) -> Iterator[None]:
         """Within it a rank takes as long as it needs; leaving it, it waits for the others.
 
-        They give up on a rank whose process gives no sign of life, not on one that works.
+        They give up on a rank that hangs or is gone, not on one that works.
+
+        Args:
+            asked: As of `Watch.meet`.
         """
         if self.size == 1:
             yield
@@ -128,10 +131,14 @@ class Ranks:
             try:
                 yield
             finally:
-                self.watch.meet(self.rank, self.size)
+                self.watch.meet(self.rank, self.size, asked)
 
-    def from_first(self, make: Callable[[], Value]) -> Value:
+    def from_first(self, make: Callable[[], Value], asked: Callable[[], int] = lambda: 0) -> Value:
         """What the first rank makes, on all ranks; only that one calls `make`, which may take long.
+
+        Args:
+            make: Makes it.
+            asked: As of `Watch.meet`.
 
         Raises:
             FirstRankFailed: On the other ranks, where `make` failed on the first.
@@ -140,7 +147,7 @@ class Ranks:
             return make()
         box: list[Any] = [None, None]
         mine: BaseException | None = None
-        with self.at_work():
+        with self.at_work(asked):
             try:
                 if self.is_first:
                     box[0] = make()

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -108,6 +109,33 @@ def append_line(path: Path, line: str) -> None:
         with contextlib.suppress(OSError):  # the folder itself may be gone
             os.truncate(path, size)
         raise _write_error(path, error, len(content)) from None
+
+
+def traces(path: Path) -> str:
+    """A digest of names, sizes and times of a file, or of all below a folder; none is read.
+
+    Links are followed, each folder once. The time is that of the last change of anything (ctime),
+    which copying with a file's times, or setting them back, does not hide.
+    """
+    found, seen = hashlib.sha256(), set()
+    for folder, folders, names in (
+        [(str(path.parent), [], [path.name])]
+        if path.is_file()
+        else (os.walk(path, followlinks=True))
+    ):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in sorted(names):
+            file = os.path.join(folder, name)
+            with contextlib.suppress(OSError):  # a dead link
+                stat = os.stat(file)
+                about = [os.path.relpath(file, path), stat.st_size, stat.st_ctime_ns]
+                found.update(json.dumps(about).encode())
+    return found.hexdigest()
 
 
 def check_writable(path: Path) -> None:

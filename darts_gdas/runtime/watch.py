@@ -1,15 +1,23 @@
 """Ranks that wait for one that works: signs of life, through the store of the process group."""
 
 import contextlib
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
 LONGEST = 10.0
 """Seconds between two signs of life, or a fifth of the patience."""
+
+SOON = 0.5
+"""Seconds within which a rank that waits is heard when it is asked to stop."""
+
+IDLE = 0.02
+"""Share of a processor's time below which a process does nothing: waiting costs some, too."""
 
 
 class RankLost(RuntimeError):
@@ -20,7 +28,8 @@ class Watch:
     """Tells a rank that works from one that is lost, however long the work takes.
 
     A message that does not come in time ends a training step, and rightly so. Work of one rank
-    that others wait for has no such time: as long as its process lives, a thread of it says so.
+    that others wait for has no such time: a thread of its process says so as long as the process
+    and its children compute, or the work itself gives signs. One that hangs does neither.
 
     Args:
         patience: Seconds without a sign of life after which a rank counts as lost.
@@ -29,12 +38,13 @@ class Watch:
     def __init__(self, patience: float = 1800.0) -> None:
         self.patience = patience
         self.every = min(patience / 5, LONGEST)
-        self._depth, self._beats, self._meetings = 0, 0, 0
+        self._depth, self._beats, self._meetings, self._signs = 0, 0, 0, 0
         self._store: Store | None = None
+        self._asks_again = 0.0
 
     @contextlib.contextmanager
     def alive(self, rank: int) -> Iterator[None]:
-        """Within it, this rank gives signs of life; may be nested."""
+        """Within it, this rank gives signs of life as long as it works; may be nested."""
         self._depth += 1
         if self._depth > 1:
             ended = thread = None
@@ -52,24 +62,52 @@ class Watch:
                 thread.join()
 
     def _beat(self, rank: int, store: Store, ended: threading.Event) -> None:
+        signs, begin, computed = self._signs, time.monotonic(), _computed()
         with contextlib.suppress(RuntimeError):  # without a store there is nobody to tell
             while not ended.wait(self.every):
+                since = time.monotonic() - begin
+                if self._signs == signs and _computed() - computed < IDLE * since:
+                    continue
+                signs, begin, computed = self._signs, time.monotonic(), _computed()
                 self._beats += 1
                 store.set(f"beat/{rank}", str(self._beats))
 
-    def meet(self, rank: int, size: int) -> None:
+    def sign(self) -> None:
+        """Say that this rank's work goes on, where it may wait for others rather than compute."""
+        self._signs += 1
+
+    def asked(self) -> int:
+        """The signal by which a rank that waits for this one was asked to stop; 0 if none was.
+
+        To be called by the rank that works, as often as it likes.
+        """
+        now = time.monotonic()
+        if self._depth == 0 or now < self._asks_again:
+            return 0
+        self._asks_again = now + SOON
+        return int(_read(_get_default_store(), f"asked/{self._meetings + 1}") or 0)
+
+    def meet(self, rank: int, size: int, asked: Callable[[], int] = lambda: 0) -> None:
         """Return when all ranks have come here.
+
+        Args:
+            rank: This one.
+            size: How many there are.
+            asked: The signal that has asked this rank to stop while it waits, or 0; whoever works
+                is told.
 
         Raises:
             RankLost: If one has not, and has given no sign of life for as long as the patience.
         """
         self._meetings += 1
-        store, number = _get_default_store(), self._meetings
+        store, number, signum = _get_default_store(), self._meetings, 0
         store.set(f"met/{number}/{rank}", "")
         seen = {other: ("", time.monotonic()) for other in range(size) if other != rank}
         while seen:
+            if not signum and (signum := asked()):
+                store.set(f"asked/{number}", str(signum))
             with contextlib.suppress(RuntimeError):  # not yet
-                store.wait([f"met/{number}/{min(seen)}"], timedelta(seconds=self.every))
+                store.wait([f"met/{number}/{min(seen)}"], timedelta(seconds=min(self.every, SOON)))
             for other, (last, since) in list(seen.items()):
                 beat = _read(store, f"beat/{other}")
                 if store.check([f"met/{number}/{other}"]):
@@ -85,3 +123,17 @@ class Watch:
 
 def _read(store: Store, key: str) -> str:
     return store.get(key).decode() if store.check([key]) else ""
+
+
+def _computed() -> float:
+    """Seconds of processor time of this process and its children, less the calling thread's."""
+    ended = os.times()
+    seconds = time.process_time() - time.thread_time()
+    seconds += ended.children_user + ended.children_system
+    ticks = 0
+    with contextlib.suppress(OSError):  # a child may end meanwhile
+        for children in Path("/proc/self/task").glob("*/children"):
+            for child in children.read_text().split():
+                stat = Path("/proc", child, "stat").read_text().rpartition(")")[2].split()
+                ticks += int(stat[11]) + int(stat[12])  # utime, stime of proc(5)
+    return seconds + ticks / os.sysconf("SC_CLK_TCK")

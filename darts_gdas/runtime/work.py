@@ -39,15 +39,22 @@ class Work:
         Raises:
             Interrupted: On all ranks; within `alone`, on the first one, and then on the others.
         """
-        signum = self._among.largest(self._request.signum or 0)
+        watch = self.ranks.watch
+        watch.sign()
+        signum = self._among.largest(self._asked())
+        if self._among is not self.ranks:
+            signum = signum or watch.asked()  # by one of those who wait
         if signum:
             raise self._interrupted(signum)
+
+    def _asked(self) -> int:
+        return self._request.signum or 0
 
     def alone(self, make: Callable[[], Value]) -> Value:
         """What the first rank makes, on all ranks.
 
         Raises:
-            Interrupted: On all ranks, if `make` heeds a request.
+            Interrupted: On all ranks, if `make` heeds a request, whichever rank has got it.
         """
 
         def outcome() -> tuple[Value | None, int]:
@@ -59,7 +66,7 @@ class Work:
             finally:
                 self._among = self.ranks
 
-        value, signum = self.ranks.from_first(outcome)
+        value, signum = self.ranks.from_first(outcome, self._asked)
         if signum:
             raise self._interrupted(signum)
         return value  # type: ignore[return-value]

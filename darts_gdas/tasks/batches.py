@@ -32,6 +32,20 @@ def count_correct(logits: Tensor, labels: Tensor, *, top: int = 1) -> Tensor:
     return (logits.topk(top, dim=1).indices == labels[:, None]).any(dim=1).sum()
 
 
+def batch_loss(logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy (nats) over a batch, each image's multiplied with its importance.
+
+    The importance is that of the image, also where its target is smoothed: an importance of 2 is
+    the image twice.
+    """
+    if batch.importance is None:
+        return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+    losses = F.cross_entropy(
+        logits, batch.labels, reduction="none", label_smoothing=label_smoothing
+    )
+    return (batch.importance * losses).mean()
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a network does on a data set.
@@ -143,7 +157,7 @@ class BatchLoss:
     ) -> None:
         self.supernet = supernet
         self.norms = norms
-        self.images, self.labels, self.weight = batch.images, batch.labels, batch.weight
+        self.batch = batch
         self.compute = compute
         self.scale = scale
         self.logits: Tensor | None = None
@@ -156,11 +170,11 @@ class BatchLoss:
             weights = dict(zip(weights, self._entering([*weights.values()]), strict=True))
         with untouched_statistics(self.norms), self.compute.forward_pass():
             logits = functional_call(
-                self.supernet, weights, (self.images, mixture), tie_weights=False
+                self.supernet, weights, (self.batch.images, mixture), tie_weights=False
             )
         logits = full_precision(logits)
         self.logits = logits.detach()
-        loss = F.cross_entropy(logits, self.labels) * self.weight
+        loss = batch_loss(logits, self.batch) * self.batch.weight
         if not torch.is_grad_enabled():
             ranks.average_([loss])
         return with_scaled_gradients([loss], self.scale)[0]
@@ -172,4 +186,4 @@ class BatchLoss:
     def value(self) -> Tensor:
         """This rank's part of the loss in the last call."""
         assert self.logits is not None
-        return F.cross_entropy(self.logits, self.labels)
+        return batch_loss(self.logits, self.batch)

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from darts_gdas.nets import DerivedNet
@@ -16,7 +15,13 @@ from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.optim import SGD, set_learning_rate
 from darts_gdas.runtime.task import Progress
-from darts_gdas.tasks.batches import Evaluation, count_correct, evaluate, full_precision
+from darts_gdas.tasks.batches import (
+    Evaluation,
+    batch_loss,
+    count_correct,
+    evaluate,
+    full_precision,
+)
 from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.model import TrainedModel
 from darts_gdas.tasks.weight_step import WeightStep
@@ -118,11 +123,11 @@ class RetrainTask:
             with self.compute.forward_pass():
                 outputs = self.weight_step.replica(part.images, sparse=more)
             logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, None)
-            loss = self._loss(logits, part.labels)
+            loss = self._loss(logits, part)
             sums.append(loss.detach() * len(part.labels))
             if auxiliary is not None:
                 weight = self.regularization.auxiliary_weight
-                loss = loss + weight * self._loss(auxiliary, part.labels)
+                loss = loss + weight * self._loss(auxiliary, part)
             return loss, logits
 
         logits = self.weight_step(batch, run)
@@ -132,9 +137,9 @@ class RetrainTask:
             "train/accuracy": (count_correct(logits[:count], batch.labels[:count]), count),
         }
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
         smoothing = self.regularization.label_smoothing
-        return F.cross_entropy(full_precision(logits), labels, label_smoothing=smoothing)
+        return batch_loss(full_precision(logits), batch, label_smoothing=smoothing)
 
     def _drop_path(self, progress: Progress) -> float:
         return self.regularization.drop_path * progress.epoch / progress.num_epochs

@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets import Layout, Mixture, SuperNet
@@ -21,7 +20,7 @@ from darts_gdas.search import ArchParameters, entropy, skip_share
 from darts_gdas.search.hypergradient import detached
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.arch_step import ArchStep
-from darts_gdas.tasks.batches import batch_metrics, evaluate, full_precision
+from darts_gdas.tasks.batches import batch_loss, batch_metrics, evaluate, full_precision
 from darts_gdas.tasks.confusion import Confusion
 from darts_gdas.tasks.method import Method, Order, SearchData
 from darts_gdas.tasks.monitor import Monitor
@@ -152,7 +151,7 @@ class StageSearch:
                 sparse = more or is_sparse(mixture) or self.watch is not None
                 logits = self.weight_step.replica(part.images, mixture, sparse=sparse)
             logits = full_precision(logits)
-            return F.cross_entropy(logits, part.labels), logits
+            return batch_loss(logits, part), logits
 
         return self.weight_step(batch, run)
 

@@ -122,7 +122,10 @@ def split(batch: Batch, count: int) -> list[Batch]:
     if count == 1:
         return [batch]
     parts = zip(batch.images.tensor_split(count), batch.labels.tensor_split(count), strict=True)
+    importance = (
+        [None] * count if batch.importance is None else batch.importance.tensor_split(count)
+    )
     return [
-        Batch(images, labels, batch.weight * len(labels) / len(batch.labels), batch.counts)
-        for images, labels in parts
+        Batch(images, labels, batch.weight * len(labels) / len(batch.labels), batch.counts, some)
+        for (images, labels), some in zip(parts, importance, strict=True)
     ]

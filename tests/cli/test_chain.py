@@ -36,7 +36,10 @@ def test_a_chain_is_found_trained_shown_and_taken_away(
     finish(start(tmp_path, "search.py", *search))
     genotype = Genotype.load(tmp_path / "found")
     assert list(genotype.cells) == [f"block{i}" for i in range(6)]
-    finish(start(tmp_path, "train.py", "genotype=found", *TINY, "run_dir=trained"))
+    retraining = ("train.py", "genotype=found", *TINY, "run_dir=trained")
+    _, err = finish(start(tmp_path, *retraining, "net.layers=8"), status=2)
+    assert "net.layers=8 has no effect: the genotype is a chain of 6 blocks" in err
+    finish(start(tmp_path, *retraining, "net.layers=6"))
 
     model, layout = load_model(tmp_path / "trained"), Layout.of(genotype, 2, 20, 10, 1)
     assert model.net.genotype == genotype and model.net.layout == layout

@@ -93,7 +93,7 @@ def test_a_search_leaves_all_that_was_promised(searched: tuple[Path, str, str]):
     folder = run_folder(searched[0])
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "cells.png", "cells.svg", "checkpoints", "config.yaml", "genotype.json",
+        "cells.png", "cells.svg", "checkpoints", "config.yaml", "content.json", "genotype.json",
         "genotype_best.json", "lock", "metrics.jsonl", "overrides.yaml", "report.html",
         "result.json", "tensorboard",
     }  # fmt: skip

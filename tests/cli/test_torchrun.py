@@ -1,6 +1,7 @@
 """Data-parallel runs as a user starts them: `torchrun` on this machine, two ranks."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import torch
 
 from darts_gdas.tasks.model import load_model
 from tests.cli import test_runs
+from tests.cli.test_interrupted import until
 from tests.cli.test_runs import ROOT
 from tests.tiny import TINY
 
@@ -116,6 +118,52 @@ exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
     for part in ("supernet", "arch"):
         for name, value in b["task"][part].items():
             assert torch.equal(a["task"][part][name], value), name
+
+
+WARM = (*TINY, "epochs=1", "warm_start=ntk", "warm_start.samples=60", "warm_start.channels=2",
+        "run_dir=run", "resume=auto")  # fmt: skip
+
+
+def rank(process: subprocess.Popen[str], number: int) -> int:
+    """The process of a rank."""
+    for path in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            if f"\0RANK={number}\0" in Path(f"/proc/{child}/environ").read_text():
+                return child
+    raise AssertionError(number)
+
+
+def test_a_signal_at_another_rank_ends_the_first_ones_warm_start_at_once(tmp_path: Path):
+    process = start(tmp_path, "search.py", *WARM)
+    seen = "".join(until(process, "scoring cells: "))
+    os.kill(rank(process, 1), signal.SIGTERM)
+    _, err = finish(process, fails=True)
+    assert err.count("stopped in the warm start; what is measured is kept") == 1, seen + err
+    assert err.count(f"exitcode  : {128 + signal.SIGTERM}") + err.count("exitcode: 143") >= 1, err
+    kept = len((tmp_path / "run" / "warm_start.jsonl").read_text().splitlines()) - 1
+    assert 0 < kept < 60
+    _, err = finish(start(tmp_path, "search.py", *WARM))
+    assert f"going on with {kept} measurements" in err
+
+
+def test_a_first_rank_that_hangs_in_a_warm_start_is_lost(tmp_path: Path):
+    script = tmp_path / "search_and_hang.py"
+    script.write_text(
+        f"""import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from darts_gdas.cli import beginning
+beginning.set_first_alphas = lambda *arguments: time.sleep(1000)
+sys.argv[0] = {str(ROOT / "search.py")!r}
+exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
+"""
+    )
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    options = ("--shutdown-timeout=2",)
+    arguments = (*WARM, "rank_timeout_minutes=0.1")
+    _, err = finish(start(tmp_path, str(script), *arguments, options=options), fails=True)
+    (line,) = (line for line in err.splitlines() if line.startswith("error: "))
+    assert line.startswith("error: outside the training loop: rank 1 has lost another rank")
+    assert line.endswith("rank 1 waited for rank 0, which gave no sign of life for 6 s")
 
 
 @pytest.mark.gpu

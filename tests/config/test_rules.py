@@ -1,12 +1,15 @@
 """Methods beyond their steps: what they are, that they run, and which mixtures make no sense."""
 
 import json
+import random
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from darts_gdas.config import fingerprint
+from darts_gdas.config.rules import of_network
+from darts_gdas.nets import DerivedNet, Layout
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.journal import Journal
@@ -30,6 +33,7 @@ from darts_gdas.search import (
     Uniform,
     Untrained,
 )
+from darts_gdas.space import CellGenotype, Edge, Genotype, SearchSpace
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.method import Order
 from darts_gdas.tasks.monitor import Diagnostics
@@ -207,3 +211,23 @@ def test_relatives_of_darts_are_darts_with_another_part():
 )
 def test_relatives_refuse_what_they_cannot(overrides: tuple[str, ...], message: str):
     test_what_makes_no_sense_together_is_refused(overrides, message)
+
+
+def test_edges_are_not_weighed_where_every_node_has_one():
+    with pytest.raises(ValueError, match=r"edge_normalization=true weighs .* leave it out"):
+        search_config("space=chain", "method=darts", "edge_normalization=true")
+
+
+def test_what_has_no_effect_on_the_network_is_told():
+    """A chain has its own number of layers; skip connections alone have no path to drop."""
+    chain = SearchSpace.chain([["mbconv3_3x3"]] * 3, (1,), (1, 2, 2)).sample(random.Random(0))
+    net = DerivedNet(chain, Layout.of(chain, 4, 9, 10, 1))
+    assert list(of_network(net, {"net.layers": 3})) == list(of_network(net, {})) == []
+    (told,) = of_network(net, {"net.layers": 9})
+    assert told.startswith("net.layers=9 has no effect: the genotype is a chain of 3 blocks")
+    skip = CellGenotype(((Edge("skip_connect", 1),),), output=(2,))
+    skips = DerivedNet(Genotype({"normal": skip}), Layout(4, 3, 10, 1, reductions=()))
+    (told,) = of_network(skips, {"regularization.drop_path": 0.2})
+    assert told.startswith("regularization.drop_path=0.2 has no effect")
+    darts = DerivedNet(Genotype.load("DARTS_V2"), Layout(4, 3, 10, 1))
+    assert not list(of_network(darts, {"regularization.drop_path": 0.2, "net.layers": 3}))

@@ -105,6 +105,21 @@ def test_balanced_batches_are_a_function_of_the_step_and_the_rare_class_is_half_
     assert len(left_out[0]) == len(left_out[1]) == 148 and left_out[0] != left_out[1]
 
 
+def test_class_weights_are_given_to_the_images_of_all_ranks():
+    weights = torch.linspace(1, 2, 23)
+    whole = stream(class_weights=weights).batch(1)
+    assert whole.importance is not None
+    assert torch.equal(whole.importance, weights[whole.labels])
+    parts = [
+        stream(batch_size=6, class_weights=weights, ranks=Ranks(rank, 2)).batch(1)
+        for rank in range(2)
+    ]
+    for part in parts:
+        assert part.importance is not None
+        assert torch.equal(part.importance, weights[part.labels])
+    assert stream().batch(1).importance is None
+
+
 def test_epochs_have_different_orders():
     orders = [tuple(torch.cat(stream().indices(epoch)).tolist()) for epoch in range(5)]
     assert len(set(orders)) == 5

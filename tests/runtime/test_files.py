@@ -12,6 +12,7 @@ from darts_gdas.runtime.files import (
     WriteError,
     check_writable,
     new_folder,
+    traces,
     write_atomically,
     write_text,
 )
@@ -173,3 +174,20 @@ def test_two_folders_of_one_name_are_two(tmp_path: Path):
     assert [path.name for path in made] == [
         "sweep_12-00-00", "sweep_12-00-00_2", "sweep_12-00-00_3"
     ]  # fmt: skip
+
+
+def test_traces_tell_files_apart_without_reading_them(tmp_path: Path):
+    """A name, a size or a change is another trace; links are followed, a loop is no trap."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "one").write_text("1")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
+    seen = [traces(tmp_path / "a")]
+    assert traces(tmp_path / "a") == seen[0]
+    (tmp_path / "a" / "b" / "two").write_text("2")
+    seen.append(traces(tmp_path / "a"))
+    (tmp_path / "a" / "one").rename(tmp_path / "a" / "uno")
+    seen.append(traces(tmp_path / "a"))
+    os.utime(tmp_path / "a" / "uno", (1, 1))
+    seen.append(traces(tmp_path / "a"))
+    seen.append(traces(tmp_path / "a" / "uno"))
+    assert len(set(seen)) == len(seen)

@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,3 +90,22 @@ def test_what_the_first_rank_makes_all_of_them_get(tmp_path: Path):
         return at_work(ranks, lambda work: (work.alone(lambda: ranks.rank + 7), work.heed()))[0]
 
     assert on_ranks(on_rank, tmp_path) == [(7, None)] * 2
+
+
+def test_a_rank_that_waits_for_the_first_ones_work_is_heeded_at_once(tmp_path: Path):
+    def on_rank(ranks: Ranks) -> tuple[tuple[object, int, str, str], float]:
+        def measure(work: Work) -> int:
+            for i in range(100):
+                work("measuring", i, 100)
+                time.sleep(0.1)
+            return 5
+
+        if ranks.rank == 1:
+            threading.Timer(0.5, asked).start()
+        begin = time.monotonic()
+        found = at_work(ranks, lambda work: work.alone(lambda: measure(work)))
+        return found, time.monotonic() - begin
+
+    for (value, signum, told, _), seconds in on_ranks(on_rank, tmp_path):
+        assert (value, signum, told) == (None, signal.SIGTERM, "stopped")
+        assert seconds < 4  # of ten

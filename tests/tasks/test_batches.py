@@ -1,15 +1,19 @@
+import math
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.testing import assert_close
 
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Precision
+from darts_gdas.runtime.data import Batch
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.tasks.batches import (
+    batch_loss,
     count_correct,
     evaluate,
     full_precision,
@@ -133,3 +137,24 @@ def test_random_images_of_a_set_of_copies_are_copies():
     assert (
         drawn(torch.full((9, 1, 4, 4), 7, dtype=torch.uint8), 4).tolist() == [[[[7] * 4] * 4]] * 4
     )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_an_importance_of_two_is_the_image_twice(smoothing: float):
+    """Smoothed targets too: the closed form of three images, the second counted twice."""
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).double()
+    labels = torch.tensor([0, 0, 1])
+    importance = torch.tensor([1.0, 2.0, 1.0]).double()
+    found = batch_loss(
+        logits, Batch(logits, labels, importance=importance), label_smoothing=smoothing
+    )
+    chosen = torch.tensor([0, 1, 1, 2])
+    twice = batch_loss(logits[chosen], Batch(logits, labels[chosen]), label_smoothing=smoothing)
+    assert_close(3 * found, 4 * twice)
+    right = [math.log1p(math.exp(-2)), math.log1p(math.exp(1)), math.log(2)]
+    wrong = [right[0] + 2, right[1] - 1, math.log(2)]
+    by_hand = sum(
+        times * ((1 - smoothing / 2) * r + smoothing / 2 * w)
+        for times, r, w in zip((1, 2, 1), right, wrong, strict=True)
+    )
+    assert float(3 * found) == pytest.approx(by_hand)

@@ -70,6 +70,25 @@ def test_the_gradient_is_that_of_both_losses():
         assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_class_weights_are_in_both_losses_and_beside_label_smoothing():
+    task = task_of(Regularization(auxiliary_weight=0.4, drop_path=0.0, label_smoothing=0.1))
+    task.stream.class_weights = weights = torch.arange(1.0, 8.0)
+    x, y, *_ = task.stream.batch(0)
+    task.net.train()
+    loss = sum(
+        share * (weights[y] * F.cross_entropy(out, y, reduction="none", label_smoothing=0.1)).mean()
+        for share, out in zip((1, 0.4), task.net(x), strict=True)
+    )
+    expected = torch.autograd.grad(loss, list(task.net.parameters()))
+    found = []
+    task.sgd.step = lambda optimizer, passes: found.extend(  # type: ignore[method-assign]
+        parameter.grad for parameter in task.net.parameters()
+    )
+    task.train_step(at(0))
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_without_weight_there_is_no_auxiliary_head():
     task = task_of(Regularization(auxiliary_weight=0.0))
     assert task.net.auxiliary is None

@@ -110,6 +110,29 @@ def test_a_step_moves_weights_and_alphas(method: Method):
     assert all(count == 8 for _, count in metrics.values())
 
 
+def test_class_weights_are_in_the_losses_of_both_steps():
+    """Against two networks in one state: weighted by hand, and by the stream."""
+    method = replace(DARTS, optimizer=SGD())  # its step is taken away below
+    weighted, plain = task_of(method), task_of(method)
+    weights = torch.tensor([0.5, 1.0, 3.0])
+    for stream in (weighted.data.weight_batches, weighted.data.arch_batches):
+        stream.class_weights = weights
+    batch, mixture = weighted.data.weight_batches.batch(0), weighted.expected().detach()
+    plain.supernet.train()
+    logits = plain.supernet(batch.images, mixture)
+    losses = F.cross_entropy(logits, batch.labels, reduction="none")
+    (weights[batch.labels] * losses).mean().backward()
+    named = dict(weighted.arch_step.named_weights)
+    weighted.supernet.train()
+    found = weighted.arch_step.loss(batch)({k: v.detach() for k, v in named.items()}, mixture)
+    assert_close(found, (weights[batch.labels] * losses).mean())
+    weighted.weight_step.sgd.step = lambda optimizer, passes: None  # type: ignore[method-assign]
+    weighted.train_weights(batch, mixture)
+    for a, b in zip(weighted.supernet.parameters(), plain.supernet.parameters(), strict=True):
+        if b.grad is not None:
+            assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+
+
 @METHODS
 def test_the_arch_step_touches_neither_weights_nor_statistics_nor_their_gradients(method: Method):
     task = task_of(method)

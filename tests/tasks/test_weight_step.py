@@ -49,6 +49,14 @@ def test_parts_are_the_batch_and_their_means_add_up_to_its_mean(images: int, cou
     assert_close(sums, 1.5 * values.mean())
 
 
+def test_parts_keep_what_their_images_count():
+    whole = batch(7)._replace(importance=torch.arange(7.0))
+    parts = split(whole, 3)
+    losses = [(part.importance * part.images.flatten(1).sum(1)).mean() for part in parts]
+    total = sum(part.weight * loss for part, loss in zip(parts, losses, strict=True))
+    assert_close(total, (whole.importance * whole.images.flatten(1).sum(1)).mean())
+
+
 @pytest.mark.parametrize("images", range(4, 12))
 def test_ranks_with_an_image_more_or_less_cut_alike(images: int):
     """As a stream shares them: three ranks, sizes that differ by one at most."""

@@ -1,0 +1,252 @@
+"""The program that tunes a search: an Optuna study whose trials are runs of their own."""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import darts_gdas
+from darts_gdas import config as configuration
+from darts_gdas.cli.arguments import as_meant
+from darts_gdas.cli.errors import usage_errors
+from darts_gdas.cli.plan import OBJECTIVES, Plan, settings_of
+from darts_gdas.config.objective import values_of
+from darts_gdas.report.columns import table_lines
+from darts_gdas.report.comparison_page import write_comparison
+from darts_gdas.report.record import find_records
+from darts_gdas.report.run_page import PAGE
+from darts_gdas.runtime.data import derive_seed
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.launch import command, retraining, setting
+from darts_gdas.runtime.signals import StopRequest
+from darts_gdas.runtime.terminal import complain
+from darts_gdas.runtime.usage import FAULT
+
+if TYPE_CHECKING:
+    from optuna.study import Study  # pyright: ignore[reportMissingImports]
+    from optuna.trial import FrozenTrial, Trial  # pyright: ignore[reportMissingImports]
+
+STUDY, OUTPUT = "study.db", "output.txt"
+RUN, PLAN = "run", "plan"
+LOOKS = 0.2
+"""Seconds between two looks at a run."""
+
+START = "from darts_gdas.cli.main import main; main()"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; wrong input is one line and exit status 2."""
+    parser = argparse.ArgumentParser(
+        prog=command("tune"), description="Tune settings: a study of runs, below one folder."
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY", help="a folder; goes on if it is one")
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="fixed, or a range")
+    parser.add_argument("--program", choices=OBJECTIVES, default="search")
+    parser.add_argument("--trials", type=int, default=20, help="of the study in all; default: 20")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampler; default: 0")
+    parser.add_argument("--no-prune", action="store_true", help="let every run come to its end")
+    parser.add_argument("--startup", type=int, default=5, help="trials before any is pruned")
+    options = parser.parse_intermixed_args(arguments)
+    with usage_errors() as mark:
+        if options.trials < 1:
+            raise ValueError(f"--trials must be at least 1, got {options.trials}")
+        _check_installed()
+        configuration.register()
+        plan = Plan.of(options.program, [as_meant(item) for item in options.settings])
+        options.study.mkdir(parents=True, exist_ok=True)
+        with RunFolder(options.study).lock():
+            study = _open(options, plan)
+            mark.blamed = ()
+            _tune(study, options, plan)
+            _finish(study, options.study, plan)
+
+
+def _check_installed() -> None:
+    try:
+        import optuna  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ValueError("tune needs optuna: pip install 'darts-gdas[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def _open(options: argparse.Namespace, plan: Plan) -> "Study":
+    """The study in its folder, begun now or before, without trials that were cut off.
+
+    Raises:
+        ValueError: If its file is damaged, it was begun with other settings, or a run of it goes
+            on without it.
+    """
+    import optuna  # pyright: ignore[reportMissingImports]
+
+    path = options.study / STUDY
+    try:
+        study = optuna.create_study(
+            study_name=PLAN,
+            storage=f"sqlite:///{path.resolve()}",
+            directions=plan.directions,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=options.startup),
+            load_if_exists=True,
+        )
+        begun = study.user_attrs.get(PLAN)
+        trials = study.get_trials(deepcopy=False)
+    except Exception as error:  # whatever the database says
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} cannot be read as a study: {reason}. Move it away to begin anew; the runs "
+            "beside it stand"
+        ) from None
+    if begun not in (None, plan.told()):
+        changes = configuration.told_changes(begun, plan.told())
+        raise ValueError(
+            f"{options.study} was begun with other settings ({changes}); pass the same, or another "
+            "folder"
+        )
+    study.set_user_attr(PLAN, plan.told())
+    study.sampler = optuna.samplers.TPESampler(
+        seed=derive_seed(options.seed, "tune", len(trials)) % 2**32  # not the same draws again
+    )
+    for trial in trials:
+        if trial.state is optuna.trial.TrialState.RUNNING:
+            RunFolder(options.study / _run_of(trial)).check_free()  # its process may live on
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            if trial.params:  # its run goes on in a trial of its own
+                study.enqueue_trial(trial.params, user_attrs={RUN: _run_of(trial)})
+    return study
+
+
+def _run_of(trial: "FrozenTrial | Trial") -> str:
+    """The name of a trial's run; one that was cut off and its successor have one."""
+    return trial.user_attrs.get(RUN, f"{trial.number:04d}")
+
+
+def _ended(study: "Study") -> set[str]:
+    """The runs that need no more work."""
+    trials = study.get_trials(deepcopy=False)
+    going_on = {_run_of(trial) for trial in trials if not trial.state.is_finished()}
+    return {_run_of(trial) for trial in trials} - going_on
+
+
+def _tune(study: "Study", options: argparse.Namespace, plan: Plan) -> None:
+    with StopRequest("stopping; the state of the run will be saved") as request:
+        while len(_ended(study)) < options.trials:
+            trial = study.ask(dict(plan.space))
+            trial.set_user_attr(RUN, _run_of(trial))
+            _run(study, trial, options, plan, request)
+            if request.signum:
+                print(
+                    f"stopped in trial {trial.number}; its run is kept\n"
+                    "go on with: the same command",
+                    file=sys.stderr,
+                )
+                raise SystemExit(128 + request.signum)
+
+
+def _run(
+    study: "Study", trial: "Trial", options: argparse.Namespace, plan: Plan, request: StopRequest
+) -> None:
+    """A trial as a process of its own; its state is told to the study, unless it was stopped."""
+    from optuna.trial import TrialState  # pyright: ignore[reportMissingImports]
+
+    folder = RunFolder(options.study / _run_of(trial))
+    folder.path.mkdir(exist_ok=True)
+    places = [setting("run_dir", folder.path), "resume=auto"]
+    overrides = [*plan.fixed, *settings_of(trial.params), *places]
+    with open(folder.path / OUTPUT, "ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", START, plan.program, *overrides],
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(_path())},
+            start_new_session=True,  # one signal, from here
+        )
+        is_pruned = _follow(process, trial, folder, plan, request, prunes=not options.no_prune)
+    if request.signum:
+        return
+    told = f"trial {trial.number} {' '.join(settings_of(trial.params))}: "
+    if process.returncode == 0:
+        result = json.loads(folder.result.read_text(encoding="utf-8"))
+        values = values_of(list(plan.objectives), OBJECTIVES[plan.program], result)
+        assert isinstance(values, tuple)
+        if all(value == value for value in values):
+            study.tell(trial, list(values))
+            print(told + ", ".join(f"{value:.6g}" for value in values), flush=True)
+            return
+    if is_pruned and process.returncode != 0:
+        study.tell(trial, state=TrialState.PRUNED)
+        print(f"{told}pruned", flush=True)
+        return
+    study.tell(trial, state=TrialState.FAIL)
+    complain(f"{told}failed with status {process.returncode}, see {folder.path / OUTPUT}")
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    trial: "Trial",
+    folder: RunFolder,
+    plan: Plan,
+    request: StopRequest,
+    *,
+    prunes: bool,
+) -> bool:
+    """Wait for a run; whether it was ended because its running value is below the median."""
+    seen, is_pruned, is_asked, runs = 0, False, False, True
+    while runs:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LOOKS)
+        runs = process.poll() is None  # afterwards the last epochs are read
+        if request.signum and not is_asked:
+            process.send_signal(request.signum)
+            is_asked = True
+        if plan.curve is None or is_asked or is_pruned:
+            continue
+        for line in _lines(folder)[seen:]:
+            trial.report(line[plan.curve], line["epoch"])
+            seen += 1
+            is_last = not runs or line["epoch"] + 1 >= plan.num_epochs
+            if prunes and not is_last and not is_pruned and trial.should_prune():
+                process.send_signal(signal.SIGTERM)
+                is_pruned = True
+    return is_pruned
+
+
+def _lines(folder: RunFolder) -> list[dict[str, Any]]:
+    """What has been measured so far, epoch by epoch; a line that is being written is left out."""
+    text = folder.metrics.read_text(encoding="utf-8") if folder.metrics.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _path() -> Iterator[str]:
+    """Where the run's process finds this package."""
+    yield str(Path(darts_gdas.__file__).parents[1])
+    yield from filter(None, [os.environ.get("PYTHONPATH")])
+
+
+def _finish(study: "Study", folder: Path, plan: Plan) -> None:
+    """Tables, the page that compares the runs, and how to go on."""
+    counts: dict[str, int] = {}
+    for trial in study.get_trials(deepcopy=False):
+        counts[trial.state.name.lower()] = counts.get(trial.state.name.lower(), 0) + 1
+    print(f"\n{folder / STUDY}: {', '.join(f'{n} {name}' for name, n in counts.items())}")
+    if "complete" not in counts:
+        complain("no trial has come to its end with a value")
+        raise SystemExit(FAULT)
+    best = study.best_trials if len(plan.objectives) > 1 else [study.best_trial]
+    rows = [[*map(_number, t.values), _run_of(t), *settings_of(t.params)] for t in best]
+    names = [f"setting {i + 1}" if i else "settings" for i in range(len(plan.space))]
+    title = "best trial" if len(plan.objectives) == 1 else "the front: no trial is better in all"
+    print("\n".join([title, *table_lines([*plan.objectives, "run", *names], rows)]))
+    page = folder / PAGE
+    write_comparison(find_records(folder), page)
+    print(f"page     {page}")
+    if plan.program == "search":
+        print(f"\nNext:\n  {retraining(folder / _run_of(best[0]), plan.fixed)}")
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
