@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "score": {"cli"},
     "compare": {"cli"},
     "export": {"cli"},
+    "doctor": {"cli"},
     "show": {"cli"},
     "tune": {"cli"},
     "cli": {

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from omegaconf import MISSING
 
-from darts_gdas.report.logger import Logger
 from darts_gdas.config.class_weights import NONE, check_class_weights, class_weights
+from darts_gdas.report.logger import Logger
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
