@@ -1,18 +1,20 @@
 """Which files of a folder are pictures of which class, and what is said of the others."""
 
 import logging
+import math
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from darts_gdas.runtime.images import check_class_names, stratified_split
-from darts_gdas.runtime.pictures import Header, header
+from darts_gdas.runtime.images import check_class_names
+from darts_gdas.runtime.pictures import Header, Preparation, header
+from darts_gdas.runtime.split import stratified_split
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ TEST_FOLDERS = ("test", "val", "valid", "validation")
 DEFAULT_TEST_FRACTION = 0.2
 """Share of each class that is kept for testing where there is no such folder."""
 
+LARGE, NOTABLE_LOSS = 89, 0.1
+"""Megapixels, and the share of the area that is cut off, from which on it is worth a line."""
+
 _MAX_THREADS = 8
 Result = TypeVar("Result")
 
@@ -42,15 +47,15 @@ class PassedOver:
         found: Paths by reason, a phrase in the plural.
     """
 
-    found: dict[str, list[Path]] = field(default_factory=dict)
+    found: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, path: Path) -> None:
+    def add(self, reason: str, path: str | Path) -> None:
         """Note one."""
-        self.found.setdefault(reason, []).append(path)
+        self.found.setdefault(reason, []).append(str(path))
 
     def words(self) -> str | None:
         """All of them in one line, with an example of each; None where there are none."""
-        parts = [f"{len(p)} {reason} (such as {str(p[0])!r})" for reason, p in self.found.items()]
+        parts = [f"{len(p)} {reason} (such as {p[0]!r})" for reason, p in self.found.items()]
         return f"passed over below dataset.root: {', '.join(parts)}" if parts else None
 
 
@@ -61,12 +66,12 @@ class Picture:
     Attributes:
         path: The file.
         label: Number of its class.
-        header: What it says of itself; None where that cannot be read.
+        header: What it says of itself; None where nobody has looked, or that cannot be read.
     """
 
-    path: Path
+    path: str
     label: int
-    header: Header | None
+    header: Header | None = None
 
 
 def find_parts(
@@ -140,7 +145,7 @@ def _split(
     return [pictures[i] for i in train.tolist()], [pictures[i] for i in test.tolist()]
 
 
-def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[Path]]:
+def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
     """What may be pictures of each class, classes and files sorted by name.
 
     Names of classes are composed Unicode (NFC): a letter with an accent is the same name, whether
@@ -157,7 +162,7 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[Path]]:
         raise ValueError(
             f"dataset.root must hold {folder.name}/<class>/, but there is no folder {str(folder)!r}"
         )
-    classes: dict[str, list[Path]] = {}
+    classes: dict[str, list[str]] = {}
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -173,43 +178,102 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[Path]]:
                 f"and {unicodedata.normalize('NFD', name)!a}; rename one, or put the pictures "
                 "together"
             )
-        found = _files_below(entry, (folder.resolve(),), passed)
-        classes[name] = sorted(found, key=lambda path: path.parts)
+        classes[name] = [*_files_below(str(entry), (os.path.realpath(folder),), passed)]
     if not classes:
         raise ValueError(f"dataset.root must hold one folder per class in {str(folder)!r}")
     return dict(sorted(classes.items()))
 
 
-def _files_below(folder: Path, above: tuple[Path, ...], passed: PassedOver) -> Iterator[Path]:
-    """All files, also those of linked folders."""
-    above = (*above, folder.resolve())
-    for entry in sorted(folder.iterdir()):
+def _files_below(folder: str, above: tuple[str, ...], passed: PassedOver) -> Iterator[str]:
+    """All files, also those of linked folders, sorted folder by folder."""
+    above = (*above, os.path.realpath(folder))
+    with os.scandir(folder) as found:  # knows kinds without a question for each file
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            if entry.resolve() in above:
-                passed.add("links to a folder that holds them", entry)
+            if os.path.realpath(entry.path) in above:
+                passed.add("links to a folder that holds them", entry.path)
             else:
-                yield from _files_below(entry, above, passed)
+                yield from _files_below(entry.path, above, passed)
         elif entry.is_file():
-            yield entry
+            yield entry.path
         else:
-            passed.add("dead links" if entry.is_symlink() else "special files", entry)
+            passed.add("dead links" if entry.is_symlink() else "special files", entry.path)
 
 
 def _pictures(
-    found: dict[str, list[Path]], classes: tuple[str, ...], passed: PassedOver
+    found: dict[str, list[str]], classes: tuple[str, ...], passed: PassedOver
 ) -> list[Picture]:
-    """Those files that hold a picture, or should by their ending."""
-    pairs = [(path, classes.index(n)) for n in classes for path in found.get(n, ())]
-    headers = in_threads(header, [path for path, _ in pairs])
-    pictures = []
-    for (path, label), head in zip(pairs, headers, strict=True):
-        if head is None and path.suffix.lower() not in SUFFIXES:
-            passed.add("files without a picture that can be read", path)
-        else:
-            pictures.append(Picture(path, label, head))
-    return pictures
+    """Those files that should hold a picture by their ending, and others that do."""
+    pictures = [Picture(path, i) for i, name in enumerate(classes) for path in found.get(name, ())]
+    others = [i for i, one in enumerate(pictures) if not _names_a_picture(one.path)]
+    headers = in_threads(header, [pictures[i].path for i in others])
+    lacking = {i for i, head in zip(others, headers, strict=True) if head is None}
+    for i in sorted(lacking):
+        passed.add("files without a picture that can be read", pictures[i].path)
+    return [one for i, one in enumerate(pictures) if i not in lacking]
+
+
+def _names_a_picture(path: str) -> bool:
+    return "." + path.rpartition(".")[2].lower() in SUFFIXES
+
+
+def with_headers(pictures: Sequence[Picture]) -> list[Picture]:
+    """The same, looked at."""
+    headers = in_threads(header, [picture.path for picture in pictures])
+    return [replace(one, header=head) for one, head in zip(pictures, headers, strict=True)]
+
+
+def look_at_sizes(pictures: Iterable[Picture], prepare: Preparation, max_megapixels: float) -> None:
+    """Refuse what is too large; say what is large, cut off, or one of several in a file.
+
+    Args:
+        pictures: Those that have been looked at.
+        prepare: What is cut off.
+        max_megapixels: Of the largest picture.
+
+    Raises:
+        ValueError: If it is larger.
+    """
+    known = [(p.path, p.header) for p in pictures if p.header is not None]
+    if not known:
+        return
+    path, largest = max(known, key=lambda pair: pair[1].megapixels)
+    size = f"{path!r} ({largest.size[0]}x{largest.size[1]} pixels)"
+    if largest.megapixels > max_megapixels:
+        raise ValueError(
+            f"dataset.root holds a picture of {largest.megapixels:.0f} megapixels, {size}; "
+            "remove it, or allow it with dataset.max_megapixels="
+            f"{math.ceil(largest.megapixels)}"
+        )
+    if largest.megapixels > LARGE:
+        logger.warning(
+            "dataset.root holds a large picture, %s, which takes about %.1f GB while it is "
+            "read; dataset.max_megapixels refuses such files",
+            size,
+            3 * largest.megapixels / 1e3,
+        )
+    lost = [prepare.lost(head.size) for _, head in known]
+    if sum(lost) / len(lost) > NOTABLE_LOSS:
+        most = max(range(len(lost)), key=lost.__getitem__)
+        logger.warning(
+            "the cut to %dx%d pixels leaves out %.0f %% of the pictures' area on average, "
+            "%.0f %% of %r (dataset.image_size, dataset.image_width)",
+            prepare.width,
+            prepare.height,
+            100 * sum(lost) / len(lost),
+            100 * lost[most],
+            known[most][0],
+        )
+    series = [path for path, head in known if head.is_series]
+    if series:
+        logger.warning(
+            "%d files hold several pictures, of which the first is read, such as %r",
+            len(series),
+            series[0],
+        )
 
 
 def in_threads(work: Callable[..., Result], items: Iterable[object]) -> list[Result]:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from darts_gdas.runtime.folder import ImageFolder
-from darts_gdas.runtime.images import stratified_split
+from darts_gdas.runtime.split import stratified_split
 
 
 def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (9, 7), color: object = 0):
