@@ -13,6 +13,7 @@ from benchmarks import (
     search_step,
     second_order,
     soak,
+    stream,
     te_nas,
 )
 
@@ -28,6 +29,7 @@ PROGRAMS = {
     "digits": digits,
     "scaling": scaling,
     "soak": soak,
+    "stream": stream,
 }
 
 

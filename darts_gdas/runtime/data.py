@@ -47,25 +47,22 @@ class ReadAhead:
 
     Args:
         images: What to read; it says how far ahead, which bounds the memory.
-        positions: Those of the images of a batch.
         count: How many batches there are; None is without end.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        positions: Callable[[int], Int64[Tensor, " batch"]],
-        count: int | None = None,
-    ) -> None:
+    def __init__(self, images: Images, count: int | None = None) -> None:
         self._images = images
-        self._positions = positions
         self._count = count
         self._begun: dict[int, Read] = {}
 
     def __call__(
-        self, number: int
+        self, number: int, positions: Callable[[int], Int64[Tensor, " batch"]]
     ) -> tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]:
         """Pixels and labels of a batch; what had been read ahead and does not come next is left.
+
+        Args:
+            number: Which batch.
+            positions: Those of the images of a batch, by its number; always the same.
 
         Raises:
             DataFault: If they cannot be read.
@@ -73,7 +70,7 @@ class ReadAhead:
         stop = number + 1 + self._images.ahead
         numbers = range(number, stop if self._count is None else min(stop, self._count))
         begun, request = self._begun, self._images.request
-        self._begun = {n: begun.get(n) or request(self._positions(n)) for n in numbers}
+        self._begun = {n: begun.get(n) or request(positions(n)) for n in numbers}
         return self._begun.pop(number)()
 
 
@@ -136,7 +133,7 @@ class BatchStream:
         self.channels_last = channels_last
         self.ranks = ranks
         self._orders: dict[int, list[Tensor]] = {}  # of this epoch, and of the one read ahead
-        self._read = ReadAhead(images, self._mine)
+        self._read = ReadAhead(images)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -181,7 +178,7 @@ class BatchStream:
         start = sum(len(other) for other in whole.tensor_split(num_parts)[:part])
         place = Place(start, len(whole))  # every rank draws the random numbers of the whole batch
         rng = self._generator("augment", step)
-        pixels, labels = self._read(step)
+        pixels, labels = self._read(step, self._mine)
         images = self.augment.geometric(pixels, rng, place)
         images = self.normalize(_with_format(images, self.channels_last))
         images = self.augment.erase(images, rng, place)
@@ -246,8 +243,8 @@ def evaluation_batches(
         raise ValueError("evaluation needs at least one image, got an empty set")
     normalize = normalize.to(images.device)
     parts = torch.arange(len(images), device=images.labels.device).split(batch_size)
-    read = ReadAhead(images, lambda number: parts[number], len(parts))
-    batches = map(read, range(len(parts)))
+    read = ReadAhead(images, len(parts))
+    batches = (read(number, parts.__getitem__) for number in range(len(parts)))
     return ((normalize(_with_format(pixels, channels_last)), labels) for pixels, labels in batches)
 
 

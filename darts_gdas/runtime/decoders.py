@@ -6,14 +6,15 @@ import os
 import signal
 import sys
 import threading
-import weakref
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import active_children, get_all_start_methods, get_context
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.util import Finalize
 from typing import final
 
 import numpy as np
@@ -127,14 +128,18 @@ class Decoders:
             initializer=_begin,
             initargs=(os.getpid(), self._pids),
         )
-        weakref.finalize(self, pool.shutdown, wait=False, cancel_futures=True)
+        with warnings.catch_warnings():
+            # From 3.12 on Python warns that a lock of another thread may stay locked in a fork.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pool.submit(int)  # all processes begin
+        # Before the pool's own queue ends, where this process is a child of multiprocessing.
+        Finalize(self, _end, args=(pool, self._pids), exitpriority=100)
         return pool
 
     def given_up(self, why: str) -> DataFault:
         """End all processes, also one that hangs; returns the error to raise."""
-        while not self._pids.empty():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pids.get(), signal.SIGKILL)
+        if self._pool is not None:
+            _end(self._pool, self._pids)
         return DataFault(f"{why} (dataset.workers={self.workers})")
 
 
@@ -173,6 +178,15 @@ class Decoding:
             raise self.decoders.given_up(HANGS) from None
         except MemoryError:
             raise self.decoders.given_up(STARVED) from None
+
+
+def _end(pool: ProcessPoolExecutor, pids: "SimpleQueue[int]") -> None:
+    """End processes at once, also such as hang; what they do can be done again."""
+    children = {process.pid: process for process in active_children()}
+    while not pids.empty():
+        if (found := children.get(pids.get())) is not None:
+            found.kill()
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _begin(parent: int, pids: "SimpleQueue[int]") -> None:

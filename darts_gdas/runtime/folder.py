@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -15,6 +15,7 @@ from darts_gdas.runtime.dataset import Dataset, Pair
 from darts_gdas.runtime.decoders import default_workers
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.picture_files import (
+    Files,
     PassedOver,
     Picture,
     find_parts,
@@ -24,11 +25,14 @@ from darts_gdas.runtime.picture_files import (
 )
 from darts_gdas.runtime.pictures import BROKEN, Preparation, extremes, without_pillows_limit
 from darts_gdas.runtime.split import check_fraction, class_share
-from darts_gdas.runtime.stream import file_sets, some
+from darts_gdas.runtime.stream import SAMPLE, file_sets, some
 
 logger = logging.getLogger(__name__)
 
 MOST_WORKERS = 256
+
+LOOKED = 64
+"""Files of each part of a stream whose headers are looked at before the run."""
 
 
 class Storage(Enum):
@@ -66,7 +70,7 @@ class ImageFolder(Dataset):
         skip_corrupt: Leave out pictures that cannot be read, with one warning, instead of failing.
             A stream, which does not look at them beforehand, refuses it.
         storage: Where the pixels are. The batches are the same, only the statistics of a stream
-            of more than 1024 images are those of a sample.
+            of more than 512 images are those of a sample.
         max_gigabytes: At most so many 10^9 bytes of pixels are loaded into memory.
         workers: Processes of each rank that decode a stream's pictures; null is one per core, 0
             decodes in the process itself. The batches are the same for any number.
@@ -133,22 +137,29 @@ class ImageFolder(Dataset):
                 logger.warning("%s", told)
             parts = self._share(train), test
             is_stream = self._is_stream(sum(map(len, parts)))
-            looked = [with_headers(some(part) if is_stream else part) for part in parts]
-            prepare = self._preparation(*looked, is_all=sum(map(len, looked)) == len(train + test))
-            look_at_sizes([p for part in looked for p in part], prepare, self.max_megapixels)
+            looked = self._looked(parts, LOOKED if is_stream else None)
+            if is_stream and _deep(looked[0] + looked[1]):
+                looked = self._looked(parts, SAMPLE)  # their values have a range to be measured
+            is_all = sum(map(len, looked)) == sum(map(len, parts))
+            prepare = self._preparation(*looked, is_all=is_all)
+            look_at_sizes(looked[0] + looked[1], prepare, self.max_megapixels)
             if not is_stream:
-                train, test = (self._decode_all(part, classes, prepare) for part in looked)
+                train, test = (self._decode_all(part, classes, prepare) for part in parts)
                 return train, test
         prepare = replace(prepare, max_megapixels=self.max_megapixels)
         workers = default_workers() if self.workers is None else self.workers
         cache = self.cache and Path(self.cache).expanduser()
         return file_sets(root, classes, parts, prepare, workers=workers, cache=cache or None)
 
-    def _share(self, train: list[Picture]) -> list[Picture]:
+    def _share(self, train: Files) -> Files:
         if self.fraction == 1:
             return train
-        labels = torch.tensor([picture.label for picture in train])
-        return [train[i] for i in class_share(labels, self.fraction, self.seed).tolist()]
+        return train.select(class_share(train.labels, self.fraction, self.seed))
+
+    def _looked(self, parts: Sequence[Files], most: int | None) -> list[list[Picture]]:
+        """The headers of at most so many files of each part, or of all."""
+        chosen = parts if most is None else [p.select(some(len(p), most)) for p in parts]
+        return [with_headers(part.paths) for part in chosen]
 
     def _root(self) -> Path:
         if not self.root:
@@ -198,7 +209,7 @@ class ImageFolder(Dataset):
     ) -> Preparation:
         """What is done to every picture; measures the range of values that is not declared."""
         prepare = Preparation(self.image_size, self.image_width or self.image_size, self.channels)
-        deep = [p for part in (train, test) for p in part if p.header and p.header.is_deep]
+        deep = _deep([*train, *test])
         if self.value_range is not None:
             if not deep and is_all:
                 raise ValueError(
@@ -222,15 +233,13 @@ class ImageFolder(Dataset):
         )
         return replace(prepare, value_range=(low, max(high, low + 1)))
 
-    def _decode_all(
-        self, pictures: Sequence[Picture], classes: tuple[str, ...], prepare: Preparation
-    ) -> ImageSet:
+    def _decode_all(self, files: Files, classes: tuple[str, ...], prepare: Preparation) -> ImageSet:
         """One part of the set; in the order of the names, however the threads run."""
-        shape = (len(pictures), prepare.channels, prepare.height, prepare.width)
+        shape = (len(files), prepare.channels, prepare.height, prepare.width)
         pixels = np.empty(shape, dtype=np.uint8)
 
         def read(position: int) -> bool:
-            path = pictures[position].path
+            path = files.paths[position]
             try:
                 pixels[position] = prepare(path)
             except BROKEN as error:
@@ -242,23 +251,24 @@ class ImageFolder(Dataset):
                 ) from None
             return True
 
-        is_read = torch.tensor(in_threads(read, range(len(pictures))))
-        labels = torch.tensor([picture.label for picture in pictures])
+        is_read, labels = torch.tensor(in_threads(read, range(len(files)))), files.labels
         everything = ImageSet(torch.from_numpy(pixels), labels, classes, prepare.words())
         if is_read.all():
             return everything
-        _report_skipped(
-            [p.path for p, good in zip(pictures, is_read, strict=True) if not good], len(pictures)
-        )
+        _report_skipped(files.select((~is_read).nonzero().flatten()).paths, len(files))
         remaining = everything.select(is_read.nonzero().flatten())
         for label in labels.unique().tolist():
             if not (remaining.labels == label).any():
-                members = [p.path for p in pictures if p.label == label]
+                members = files.select((labels == label).nonzero().flatten()).paths
                 raise ValueError(
                     f"none of the {len(members)} images of class {classes[label]!r} can be read, "
                     f"for example {members[0]!r}"
                 )
         return remaining
+
+
+def _deep(pictures: Iterable[Picture]) -> list[Picture]:
+    return [picture for picture in pictures if picture.header and picture.header.is_deep]
 
 
 def _report_skipped(paths: list[str], num_images: int) -> None:

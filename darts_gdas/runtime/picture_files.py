@@ -4,13 +4,15 @@ import logging
 import math
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from darts_gdas.runtime.images import check_class_names
 from darts_gdas.runtime.pictures import Header, Preparation, header
@@ -18,13 +20,13 @@ from darts_gdas.runtime.split import stratified_split
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = frozenset(
-    (
-        *(".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-    )
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe"),
+    *(".pbm", ".pgm", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
 """Endings of pictures, in upper or lower case: such a file must be readable, any other may be."""
+
+_ENDINGS = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
 
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 """Where pictures for testing may lie; the first that is there is taken."""
@@ -60,23 +62,41 @@ class PassedOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """Files of pictures, which may be millions.
+
+    Attributes:
+        paths: The files.
+        labels: Number of the class of each.
+    """
+
+    paths: list[str]
+    labels: Int64[Tensor, " files"]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, positions: Int64[Tensor, " selected"]) -> "Files":
+        """Those at these positions, in this order."""
+        return Files([self.paths[i] for i in positions.tolist()], self.labels[positions])
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """A file of a class.
+    """A file that has been looked at.
 
     Attributes:
         path: The file.
-        label: Number of its class.
-        header: What it says of itself; None where nobody has looked, or that cannot be read.
+        header: What it says of itself; None where that cannot be read.
     """
 
     path: str
-    label: int
-    header: Header | None = None
+    header: Header | None
 
 
 def find_parts(
     root: Path, test_fraction: float | None, seed: int, passed: PassedOver
-) -> tuple[tuple[str, ...], list[Picture], list[Picture]]:
+) -> tuple[tuple[str, ...], Files, Files]:
     """The classes, and the pictures for training and for testing.
 
     Args:
@@ -92,7 +112,7 @@ def find_parts(
     found = find_classes(root / "train", passed)
     classes = tuple(found)
     train = _pictures(found, classes, passed)
-    have = {picture.label for picture in train}
+    have = set(train.labels.tolist())
     for label, name in enumerate(classes):
         if label not in have:
             raise ValueError(
@@ -118,14 +138,12 @@ def find_parts(
             f"{folders[0].name}: {strange}"
         )
     test = _pictures(found, classes, passed)
-    if not test:
+    if not len(test):
         raise ValueError(f"dataset.root must hold images in {str(folders[0])!r}")
     return classes, train, test
 
 
-def _split(
-    pictures: list[Picture], fraction: float | None, seed: int
-) -> tuple[list[Picture], list[Picture]]:
+def _split(files: Files, fraction: float | None, seed: int) -> tuple[Files, Files]:
     """What is left for training, and a part for testing."""
     if fraction is None:
         fraction = DEFAULT_TEST_FRACTION
@@ -135,14 +153,13 @@ def _split(
             fraction,
             fraction,
         )
-    labels = torch.tensor([picture.label for picture in pictures])
-    test, train = stratified_split(labels, fraction, seed)
+    test, train = stratified_split(files.labels, fraction, seed)
     if not len(test):
         raise ValueError(
-            f"dataset.test_fraction={fraction} of the {len(pictures)} images is "
+            f"dataset.test_fraction={fraction} of the {len(files)} images is "
             "none of them; raise it, or add a folder test"
         )
-    return [pictures[i] for i in train.tolist()], [pictures[i] for i in test.tolist()]
+    return files.select(train), files.select(test)
 
 
 def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
@@ -178,52 +195,52 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
                 f"and {unicodedata.normalize('NFD', name)!a}; rename one, or put the pictures "
                 "together"
             )
-        classes[name] = [*_files_below(str(entry), (os.path.realpath(folder),), passed)]
+        classes[name] = _files_below(str(entry), (os.path.realpath(folder),), passed)
     if not classes:
         raise ValueError(f"dataset.root must hold one folder per class in {str(folder)!r}")
     return dict(sorted(classes.items()))
 
 
-def _files_below(folder: str, above: tuple[str, ...], passed: PassedOver) -> Iterator[str]:
+def _files_below(folder: str, above: tuple[str, ...], passed: PassedOver) -> list[str]:
     """All files, also those of linked folders, sorted folder by folder."""
     above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as found:  # knows kinds without a question for each file
         entries = sorted(found, key=lambda entry: entry.name)
+    paths = []
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name[0] == ".":
             continue
-        if entry.is_dir():
-            if os.path.realpath(entry.path) in above:
-                passed.add("links to a folder that holds them", entry.path)
-            else:
-                yield from _files_below(entry.path, above, passed)
-        elif entry.is_file():
-            yield entry.path
-        else:
+        if entry.is_file():
+            paths.append(entry.path)
+        elif not entry.is_dir():
             passed.add("dead links" if entry.is_symlink() else "special files", entry.path)
+        elif os.path.realpath(entry.path) in above:
+            passed.add("links to a folder that holds them", entry.path)
+        else:
+            paths += _files_below(entry.path, above, passed)
+    return paths
 
 
-def _pictures(
-    found: dict[str, list[str]], classes: tuple[str, ...], passed: PassedOver
-) -> list[Picture]:
+def _pictures(found: dict[str, list[str]], classes: tuple[str, ...], passed: PassedOver) -> Files:
     """Those files that should hold a picture by their ending, and others that do."""
-    pictures = [Picture(path, i) for i, name in enumerate(classes) for path in found.get(name, ())]
-    others = [i for i, one in enumerate(pictures) if not _names_a_picture(one.path)]
-    headers = in_threads(header, [pictures[i].path for i in others])
-    lacking = {i for i, head in zip(others, headers, strict=True) if head is None}
-    for i in sorted(lacking):
-        passed.add("files without a picture that can be read", pictures[i].path)
-    return [one for i, one in enumerate(pictures) if i not in lacking]
+    kept = []
+    for name in classes:
+        members = found.get(name, [])
+        others = with_headers([path for path in members if not path.endswith(_ENDINGS)])
+        none = {one.path for one in others if one.header is None}
+        lacking = [path for path in members if path in none and not path.lower().endswith(SUFFIXES)]
+        for path in lacking:
+            passed.add("files without a picture that can be read", path)
+        kept.append([path for path in members if path not in lacking] if lacking else members)
+    numbers = torch.tensor([len(members) for members in kept])
+    labels = torch.arange(len(classes)).repeat_interleave(numbers)
+    return Files([path for members in kept for path in members], labels)
 
 
-def _names_a_picture(path: str) -> bool:
-    return "." + path.rpartition(".")[2].lower() in SUFFIXES
-
-
-def with_headers(pictures: Sequence[Picture]) -> list[Picture]:
-    """The same, looked at."""
-    headers = in_threads(header, [picture.path for picture in pictures])
-    return [replace(one, header=head) for one, head in zip(pictures, headers, strict=True)]
+def with_headers(paths: Sequence[str]) -> list[Picture]:
+    """Look at files."""
+    headers = in_threads(header, paths) if paths else []
+    return [Picture(path, head) for path, head in zip(paths, headers, strict=True)]
 
 
 def look_at_sizes(pictures: Iterable[Picture], prepare: Preparation, max_megapixels: float) -> None:

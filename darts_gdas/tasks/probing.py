@@ -61,8 +61,9 @@ class SupernetProbe:
     def batches(self, count: int | None = None) -> Iterator[Batch]:
         """The first `count` batches, or all."""
         indices = self._indices[:count]
-        read = ReadAhead(self.images, lambda number: indices[number], len(indices))
-        for images, labels in map(read, range(len(indices))):
+        read = ReadAhead(self.images, len(indices))
+        for number in range(len(indices)):
+            images, labels = read(number, indices.__getitem__)
             if self.compute.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
             yield Batch(self.normalize(images), labels)
