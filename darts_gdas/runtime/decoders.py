@@ -23,6 +23,7 @@ from PIL import Image
 from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.picture_cache import PictureCache
 from darts_gdas.runtime.pictures import BROKEN, Preparation
+from darts_gdas.runtime.shared import Memory, Place
 
 PATIENCE = 600.0
 """Seconds after which a part of a batch that has not come is given up."""
@@ -109,17 +110,25 @@ class Decoders:
     def request(self, paths: Sequence[str], rows: Sequence[int]) -> "Decoding":
         """Ask for pictures: every process takes a part, so that a batch comes early."""
         if not self.workers:
-            return Decoding(self, paths, rows, [])
+            return Decoding(self, paths, rows, None, [])
         if self._pool is None:
             self._pool = self._started()
         count = min(self.workers, len(paths))
         cuts = [round(i * len(paths) / count) for i in range(count + 1)]
         spans = [slice(*cut) for cut in pairwise(cuts)]
+        prepare = self.recipe.prepare
+        shape = len(paths), prepare.channels, prepare.height, prepare.width
+        memory = Memory(shape)
         try:
-            parts = [self._pool.submit(self.recipe, paths[s], rows[s]) for s in spans]
+            parts = [
+                self._pool.submit(_decode, self.recipe, paths[s], rows[s], memory.place(s.start))
+                for s in spans
+            ]
         except BrokenProcessPool:
             raise self.given_up(KILLED) from None
-        return Decoding(self, paths, rows, parts)
+        for part in parts:  # a place is not given to others before all have written
+            part.add_done_callback(memory.hold)
+        return Decoding(self, paths, rows, memory, parts)
 
     def _started(self) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(
@@ -152,13 +161,15 @@ class Decoding:
         decoders: Whom.
         paths: The files.
         rows: Their places in the cache.
-        parts: What comes of them, in order; empty where this process does the work.
+        memory: Where their pixels come; None where this process does the work.
+        parts: Done when those are there.
     """
 
     decoders: Decoders
     paths: Sequence[str]
     rows: Sequence[int]
-    parts: list[Future[np.ndarray]]
+    memory: Memory | None
+    parts: list[Future[None]]
 
     def wait(self) -> np.ndarray:
         """Bytes [pictures, channels, height, width].
@@ -166,10 +177,12 @@ class Decoding:
         Raises:
             DataFault: If a file cannot be read, or a process has died, hangs or has no memory.
         """
-        if not self.parts:
+        if self.memory is None:
             return self.decoders.recipe(self.paths, self.rows)
         try:
-            return np.concatenate([part.result(PATIENCE) for part in self.parts])
+            for part in self.parts:
+                part.result(PATIENCE)
+            return self.memory.read()
         except DataFault as error:
             raise DataFault(str(error)) from None  # without the other process's traceback
         except BrokenProcessPool:
@@ -178,6 +191,11 @@ class Decoding:
             raise self.decoders.given_up(HANGS) from None
         except MemoryError:
             raise self.decoders.given_up(STARVED) from None
+
+
+def _decode(recipe: Recipe, paths: Sequence[str], rows: Sequence[int], place: Place) -> None:
+    """What a process does for a part of a request."""
+    place.write(recipe(paths, rows))
 
 
 def _end(pool: ProcessPoolExecutor, pids: "SimpleQueue[int]") -> None:

@@ -16,6 +16,7 @@ from darts_gdas.runtime import decoders
 from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.decoders import Decoders, Recipe, default_workers
 from darts_gdas.runtime.pictures import Preparation
+from darts_gdas.runtime.shared import Place
 
 RECIPE = Recipe(Preparation(4, 4, 1), None)
 
@@ -74,6 +75,20 @@ def test_a_killed_process_is_one_error_and_ends_the_others(paths: list[str], aga
         for _ in range(1000):
             levels(made, paths)
     assert all(map(is_gone, found))
+
+
+def test_a_process_that_dies_while_it_delivers_is_one_error(
+    paths: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    original = Place.write
+
+    def write(self: Place, pixels: np.ndarray) -> None:
+        original(self, pixels[:1])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Place, "write", write)  # a fork has it too
+    with pytest.raises(DataFault, match="has died"):
+        levels(Decoders(RECIPE, 2), paths)
 
 
 def test_a_process_that_hangs_is_given_up(paths: list[str], monkeypatch: pytest.MonkeyPatch):
