@@ -85,6 +85,7 @@ def torchvision_batches(arguments: argparse.Namespace, _: Path) -> Iterator[Tens
         shuffle=True,
         num_workers=arguments.workers,
         drop_last=True,
+        multiprocessing_context="fork",  # this process was spawned, and would spawn
     )
     while True:
         for pixels, _ in loader:
