@@ -15,6 +15,7 @@ from benchmarks import (
     search_step,
     second_order,
     soak,
+    stream,
     te_nas,
 )
 
@@ -32,6 +33,7 @@ PROGRAMS = {
     "regret": regret,
     "scaling": scaling,
     "soak": soak,
+    "stream": stream,
 }
 
 

@@ -41,6 +41,6 @@ def svm_accuracy(test_fraction: float) -> float:
     """Test accuracy on the very split that networks are trained and tested on."""
     train, test = Digits(test_fraction=test_fraction).load()
     (x, y), (x_test, y_test) = (
-        (s.images.flatten(1).float() / 255, s.labels.numpy()) for s in (train, test)
+        (s.sample.images.flatten(1).float() / 255, s.labels.numpy()) for s in (train, test)
     )
     return float(SVC(C=10.0, gamma="scale").fit(x.numpy(), y).score(x_test.numpy(), y_test))

@@ -44,7 +44,7 @@ def _problem(arguments: argparse.Namespace, trained: int) -> tuple[Bilevel, Mixt
     space = SearchSpace.named("darts")
     net = SuperNet.build(space, channels=arguments.channels, layers=3, in_channels=1).double()
     images, _ = Digits().load()
-    pixels = images.images.double() / 255 - 0.5
+    pixels = images.sample.images.double() / 255 - 0.5
     batches = torch.randperm(len(pixels)).split(arguments.batch)
     mixture = Softmax()(ArchParameters(space).double()).detach()
     optimizer = torch.optim.SGD(net.parameters(), lr=arguments.lr, momentum=0.9)

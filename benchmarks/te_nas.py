@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     data = Digits() if arguments.images is None else ImageFolder(root=str(arguments.images))
     train, _ = data.load()
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    batch = train.images[order[: arguments.batch]]
+    batch = train.pixels(order[: arguments.batch])
     images = Normalize(*train.statistics())(batch)
     layout = Layout(arguments.channels, 3, train.num_classes, train.in_channels)
     measurement = Measurement(layout, images, arguments.repeats, arguments.region_samples, seed=0)

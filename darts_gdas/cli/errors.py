@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.memory import OutOfMemory
+from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.distributed import FirstRankFailed
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
@@ -23,8 +24,9 @@ from darts_gdas.runtime.usage import FAULT, INTERRUPTED, USAGE_ERROR
 from darts_gdas.runtime.watch import RankLost
 from darts_gdas.scoring.correlation import NothingTold
 
-FAULTS = (FloatingPointError, OutOfMemory, WriteError, NothingTold)
-"""What may end a run whose input was right: diverged, out of memory, a full disc, no order."""
+FAULTS = (FloatingPointError, OutOfMemory, WriteError, NothingTold, DataFault)
+"""What may end a run whose input was right: diverged, out of memory, a full disc, no order, no
+images any more."""
 
 
 class JobFailed(RuntimeError):

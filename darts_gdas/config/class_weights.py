@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 
 NONE, BALANCED = "none", "balanced"
 
@@ -35,7 +35,7 @@ def check_class_weights(value: Any, *, balanced_batches: bool) -> None:
 
 
 def class_weights(
-    value: Any, images: ImageSet, *, balanced_batches: bool
+    value: Any, images: Images, *, balanced_batches: bool
 ) -> Float[Tensor, " classes"] | None:
     """The weights of the classes, scaled so that their mean over the images that are shown is 1.
 

@@ -16,7 +16,7 @@ from darts_gdas.runtime.data import BatchStream, derive_seed
 from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.finite import FiniteGuard, OnNonFinite
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.optim import SGD
 from darts_gdas.runtime.saving import Saving
 from darts_gdas.runtime.terminal import Verbosity
@@ -140,7 +140,7 @@ class RunConfig(Saving):
             torch.manual_seed(derive_seed(self.seed, "rank", ranks.rank))
 
     def stream(
-        self, images: ImageSet, normalize: Normalize, *, name: str, ranks: Ranks = ALONE
+        self, images: Images, normalize: Normalize, *, name: str, ranks: Ranks = ALONE
     ) -> BatchStream:
         """Augmented training batches of a set; ranks share them."""
         return BatchStream(

@@ -38,9 +38,10 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.images import ImageSet, check_fraction, stratified_split
+from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.look import loaded, of_halves
 from darts_gdas.runtime.optim import Adam
+from darts_gdas.runtime.split import check_fraction, stratified_split
 from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import (
@@ -171,7 +172,7 @@ class SearchConfig(RunConfig):
         return SearchTask(space, self.stages or [Stage(self.epochs)], build, known)
 
     def _build_stage(
-        self, space: SearchSpace, train: ImageSet, halves: list[ImageSet], compute: Compute
+        self, space: SearchSpace, train: Images, halves: list[Images], compute: Compute
     ) -> StageSearch:
         """This search, which is one stage, over what is left of the space."""
         ranks, layout = compute.ranks, self._layout_for(train)
@@ -208,7 +209,7 @@ class SearchConfig(RunConfig):
         self.scatter(ranks)
         return search
 
-    def _layout_for(self, images: ImageSet) -> Layout:
+    def _layout_for(self, images: Images) -> Layout:
         return self.layout(
             num_classes=images.num_classes,
             in_channels=images.in_channels,
@@ -254,7 +255,7 @@ class SearchConfig(RunConfig):
             operation_stop=self.operation_stop,
         )
 
-    def _halves(self, train: ImageSet, compute: Compute) -> list[ImageSet]:
+    def _halves(self, train: Images, compute: Compute) -> list[Images]:
         """The images for the weights and those for the alphas, on the device."""
         seed = derive_seed(self.seed, "split")
         split = stratified_split(train.labels, self.weights_fraction, seed)
@@ -263,7 +264,7 @@ class SearchConfig(RunConfig):
             logging.getLogger(__name__).warning("%s", told)
         return halves
 
-    def data(self, train: ImageSet, halves: list[ImageSet], ranks: Ranks = ALONE) -> SearchData:
+    def data(self, train: Images, halves: list[Images], ranks: Ranks = ALONE) -> SearchData:
         """Batches of this search from the halves of a training set."""
         normalize = Normalize(*train.statistics())
         weights, arch = halves

@@ -36,6 +36,8 @@ EXEMPT = (
     "compile",
     "dataset.root",
     "dataset.download",
+    "dataset.workers",
+    "dataset.cache",
     "rank_timeout_minutes",
     "on_nonfinite",
     "max_skips",

@@ -8,6 +8,19 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Generator, Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which images of a larger batch one has: random numbers are drawn for all of it.
+
+    Attributes:
+        start: Position of the first one.
+        size: Images of the larger batch.
+    """
+
+    start: int
+    size: int
+
+
 @dataclass
 class Augment:
     """Random changes of a training batch that keep the label.
@@ -56,26 +69,32 @@ class Augment:
             )
 
     def geometric(
-        self, images: UInt8[Tensor, "batch channels height width"], rng: Generator
+        self,
+        images: UInt8[Tensor, "batch channels height width"],
+        rng: Generator,
+        place: Place | None = None,
     ) -> UInt8[Tensor, "batch channels height width"]:
         """Crop and flip, in one indexing operation.
 
         Args:
             images: Pixels before normalisation: the padding is black.
             rng: CPU generator.
+            place: Where they are in a larger batch; they are changed as they would be there.
         """
         if not (self.crop_padding or self.flip):
             return images
         batch, channels, height, width = images.shape
+        place = place or Place(0, batch)
+        mine = slice(place.start, place.start + batch)
         padding = self.crop_padding
         rows = torch.arange(height).expand(batch, height)
         columns = torch.arange(width).expand(batch, width)
         if self.flip:
-            is_flipped = torch.randint(2, (batch, 1), generator=rng).bool()
+            is_flipped = torch.randint(2, (place.size, 1), generator=rng)[mine].bool()
             columns = torch.where(is_flipped, width - 1 - columns, columns)
         if padding:
-            offsets = torch.randint(2 * padding + 1, (2, batch, 1), generator=rng)
-            rows, columns = rows + offsets[0], columns + offsets[1]
+            offsets = torch.randint(2 * padding + 1, (2, place.size, 1), generator=rng)
+            rows, columns = rows + offsets[0, mine], columns + offsets[1, mine]
         rows, columns = _send(rows, images), _send(columns, images)
         positions = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]  # [B, H, W]
         return (
@@ -86,7 +105,10 @@ class Augment:
         )
 
     def erase(
-        self, images: Float[Tensor, "batch channels height width"], rng: Generator
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        rng: Generator,
+        place: Place | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         """Cutout: fill one square per image with 0.
 
@@ -95,12 +117,15 @@ class Augment:
         Args:
             images: Pixels after normalisation, so that 0 is the mean colour.
             rng: CPU generator.
+            place: As for `geometric`.
         """
         if not self.cutout:
             return images
         batch, _, height, width = images.shape
-        inside_rows = _send(self._interval(batch, height, rng), images)
-        inside_columns = _send(self._interval(batch, width, rng), images)
+        place = place or Place(0, batch)
+        mine = slice(place.start, place.start + batch)
+        inside_rows = _send(self._interval(place.size, height, rng)[mine], images)
+        inside_columns = _send(self._interval(place.size, width, rng)[mine], images)
         mask = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]  # [B, 1, H, W]
         return torch.where(mask, 0.0, images)  # keeps the memory format, as masked_fill does not
 

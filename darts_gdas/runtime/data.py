@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from darts_gdas.runtime.augment import Augment, Normalize
+from darts_gdas.runtime.augment import Augment, Normalize, Place
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images, Read
 
 
 class Batch(NamedTuple):
@@ -44,14 +44,47 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+class ReadAhead:
+    """Batches by number, in any order; those that come next are read in the meantime.
+
+    Args:
+        images: What to read; it says how far ahead, which bounds the memory.
+        count: How many batches there are; None is without end.
+    """
+
+    def __init__(self, images: Images, count: int | None = None) -> None:
+        self._images = images
+        self._count = count
+        self._begun: dict[int, Read] = {}
+
+    def __call__(
+        self, number: int, positions: Callable[[int], Int64[Tensor, " batch"]]
+    ) -> tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]:
+        """Pixels and labels of a batch; what had been read ahead and does not come next is left.
+
+        Args:
+            number: Which batch.
+            positions: Those of the images of a batch, by its number; always the same.
+
+        Raises:
+            DataFault: If they cannot be read.
+        """
+        stop = number + 1 + self._images.ahead
+        numbers = range(number, stop if self._count is None else min(stop, self._count))
+        begun, request = self._begun, self._images.request
+        self._begun = {n: begun.get(n) or request(positions(n)) for n in numbers}
+        return self._begun.pop(number)()
+
+
 class BatchStream:
     """Endless, randomly accessible stream of augmented training batches.
 
     Batch number t is a function of (seed, name, t) alone: a run resumed at step t sees what it
-    would have seen, without a state to save. The images stay where they are, on the device of the
-    set; there are no worker processes. Ranks share every batch: each takes its part of it, so
-    that together they see what one process would see. A last batch with less than two images for
-    each rank is cut into fewer parts, which several ranks then compute alike.
+    would have seen, without a state to save. It is the same whether the images are in memory or
+    are read from their files, the next batches while one computes. Ranks share every batch: each
+    reads and takes its part of it, so that together they see what one process would see. A last
+    batch with less than two images for each rank is cut into fewer parts, which several ranks then
+    compute alike.
 
     Args:
         images: What to draw from; every epoch is a permutation of it, unless it is balanced.
@@ -69,7 +102,7 @@ class BatchStream:
 
     def __init__(
         self,
-        images: ImageSet,
+        images: Images,
         *,
         batch_size: int,
         augment: Augment,
@@ -97,14 +130,15 @@ class BatchStream:
         self.images = images
         self.batch_size = batch_size
         self.augment = augment
-        self.normalize = normalize.to(images.images.device)
+        self.normalize = normalize.to(images.device)
         self.seed = seed
         self.name = name
         self.balanced = balanced
         self.class_weights = class_weights
         self.channels_last = channels_last
         self.ranks = ranks
-        self._epoch: tuple[int, list[Tensor]] = (-1, [])  # the last one asked for
+        self._orders: dict[int, list[Tensor]] = {}  # of this epoch, and of the one read ahead
+        self._read = ReadAhead(images)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -116,9 +150,8 @@ class BatchStream:
         return max(full + (remainder >= 2), 1)
 
     def indices(self, epoch: int) -> list[Int64[Tensor, " batch"]]:
-        """The order of an epoch, cut into batches; on the device of the images."""
-        cached, batches = self._epoch
-        if cached != epoch:
+        """The order of an epoch, cut into batches; on the device of the labels."""
+        if epoch not in self._orders:
             rng = self._generator("order", epoch)
             labels = self.images.labels
             order = (
@@ -127,9 +160,9 @@ class BatchStream:
                 else torch.randperm(len(labels), generator=rng)
             ).to(labels.device)
             cuts = [self.batch_size * i for i in range(1, self.batches_per_epoch)]
-            batches = list(order.tensor_split(cuts))
-            self._epoch = (epoch, batches)
-        return batches
+            kept = [*self._orders.items()][-1:]
+            self._orders = dict([*kept, (epoch, list(order.tensor_split(cuts)))])
+        return self._orders[epoch]
 
     def batch(self, step: int) -> Batch:
         """Images and labels of a step counted from the beginning of the run.
@@ -139,28 +172,42 @@ class BatchStream:
 
         Returns:
             This rank's images in float32, normalised, and labels, on the device of the set.
+
+        Raises:
+            DataFault: If they cannot be read.
         """
         assert step >= 0
-        epoch, position = divmod(step, self.batches_per_epoch)
-        chosen = self.indices(epoch)[position]
+        size = self.ranks.size
+        whole = self._whole(step)
+        num_parts, part = self._part(len(whole))
+        start = sum(len(other) for other in whole.tensor_split(num_parts)[:part])
+        place = Place(start, len(whole))  # every rank draws the random numbers of the whole batch
         rng = self._generator("augment", step)
-        images = self.augment.geometric(self.images.images[chosen], rng)
+        pixels, labels = self._read(step, self._mine)
+        images = self.augment.geometric(pixels, rng, place)
         images = self.normalize(_with_format(images, self.channels_last))
-        images, labels = self.augment.erase(images, rng), self.images.labels[chosen]
-        if self.ranks.size == 1:
-            return Batch(images, labels, importance=self._importance(labels))
-        # Cut at the end: every rank draws the random numbers of the whole batch.
-        rank, size = self.ranks.rank, self.ranks.size
-        num_parts = min(size, len(labels) // 2)
-        part = rank % num_parts
-        mine = labels.tensor_split(num_parts)[part]
+        images = self.augment.erase(images, rng, place)
         alike = len(range(part, size, num_parts))  # ranks that have this part
-        weight = len(mine) * size / (len(labels) * alike)
-        images, importance = images.tensor_split(num_parts)[part], self._importance(mine)
-        return Batch(images, mine, weight, rank < num_parts, importance)
+        weight = len(labels) * size / (len(whole) * alike)
+        importance = self._importance(labels)
+        return Batch(images, labels, weight, self.ranks.rank < num_parts, importance)
 
     def _importance(self, labels: Tensor) -> Tensor | None:
         return None if self.class_weights is None else self.class_weights.to(labels.device)[labels]
+
+    def _whole(self, step: int) -> Int64[Tensor, " batch"]:
+        epoch, position = divmod(step, self.batches_per_epoch)
+        return self.indices(epoch)[position]
+
+    def _part(self, batch_size: int) -> tuple[int, int]:
+        """How many parts a batch has, and which is this rank's."""
+        num_parts = min(self.ranks.size, batch_size // 2)
+        return num_parts, self.ranks.rank % num_parts
+
+    def _mine(self, step: int) -> Int64[Tensor, " part"]:
+        whole = self._whole(step)
+        num_parts, part = self._part(len(whole))
+        return whole.tensor_split(num_parts)[part]
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, self.name, purpose, number))
@@ -192,7 +239,7 @@ def balanced_order(
 
 
 def evaluation_batches(
-    images: ImageSet, *, batch_size: int, normalize: Normalize, channels_last: bool = False
+    images: Images, *, batch_size: int, normalize: Normalize, channels_last: bool = False
 ) -> Iterator[tuple[Float[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]]:
     """All images once, in order, normalised and otherwise unchanged; the last batch may be smaller.
 
@@ -203,9 +250,11 @@ def evaluation_batches(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if len(images) == 0:
         raise ValueError("evaluation needs at least one image, got an empty set")
-    normalize = normalize.to(images.images.device)
-    parts = zip(images.images.split(batch_size), images.labels.split(batch_size), strict=True)
-    return ((normalize(_with_format(part, channels_last)), labels) for part, labels in parts)
+    normalize = normalize.to(images.device)
+    parts = torch.arange(len(images), device=images.labels.device).split(batch_size)
+    read = ReadAhead(images, len(parts))
+    batches = (read(number, parts.__getitem__) for number in range(len(parts)))
+    return ((normalize(_with_format(pixels, channels_last)), labels) for pixels, labels in batches)
 
 
 def _with_format(images: Tensor, channels_last: bool) -> Tensor:

@@ -4,10 +4,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from darts_gdas.runtime.augment import Augment
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 
-Pair = tuple[ImageSet, ImageSet]
+Pair = tuple[Images, Images]
 """Images for training, and for testing."""
+
+
+class DataFault(RuntimeError):
+    """Images that cannot be had, in a run whose input was right: a file is gone, a disc full."""
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,8 @@ import torch
 from darts_gdas.runtime.augment import Augment
 from darts_gdas.runtime.dataset import Dataset, Pair
 from darts_gdas.runtime.folder import ImageFolder
-from darts_gdas.runtime.images import ImageSet, check_fraction, stratified_split
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.split import check_fraction, stratified_split
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10

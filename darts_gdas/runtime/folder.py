@@ -2,8 +2,10 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import final
 
@@ -11,14 +13,38 @@ import numpy as np
 import torch
 
 from darts_gdas.runtime.dataset import Dataset, Pair
-from darts_gdas.runtime.images import ImageSet, check_fraction
-from darts_gdas.runtime.picture_files import PassedOver, Picture, find_parts, in_threads
-from darts_gdas.runtime.pictures import BROKEN, Preparation, extremes, without_pillows_limit
+from darts_gdas.runtime.decoders import default_workers
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.picture_files import (
+    Files,
+    PassedOver,
+    Picture,
+    find_parts,
+    in_threads,
+    look_at_sizes,
+    with_headers,
+)
+from darts_gdas.runtime.pictures import BROKEN, Preparation, extremes, shown, without_pillows_limit
+from darts_gdas.runtime.split import check_fraction, class_share
+from darts_gdas.runtime.stream import SAMPLE, file_sets, some
 
 logger = logging.getLogger(__name__)
 
-LARGE, NOTABLE_LOSS = 89, 0.1
-"""Megapixels, and the share of the area that is cut off, from which on it is worth a line."""
+MOST_WORKERS = 256
+
+LOOKED = 64
+"""Files of each part of a stream whose headers are looked at before the run."""
+
+
+class Storage(Enum):
+    """`memory` decodes all images before the run, `stream` each batch when it is needed.
+
+    `auto` takes the memory for a set that fits into `max_gigabytes`, and streams a larger one.
+    """
+
+    auto = "auto"
+    memory = "memory"
+    stream = "stream"
 
 
 @final
@@ -40,9 +66,16 @@ class ImageFolder(Dataset):
             of the training pictures, for integers.
         test_fraction: Share of each class of `train` that is kept for testing where there is no
             folder for it; null is a fifth.
+        fraction: Share of each class that is trained on, at least one image of each.
         seed: Which pictures those are; independent of the seed of the run.
         skip_corrupt: Leave out pictures that cannot be read, with one warning, instead of failing.
-        max_gigabytes: Refuse to load more than this many 10^9 bytes of pixels into memory.
+            A stream, which does not look at them beforehand, refuses it.
+        storage: Where the pixels are. The batches are the same, only the statistics of a stream
+            of more than 512 images are those of a sample.
+        max_gigabytes: At most so many 10^9 bytes of pixels are loaded into memory.
+        workers: Processes of each rank that decode a stream's pictures; null is one per core, 0
+            decodes in the process itself. The batches are the same for any number.
+        cache: Folder that keeps a stream's decoded pixels, for later epochs and runs.
         max_megapixels: Refuse files with a larger picture, which may be an attack on the memory.
     """
 
@@ -52,9 +85,13 @@ class ImageFolder(Dataset):
     channels: int = 3
     value_range: list[float] | None = None
     test_fraction: float | None = None
+    fraction: float = 1.0
     seed: int = 0
     skip_corrupt: bool = False
+    storage: Storage = Storage.auto
     max_gigabytes: float = 8.0
+    workers: int | None = None
+    cache: str | None = None
     max_megapixels: float = 180.0
 
     def __post_init__(self) -> None:
@@ -71,6 +108,17 @@ class ImageFolder(Dataset):
                 raise ValueError(f"dataset.{name} must be positive, got {getattr(self, name)}")
         if self.test_fraction is not None:
             check_fraction(self.test_fraction, "dataset.test_fraction")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"dataset.fraction must lie in (0, 1], got {self.fraction}")
+        if self.workers is not None and not 0 <= self.workers <= MOST_WORKERS:
+            raise ValueError(
+                f"dataset.workers must lie in 0..{MOST_WORKERS}, or be null, got {self.workers}"
+            )
+        if self.storage is Storage.memory and (self.workers is not None or self.cache is not None):
+            raise ValueError(
+                "dataset.workers and dataset.cache are of a stream and have no effect with "
+                "dataset.storage=memory; leave them out"
+            )
         values = self.value_range
         if values is not None and not (
             len(values) == 2 and all(map(math.isfinite, values)) and values[0] < values[1]
@@ -81,18 +129,38 @@ class ImageFolder(Dataset):
             )
 
     def load(self) -> Pair:
-        """Look at all names first, then at all headers, then decode all pictures."""
+        """Look at all names first, then at headers, then decode, a stream some of them alone."""
         root = self._root()
         with without_pillows_limit():
             passed = PassedOver()
             classes, train, test = find_parts(root, self.test_fraction, self.seed, passed)
             if told := passed.words():
                 logger.warning("%s", told)
-            self._check_memory(len(train) + len(test))
-            prepare = self._preparation(train, test)
-            self._look_at_sizes([*train, *test], prepare)
-            parts = [self._decode_all(part, classes, prepare) for part in (train, test)]
-        return parts[0], parts[1]
+            parts = self._share(train), test
+            is_stream = self._is_stream(sum(map(len, parts)))
+            looked = self._looked(parts, LOOKED if is_stream else None)
+            if is_stream and _deep(looked[0] + looked[1]):
+                looked = self._looked(parts, SAMPLE)  # their values have a range to be measured
+            is_all = sum(map(len, looked)) == sum(map(len, parts))
+            prepare = self._preparation(*looked, is_all=is_all)
+            look_at_sizes(looked[0] + looked[1], prepare, self.max_megapixels)
+            if not is_stream:
+                train, test = (self._decode_all(part, classes, prepare) for part in parts)
+                return train, test
+        prepare = replace(prepare, max_megapixels=self.max_megapixels)
+        workers = default_workers() if self.workers is None else self.workers
+        cache = self.cache and Path(self.cache).expanduser()
+        return file_sets(root, classes, parts, prepare, workers=workers, cache=cache or None)
+
+    def _share(self, train: Files) -> Files:
+        if self.fraction == 1:
+            return train
+        return train.select(class_share(train.labels, self.fraction, self.seed))
+
+    def _looked(self, parts: Sequence[Files], most: int | None) -> list[list[Picture]]:
+        """The headers of at most so many files of each part, or of all."""
+        chosen = parts if most is None else [p.select(some(len(p), most)) for p in parts]
+        return [with_headers(part.paths) for part in chosen]
 
     def _root(self) -> Path:
         if not self.root:
@@ -105,29 +173,53 @@ class ImageFolder(Dataset):
             raise ValueError(f"dataset.root must be a folder, but there is none at {self.root!r}")
         return root
 
-    def _check_memory(self, num_images: int) -> None:
+    def _is_stream(self, num_images: int) -> bool:
+        """Where the pixels are to be, which is told.
+
+        Raises:
+            ValueError: If they do not fit there, or not with other settings.
+        """
         width = self.image_width or self.image_size
         gigabytes = num_images * self.channels * self.image_size * width / 1e9
-        if gigabytes > self.max_gigabytes:
+        fits = gigabytes <= self.max_gigabytes
+        is_stream = self.storage is Storage.stream or (self.storage is Storage.auto and not fits)
+        told = (
+            f"the {num_images} images of dataset.root take {gigabytes:.3g} GB at "
+            f"dataset.image_size={self.image_size}, {'not ' if fits else ''}more than "
+            f"dataset.max_gigabytes={self.max_gigabytes:g}"
+        )
+        if not fits and not is_stream:
             raise ValueError(
-                f"the {num_images} images of dataset.root take {gigabytes:.3g} GB at "
-                f"dataset.image_size={self.image_size}, more than dataset.max_gigabytes="
-                f"{self.max_gigabytes:g}; use smaller images or raise dataset.max_gigabytes"
+                f"{told}; use smaller images, raise dataset.max_gigabytes, or pass "
+                "dataset.storage=stream"
             )
+        if is_stream and self.skip_corrupt:
+            raise ValueError(
+                "dataset.skip_corrupt=true needs all pictures decoded before the run, which a "
+                "stream does not do; leave it out, and remove what a run names"
+                + (f". It streams because {told}" if self.storage is Storage.auto else "")
+            )
+        if self.storage is Storage.auto:
+            level = logging.WARNING if is_stream else logging.INFO
+            chosen = Storage.stream if is_stream else Storage.memory
+            logger.log(level, "dataset.storage=auto takes %s: %s", chosen.name, told)
+        return is_stream
 
-    def _preparation(self, train: Sequence[Picture], test: Sequence[Picture]) -> Preparation:
+    def _preparation(
+        self, train: Sequence[Picture], test: Sequence[Picture], *, is_all: bool
+    ) -> Preparation:
         """What is done to every picture; measures the range of values that is not declared."""
         prepare = Preparation(self.image_size, self.image_width or self.image_size, self.channels)
-        deep = [p for part in (train, test) for p in part if p.header and p.header.is_deep]
+        deep = _deep([*train, *test])
         if self.value_range is not None:
-            if not deep:
+            if not deep and is_all:
                 raise ValueError(
                     "dataset.value_range has no effect: no picture has more than 8 bits; leave it "
                     "out"
                 )
             return replace(prepare, value_range=(self.value_range[0], self.value_range[1]))
         integers = {p.path for p in deep if p.header and not p.header.mode.startswith("F")}
-        measured = [p.path for p in train if p.path in integers] or list(integers)
+        measured = [p.path for p in train if p.path in integers] or sorted(integers)
         ends = [found for found in in_threads(extremes, measured) if found is not None]
         if not ends:
             return prepare
@@ -142,92 +234,48 @@ class ImageFolder(Dataset):
         )
         return replace(prepare, value_range=(low, max(high, low + 1)))
 
-    def _look_at_sizes(self, pictures: Iterable[Picture], prepare: Preparation) -> None:
-        """Refuse what is too large; say what is large, cut off, or one of several in a file."""
-        known = [(p.path, p.header) for p in pictures if p.header is not None]
-        if not known:
-            return
-        path, largest = max(known, key=lambda pair: pair[1].megapixels)
-        size = f"{str(path)!r} ({largest.size[0]}x{largest.size[1]} pixels)"
-        if largest.megapixels > self.max_megapixels:
-            raise ValueError(
-                f"dataset.root holds a picture of {largest.megapixels:.0f} megapixels, {size}; "
-                "remove it, or allow it with dataset.max_megapixels="
-                f"{math.ceil(largest.megapixels)}"
-            )
-        if largest.megapixels > LARGE:
-            logger.warning(
-                "dataset.root holds a large picture, %s, which takes about %.1f GB while it is "
-                "read; dataset.max_megapixels refuses such files",
-                size,
-                3 * largest.megapixels / 1e3,
-            )
-        lost = [prepare.lost(head.size) for _, head in known]
-        if sum(lost) / len(lost) > NOTABLE_LOSS:
-            most = max(range(len(lost)), key=lost.__getitem__)
-            logger.warning(
-                "the cut to %dx%d pixels leaves out %.0f %% of the pictures' area on average, "
-                "%.0f %% of %r (dataset.image_size, dataset.image_width)",
-                prepare.width,
-                prepare.height,
-                100 * sum(lost) / len(lost),
-                100 * lost[most],
-                str(known[most][0]),
-            )
-        series = [path for path, head in known if head.is_series]
-        if series:
-            logger.warning(
-                "%d files hold several pictures, of which the first is read, such as %r",
-                len(series),
-                str(series[0]),
-            )
-
-    def _decode_all(
-        self, pictures: Sequence[Picture], classes: tuple[str, ...], prepare: Preparation
-    ) -> ImageSet:
+    def _decode_all(self, files: Files, classes: tuple[str, ...], prepare: Preparation) -> ImageSet:
         """One part of the set; in the order of the names, however the threads run."""
-        shape = (len(pictures), prepare.channels, prepare.height, prepare.width)
+        shape = (len(files), prepare.channels, prepare.height, prepare.width)
         pixels = np.empty(shape, dtype=np.uint8)
 
         def read(position: int) -> bool:
-            path = pictures[position].path
+            path = files.paths[position]
             try:
                 pixels[position] = prepare(path)
             except BROKEN as error:
                 if self.skip_corrupt:
                     return False
                 raise ValueError(
-                    f"dataset.root holds a file that is no readable image, {str(path)!r} "
+                    f"dataset.root holds a file that is no readable image, {path!r} "
                     f"({error}); remove it or pass dataset.skip_corrupt=true"
                 ) from None
             return True
 
-        is_read = torch.tensor(in_threads(read, range(len(pictures))))
-        labels = torch.tensor([picture.label for picture in pictures])
+        is_read, labels = torch.tensor(in_threads(read, range(len(files)))), files.labels
         root = self._root()
-        names = tuple(_shown(picture.path.relative_to(root)) for picture in pictures)
+        names = tuple(shown(os.path.relpath(path, root)) for path in files.paths)
         everything = ImageSet(torch.from_numpy(pixels), labels, classes, prepare.words(), names)
         if is_read.all():
             return everything
-        _report_skipped(
-            [p.path for p, good in zip(pictures, is_read, strict=True) if not good], len(pictures)
-        )
+        _report_skipped(files.select((~is_read).nonzero().flatten()).paths, len(files))
         remaining = everything.select(is_read.nonzero().flatten())
         for label in labels.unique().tolist():
             if not (remaining.labels == label).any():
-                members = [p.path for p in pictures if p.label == label]
+                members = files.select((labels == label).nonzero().flatten()).paths
                 raise ValueError(
                     f"none of the {len(members)} images of class {classes[label]!r} can be read, "
-                    f"for example {str(members[0])!r}"
+                    f"for example {members[0]!r}"
                 )
         return remaining
 
 
-def _shown(path: Path) -> str:
-    """A path as text that can be written down, whatever bytes it consists of."""
-    return str(path).encode(errors="replace").decode()
+def _deep(pictures: Iterable[Picture]) -> list[Picture]:
+    return [picture for picture in pictures if picture.header and picture.header.is_deep]
 
 
-def _report_skipped(paths: list[Path], num_images: int) -> None:
-    shown = ", ".join(str(path) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-    logger.warning("skipped %d of %d images that cannot be read: %s", len(paths), num_images, shown)
+def _report_skipped(paths: list[str], num_images: int) -> None:
+    some_paths = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+    logger.warning(
+        "skipped %d of %d images that cannot be read: %s", len(paths), num_images, some_paths
+    )

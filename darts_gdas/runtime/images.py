@@ -1,10 +1,12 @@
-"""A set of labelled images held as one tensor, and its stratified split."""
+"""Sets of labelled images, and the one that lies in memory."""
 
 import hashlib
 import os
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import final
 
 import torch
 from jaxtyping import Float, Float64, Int64, UInt8
@@ -14,9 +16,140 @@ GREY_LEVELS = 256
 CHUNK = 4096  # images counted at a time, so that statistics need little memory
 
 
+Read = Callable[[], tuple[UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]]
+"""Waits for images that were asked for; their pixels and labels, on the device of the set."""
+
+
+class Images(ABC):
+    """Labelled images of one size: in memory (`ImageSet`), or in their files (`FileSet`).
+
+    Attributes:
+        labels: Index into `classes` for each image; positions of images lie on its device.
+        classes: Names of the classes.
+        preparation: What was done to the files' pixels, in words: whoever uses a network must do
+            the same. Empty where it is not known.
+    """
+
+    labels: Int64[Tensor, " images"]
+    classes: tuple[str, ...]
+    preparation: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where batches arrive."""
+
+    @property
+    @abstractmethod
+    def ahead(self) -> int:
+        """How many batches are worth asking for before they are needed."""
+
+    @property
+    @abstractmethod
+    def sample(self) -> "ImageSet":
+        """What statistics and looks are taken of: the images in memory, or some of many in files.
+
+        Raises:
+            DataFault: If they cannot be read.
+        """
+
+    @abstractmethod
+    def request(self, positions: Int64[Tensor, " batch"]) -> Read:
+        """Ask for the images at these positions; what is returned waits for them.
+
+        Raises:
+            DataFault: In what is returned, if they cannot be read.
+        """
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> "Images":
+        """The same images, whose batches arrive on another device."""
+
+    @abstractmethod
+    def select(self, indices: Int64[Tensor, " selected"]) -> "Images":
+        """The images at these positions, in this order."""
+
+    @abstractmethod
+    def file_of(self, position: int) -> str | None:
+        """The file that an image is from, for people; None where it is not known."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """A sha256: the same data, the same text."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def in_channels(self) -> int:
+        """3 for colour, 1 for grey."""
+        return self.shape[0]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.shape[1], self.shape[2]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, those without an image included."""
+        return len(self.classes)
+
+    def pixels(
+        self, positions: Int64[Tensor, " batch"]
+    ) -> UInt8[Tensor, "batch channels height width"]:
+        """The pixels of the images at these positions.
+
+        Raises:
+            DataFault: If they cannot be read.
+        """
+        return self.request(positions)()[0]
+
+    def statistics(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+        """Mean and standard deviation of each channel, in units where white is 1.
+
+        Computed from the histogram of grey levels of the sample, hence exact in memory.
+        The deviation is at least one grey level: a constant channel can be divided by it.
+
+        Raises:
+            ValueError: If there are no images.
+        """
+        if len(self) == 0:
+            raise ValueError("statistics need at least one image, got an empty set")
+        mean, deviation = self.moments()
+        return mean.float(), deviation.clamp(min=1 / (GREY_LEVELS - 1)).float()
+
+    def moments(self) -> tuple[Float64[Tensor, " channels"], Float64[Tensor, " channels"]]:
+        """The same as they are: the deviation of a constant channel is 0."""
+        counts = self.histogram.double()
+        levels = torch.arange(GREY_LEVELS, device=counts.device).double() / (GREY_LEVELS - 1)
+        share = counts / counts.sum(1, keepdim=True)  # [channels, levels]
+        mean = share @ levels
+        variance = (share * (levels - mean[:, None]).square()).sum(1)
+        return mean, variance.sqrt()
+
+    @cached_property
+    def histogram(self) -> Int64[Tensor, "channels levels"]:
+        """How many pixels of each channel have each grey level in the sample, counted once."""
+        images = self.sample.images
+
+        def counts(channel: int) -> Tensor:
+            chunks = images[:, channel].split(CHUNK)
+            found = [torch.bincount(chunk.flatten(), minlength=GREY_LEVELS) for chunk in chunks]
+            return torch.stack(found).sum(0)
+
+        return torch.stack([counts(channel) for channel in range(self.in_channels)])
+
+
+@final
 @dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Labelled images of one size, all on one device.
+class ImageSet(Images):
+    """Images in memory, all on one device.
 
     Bytes, not floats: CIFAR-10 takes 184 MB, so the whole set lives where the network does.
 
@@ -52,23 +185,29 @@ class ImageSet:
                 f"{self.images.device} and {self.labels.device}"
             )
 
-    def __len__(self) -> int:
-        return len(self.images)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.images.shape[1], self.images.shape[2], self.images.shape[3]
 
     @property
-    def in_channels(self) -> int:
-        """3 for colour, 1 for grey."""
-        return self.images.shape[1]
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.images.shape[2], self.images.shape[3]
+    def ahead(self) -> int:
+        """None: they are there."""
+        return 0
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes, those without an image included."""
-        return len(self.classes)
+    def sample(self) -> "ImageSet":
+        """All of them."""
+        return self
+
+    def request(self, positions: Int64[Tensor, " batch"]) -> Read:
+        """Nothing happens before they are needed."""
+        return lambda: (self.images[positions], self.labels[positions])
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same images on a device."""
@@ -81,6 +220,10 @@ class ImageSet:
         images, labels = self.images[indices], self.labels[indices]
         return replace(self, images=images, labels=labels, names=names)
 
+    def file_of(self, position: int) -> str | None:
+        """As it was named."""
+        return self.names[position] if self.names else None
+
     def digest(self) -> str:
         """A sha256 of pixels, labels and classes: the same data, the same text."""
         hasher = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
@@ -88,48 +231,14 @@ class ImageSet:
             hasher.update(tensor.cpu().numpy().tobytes())
         return hasher.hexdigest()
 
-    def statistics(self) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-        """Mean and standard deviation of each channel, in units where white is 1.
 
-        Computed from the histogram of grey levels, hence exact however many images there are.
-        The deviation is at least one grey level: a constant channel can be divided by it.
-
-        Raises:
-            ValueError: If there are no images.
-        """
-        if len(self) == 0:
-            raise ValueError("statistics need at least one image, got an empty set")
-        mean, deviation = self.moments()
-        return mean.float(), deviation.clamp(min=1 / (GREY_LEVELS - 1)).float()
-
-    def moments(self) -> tuple[Float64[Tensor, " channels"], Float64[Tensor, " channels"]]:
-        """The same as they are: the deviation of a constant channel is 0."""
-        counts = self.histogram.double()
-        levels = torch.arange(GREY_LEVELS, device=counts.device).double() / (GREY_LEVELS - 1)
-        share = counts / counts.sum(1, keepdim=True)  # [channels, levels]
-        mean = share @ levels
-        variance = (share * (levels - mean[:, None]).square()).sum(1)
-        return mean, variance.sqrt()
-
-    @cached_property
-    def histogram(self) -> Int64[Tensor, "channels levels"]:
-        """How many pixels of each channel have each grey level, counted once."""
-
-        def counts(channel: int) -> Tensor:
-            chunks = self.images[:, channel].split(CHUNK)
-            found = [torch.bincount(chunk.flatten(), minlength=GREY_LEVELS) for chunk in chunks]
-            return torch.stack(found).sum(0)
-
-        return torch.stack([counts(channel) for channel in range(self.in_channels)])
-
-
-def checked_parts(parts: tuple[ImageSet, ImageSet]) -> tuple[ImageSet, ImageSet]:
+def checked_parts(parts: tuple[Images, Images]) -> tuple[Images, Images]:
     """Images for training and for testing, as a data set has loaded them, if they go together.
 
     Raises:
         ValueError: If they do not, or if there are none, or labels without a class.
     """
-    kinds = [(part.in_channels, *part.image_size, part.classes) for part in parts]
+    kinds = [(*part.shape, part.classes) for part in parts]
     if kinds[0] != kinds[1]:
         raise ValueError(
             "images for training and testing must have the same channels, size and classes, got "
@@ -152,47 +261,3 @@ def check_class_names(names: Iterable[str]) -> None:
             raise ValueError(
                 f"the name of a class must be valid UTF-8, got {os.fsencode(name)!r}; rename it"
             ) from None
-
-
-def check_fraction(fraction: float, name: str) -> None:
-    """Raise a `ValueError` unless a fraction lies in (0, 1)."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, got {fraction}")
-
-
-def stratified_split(
-    labels: Int64[Tensor, " images"], fraction: float, seed: int
-) -> tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]:
-    """Positions of two disjoint parts that hold each class in the same proportion.
-
-    A function of its arguments alone. Of n images of a class, round(fraction * n) go to the
-    first part, but each part gets at least one where n >= 2.
-
-    Args:
-        labels: Class of each image.
-        fraction: Size of the first part, in (0, 1).
-        seed: Which of the possible splits.
-
-    Returns:
-        Positions in ascending order, on the device of the labels.
-
-    Raises:
-        ValueError: If the fraction is not in (0, 1).
-
-    Example:
-        >>> stratified_split(torch.tensor([0, 0, 0, 0, 1, 1]), 0.5, seed=0)[0].shape
-        torch.Size([3])
-    """
-    check_fraction(fraction, "the fraction of a split")
-    generator = torch.Generator().manual_seed(seed)
-    on_host = labels.cpu()
-    is_first = torch.zeros(len(on_host), dtype=torch.bool)
-    for label in on_host.unique().tolist():
-        members = (on_host == label).nonzero().flatten()
-        count = round(fraction * len(members))
-        if len(members) >= 2:
-            count = min(max(count, 1), len(members) - 1)
-        order = torch.randperm(len(members), generator=generator)
-        is_first[members[order[:count]]] = True
-    first, second = is_first.nonzero().flatten(), (~is_first).nonzero().flatten()
-    return first.to(labels.device), second.to(labels.device)

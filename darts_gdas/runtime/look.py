@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from darts_gdas.runtime.dataset import Dataset, Pair
-from darts_gdas.runtime.images import CHUNK, GREY_LEVELS, ImageSet, checked_parts
+from darts_gdas.runtime.dataset import DataFault, Dataset, Pair
+from darts_gdas.runtime.images import CHUNK, GREY_LEVELS, Images, ImageSet, checked_parts
 
 logger = logging.getLogger(__name__)
 
@@ -27,24 +27,33 @@ def loaded(dataset: Dataset) -> Pair:
     Raises:
         ValueError: If they are not there, or do not go together.
     """
-    train, test = checked_parts(dataset.load())
-    for remark in remarks(train, test):
-        logger.warning("%s", remark)
+    try:
+        train, test = checked_parts(dataset.load())
+        for remark in remarks(train, test):
+            logger.warning("%s", remark)
+    except DataFault as error:  # nothing has run
+        raise ValueError(str(error)) from None
     return train, test
 
 
-def remarks(train: ImageSet, test: ImageSet) -> list[str]:
+def remarks(train: Images, test: Images) -> list[str]:
     """What looks wrong: black, constant, copied images, images under two classes, lacking classes.
+
+    Of many images in files a sample is looked at, all of them for their classes.
 
     Args:
         train: The images to learn from.
         test: Those to test on.
     """
-    pixels = list(_of_pixels(train))
-    return [*pixels, *([] if pixels else _of_copies(train, test)), *_of_classes(train, test)]
+    samples = train.sample, test.sample
+    found = list(_of_pixels(samples[0])) or list(_of_copies(*samples))
+    sizes = [f"{len(s)} of {len(p)}" for s, p in zip(samples, (train, test), strict=True)]
+    is_part = len(samples[0]) < len(train) or len(samples[1]) < len(test)
+    about = f" (looked at: {sizes[0]} training images, {sizes[1]} test images)" if is_part else ""
+    return [*(f"{remark}{about}" for remark in found), *_of_classes(train, test)]
 
 
-def of_halves(halves: Sequence[ImageSet]) -> str | None:
+def of_halves(halves: Sequence[Images]) -> str | None:
     """The classes that one half of a search alone can hold, in a line; None if there are none.
 
     Args:
@@ -127,7 +136,7 @@ def _keys(images: ImageSet) -> list[int]:
     return [hash(image.tobytes()) for image in images.images.cpu().contiguous().numpy()]
 
 
-def _of_classes(train: ImageSet, test: ImageSet) -> Iterator[str]:
+def _of_classes(train: Images, test: Images) -> Iterator[str]:
     for name, part in (("training", train), ("test", test)):
         lacking = set(range(part.num_classes)) - set(part.labels.unique().tolist())
         if lacking:

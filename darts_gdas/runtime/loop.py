@@ -11,6 +11,7 @@ import torch
 
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State
 from darts_gdas.runtime.compute import random_state, set_random_state
+from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.distributed import ALONE, Ranks, digest, lost_ranks
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.finite import NotFinite
@@ -79,6 +80,7 @@ class Loop:
             RankLost: When another rank gives no answer.
             RuntimeError: When the ranks have come to differ.
             WriteError: When a file cannot be written, unless that is to be warned about alone.
+            DataFault: When images cannot be read; a process by itself has saved its state.
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._leave)
@@ -93,6 +95,8 @@ class Loop:
                         self._run_epoch(task, request)
                     except NotFinite as error:
                         self._roll_back(task, error)
+                    except DataFault as error:
+                        raise self._without_data(task, error) from None
         return self.last
 
     def _leave(self) -> None:
@@ -211,6 +215,15 @@ class Loop:
         self.load(task, state)
         if self.ranks.is_first:
             logger.warning("%s; going on from %s", told, path.name)
+
+    def _without_data(self, task: Task, error: DataFault) -> DataFault:
+        """Save the state after the last step, before which no batch of this one was there.
+
+        Ranks that have their images are in the middle of a step: theirs is not the same.
+        """
+        is_saved = self.ranks.size == 1 and self._save(task, is_best=False)
+        stands = "the state is saved" if is_saved else "earlier checkpoints stand"
+        return DataFault(f"{self._where(task)}: {error}; {stands}, go on with resume=auto")
 
     def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}

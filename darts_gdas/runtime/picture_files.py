@@ -1,34 +1,41 @@
 """Which files of a folder are pictures of which class, and what is said of the others."""
 
 import logging
+import math
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
-from darts_gdas.runtime.images import check_class_names, stratified_split
-from darts_gdas.runtime.pictures import Header, header
+from darts_gdas.runtime.images import check_class_names
+from darts_gdas.runtime.pictures import Header, Preparation, header
+from darts_gdas.runtime.split import stratified_split
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = frozenset(
-    (
-        *(".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-    )
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe"),
+    *(".pbm", ".pgm", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
 """Endings of pictures, in upper or lower case: such a file must be readable, any other may be."""
+
+_ENDINGS = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
 
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 """Where pictures for testing may lie; the first that is there is taken."""
 
 DEFAULT_TEST_FRACTION = 0.2
 """Share of each class that is kept for testing where there is no such folder."""
+
+LARGE, NOTABLE_LOSS = 89, 0.1
+"""Megapixels, and the share of the area that is cut off, from which on it is worth a line."""
 
 _MAX_THREADS = 8
 Result = TypeVar("Result")
@@ -42,36 +49,54 @@ class PassedOver:
         found: Paths by reason, a phrase in the plural.
     """
 
-    found: dict[str, list[Path]] = field(default_factory=dict)
+    found: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, path: Path) -> None:
+    def add(self, reason: str, path: str | Path) -> None:
         """Note one."""
-        self.found.setdefault(reason, []).append(path)
+        self.found.setdefault(reason, []).append(str(path))
 
     def words(self) -> str | None:
         """All of them in one line, with an example of each; None where there are none."""
-        parts = [f"{len(p)} {reason} (such as {str(p[0])!r})" for reason, p in self.found.items()]
+        parts = [f"{len(p)} {reason} (such as {p[0]!r})" for reason, p in self.found.items()]
         return f"passed over below dataset.root: {', '.join(parts)}" if parts else None
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """Files of pictures, which may be millions.
+
+    Attributes:
+        paths: The files.
+        labels: Number of the class of each.
+    """
+
+    paths: list[str]
+    labels: Int64[Tensor, " files"]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, positions: Int64[Tensor, " selected"]) -> "Files":
+        """Those at these positions, in this order."""
+        return Files([self.paths[i] for i in positions.tolist()], self.labels[positions])
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """A file of a class.
+    """A file that has been looked at.
 
     Attributes:
         path: The file.
-        label: Number of its class.
         header: What it says of itself; None where that cannot be read.
     """
 
-    path: Path
-    label: int
+    path: str
     header: Header | None
 
 
 def find_parts(
     root: Path, test_fraction: float | None, seed: int, passed: PassedOver
-) -> tuple[tuple[str, ...], list[Picture], list[Picture]]:
+) -> tuple[tuple[str, ...], Files, Files]:
     """The classes, and the pictures for training and for testing.
 
     Args:
@@ -87,7 +112,7 @@ def find_parts(
     found = find_classes(root / "train", passed)
     classes = tuple(found)
     train = _pictures(found, classes, passed)
-    have = {picture.label for picture in train}
+    have = set(train.labels.tolist())
     for label, name in enumerate(classes):
         if label not in have:
             raise ValueError(
@@ -113,14 +138,12 @@ def find_parts(
             f"{folders[0].name}: {strange}"
         )
     test = _pictures(found, classes, passed)
-    if not test:
+    if not len(test):
         raise ValueError(f"dataset.root must hold images in {str(folders[0])!r}")
     return classes, train, test
 
 
-def _split(
-    pictures: list[Picture], fraction: float | None, seed: int
-) -> tuple[list[Picture], list[Picture]]:
+def _split(files: Files, fraction: float | None, seed: int) -> tuple[Files, Files]:
     """What is left for training, and a part for testing."""
     if fraction is None:
         fraction = DEFAULT_TEST_FRACTION
@@ -130,17 +153,16 @@ def _split(
             fraction,
             fraction,
         )
-    labels = torch.tensor([picture.label for picture in pictures])
-    test, train = stratified_split(labels, fraction, seed)
+    test, train = stratified_split(files.labels, fraction, seed)
     if not len(test):
         raise ValueError(
-            f"dataset.test_fraction={fraction} of the {len(pictures)} images is "
+            f"dataset.test_fraction={fraction} of the {len(files)} images is "
             "none of them; raise it, or add a folder test"
         )
-    return [pictures[i] for i in train.tolist()], [pictures[i] for i in test.tolist()]
+    return files.select(train), files.select(test)
 
 
-def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[Path]]:
+def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
     """What may be pictures of each class, classes and files sorted by name.
 
     Names of classes are composed Unicode (NFC): a letter with an accent is the same name, whether
@@ -157,7 +179,7 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[Path]]:
         raise ValueError(
             f"dataset.root must hold {folder.name}/<class>/, but there is no folder {str(folder)!r}"
         )
-    classes: dict[str, list[Path]] = {}
+    classes: dict[str, list[str]] = {}
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -173,43 +195,102 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[Path]]:
                 f"and {unicodedata.normalize('NFD', name)!a}; rename one, or put the pictures "
                 "together"
             )
-        found = _files_below(entry, (folder.resolve(),), passed)
-        classes[name] = sorted(found, key=lambda path: path.parts)
+        classes[name] = _files_below(str(entry), (os.path.realpath(folder),), passed)
     if not classes:
         raise ValueError(f"dataset.root must hold one folder per class in {str(folder)!r}")
     return dict(sorted(classes.items()))
 
 
-def _files_below(folder: Path, above: tuple[Path, ...], passed: PassedOver) -> Iterator[Path]:
-    """All files, also those of linked folders."""
-    above = (*above, folder.resolve())
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
+def _files_below(folder: str, above: tuple[str, ...], passed: PassedOver) -> list[str]:
+    """All files, also those of linked folders, sorted folder by folder."""
+    above = (*above, os.path.realpath(folder))
+    with os.scandir(folder) as found:  # knows kinds without a question for each file
+        entries = sorted(found, key=lambda entry: entry.name)
+    paths = []
+    for entry in entries:
+        if entry.name[0] == ".":
             continue
-        if entry.is_dir():
-            if entry.resolve() in above:
-                passed.add("links to a folder that holds them", entry)
-            else:
-                yield from _files_below(entry, above, passed)
-        elif entry.is_file():
-            yield entry
+        if entry.is_file():
+            paths.append(entry.path)
+        elif not entry.is_dir():
+            passed.add("dead links" if entry.is_symlink() else "special files", entry.path)
+        elif os.path.realpath(entry.path) in above:
+            passed.add("links to a folder that holds them", entry.path)
         else:
-            passed.add("dead links" if entry.is_symlink() else "special files", entry)
+            paths += _files_below(entry.path, above, passed)
+    return paths
 
 
-def _pictures(
-    found: dict[str, list[Path]], classes: tuple[str, ...], passed: PassedOver
-) -> list[Picture]:
-    """Those files that hold a picture, or should by their ending."""
-    pairs = [(path, classes.index(n)) for n in classes for path in found.get(n, ())]
-    headers = in_threads(header, [path for path, _ in pairs])
-    pictures = []
-    for (path, label), head in zip(pairs, headers, strict=True):
-        if head is None and path.suffix.lower() not in SUFFIXES:
+def _pictures(found: dict[str, list[str]], classes: tuple[str, ...], passed: PassedOver) -> Files:
+    """Those files that should hold a picture by their ending, and others that do."""
+    kept = []
+    for name in classes:
+        members = found.get(name, [])
+        others = with_headers([path for path in members if not path.endswith(_ENDINGS)])
+        none = {one.path for one in others if one.header is None}
+        lacking = [path for path in members if path in none and not path.lower().endswith(SUFFIXES)]
+        for path in lacking:
             passed.add("files without a picture that can be read", path)
-        else:
-            pictures.append(Picture(path, label, head))
-    return pictures
+        kept.append([path for path in members if path not in lacking] if lacking else members)
+    numbers = torch.tensor([len(members) for members in kept])
+    labels = torch.arange(len(classes)).repeat_interleave(numbers)
+    return Files([path for members in kept for path in members], labels)
+
+
+def with_headers(paths: Sequence[str]) -> list[Picture]:
+    """Look at files."""
+    headers = in_threads(header, paths) if paths else []
+    return [Picture(path, head) for path, head in zip(paths, headers, strict=True)]
+
+
+def look_at_sizes(pictures: Iterable[Picture], prepare: Preparation, max_megapixels: float) -> None:
+    """Refuse what is too large; say what is large, cut off, or one of several in a file.
+
+    Args:
+        pictures: Those that have been looked at.
+        prepare: What is cut off.
+        max_megapixels: Of the largest picture.
+
+    Raises:
+        ValueError: If it is larger.
+    """
+    known = [(p.path, p.header) for p in pictures if p.header is not None]
+    if not known:
+        return
+    path, largest = max(known, key=lambda pair: pair[1].megapixels)
+    size = f"{path!r} ({largest.size[0]}x{largest.size[1]} pixels)"
+    if largest.megapixels > max_megapixels:
+        raise ValueError(
+            f"dataset.root holds a picture of {largest.megapixels:.0f} megapixels, {size}; "
+            "remove it, or allow it with dataset.max_megapixels="
+            f"{math.ceil(largest.megapixels)}"
+        )
+    if largest.megapixels > LARGE:
+        logger.warning(
+            "dataset.root holds a large picture, %s, which takes about %.1f GB while it is "
+            "read; dataset.max_megapixels refuses such files",
+            size,
+            3 * largest.megapixels / 1e3,
+        )
+    lost = [prepare.lost(head.size) for _, head in known]
+    if sum(lost) / len(lost) > NOTABLE_LOSS:
+        most = max(range(len(lost)), key=lost.__getitem__)
+        logger.warning(
+            "the cut to %dx%d pixels leaves out %.0f %% of the pictures' area on average, "
+            "%.0f %% of %r (dataset.image_size, dataset.image_width)",
+            prepare.width,
+            prepare.height,
+            100 * sum(lost) / len(lost),
+            100 * lost[most],
+            known[most][0],
+        )
+    series = [path for path, head in known if head.is_series]
+    if series:
+        logger.warning(
+            "%d files hold several pictures, of which the first is read, such as %r",
+            len(series),
+            series[0],
+        )
 
 
 def in_threads(work: Callable[..., Result], items: Iterable[object]) -> list[Result]:

@@ -1,6 +1,7 @@
 """A picture in a file: what its header says, and its pixels as bytes of one size."""
 
 import contextlib
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ class Header:
         return self.size[0] * self.size[1] / 1e6
 
 
-def header(path: Path) -> Header | None:
+def header(path: str | Path) -> Header | None:
     """The header of a file; None where it holds no picture that Pillow can read."""
     try:
         with Image.open(path) as file:
@@ -71,7 +72,7 @@ def without_pillows_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def extremes(path: Path) -> tuple[float, float] | None:
+def extremes(path: str | Path) -> tuple[float, float] | None:
     """The smallest and the largest value of a picture; None where it cannot be read, or is NaN."""
     try:
         with Image.open(path) as file:
@@ -92,14 +93,16 @@ class Preparation:
         channels: 3 for colour, 1 for grey.
         value_range: What becomes black and what white in pictures of more than 8 bits; None where
             there are none.
+        max_megapixels: A larger picture is not decoded.
     """
 
     height: int
     width: int
     channels: int
     value_range: tuple[float, float] | None = None
+    max_megapixels: float = math.inf
 
-    def __call__(self, path: Path) -> np.ndarray:
+    def __call__(self, path: str | Path) -> np.ndarray:
         """Decode a picture: scale it until it covers the size, and cut out its centre.
 
         Raises:
@@ -107,6 +110,12 @@ class Preparation:
         """
         mode, size = "RGB" if self.channels == 3 else "L", (self.width, self.height)
         with Image.open(path) as file:
+            megapixels = file.width * file.height / 1e6
+            if megapixels > self.max_megapixels:
+                raise ValueError(
+                    f"it has {megapixels:.0f} megapixels; remove it, or allow it with "
+                    f"dataset.max_megapixels={math.ceil(megapixels)}"
+                )
             file.draft(mode, (2 * size[0], 2 * size[1]))  # JPEG only: no finer than needed
             image: Image.Image = file
             if is_deep(file.mode):  # `convert` would clip
@@ -122,7 +131,8 @@ class Preparation:
             raise ValueError(
                 "its pixels are floats of unknown range; pass dataset.value_range=[BLACK,WHITE]"
                 if mode == "F"
-                else "its values are not known"
+                else "its values have more than 8 bits, and their range was neither declared nor "
+                "measured; pass dataset.value_range=[BLACK,WHITE]"
             )
         if not np.isfinite(values).all():
             raise ValueError("its pixels are not all finite")
@@ -161,3 +171,8 @@ class Preparation:
             low, high = self.value_range
             told.append(f"values of more than 8 bits: {low:g} to {high:g} become 0 to 255")
         return tuple(told)
+
+
+def shown(path: str) -> str:
+    """A path as text that can be written down, whatever bytes it consists of."""
+    return path.encode(errors="replace").decode()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 from darts_gdas.tasks.batches import Evaluation, evaluate, full_precision
 from darts_gdas.tasks.calibration import Calibration, calibration
 
@@ -60,7 +60,7 @@ class _Listener:
 
 
 def evaluate_answers(
-    net: nn.Module, images: ImageSet, normalize: Normalize, compute: Compute
+    net: nn.Module, images: Images, normalize: Normalize, compute: Compute
 ) -> tuple[Evaluation, Answers]:
     """What a network does on a data set, in sum and image by image.
 

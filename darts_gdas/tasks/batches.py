@@ -14,7 +14,7 @@ from darts_gdas.nets.statistics import Tracked, untouched_statistics
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, evaluation_batches
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.replica import with_mean_gradients
 from darts_gdas.runtime.scaling import with_scaled_gradients
 from darts_gdas.search.hypergradient import Weights
@@ -61,7 +61,7 @@ class Evaluation:
 
 def evaluate(
     forward: Callable[[Tensor], Tensor],
-    images: ImageSet,
+    images: Images,
     *,
     normalize: Normalize,
     batch_size: int,
@@ -109,7 +109,7 @@ def evaluate(
 
 
 def random_images(
-    images: ImageSet, normalize: Normalize, *, count: int, seed: int, device: torch.device
+    images: Images, normalize: Normalize, *, count: int, seed: int, device: torch.device
 ) -> Float[Tensor, "batch channels height width"]:
     """`count` different images, normalised: a function of the seed.
 
@@ -120,12 +120,13 @@ def random_images(
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     different: dict[bytes, int] = {}
     for i in order.tolist():
-        different.setdefault(images.images[i].cpu().numpy().tobytes(), i)
+        (pixels,) = images.pixels(torch.tensor([i], device=images.labels.device))
+        different.setdefault(pixels.cpu().numpy().tobytes(), i)
         if len(different) == count:
             break
     chosen = torch.tensor([*different.values()]) if len(different) > 1 else order[:count]
-    chosen = chosen.to(images.images.device)
-    return normalize.to(device)(images.images[chosen].to(device))
+    pixels = images.pixels(chosen.to(images.labels.device))
+    return normalize.to(device)(pixels.to(device))
 
 
 def batch_metrics(prefix: str, logits: Tensor, batch: Batch) -> dict[str, tuple[Tensor, int]]:

@@ -7,7 +7,7 @@ from enum import Enum
 
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.data import BatchStream
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.search import Discretizer, Hypergradient, Penalty, Perturbation, Relaxation
 from darts_gdas.search.operation_stop import OperationStop
@@ -125,7 +125,7 @@ class SearchData:
 
     weight_batches: BatchStream
     arch_batches: BatchStream
-    validation: ImageSet
+    validation: Images
     normalize: Normalize
 
     @property

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from darts_gdas.runtime.files import write_atomically
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 from darts_gdas.tasks.answers import Answers
 
 FOLDER = "mistakes"
@@ -17,7 +17,7 @@ MOST, SIDE = 16, 64
 """How many are kept, and the longer side of a picture at most, in pixels: 12 kB without packing."""
 
 
-def write_mistakes(folder: Path, images: ImageSet, answers: Answers) -> list[dict[str, Any]]:
+def write_mistakes(folder: Path, images: Images, answers: Answers) -> list[dict[str, Any]]:
     """Write the worst mistakes' pictures, in place of earlier ones, and say what they are.
 
     Args:
@@ -31,17 +31,17 @@ def write_mistakes(folder: Path, images: ImageSet, answers: Answers) -> list[dic
         within the folder.
     """
     worst = torch.tensor(answers.worst(MOST), dtype=torch.int64)
-    chosen, found = images.select(worst), []
+    pixels, found = images.pixels(worst.to(images.labels.device)), []
     (folder / FOLDER).mkdir(exist_ok=True)
     for earlier in (folder / FOLDER).glob("*.png"):
         earlier.unlink()
     for i, position in enumerate(worst.tolist()):
         path = f"{FOLDER}/{i + 1:02}.png"
-        content = thumbnail(chosen.images[i])
+        content = thumbnail(pixels[i])
         write_atomically(folder / path, lambda file, c=content: file.write(c))
         mistake = {
             "index": position,
-            **({"file": chosen.names[i]} if chosen.names else {}),
+            **({} if (name := images.file_of(position)) is None else {"file": name}),
             "class": images.classes[int(answers.labels[position])],
             "said": images.classes[int(answers.said[position])],
             "confidence": float(answers.confidence[position]),

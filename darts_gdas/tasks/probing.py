@@ -10,7 +10,7 @@ from darts_gdas.nets import Mixture, SuperNet
 from darts_gdas.nets.statistics import Tracked, untouched_statistics
 from darts_gdas.nets.synced import by_itself
 from darts_gdas.runtime.compute import Compute
-from darts_gdas.runtime.data import Batch, derive_seed
+from darts_gdas.runtime.data import Batch, ReadAhead, derive_seed
 from darts_gdas.search import ArchParameters, Relaxation
 from darts_gdas.search.curvature import dominant_eigenvalue, hessian_product
 from darts_gdas.tasks.batches import BatchLoss, count_correct, full_precision
@@ -50,7 +50,8 @@ class SupernetProbe:
         self.seed = derive_seed(seed, "probe")
         number = max(len(self.images) // data.weight_batches.batch_size, 1)
         order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(self.seed))
-        self._indices = order.to(compute.device).tensor_split(number)  # none much smaller
+        order = order.to(self.images.labels.device)
+        self._indices = order.tensor_split(number)  # none much smaller
 
     @property
     def num_batches(self) -> int:
@@ -59,11 +60,13 @@ class SupernetProbe:
 
     def batches(self, count: int | None = None) -> Iterator[Batch]:
         """The first `count` batches, or all."""
-        for chosen in self._indices[:count]:
-            images = self.images.images[chosen]
+        indices = self._indices[:count]
+        read = ReadAhead(self.images, len(indices))
+        for number in range(len(indices)):
+            images, labels = read(number, indices.__getitem__)
             if self.compute.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
-            yield Batch(self.normalize(images), self.images.labels[chosen])
+            yield Batch(self.normalize(images), labels)
 
     def accuracy(self, mixture: Mixture, between: Callable[[], None] = lambda: None) -> float:
         """Share of the arch half that the supernet gets right under a mixture.

@@ -12,7 +12,7 @@ from darts_gdas.nets import Layout
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.journal import Journal, Report
 from darts_gdas.scoring.book import score_all
 from darts_gdas.scoring.correlation import rank_sum, telling
@@ -67,7 +67,7 @@ class ScoreTask:
 
     genotypes: tuple[Genotype, ...]
     layout: Layout
-    images: ImageSet
+    images: Images
     normalize: Normalize
     batch_size: int
     scores: tuple[str, ...]

@@ -12,7 +12,7 @@ from darts_gdas.runtime.checkpoint import State
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch, BatchStream
 from darts_gdas.runtime.finite import FiniteGuard
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.optim import SGD, set_learning_rate
 from darts_gdas.runtime.task import Progress
 from darts_gdas.tasks.batches import (
@@ -88,7 +88,7 @@ class RetrainTask:
         self,
         net: DerivedNet,
         stream: BatchStream,
-        test: ImageSet,
+        test: Images,
         normalize: Normalize,
         *,
         optimizer: SGD,
@@ -185,7 +185,7 @@ class RetrainTask:
 
 
 def evaluate_net(
-    net: DerivedNet, images: ImageSet, normalize: Normalize, compute: Compute
+    net: DerivedNet, images: Images, normalize: Normalize, compute: Compute
 ) -> Evaluation:
     """What a network does on a data set."""
     return evaluate(net.eval(), images, normalize=normalize, batch_size=256, compute=compute)

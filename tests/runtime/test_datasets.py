@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from darts_gdas.runtime.augment import Augment
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Dataset, Digits, ImageFolder
-from darts_gdas.runtime.images import stratified_split
+from darts_gdas.runtime.split import stratified_split
 
 DATASETS = [Digits, Cifar10, Cifar100, ImageFolder]
 

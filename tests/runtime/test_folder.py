@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from darts_gdas.runtime.folder import ImageFolder
-from darts_gdas.runtime.images import stratified_split
+from darts_gdas.runtime.folder import ImageFolder, Storage
+from darts_gdas.runtime.split import class_share, stratified_split
+from darts_gdas.runtime.stream import FileSet
 
 
 def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (9, 7), color: object = 0):
@@ -198,14 +199,54 @@ def test_train_and_test_need_the_same_classes(tree: Path):
 def test_memory_is_refused_before_anything_is_decoded(tree: Path):
     (tree / "train" / "cat" / "b.png").write_text("corrupt, but nobody looks")
     # 8 images of 3 * 10^6 bytes
+    settings = {"root": str(tree), "image_size": 1000, "max_gigabytes": 0.02}
     with pytest.raises(ValueError, match=r"8 images .* 0\.024 GB .*max_gigabytes=0\.02;"):
-        ImageFolder(root=str(tree), image_size=1000, max_gigabytes=0.02).load()
+        ImageFolder(**settings, storage=Storage.memory).load()
+
+
+@pytest.mark.parametrize(("gigabytes", "chosen"), [(0.02, "stream"), (0.03, "memory")])
+def test_auto_chooses_by_the_expected_bytes_and_says_why(
+    tree: Path, caplog: pytest.LogCaptureFixture, gigabytes: float, chosen: str
+):
+    with caplog.at_level(logging.INFO):
+        train, _ = ImageFolder(root=str(tree), image_size=1000, max_gigabytes=gigabytes).load()
+    assert isinstance(train, FileSet) == (chosen == "stream")
+    (message,) = (text for text in caplog.messages if "storage" in text)
+    assert message == (
+        f"dataset.storage=auto takes {chosen}: the 8 images of dataset.root take 0.024 GB at "
+        f"dataset.image_size=1000, {'not ' * (chosen == 'memory')}more than "
+        f"dataset.max_gigabytes={gigabytes:g}"
+    )
+
+
+@pytest.mark.parametrize("storage", [Storage.memory, Storage.stream])
+def test_a_fraction_is_of_every_class_and_of_training_alone(tmp_path: Path, storage: Storage):
+    for part in ("train", "test"):
+        for name, count in (("many", 20), ("few", 1)):
+            for i in range(count):
+                picture(tmp_path / part / name / f"{i}.png", color=(i, 0, 0))
+    settings = {"root": str(tmp_path), "image_size": 4, "storage": storage, "fraction": 0.1}
+    train, test = ImageFolder(**settings).load()
+    assert train.labels.tolist() == [0, 1, 1] and len(test) == 21  # "few" before "many"
+    shown = train.pixels(torch.arange(3))[:, 0, 0, 0].tolist()
+    assert shown == ImageFolder(**settings).load()[0].pixels(torch.arange(3))[:, 0, 0, 0].tolist()
+    everything = ImageFolder(root=str(tmp_path), image_size=4).load()[0].labels
+    names = sorted(map(str, range(20)))
+    assert shown[1:] == [int(names[i - 1]) for i in class_share(everything, 0.1, 0).tolist()[1:]]
+
+
+def test_a_stream_cannot_leave_out_what_cannot_be_read(tree: Path):
+    with pytest.raises(ValueError, match=r"skip_corrupt=true needs all .* more than"):
+        ImageFolder(root=str(tree), skip_corrupt=True, max_gigabytes=1e-6).load()
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"image_size": 0}, "image_size must be at least 1 pixel, got 0"),
+        ({"fraction": 0.0}, "fraction must lie in (0, 1], got 0.0"),
+        ({"workers": -1}, "workers must lie in 0..256, or be null, got -1"),
+        ({"storage": Storage.memory, "workers": 2}, "workers and dataset.cache are of a stream"),
         ({"image_width": 0}, "image_width must be at least 1 pixel, got 0"),
         ({"channels": 2}, "channels must be 3 (colour) or 1 (grey), got 2"),
         ({"max_gigabytes": 0.0}, "max_gigabytes must be positive, got 0.0"),

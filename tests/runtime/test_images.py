@@ -1,10 +1,8 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from darts_gdas.runtime.images import ImageSet, checked_parts, stratified_split
+from darts_gdas.runtime.images import ImageSet, checked_parts
 
 
 def image_set(num_images: int = 10, channels: int = 3) -> ImageSet:
@@ -72,53 +70,6 @@ def test_statistics_of_nothing_are_refused():
 def test_refuses_other_tensors(images: torch.Tensor, labels: torch.Tensor, message: str):
     with pytest.raises(ValueError, match=message):
         ImageSet(images, labels, ("a",))
-
-
-@given(
-    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
-    fraction=st.floats(0.01, 0.99),
-    seed=st.integers(0, 2**40),
-)
-@settings(deadline=None, max_examples=50)
-def test_parts_are_disjoint_complete_sorted_and_stratified(labels, fraction, seed):
-    tensor = torch.tensor(labels)
-    first, second = stratified_split(tensor, fraction, seed)
-    assert sorted(first.tolist() + second.tolist()) == list(range(len(labels)))
-    assert first.tolist() == sorted(first.tolist())
-    assert second.tolist() == sorted(second.tolist())
-    for label in set(labels):
-        n, in_first = labels.count(label), int((tensor[first] == label).sum())
-        if n == 1:
-            assert in_first in (0, 1)
-        else:
-            assert in_first == min(max(round(fraction * n), 1), n - 1)
-
-
-def test_split_is_a_function_of_its_seed():
-    labels = torch.arange(200) % 4
-    parts = [stratified_split(labels, 0.5, seed)[0].tolist() for seed in (1, 1, 2)]
-    assert parts[0] == parts[1] != parts[2]
-
-
-def test_split_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
-    stratified_split(torch.arange(20) % 2, 0.5, seed=3)
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_every_image_is_equally_likely_to_be_in_the_first_part():
-    labels, num_seeds = torch.arange(12) % 2, 2000
-    hits = torch.zeros(12)
-    for seed in range(num_seeds):
-        hits[stratified_split(labels, 1 / 3, seed)[0]] += 1
-    sigma = (1 / 3 * 2 / 3 / num_seeds) ** 0.5
-    assert_close(hits / num_seeds, torch.full((12,), 1 / 3), atol=4.5 * sigma, rtol=0)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
-def test_fraction_must_leave_two_parts(fraction: float):
-    with pytest.raises(ValueError, match=f"between 0 and 1, got {fraction}"):
-        stratified_split(torch.tensor([0, 1]), fraction, seed=0)
 
 
 def test_the_digest_tells_pixels_labels_and_classes_apart():

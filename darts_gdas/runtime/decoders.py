@@ -1,0 +1,227 @@
+"""Processes that decode pictures: asked in any order, ended with a word if one of them dies."""
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import active_children, get_all_start_methods, get_context
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.util import Finalize
+from typing import final
+
+import numpy as np
+from PIL import Image
+
+from darts_gdas.runtime.dataset import DataFault
+from darts_gdas.runtime.picture_cache import PictureCache
+from darts_gdas.runtime.pictures import BROKEN, Preparation
+from darts_gdas.runtime.shared import Memory, Place
+
+PATIENCE = 600.0
+"""Seconds after which a part of a batch that has not come is given up."""
+
+DEFAULT_WORKERS = 16
+"""Processes that decode for a rank on however many cores, unless more are asked for."""
+
+KILLED = (
+    "a process that decodes images has died: killed from outside, as by a machine without memory"
+)
+HANGS = f"a process that decodes images gave no answer within {PATIENCE:g} seconds"
+STARVED = "a process that decodes images has no memory left; pass fewer, or a smaller batch_size"
+"""What is said of them."""
+
+OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that mean the run; where all of its processes get them, those that decode go on."""
+
+
+def default_workers() -> int:
+    """This machine's cores that the process may use, shared among the ranks on it."""
+    is_linux = sys.platform == "linux"
+    cores = len(os.sched_getaffinity(0)) if is_linux else os.cpu_count() or 1
+    return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1), DEFAULT_WORKERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """From a file to bytes, in whichever process.
+
+    Attributes:
+        prepare: Decodes.
+        cache: Where decoded bytes are kept; None keeps none.
+    """
+
+    prepare: Preparation
+    cache: PictureCache | None
+
+    def __call__(self, paths: Sequence[str], rows: Sequence[int]) -> np.ndarray:
+        """Bytes [pictures, channels, height, width].
+
+        Args:
+            paths: The files.
+            rows: Their places in the cache.
+
+        Raises:
+            DataFault: Naming the file that cannot be read.
+        """
+        prepare = self.prepare
+        shape = prepare.channels, prepare.height, prepare.width
+        pixels = np.empty((len(paths), *shape), dtype=np.uint8)
+        with self.cache.opened() if self.cache else contextlib.nullcontext() as kept:
+            for out, path, row in zip(pixels, paths, rows, strict=True):
+                try:
+                    if kept is None or not kept.read(path, row, out):
+                        out[...] = prepare(path)
+                        if kept is not None:
+                            kept.write(path, row, out)
+                except BROKEN as error:
+                    raise DataFault(
+                        f"dataset.root holds a file that cannot be read, {path!r} ({error})"
+                    ) from None
+        return pixels
+
+
+@final
+class Decoders:
+    """Processes that decode pictures for all sets of a run, in the order in which they are asked.
+
+    They begin with the first request, and end with this process, however it ends.
+
+    Args:
+        recipe: What they do.
+        workers: How many; 0 decodes in this process, when the pixels are needed.
+    """
+
+    def __init__(self, recipe: Recipe, workers: int) -> None:
+        self.recipe = recipe
+        self.workers = workers
+        method = "fork" if "fork" in get_all_start_methods() else "spawn"
+        self._context = get_context(method)
+        self._pool: ProcessPoolExecutor | None = None
+        self._pids: SimpleQueue[int] = self._context.SimpleQueue()
+
+    def request(self, paths: Sequence[str], rows: Sequence[int]) -> "Decoding":
+        """Ask for pictures: every process takes a part, so that a batch comes early."""
+        if not self.workers:
+            return Decoding(self, paths, rows, None, [])
+        if self._pool is None:
+            self._pool = self._started()
+        count = min(self.workers, len(paths))
+        cuts = [round(i * len(paths) / count) for i in range(count + 1)]
+        spans = [slice(*cut) for cut in pairwise(cuts)]
+        prepare = self.recipe.prepare
+        shape = len(paths), prepare.channels, prepare.height, prepare.width
+        memory = Memory(shape)
+        try:
+            parts = [
+                self._pool.submit(_decode, self.recipe, paths[s], rows[s], memory.place(s.start))
+                for s in spans
+            ]
+        except BrokenProcessPool:
+            raise self.given_up(KILLED) from None
+        for part in parts:  # a place is not given to others before all have written
+            part.add_done_callback(memory.hold)
+        return Decoding(self, paths, rows, memory, parts)
+
+    def _started(self) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(
+            self.workers,
+            mp_context=self._context,
+            initializer=_begin,
+            initargs=(os.getpid(), self._pids),
+        )
+        with warnings.catch_warnings():
+            # From 3.12 on Python warns that a lock of another thread may stay locked in a fork.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pool.submit(int)  # all processes begin
+        # Before the pool's own queue ends, where this process is a child of multiprocessing.
+        Finalize(self, _end, args=(pool, self._pids), exitpriority=100)
+        return pool
+
+    def given_up(self, why: str) -> DataFault:
+        """End all processes, also one that hangs; returns the error to raise."""
+        if self._pool is not None:
+            _end(self._pool, self._pids)
+        return DataFault(f"{why} (dataset.workers={self.workers})")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Pictures that were asked for.
+
+    Attributes:
+        decoders: Whom.
+        paths: The files.
+        rows: Their places in the cache.
+        memory: Where their pixels come; None where this process does the work.
+        parts: Done when those are there.
+    """
+
+    decoders: Decoders
+    paths: Sequence[str]
+    rows: Sequence[int]
+    memory: Memory | None
+    parts: list[Future[None]]
+
+    def wait(self) -> np.ndarray:
+        """Bytes [pictures, channels, height, width].
+
+        Raises:
+            DataFault: If a file cannot be read, or a process has died, hangs or has no memory.
+        """
+        if self.memory is None:
+            return self.decoders.recipe(self.paths, self.rows)
+        try:
+            for part in self.parts:
+                part.result(PATIENCE)
+            return self.memory.read()
+        except DataFault as error:
+            raise DataFault(str(error)) from None  # without the other process's traceback
+        except BrokenProcessPool:
+            raise self.decoders.given_up(KILLED) from None
+        except TimeoutError:
+            raise self.decoders.given_up(HANGS) from None
+        except MemoryError:
+            raise self.decoders.given_up(STARVED) from None
+
+
+def _decode(recipe: Recipe, paths: Sequence[str], rows: Sequence[int], place: Place) -> None:
+    """What a process does for a part of a request."""
+    place.write(recipe(paths, rows))
+
+
+def _end(pool: ProcessPoolExecutor, pids: "SimpleQueue[int]") -> None:
+    """End processes at once, also such as hang; what they do can be done again."""
+    children = {process.pid: process for process in active_children()}
+    while not pids.empty():
+        if (found := children.get(pids.get())) is not None:
+            found.kill()
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(parent: int, pids: "SimpleQueue[int]") -> None:
+    """In a new process: heed no signal but the parent's, and outlive it by a second at most."""
+    Image.MAX_IMAGE_PIXELS = None  # `Preparation` looks at the size
+    gc.freeze()  # so that no collection writes to the memory that is shared with the parent
+    signal.pthread_sigmask(signal.SIG_BLOCK, OUTSIDE)
+    pids.put(os.getpid())
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        if sys.platform == "linux":
+            found = signal.sigtimedwait(OUTSIDE, 1.0)
+            if found is not None and found.si_pid == parent and found.si_signo == signal.SIGTERM:
+                break
+        else:
+            threading.Event().wait(1.0)
+    os._exit(1)
