@@ -76,9 +76,14 @@ class StructuredRows:
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], images: Tensor
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        images: Tensor,
+        *,
+        run: Callable[[nn.Module, Tensor], Tensor] = call_without_weights,
     ) -> None:
-        self.model = model
+        self.model, self._run = model, run
         self._names = {id(parameter): name for name, parameter in parameters.items()}
         self._layers = {
             name: module for name, module in model.named_modules() if is_known_layer(module)
@@ -183,7 +188,7 @@ class StructuredRows:
         x = input  # the name by which the library calls it
         if check:
             check_plain(name, layer, x)
-        y = call_without_weights(layer, x)
+        y = self._run(layer, x)
         if not self._selected(layer):
             return y
         if len(x) != record.samples:

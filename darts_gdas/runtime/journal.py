@@ -103,17 +103,41 @@ class Journal:
             measure: The numbers of the i-th key.
             report: Progress: once before the first measurement, and after each.
         """
+        batches = [[i] for i in range(len(keys))]
+        return self.measure_batches(keys, batches, lambda batch: [measure(batch[0])], report)
+
+    def measure_batches(
+        self,
+        keys: Sequence[str],
+        batches: Sequence[Sequence[int]],
+        measure: Callable[[Sequence[int]], Sequence[Numbers]],
+        report: Report | None = None,
+    ) -> list[Numbers]:
+        """As `measure_all`, several at a time.
+
+        A batch of which anything is missing is measured as a whole, so that its numbers do not
+        depend on what an interruption has left of it.
+
+        Args:
+            keys: One that occurs twice is measured once.
+            batches: Positions of keys that are measured together; each position is in one.
+            measure: The numbers of a batch.
+            report: Progress: once before the first measurement, and after each.
+        """
         counts = Counter(keys)
         done = sum(count for key, count in counts.items() if key in self._known)
         if report is not None:
             report(done, len(keys))
-        for i, key in enumerate(keys):
-            if key in self._known:
+        for batch in batches:
+            if all(keys[i] in self._known for i in batch):
                 continue
-            self.add(key, measure(i))
-            done += counts[key]
-            if report is not None:
-                report(done, len(keys))
+            for i, numbers in zip(batch, measure(batch), strict=True):
+                if keys[i] in self._known:
+                    continue
+                self.add(keys[i], numbers)
+                done += counts[keys[i]]
+                if report is not None:
+                    report(done, len(keys))
         return [self._known[key] for key in keys]
 
 
