@@ -12,7 +12,8 @@ from darts_gdas.nets import Layout, SuperNet
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.datasets import Digits, ImageFolder
-from darts_gdas.scoring.pruning import Measurement, prune
+from darts_gdas.scoring.pruning import prune
+from darts_gdas.scoring.supernets import Measurement
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import SearchSpace
 

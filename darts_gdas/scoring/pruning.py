@@ -26,7 +26,7 @@ from darts_gdas.scoring.variants import Place
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
 MOST_TOGETHER = 28
-"""Supernets that are measured together, so many that calls no longer cost more than they compute."""
+"""Supernets that are measured together: so many that calls cost less than arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,9 @@ def _measure(
         return networks(repeat).measure([works[i][1] for i in batch])
 
     keys = [f"{phase}, repeat {repeat}, without {place}" for repeat, place in works]
-    rows = journal.measure_batches(keys, _batches(works), measure, report and partial(report, phase))
+    rows = journal.measure_batches(
+        keys, _batches(works), measure, report and partial(report, phase)
+    )
     found = dict(zip(works, rows, strict=True))
 
     def change(place: Place, name: str) -> float:
@@ -183,7 +185,9 @@ def _relative(before: float, after: float) -> float:
 def _batches(works: Sequence[tuple[int, Place | None]]) -> list[list[int]]:
     """Positions that are measured together: edges as a whole, and of one repeat."""
     batches: list[list[int]] = []
-    for _, positions in groupby(range(len(works)), key=lambda i: (works[i][0], edge_of(works[i][1]))):
+    for _, positions in groupby(
+        range(len(works)), key=lambda i: (works[i][0], edge_of(works[i][1]))
+    ):
         edge = [*positions]
         fits = batches and len(batches[-1]) + len(edge) <= MOST_TOGETHER
         if fits and works[batches[-1][0]][0] == works[edge[0]][0]:

@@ -1,4 +1,4 @@
-"""Untrained supernets without a candidate: how well their kernel is conditioned, how many regions."""
+"""Untrained supernets without a candidate: condition of the kernel, number of regions."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

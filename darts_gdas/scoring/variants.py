@@ -25,6 +25,7 @@ from darts_gdas.nets.supernet import MixedEdge, SearchCell
 from darts_gdas.ntk import calls
 from darts_gdas.ntk.checks import select_parameters
 from darts_gdas.ntk.gram import Factors, Gram, Kind
+from darts_gdas.ntk.normalization import preserved
 from darts_gdas.ntk.regions import regions_together
 from darts_gdas.ntk.structured import StructuredRows
 from darts_gdas.scoring import few_pixels
@@ -102,12 +103,14 @@ class Variants(nn.Module):
     def _weights(
         self, edge: tuple[str, int], names: Sequence[str], like: Tensor
     ) -> Sequence[float | Tensor]:
-        """How much of each candidate an edge uses: a number, or one per variant where they differ."""
+        """How much an edge uses of each candidate: a number, or one per variant."""
         gone = [place[2] if place and place[:2] == edge else None for place in self.without]
         if not any(gone):
             return [1 / len(names)] * len(names)
         left = [len(names) - (name is not None) for name in gone]
-        table = [[0.0 if n == out else 1 / k for out, k in zip(gone, left, strict=True)] for n in names]
+        table = [
+            [0.0 if n == out else 1 / k for out, k in zip(gone, left, strict=True)] for n in names
+        ]
         return like.new_tensor(table).unbind()
 
     def _plus(self, total: Tensor | None, weight: float | Tensor, y: Tensor) -> Tensor:
@@ -184,13 +187,11 @@ class VariantKernels:
         self.variants, self.images = variants, images
         parameters = select_parameters(variants, "weights")
         variants.without, variants.samples = (None,), 2
-        with variants.running(nn.AvgPool2d):
+        with preserved(variants), variants.running(nn.AvgPool2d):
             self._rows = StructuredRows(variants, parameters, images[[0, -1]], run=variants.run)
 
     @torch.no_grad()
-    def __call__(
-        self, without: Sequence[Place | None]
-    ) -> list[Float[Tensor, "samples samples"]]:
+    def __call__(self, without: Sequence[Place | None]) -> list[Float[Tensor, "samples samples"]]:
         """One kernel per variant, norms fixed to the statistics of its images."""
         together = max(1, _MOST_PIXELS // self.images[:, 0].numel())
         parts = [without[i : i + together] for i in range(0, len(without), together)]
@@ -201,13 +202,11 @@ class VariantKernels:
         self.variants.without, self.variants.samples = without, samples
         images = self.images.repeat(len(without), 1, 1, 1)
         rows = images.new_zeros(len(images), 1, sum(self._rows.columns.values()))
-        with self.variants.running(nn.AvgPool2d):
+        with preserved(self.variants), self.variants.running(nn.AvgPool2d):
             factors = self._rows.fill(images, names, rows)
         kernels = []
         for part in map(slice, *_ends(len(images), samples)):
-            gram = Gram(
-                Kind.sum, (samples, samples), 1, dtype=torch.float64, device=images.device
-            )
+            gram = Gram(Kind.sum, (samples, samples), 1, dtype=torch.float64, device=images.device)
             gram.add_rows(rows[part], rows[part])
             for factor in factors:
                 one = [Factors(factor.inputs[part], factor.gradients[part])]
@@ -232,6 +231,6 @@ def variant_regions(
         without: Variants of one edge share what precedes it.
     """
     variants.without, variants.samples = without, len(inputs)
-    with variants.running(nn.Conv2d, nn.AvgPool2d, _BatchNorm):
+    with preserved(variants), variants.running(nn.Conv2d, nn.AvgPool2d, _BatchNorm):
         counts = regions_together(lambda: variants(inputs), len(inputs))
     return counts * len(without) if len(counts) == 1 else counts
