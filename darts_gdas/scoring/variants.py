@@ -22,14 +22,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from darts_gdas.nets import SuperNet
 from darts_gdas.nets.candidates import NormalizedPool, State
 from darts_gdas.nets.supernet import MixedEdge, SearchCell
-from darts_gdas.ntk import calls
+from darts_gdas.ntk import calls, few_pixels
 from darts_gdas.ntk.checks import select_parameters
+from darts_gdas.ntk.few_pixels import Matrices
 from darts_gdas.ntk.gram import Factors, Gram, Kind
 from darts_gdas.ntk.normalization import preserved
 from darts_gdas.ntk.regions import regions_together
 from darts_gdas.ntk.structured import StructuredRows
-from darts_gdas.scoring import few_pixels
-from darts_gdas.scoring.few_pixels import Matrices
 
 Place = tuple[str, int, str]
 """Kind, edge and candidate."""
