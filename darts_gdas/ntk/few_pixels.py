@@ -105,9 +105,9 @@ def _taps(geometry: tuple[Shape, ...], size: Shape) -> tuple[Int64[Tensor, "in o
         geometry: Kernel, stride, padding and dilation.
         size: Height and width of the images.
     """
-    kernel, *rest = geometry
+    kernel, stride, padding, dilation = geometry
     numbers = torch.arange(1, 1 + kernel[0] * kernel[1], dtype=torch.float64).view(1, 1, *kernel)
     units = torch.eye(size[0] * size[1], dtype=torch.float64).view(-1, 1, *size)
-    images = F.conv2d(units, numbers, None, *rest)
+    images = F.conv2d(units, numbers, None, stride, padding, dilation)
     found = images.flatten(1).long()
     return torch.where(found > 0, found - 1, numbers.numel()), tuple(images.shape[2:])

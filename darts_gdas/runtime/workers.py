@@ -9,7 +9,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -46,7 +46,7 @@ def count_workers(wanted: int, device: torch.device) -> int:
 
 def spread(
     items: Sequence[Item], measure: Callable[[Item], Value], workers: int
-) -> Iterator[tuple[int, Value]]:
+) -> Generator[tuple[int, Value], None, None]:
     """Position and value of each item, as they come; with one worker in this process, in order.
 
     Values do not depend on the number of workers: one thread computes each of them. Who stops
@@ -70,7 +70,8 @@ def spread(
         return
     context = multiprocessing.get_context("fork")
     with contextlib.ExitStack() as stack:
-        idle, waiting = [], iter(range(len(items)))
+        idle: list[Any] = []
+        waiting = iter(range(len(items)))
         for _ in range(workers):
             ours, theirs = context.Pipe()
             arguments = (theirs, items, measure, os.getpid())
@@ -87,7 +88,7 @@ def spread(
                 busy[connection] = i
             if not busy:
                 return
-            idle = [connection for connection in wait([*busy])]
+            idle = wait([*busy])
             for connection in idle:
                 yield busy.pop(connection), _received(connection)
 

@@ -58,7 +58,7 @@ def test_an_error_of_a_worker_is_the_parents_and_ends_the_others():
 
 
 def test_a_worker_that_dies_is_an_error_with_words():
-    with pytest.raises(ChildProcessError, match="a worker process died.*workers=1"):
+    with pytest.raises(ChildProcessError, match=r"a worker process died.*workers=1"):
         list(spread([0, 1], lambda i: os.kill(os.getpid(), signal.SIGKILL), 2))
 
 
