@@ -27,6 +27,7 @@ from darts_gdas.ntk import (
     logdet_normalised,
     spectrum,
 )
+from darts_gdas.ntk.normalization import preserved
 from darts_gdas.space import Genotype
 
 REGION_SAMPLES = 3000
@@ -181,13 +182,14 @@ def synflow(candidate: Candidate) -> float:
     Tanaka et al., NeurIPS 2020, https://arxiv.org/abs/2006.05467; as a score: Abdelfattah et al.,
     ICLR 2021, https://arxiv.org/abs/2101.08134.
     """
-    net = candidate.net.eval()
+    net = candidate.net
     tensors = dict(net.named_parameters()) | dict(net.named_buffers())
     values = {name: t.detach().double() for name, t in tensors.items() if t.is_floating_point()}
     values |= {name: w.abs().requires_grad_() for name, w in values.items() if w.dim() > 1}
     weights = [w for w in values.values() if w.requires_grad]
     ones = torch.ones_like(candidate.images[:1], dtype=torch.float64)
-    with contextlib.ExitStack() as stack:
+    with preserved(net), contextlib.ExitStack() as stack:
+        net.eval()
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.forward = lambda input: input
@@ -209,7 +211,8 @@ def params(candidate: Candidate) -> float:
 
 def macs(candidate: Candidate) -> float:
     """Log of the multiply-adds of one image."""
-    return math.log(multiply_adds(candidate.net, candidate.images[:1]))
+    with preserved(candidate.net):
+        return math.log(multiply_adds(candidate.net, candidate.images[:1]))
 
 
 SCORES: dict[str, Score] = {

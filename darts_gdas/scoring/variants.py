@@ -186,7 +186,7 @@ class VariantKernels:
         self.variants, self.images = variants, images
         parameters = select_parameters(variants, "weights")
         variants.without, variants.samples = (None,), 2
-        with preserved(variants), variants.running(nn.AvgPool2d):
+        with preserved(variants):
             self._rows = StructuredRows(variants, parameters, images[[0, -1]], run=variants.run)
 
     @torch.no_grad()
@@ -201,7 +201,7 @@ class VariantKernels:
         self.variants.without, self.variants.samples = without, samples
         images = self.images.repeat(len(without), 1, 1, 1)
         rows = images.new_zeros(len(images), 1, sum(self._rows.columns.values()))
-        with preserved(self.variants), self.variants.running(nn.AvgPool2d):
+        with preserved(self.variants):
             factors = self._rows.fill(images, names, rows)
         kernels = []
         for part in map(slice, *_ends(len(images), samples)):
