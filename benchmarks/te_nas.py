@@ -12,7 +12,8 @@ from darts_gdas.nets import Layout, SuperNet
 from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.datasets import Digits, ImageFolder
-from darts_gdas.scoring.pruning import Measurement, prune
+from darts_gdas.scoring.pruning import prune
+from darts_gdas.scoring.supernets import Measurement
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import SearchSpace
 
@@ -43,9 +44,9 @@ def run(arguments: argparse.Namespace) -> None:
         if done == total:
             print(f"{phase}: {total} measurements", flush=True)
 
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     pruned = prune(space, measurement, report=report)
-    seconds = time.perf_counter() - start
+    seconds, processor = time.perf_counter() - start, time.process_time() - processor
     count = sum(measured.values())
 
     torch.manual_seed(0)
@@ -53,7 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
     device = torch.device("cpu")
     kernel = min(stopwatch(lambda: one_graph(net, images), device) for _ in range(2))
     published = kernel * count
-    print(f"\n{count} measurements of a kernel and of linear regions: {seconds:.0f} s")
+    print(f"\n{count} measurements of a kernel and of linear regions: {seconds:.0f} s,")
+    machine = f"torch {torch.__version__}, {arguments.threads} threads"
+    print(f"{processor:.1f} s of processor time; {machine}")
     print(f"one kernel as published, a backward pass per sample through one graph: {kernel:.2f} s;")
     print(f"all of them {published:.0f} s, {published / seconds:.1f} times this\n")
     print(pruned.genotype.to_json())

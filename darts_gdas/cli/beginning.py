@@ -15,6 +15,7 @@ from darts_gdas.report.view import edge_name
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.saving import Writes
 from darts_gdas.runtime.work import Work
+from darts_gdas.runtime.workers import count_workers
 from darts_gdas.scoring.warm_start import FirstAlphas, NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.initial import choose_learning_rate, set_first_alphas
@@ -56,7 +57,8 @@ def _set_alphas(
     task: StageSearch, warm_start: WarmStart, run: Opened[SearchConfig, Any], work: Work
 ) -> None:
     folder = run.folder
-    journal = run.journal(BOOK, Writes(run.start.config.on_save_error))
+    workers = count_workers(run.start.config.workers, task.compute.device)
+    journal = run.journal(BOOK, Writes(run.start.config.on_save_error), workers=workers)
     first = set_first_alphas(task, warm_start, journal, work)
     if first is None:
         return

@@ -100,16 +100,17 @@ class Opened(Generic[Config, Built]):
                 self.ranks.wait()  # the first rank's launcher may just have requeued the job
                 raise
 
-    def journal(self, name: str, writes: Writes, about: str = "") -> Journal:
+    def journal(self, name: str, writes: Writes, about: str = "", *, workers: int = 1) -> Journal:
         """Where measurements are kept, in the run's folder; the rank that measures opens it.
 
         Args:
             name: The file's name.
             writes: What becomes of the run where it cannot be written.
             about: What they depend on beside the run's settings and data.
+            workers: Processes that measure side by side.
         """
         settings = f"{self.fingerprint} {about}".rstrip()
-        found = Journal(self.folder.path / name, settings, writes.attempt)
+        found = Journal(self.folder.path / name, settings, writes.attempt, workers)
         if len(found):
             self.terminal.say(f"going on with {len(found)} measurements of {found.path}")
         return found

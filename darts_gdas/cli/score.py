@@ -20,6 +20,7 @@ from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import refuse_ranks, retraining
 from darts_gdas.runtime.saving import OnSaveError, Writes
+from darts_gdas.runtime.workers import count_workers
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
 from darts_gdas.scoring.table import AccuracyTable
@@ -41,7 +42,8 @@ def run_score(cfg: DictConfig) -> float | None:
             task, table = run.built
             run.begin(f"scoring {len(task.genotypes)} cells in {run.folder.path}")
             with run.phases("while scoring") as work:
-                journal = run.journal(BOOK, Writes(OnSaveError.stop))
+                workers = count_workers(run.start.config.workers, task.compute.device)
+                journal = run.journal(BOOK, Writes(OnSaveError.stop), workers=workers)
                 scored = task.run(journal, partial(work, "scoring"))
                 print(_finish(run.folder, scored, table, run.start.overrides))
         return 0.0

@@ -17,6 +17,7 @@ from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.look import loaded
 from darts_gdas.runtime.terminal import Verbosity
+from darts_gdas.runtime.workers import check_workers
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
 from darts_gdas.scoring.table import AccuracyTable
 from darts_gdas.space import Genotype
@@ -46,6 +47,7 @@ class ScoreConfig:
         seed: Determines everything random.
         device: Where to compute.
         threads: CPU threads; 0 is one per core.
+        workers: Processes that score cells side by side, each with one thread; 0 is one per core.
         outputs: Where new run folders go.
         run_dir: This run's folder; null makes a new one below `outputs`.
         resume: "none"; "auto" (the newest unfinished ranking); or a run folder to go on in.
@@ -65,6 +67,7 @@ class ScoreConfig:
     seed: int = 0
     device: Device = Device.auto
     threads: int = 1
+    workers: int = 0
     outputs: str = "outputs"
     run_dir: str | None = None
     resume: str = "none"
@@ -72,6 +75,7 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         check_scores(self.scores, "scores")
+        check_workers(self.workers)
         minima = {"count": 3, "repeats": 1, "batch_size": 2, "channels": 2, "threads": 0}
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:

@@ -43,6 +43,7 @@ from darts_gdas.runtime.look import loaded, of_halves
 from darts_gdas.runtime.optim import Adam
 from darts_gdas.runtime.split import check_fraction, stratified_split
 from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
+from darts_gdas.runtime.workers import check_workers
 from darts_gdas.scoring.warm_start import WarmStart
 from darts_gdas.search import (
     Discretizer,
@@ -70,6 +71,8 @@ class SearchConfig(RunConfig):
             penalties=[NAME, ...].
         perturbation: What the weight step does to its mixture.
         warm_start: Where the first alphas come from.
+        workers: Processes that measure side by side in a warm start, each with one thread; 0 is
+            one per core.
         diagnostics: What is measured along the way, and whether the search stops by itself.
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.
@@ -95,6 +98,7 @@ class SearchConfig(RunConfig):
     penalties: dict[str, Penalty] = field(default_factory=dict)
     perturbation: Perturbation | None = None
     warm_start: WarmStart = MISSING
+    workers: int = 0
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     order: Order = Order.arch_first
     weights_fraction: float = 0.5
@@ -111,6 +115,7 @@ class SearchConfig(RunConfig):
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
         check_column(self.benchmark, self.benchmark_column)
+        check_workers(self.workers)
         if not self.channels_last:
             raise ValueError(
                 "channels_last=false has no effect on a search: the supernet computes in "

@@ -4,6 +4,7 @@ Counted are parameters, multiply-adds, and the memory that a training step keeps
 milliseconds. A network may be taken apart: a pass then says where each of its parts ends.
 """
 
+import contextlib
 import copy
 import statistics
 import time
@@ -13,6 +14,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -74,6 +76,31 @@ def count_multiply_adds(net: nn.Module, image_shape: tuple[int, int, int]) -> in
     """
     (adds,) = _multiply_adds(copy.deepcopy(net).to("meta"), whole, image_shape)
     return adds
+
+
+@torch.no_grad()
+def multiply_adds(net: nn.Module, image: Float[Tensor, "1 channels height width"]) -> int:
+    """As `count_multiply_adds`, by running a network that is small enough to take less time so.
+
+    Args:
+        net: Is put into evaluation.
+        image: One.
+    """
+    owners = [part for part in net.modules() if any(True for _ in part.parameters(recurse=False))]
+    layers = [part for part in owners if isinstance(part, nn.Conv2d | nn.Linear)]
+    if not all(isinstance(part, nn.Conv2d | nn.Linear | nn.BatchNorm2d) for part in owners):
+        return count_multiply_adds(net, tuple(image.shape[1:]))  # type: ignore[arg-type]
+    counts: list[int] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        counts.append(output.numel() * layer.weight[0].numel())
+
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stack.callback(layer.register_forward_hook(note).remove)
+        net.eval()(image)
+    return sum(counts)
 
 
 def whole(net: nn.Module, images: Tensor, mark: Callable[[], None]) -> None:

@@ -17,6 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_FEWEST_ROWS = 64
+"""Rows of a product that keep it efficient."""
+
 _BLOCK = 8192
 """Columns of one product in the rows' own precision; the blocks are added up in the kernel's."""
 
@@ -108,9 +111,16 @@ class Gram:
     def _product(self, rows: Tensor, others: Tensor) -> Tensor:
         left, right = self.kind.arrange(rows), self.kind.arrange(others)
         total = torch.zeros_like(self._sum)
+        # Of a symmetric product, blocks on and above the diagonal.
+        step = max(_FEWEST_ROWS, -(-left.shape[1] // 4)) if rows is others else left.shape[1]
         for start in range(0, left.shape[2], _BLOCK):
             columns = slice(start, start + _BLOCK)
-            total += torch.bmm(left[..., columns], right[..., columns].mT)
+            for first in range(0, left.shape[1], step):
+                part, rest = slice(first, first + step), slice(first if rows is others else 0, None)
+                product = torch.bmm(left[:, part, columns], right[:, rest, columns].mT)
+                total[:, part, rest] += product
+        if rows is others:
+            total = total.triu() + total.triu(1).mT
         return total
 
     def result(self) -> Tensor:

@@ -4,8 +4,8 @@ All forms start from what entered a layer and from the gradient of its output, b
 samples first. They were chosen by measuring on a CPU:
 
 - 1x1 convolutions: a matrix product per sample;
-- depthwise kernels of more than 9 taps: images shifted along the width only, then for each row of
-  the kernel a product with a slice of them;
+- depthwise kernels of more than 9 taps, or with several gradients per sample: images shifted along
+  the width only, then for each row of the kernel a product with a slice of them;
 - other convolutions: all samples as groups of one convolution, whose weight gradient the library
   computes in one call;
 - linear layers: outer products, kept as their factors where a sample enters the layer once;
@@ -21,19 +21,25 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Rows = Callable[[Tensor], Float[Tensor, "samples weights"]]
-"""From the gradient of a layer's output to the gradient of its weight, flat, for every sample."""
+Rows = Callable[[Tensor], Float[Tensor, "rows weights"]]
+"""From gradients of a layer's output to gradients of its weight, flat.
+
+Gradients have one row per sample, or several, those of a sample behind each other.
+"""
 
 _FEW_TAPS = 9
-"""Depthwise kernels up to this size are fastest in one grouped call."""
+"""Depthwise kernels up to this size are fastest in one grouped call for one gradient each."""
 
 
-def weight_rows(layer: nn.Module, x: Float[Tensor, "samples ..."]) -> Rows:
+def weight_rows(
+    layer: nn.Module, x: Float[Tensor, "samples ..."], *, several: bool = False
+) -> Rows:
     """How the weight's gradients follow from those of the output; prepares once what x gives.
 
     Args:
         layer: A linear layer, a convolution, or a batch norm with fixed statistics.
         x: What entered it.
+        several: Whether there are several gradients per sample.
     """
     if isinstance(layer, nn.Linear):
         return _linear_rows(x)
@@ -44,9 +50,16 @@ def weight_rows(layer: nn.Module, x: Float[Tensor, "samples ..."]) -> Rows:
         return _pointwise_rows(layer, x)
     taps = layer.weight[0, 0].numel()
     is_depthwise = layer.groups == layer.in_channels == layer.out_channels
-    if isinstance(layer, nn.Conv2d) and is_depthwise and taps > _FEW_TAPS:
+    if not isinstance(layer, nn.Conv2d) or not is_depthwise:
+        return _grouped_rows(layer, x)
+    if several or taps > _FEW_TAPS:
         return _depthwise_rows(layer, x)
     return _grouped_rows(layer, x)
+
+
+def _per_sample(gradient: Tensor, x: Tensor) -> int:
+    """How many gradients there are of each sample."""
+    return len(gradient) // len(x)
 
 
 def bias_rows(layer: nn.Module, gradient: Tensor) -> Float[Tensor, "samples channels"]:
@@ -60,8 +73,9 @@ def _linear_rows(x: Tensor) -> Rows:
     inputs = x.reshape(len(x), -1, x.shape[-1])
 
     def rows(gradient: Tensor) -> Tensor:
-        g = gradient.reshape(len(x), -1, gradient.shape[-1])
-        return torch.bmm(g.mT, inputs).flatten(1)
+        g = gradient.reshape(len(gradient), -1, gradient.shape[-1])
+        same = inputs.repeat_interleave(_per_sample(gradient, x), 0)
+        return torch.bmm(g.mT, same).flatten(1)
 
     return rows
 
@@ -70,11 +84,12 @@ def _norm_rows(norm: _BatchNorm, x: Tensor) -> Rows:
     """With y = (x - mean) / sqrt(variance + eps) * weight + bias: a sum over pixels."""
     assert norm.running_mean is not None and norm.running_var is not None
     mean, inverse = norm.running_mean, (norm.running_var + norm.eps).rsqrt()
-    pixels = x.reshape(len(x), x.shape[1], -1, 1)
+    pixels = x.reshape(len(x), 1, x.shape[1], -1)
 
     def rows(gradient: Tensor) -> Tensor:
-        g = gradient.reshape(len(x), x.shape[1], 1, -1)
-        return (torch.matmul(g, pixels).flatten(1) - mean * g.sum((2, 3))) * inverse
+        g = gradient.reshape(len(x), -1, x.shape[1], pixels.shape[3])
+        products, sums = (g * pixels).sum(3).flatten(0, 1), g.sum(3).flatten(0, 1)
+        return (products - mean * sums) * inverse
 
     return rows
 
@@ -85,7 +100,8 @@ def _pointwise_rows(conv: Convolution, x: Tensor) -> Rows:
     inputs = x.flatten(2).mT
 
     def rows(gradient: Tensor) -> Tensor:
-        return torch.bmm(gradient.flatten(2), inputs).flatten(1)
+        g = gradient.reshape(len(x), -1, inputs.shape[1])  # all rows' channels below each other
+        return torch.bmm(g, inputs).view(len(gradient), -1)
 
     return rows
 
@@ -109,19 +125,23 @@ def _depthwise_rows(conv: nn.Conv2d, x: Tensor) -> Rows:
         slices.append(window.flatten(2))  # a view where rows are taken one by one
 
     def rows(gradient: Tensor) -> Tensor:
-        g = gradient.reshape(maps, height * width, 1)
-        return torch.cat([torch.bmm(part, g) for part in slices], dim=1).view(len(x), -1)
+        g = gradient.reshape(len(x), -1, x.shape[1], height * width)
+        g = g.permute(0, 2, 3, 1).reshape(maps, height * width, -1)
+        taps = torch.cat([torch.bmm(part, g) for part in slices], dim=1)
+        taps = taps.view(len(x), x.shape[1], rows_ * columns, -1)
+        return taps.permute(0, 3, 1, 2).reshape(len(gradient), -1)
 
     return rows
 
 
 def _grouped_rows(conv: Convolution, x: Tensor) -> Rows:
-    samples, channels = x.shape[:2]
-    folded = x.reshape(1, samples * channels, *x.shape[2:])
-    kernel = x.new_empty(()).expand(samples * conv.out_channels, *conv.weight.shape[1:])
     spatial = len(conv.kernel_size)
 
     def rows(gradient: Tensor) -> Tensor:
+        samples = len(gradient)
+        same = x.repeat_interleave(_per_sample(gradient, x), 0)
+        folded = same.reshape(1, samples * x.shape[1], *x.shape[2:])
+        kernel = x.new_empty(()).expand(samples * conv.out_channels, *conv.weight.shape[1:])
         _, dweight, _ = torch.ops.aten.convolution_backward(
             gradient.reshape(1, samples * conv.out_channels, *gradient.shape[2:]),
             folded,

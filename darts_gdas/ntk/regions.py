@@ -6,19 +6,23 @@ active, the activation pattern, therefore names the region that a sample lies in
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int32, UInt8
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_gdas.ntk.normalization import call_with
 
 Pattern = Bool[Tensor, "samples units"]
+PackedRows = UInt8[np.ndarray, "rows bytes"]
 
 _RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default, torch.ops.aten.relu.out)
+_RELU_FUNCTIONS = (nn.functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 _DIGEST_BYTES = 16
 
 
@@ -54,6 +58,61 @@ def linear_regions(model: nn.Module, x: Tensor, *, chunk_size: int | None = None
         _run(model, chunk, hashes)
         regions |= hashes.digests()
     return len(regions)
+
+
+def regions_together(run: Callable[[], object], samples: int) -> list[int]:
+    """Numbers of linear regions of several networks that run as one batch.
+
+    Sees `F.relu`, `torch.relu` and `nn.ReLU`, called by Python code.
+
+    Args:
+        run: Runs them without gradients. Where a ReLU's output has as many rows as there are
+            samples, its pattern is that of all networks; else networks lie behind each other.
+        samples: Of each network.
+
+    Returns:
+        One number per network; a single one if they never differ.
+
+    Raises:
+        ValueError: If no ReLU runs.
+    """
+    relus = _Relus()
+    with torch.no_grad(), relus:
+        run()
+    if not relus.seen:
+        raise ValueError("no ReLU runs, so there are no activation patterns")
+    networks = max(map(len, relus.seen)) // samples
+    shared = [rows for rows in relus.seen if len(rows) == samples]
+    own = [rows for rows in relus.seen if len(rows) > samples]
+    numbers = _numbered(np.concatenate(shared, axis=1)) if shared else np.zeros(samples, np.int32)
+    if not own:
+        return [int(numbers.max()) + 1]
+    first = np.tile(numbers.view(np.uint8).reshape(samples, -1), (networks, 1))
+    rows = np.concatenate([first, *own], axis=1)
+    return [int(_numbered(part).max()) + 1 for part in np.split(rows, networks)]
+
+
+def _numbered(rows: PackedRows) -> Int32[np.ndarray, " samples"]:
+    """Equal rows get equal numbers, from 0 in the order in which they come."""
+    whole = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1])))
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(row, len(known)) for row in whole[:, 0].tolist()], np.int32)
+
+
+class _Relus(TorchFunctionMode):
+    """While it is active, keeps the pattern of every ReLU, eight units to the byte."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[PackedRows] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in _RELU_FUNCTIONS:
+            self.seen.append(np.packbits((output > 0).flatten(1).cpu().numpy(), axis=1))
+        return output
 
 
 def activation_patterns(

@@ -25,8 +25,12 @@ from darts_gdas.ntk.calls import (
     is_known_layer,
 )
 from darts_gdas.ntk.checks import unequal
+from darts_gdas.ntk.few_pixels import LAYERS, Matrices
 from darts_gdas.ntk.gram import Factors
 from darts_gdas.ntk.layers import bias_rows, weight_rows
+
+_FEW_PIXELS = 2**15
+"""Of all samples' rows together: up to so many, one large backward pass beats one per row."""
 
 
 @dataclass(slots=True)
@@ -70,22 +74,34 @@ class StructuredRows:
             or batch norms with fixed statistics, called as modules, samples first.
         parameters: The selected ones by name.
         images: Two samples to try it on.
+        run: How layers run, their weights constant.
+        trusted: Do not look whether layers are what their classes say, and samples independent.
 
     Raises:
         Unsupported: If a selected parameter is used in any other way; names it.
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], images: Tensor
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        images: Tensor,
+        *,
+        run: Callable[[nn.Module, Tensor], Tensor] | None = None,
+        trusted: bool = False,
     ) -> None:
-        self.model = model
+        self.model, self._run = model, run or self._call_layer
+        self._matrices = Matrices()
         self._names = {id(parameter): name for name, parameter in parameters.items()}
         self._layers = {
-            name: module for name, module in model.named_modules() if is_known_layer(module)
+            name: module
+            for name, module in model.named_modules()
+            if is_known_layer(module) or type(module) is nn.AvgPool2d
         }
-        record = self._forward(images, check=True)
+        record = self._forward(images, check=not trusted)
         self.num_outputs = record.output.shape[1]
-        self._check_independence(record)
+        if not trusted:
+            self._check_independence(record)
         for use in record.uses:
             use.read_inputs()
         counts: dict[str, list[_Use]] = {}
@@ -115,42 +131,49 @@ class StructuredRows:
             names: Parameters.
             rows: Zeros; gets one row per output, or their sum where it has one.
         """
-        record = self._forward(images)
         places, start = {}, 0
         for name in names:
             places[name] = slice(start, start + self.columns[name])
             start += self.columns[name]
+        samples, num_rows = rows.shape[:2]
+        is_small = images[:, 0].numel() * num_rows <= _FEW_PIXELS
+        at_once = num_rows if is_small else 1  # then every sample lies there once per row
+        record = self._forward(images.repeat_interleave(at_once, 0))
         uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
         prepared: list[Callable[[Tensor], Tensor] | None] = [None] * len(uses)
         gathered: list[list[Tensor]] = [[] for _ in uses]
-        for row in range(rows.shape[1]):
-            is_last = row + 1 == rows.shape[1]
-            cotangent = torch.zeros_like(record.output)
-            cotangent[:, row if rows.shape[1] > 1 else slice(None)] = 1
-            gradients = _gradients(record.output, uses, cotangent, retain=not is_last)
+        for first in range(0, num_rows, at_once):
+            part = slice(first, first + at_once)
+            cotangent = _cotangent(record.output, part, num_rows)
+            gradients = _gradients(record.output, uses, cotangent, retain=part.stop < num_rows)
             for i, (use, gradient) in enumerate(zip(uses, gradients, strict=True)):
                 selected = self._selected(use.layer)
                 if gradient is None:
                     continue
                 if set(selected.values()) <= self._factored:
-                    gathered[i].append(gradient.reshape(len(images), -1))
+                    gathered[i].append(gradient.reshape(samples, at_once, -1))
                     continue
                 if selected.get("weight") in places:
-                    make = prepared[i] or weight_rows(use.layer, use.read_inputs())
-                    prepared[i] = make
-                    rows[:, row, places[selected["weight"]]] += make(gradient)
+                    if prepared[i] is None:
+                        x = use.read_inputs()[::at_once]
+                        prepared[i] = weight_rows(use.layer, x, several=at_once > 1)
+                    make = prepared[i]
+                    assert make is not None
+                    found = make(gradient).view(samples, at_once, -1)
+                    rows[:, part, places[selected["weight"]]] += found
                 if selected.get("bias") in places:
-                    rows[:, row, places[selected["bias"]]] += bias_rows(use.layer, gradient)
+                    found = bias_rows(use.layer, gradient).view(samples, at_once, -1)
+                    rows[:, part, places[selected["bias"]]] += found
         return [
-            self._factors(use, torch.stack(part, dim=1), set(names))
+            self._factors(use, use.read_inputs()[::at_once], torch.cat(part, dim=1), set(names))
             for use, part in zip(uses, gathered, strict=True)
             if part
         ]
 
-    def _factors(self, use: _Use, gradients: Tensor, names: set[str]) -> Factors:
+    def _factors(self, use: _Use, x: Tensor, gradients: Tensor, names: set[str]) -> Factors:
         selected, inputs = self._selected(use.layer), []
         if selected.get("weight") in names:
-            inputs.append(use.read_inputs().reshape(len(gradients), -1))
+            inputs.append(x.reshape(len(x), -1))
         if selected.get("bias") in names:
             inputs.append(gradients.new_ones(len(gradients), 1))
         return Factors(torch.cat(inputs, dim=1), gradients)
@@ -183,7 +206,7 @@ class StructuredRows:
         x = input  # the name by which the library calls it
         if check:
             check_plain(name, layer, x)
-        y = call_without_weights(layer, x)
+        y = self._run(layer, x)
         if not self._selected(layer):
             return y
         if len(x) != record.samples:
@@ -195,6 +218,11 @@ class StructuredRows:
         kept = x.detach()
         record.uses.append(_Use(name, layer, kept, kept._version, get_gradient_edge(y)))
         return y
+
+    def _call_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Its output, a function of its input alone."""
+        y = self._matrices.run(layer, x) if isinstance(layer, LAYERS) and x.dim() == 4 else None
+        return call_without_weights(layer, x) if y is None else y
 
     def _hidden_uses(self, output: Tensor) -> set[str]:
         """Selected parameters that the output's graph still reaches."""
@@ -218,6 +246,14 @@ class StructuredRows:
         for use, gradient in zip(record.uses, gradients, strict=True):
             if gradient is not None and gradient[1:].any():
                 raise Unsupported(f"layer {use.name!r} mixes samples")
+
+
+def _cotangent(output: Tensor, part: slice, num_rows: int) -> Tensor:
+    """What picks some rows of every sample; a single row is the sum of all outputs."""
+    if num_rows == 1:
+        return torch.ones_like(output)
+    units = torch.eye(num_rows, dtype=output.dtype, device=output.device)[part]
+    return units.repeat(len(output) // len(units), 1)
 
 
 def _gradients(

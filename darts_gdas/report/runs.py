@@ -29,6 +29,7 @@ EXEMPT = (
     "resume",
     "device",
     "threads",
+    "workers",
     "benchmark",
     "benchmark_column",
     "genotype",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darts_gdas.runtime.files import append_line
+from darts_gdas.runtime.workers import spread
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,13 @@ class Journal:
         path: Where; None keeps the numbers in memory alone.
         settings: What the numbers depend on, as text; a file with others is begun anew.
         attempt: Around every write, told what is written: `Writes.attempt`, or nothing.
+        workers: Processes that measure side by side (`runtime.workers`).
     """
 
     path: Path | None
     settings: str
     attempt: Callable[[str], AbstractContextManager[None]] = _as_it_comes
+    workers: int = 1
     _known: dict[str, Numbers] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -103,17 +106,46 @@ class Journal:
             measure: The numbers of the i-th key.
             report: Progress: once before the first measurement, and after each.
         """
+        batches = [[i] for i in range(len(keys))]
+        return self.measure_batches(keys, batches, lambda batch: [measure(batch[0])], report)
+
+    def measure_batches(
+        self,
+        keys: Sequence[str],
+        batches: Sequence[Sequence[int]],
+        measure: Callable[[Sequence[int]], Sequence[Numbers]],
+        report: Report | None = None,
+    ) -> list[Numbers]:
+        """As `measure_all`, several at a time.
+
+        A batch of which anything is missing is measured as a whole, so that its numbers do not
+        depend on what an interruption has left of it.
+
+        Args:
+            keys: One that occurs twice is measured once.
+            batches: Positions of keys that are measured together; each position is in one.
+            measure: The numbers of a batch.
+            report: Progress: once before the first measurement, and after each.
+        """
         counts = Counter(keys)
         done = sum(count for key, count in counts.items() if key in self._known)
         if report is not None:
             report(done, len(keys))
-        for i, key in enumerate(keys):
-            if key in self._known:
-                continue
-            self.add(key, measure(i))
-            done += counts[key]
-            if report is not None:
-                report(done, len(keys))
+        missing: dict[tuple[str, ...], Sequence[int]] = {}
+        for batch in batches:
+            names = tuple(keys[i] for i in batch)
+            if not all(name in self._known for name in names):
+                missing.setdefault(names, batch)
+        todo = list(missing.values())
+        with contextlib.closing(spread(todo, measure, self.workers)) as found:
+            for position, rows in found:
+                for i, numbers in zip(todo[position], rows, strict=True):
+                    if keys[i] in self._known:
+                        continue
+                    self.add(keys[i], numbers)
+                    done += counts[keys[i]]
+                    if report is not None:
+                        report(done, len(keys))
         return [self._known[key] for key in keys]
 
 

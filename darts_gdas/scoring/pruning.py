@@ -13,51 +13,20 @@ Reference:
     repeat has weights of its own.
 """
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import groupby
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from darts_gdas.nets import CellMixture, Layout, Mixture, SuperNet
-from darts_gdas.nets.fixed import FixedMixture
-from darts_gdas.nets.initialization import Fan, initialize
-from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
 from darts_gdas.runtime.journal import Journal, Numbers
 from darts_gdas.scoring.correlation import rank_sum, telling
-from darts_gdas.scoring.scores import inputs_on_lines
+from darts_gdas.scoring.supernets import Measurement, Remaining, Supernets, edge_of
+from darts_gdas.scoring.variants import Place
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
-Place = tuple[str, int, str]
-"""Kind, edge and candidate."""
-
-Remaining = dict[str, list[list[str]]]
-"""Candidates that are left, per kind and edge; an edge without any is gone."""
-
-REGION_LINES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """How a supernet is measured.
-
-    Attributes:
-        layout: The small network around the cells.
-        images: A batch for the kernel, normalised.
-        repeats: Networks with weights of their own, whose answers are averaged.
-        region_samples: Inputs on two lines to count linear regions with.
-        seed: Determines everything random.
-    """
-
-    layout: Layout
-    images: Float[Tensor, "batch channels height width"]
-    repeats: int
-    region_samples: int
-    seed: int
+MOST_TOGETHER = 28
+"""Supernets that are measured together: so many that calls cost less than arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +148,17 @@ def _measure(
     works = [(repeat, place) for repeat in repeats for place in (None, *places)]
 
     @lru_cache(maxsize=1)
-    def networks(repeat: int) -> tuple[FixedMixture, FixedMixture, Tensor]:
-        return _networks(space, remaining, measurement, repeat)
+    def networks(repeat: int) -> Supernets:
+        return Supernets(space, remaining, measurement, repeat)
 
-    def measure(i: int) -> Numbers:
-        repeat, without = works[i]
-        kernel_net, region_net, inputs = networks(repeat)
-        return {
-            "condition": _kernel_condition(kernel_net, without, measurement.images),
-            "regions": _count_regions(region_net, without, inputs),
-        }
+    def measure(batch: Sequence[int]) -> list[Numbers]:
+        repeat, _ = works[batch[0]]
+        return networks(repeat).measure([works[i][1] for i in batch])
 
     keys = [f"{phase}, repeat {repeat}, without {place}" for repeat, place in works]
-    rows = journal.measure_all(keys, measure, report and partial(report, phase))
+    rows = journal.measure_batches(
+        keys, _batches(works), measure, report and partial(report, phase)
+    )
     found = dict(zip(works, rows, strict=True))
 
     def change(place: Place, name: str) -> float:
@@ -215,55 +182,16 @@ def _relative(before: float, after: float) -> float:
     return max((before - after) / before, -1e6)
 
 
-def _networks(
-    space: SearchSpace, remaining: Remaining, measurement: Measurement, repeat: int
-) -> tuple[FixedMixture, FixedMixture, Tensor]:
-    """Two supernets with new weights, for the kernel and for the regions, and the latter's inputs.
-
-    Only candidates that are left are built.
-    """
-    left = _restricted(space, remaining)
-    generator = torch.Generator().manual_seed(measurement.seed + repeat)
-    grey = dataclasses.replace(measurement.layout, in_channels=1)
-    device = measurement.images.device
-    nets = []
-    for layout, fan in ((measurement.layout, Fan.OUT), (grey, Fan.IN)):
-        with torch.random.fork_rng(devices=[]):
-            supernet = SuperNet(left, layout)
-        initialize(supernet, 2.0, mode=fan, generator=generator)
-        nets.append(FixedMixture(supernet, Mixture({})).to(device).train())
-    inputs = inputs_on_lines(measurement.region_samples, REGION_LINES, generator).to(device)
-    return nets[0], nets[1], inputs
-
-
-def _restricted(space: SearchSpace, remaining: Remaining) -> SearchSpace:
-    """The space with the candidates that are left."""
-    cells = {
-        kind: dataclasses.replace(cell, candidates=tuple(map(tuple, remaining[kind])))
-        for kind, cell in space.cells.items()
-    }
-    return dataclasses.replace(space, cells=cells)
-
-
-def _mixture(space: SearchSpace, without: Place | None, like: Tensor) -> Mixture:
-    """Equal weights on every edge, of all candidates but one."""
-    cells: Mapping[str, CellMixture] = {}
-    for kind, cell in space.cells.items():
-        ops = like.new_zeros(len(cell.edges), cell.num_candidates)
-        for edge, names in enumerate(cell.candidates):
-            running = [i for i, name in enumerate(names) if (kind, edge, name) != without]
-            for i in running:
-                ops[edge, i] = 1 / len(running)
-        cells[kind] = CellMixture(ops)
-    return Mixture(cells)
-
-
-def _kernel_condition(net: FixedMixture, without: Place | None, images: Tensor) -> float:
-    net.mixture = _mixture(net.supernet.space, without, images)
-    kernel = empirical_ntk(net, images, params="weights", method="jacobian", batch_norm="frozen")
-    return condition_number(kernel)
-
-
-def _count_regions(net: FixedMixture, without: Place | None, inputs: Tensor) -> float:
-    net.mixture = _mixture(net.supernet.space, without, inputs)
-    return float(linear_regions(net, inputs))
+def _batches(works: Sequence[tuple[int, Place | None]]) -> list[list[int]]:
+    """Positions that are measured together: edges as a whole, and of one repeat."""
+    batches: list[list[int]] = []
+    for _, positions in groupby(
+        range(len(works)), key=lambda i: (works[i][0], edge_of(works[i][1]))
+    ):
+        edge = [*positions]
+        fits = batches and len(batches[-1]) + len(edge) <= MOST_TOGETHER
+        if fits and works[batches[-1][0]][0] == works[edge[0]][0]:
+            batches[-1] += edge
+        else:
+            batches.append(edge)
+    return batches

@@ -3,7 +3,7 @@
 A score is a function of a `Candidate`, which computes what several of them share only once.
 """
 
-import copy
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -13,8 +13,10 @@ from functools import cached_property
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
+from darts_gdas.nets import DerivedNet, Layout, count_parameters
+from darts_gdas.nets.costs import multiply_adds
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.registry import check_name
 from darts_gdas.ntk import (
@@ -25,12 +27,17 @@ from darts_gdas.ntk import (
     logdet_normalised,
     spectrum,
 )
+from darts_gdas.ntk.normalization import preserved
 from darts_gdas.space import Genotype
 
 REGION_SAMPLES = 3000
 REGION_LINES = 10
 REGION_SIDE = 3
 TE_NAS_BATCH = 16
+KERNEL_CHUNK = 32
+
+_SEEN: set[tuple[str, str]] = set()
+"""Skeletons and operations of which a kernel has been computed, with all its checks."""
 
 
 @dataclass(eq=False)
@@ -67,7 +74,17 @@ class Candidate:
     @cached_property
     def full_kernel(self) -> Float[Tensor, "batch batch outputs outputs"]:
         """Neural tangent kernel of all outputs, norms fixed to the batch's statistics."""
-        return empirical_ntk(self.net, self.images, kind="full", batch_norm="frozen")
+        parts = {(self.layout.skeleton.name, name) for name in self.genotype.operations}
+        kernel = empirical_ntk(
+            self.net,
+            self.images,
+            kind="full",
+            batch_norm="frozen",
+            chunk_size=KERNEL_CHUNK,
+            trusted=parts <= _SEEN,
+        )
+        _SEEN.update(parts)
+        return kernel
 
     @cached_property
     def patterns(self) -> Float[Tensor, "batch units"]:
@@ -165,16 +182,20 @@ def synflow(candidate: Candidate) -> float:
     Tanaka et al., NeurIPS 2020, https://arxiv.org/abs/2006.05467; as a score: Abdelfattah et al.,
     ICLR 2021, https://arxiv.org/abs/2101.08134.
     """
-    net = copy.deepcopy(candidate.net).double().eval()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.forward = lambda input: input
-    weights = [w for w in net.parameters() if w.dim() > 1]
-    with torch.no_grad():
-        for weight in weights:
-            weight.abs_()
+    net = candidate.net
+    tensors = dict(net.named_parameters()) | dict(net.named_buffers())
+    values = {name: t.detach().double() for name, t in tensors.items() if t.is_floating_point()}
+    values |= {name: w.abs().requires_grad_() for name, w in values.items() if w.dim() > 1}
+    weights = [w for w in values.values() if w.requires_grad]
     ones = torch.ones_like(candidate.images[:1], dtype=torch.float64)
-    gradients = torch.autograd.grad(net(ones).sum(), weights, allow_unused=True)
+    with preserved(net), contextlib.ExitStack() as stack:
+        net.eval()
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.forward = lambda input: input
+                stack.callback(vars(module).pop, "forward")
+        output = functional_call(net, values, (ones,))
+    gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
     total = sum(
         float((w * g).detach().abs().sum())
         for w, g in zip(weights, gradients, strict=True)
@@ -190,8 +211,8 @@ def params(candidate: Candidate) -> float:
 
 def macs(candidate: Candidate) -> float:
     """Log of the multiply-adds of one image."""
-    image = candidate.images.shape[1], candidate.images.shape[2], candidate.images.shape[3]
-    return math.log(count_multiply_adds(candidate.net, image))
+    with preserved(candidate.net):
+        return math.log(multiply_adds(candidate.net, candidate.images[:1]))
 
 
 SCORES: dict[str, Score] = {

@@ -14,8 +14,9 @@ from darts_gdas.runtime.journal import Journal
 from darts_gdas.scoring.book import score_all
 from darts_gdas.scoring.correlation import rank_sum, telling
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
-from darts_gdas.scoring.pruning import Measurement, prune
+from darts_gdas.scoring.pruning import prune
 from darts_gdas.scoring.scores import START_SCORES, Candidate, check_scores, score
+from darts_gdas.scoring.supernets import Measurement
 from darts_gdas.space import Genotype, SearchSpace
 
 Report = Callable[[str, int, int], None]

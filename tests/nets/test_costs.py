@@ -15,7 +15,14 @@ from darts_gdas.nets import (
 )
 from darts_gdas.nets import costs as costing
 from darts_gdas.nets.candidates import SeparableConv
-from darts_gdas.nets.costs import PartCost, kept_bytes, measure, time_parts, whole
+from darts_gdas.nets.costs import (
+    PartCost,
+    kept_bytes,
+    measure,
+    multiply_adds,
+    time_parts,
+    whole,
+)
 from darts_gdas.space import Genotype
 
 CPU = torch.device("cpu")
@@ -25,6 +32,24 @@ MILLION = 1e6
 def published(name: str, **numbers: object) -> DerivedNet:
     with torch.device("meta"):
         return DerivedNet.build(Genotype.load(name), **numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_a_network_that_runs_counts_what_its_shapes_count(name: str):
+    net = OPERATIONS[name].build(4, 2, True)
+    assert multiply_adds(net, torch.zeros(1, 4, 6, 6)) == count_multiply_adds(net, (4, 6, 6))
+
+
+def test_weights_of_other_modules_are_counted_by_their_products():
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(6, 5))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    assert multiply_adds(Product(), torch.zeros(1, 4, 3, 6)) == 4 * 3 * 6 * 5
 
 
 @pytest.mark.parametrize(

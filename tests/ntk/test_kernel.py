@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.testing import assert_close
 
-from darts_gdas.ntk import empirical_ntk, kernel
+from darts_gdas.ntk import empirical_ntk, kernel, structured
+from darts_gdas.ntk.gram import Gram, Kind
 from tests.ntk.networks import NETWORKS, Affine, make, own_parameter, settled
 from tests.oracles import (
     jacobian_rows,
@@ -47,6 +48,31 @@ def expected_of(name: str, rectangular: bool) -> Tensor:
 
 def double(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
+
+
+def test_rows_of_all_outputs_at_once_are_those_of_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    model, x, _ = make("resnet")
+    at_once = empirical_ntk(model, x, kind="full", method="structured")
+    monkeypatch.setattr(structured, "_FEW_PIXELS", 0)
+    close(empirical_ntk(model, x, kind="full", method="structured"), at_once)
+
+
+def test_a_trusted_network_has_the_same_kernel():
+    model, x, _ = make("darts")
+    expected = empirical_ntk(model, x, kind="full", batch_norm="frozen")
+    found = empirical_ntk(model, x, kind="full", batch_norm="frozen", trusted=True)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("samples", [1, 70, 150])
+def test_a_symmetric_product_is_made_of_blocks(samples: int):
+    rows = double(samples, 1, 9)
+    gram = Gram(Kind.sum, (samples, samples), 1, dtype=torch.float64, device=torch.device("cpu"))
+    gram.add_rows(rows, rows)
+    close(gram.result(), rows[:, 0] @ rows[:, 0].T)
+    assert torch.equal(gram.result(), gram.result().T)
 
 
 # Every kind, method and network

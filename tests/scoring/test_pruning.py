@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.testing import assert_close
 
-from darts_gdas.nets import NASBENCH201, Layout, SuperNet
+from darts_gdas.nets import NASBENCH201, Layout
 from darts_gdas.runtime.journal import Journal
-from darts_gdas.scoring import pruning
+from darts_gdas.scoring import pruning, supernets
 from darts_gdas.scoring.correlation import NothingTold
-from darts_gdas.scoring.pruning import Measurement, prune
-from darts_gdas.search import ArchParameters
+from darts_gdas.scoring.pruning import prune
+from darts_gdas.scoring.supernets import Measurement, Supernets
 from darts_gdas.space import SearchSpace
 
 SMALL = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))
@@ -58,10 +57,10 @@ def test_a_measure_that_says_nothing_is_named_and_the_other_decides(
     space = SearchSpace.darts(num_nodes=1, candidates=SMALL.cells["normal"].candidates[0])
     equal = replace(measurement(Layout(2, 3, 3, in_channels=2)), images=torch.ones(4, 2, 8, 8))
     counts = itertools.count(3)
-    monkeypatch.setattr(pruning, "_count_regions", lambda *_: float(next(counts)))
+    monkeypatch.setattr(supernets, "variant_regions", lambda *a: [next(counts) for _ in a[2]])
     prune(space, equal)
     assert "the gain in condition is 0 for each of the candidates, round 1" in caplog.text
-    monkeypatch.setattr(pruning, "_count_regions", lambda *_: 4.0)
+    monkeypatch.setattr(supernets, "variant_regions", lambda *a: [4] * len(a[2]))
     with pytest.raises(NothingTold, match="no score tells the candidates, round 1 apart"):
         prune(space, equal)
 
@@ -101,21 +100,10 @@ def test_it_is_a_function_of_its_seed_and_repeats_differ():
     assert prune(space, measurement(layout)).genotype == prune(space, measurement(layout)).genotype
     remaining = {k: [["skip_connect"]] * 2 for k in space.cells}
     nets = [
-        pruning._networks(space, remaining, measurement(layout, repeats=2), r)[0] for r in (0, 1)
+        Supernets(space, remaining, measurement(layout, repeats=2), r).kernel_net for r in (0, 1)
     ]
     first, second = (next(net.parameters()) for net in nets)
     assert not torch.equal(first, second)
-
-
-def test_the_mixture_leaves_one_candidate_out_and_shares_its_edge():
-    mixture = pruning._mixture(SMALL, ("reduce", 1, "sep_conv_3x3"), torch.zeros(1))
-    third = torch.full((5, 3), 1 / 3)
-    assert_close(mixture["normal"].ops, third)
-    expected = third.clone()
-    expected[1] = torch.tensor([0.5, 0.5, 0.0])
-    assert_close(mixture["reduce"].ops, expected)
-    SuperNet.build(SMALL, channels=2, layers=3)(torch.randn(2, 3, 8, 8), mixture)
-    assert ArchParameters(SMALL).logits["normal"].shape == expected.shape
 
 
 @pytest.mark.parametrize(

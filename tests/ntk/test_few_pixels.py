@@ -1,0 +1,45 @@
+"""A layer as a matrix is the layer."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from darts_gdas.nets.depthwise import Depthwise
+from darts_gdas.ntk.few_pixels import MOST_NUMBERS, MOST_PIXELS, Matrices
+
+LAYERS = {
+    # On images that are multiplied as a whole, and on larger ones.
+    "strided, with bias": (nn.Conv2d(2, 4, 3, stride=2, padding=1), 2),
+    "row": (nn.Conv2d(2, 2, (1, 7), padding=(0, 3), bias=False), 2),
+    "depthwise": (Depthwise(2, 5, dilation=2), 2),
+    "average": (nn.AvgPool2d(3, 2, 1, count_include_pad=False), 2),
+    "channel by channel": (Depthwise(8, 5, dilation=2), 8),
+    "channel by channel, strided": (Depthwise(8, 3, stride=2), 8),
+    "average of many": (nn.AvgPool2d(3, 1, 1, count_include_pad=False), 8),
+    "pointwise": (nn.Conv2d(8, 3, 1, bias=False), 8),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_values_and_gradients_are_the_layers_own(name: str):
+    layer, channels = LAYERS[name]
+    layer = layer.double()
+    x = torch.randn(3, channels, 5, 4, dtype=torch.float64, requires_grad=True)
+    matrices = Matrices()
+    for _ in range(2):  # made, and remembered
+        y = matrices.run(layer, x)
+        assert y is not None
+        assert_close(y, layer(x))
+        cotangent = torch.randn_like(y)
+        (found,) = torch.autograd.grad(y, x, cotangent)
+        (expected,) = torch.autograd.grad(layer(x), x, cotangent)
+        assert_close(found, expected)
+
+
+def test_an_image_of_many_numbers_is_left_to_the_library():
+    conv, depthwise = nn.Conv2d(1, 1, 3, padding=1, bias=False), Depthwise(MOST_NUMBERS, 3)
+    assert Matrices().run(conv, torch.zeros(1, 1, 1, MOST_NUMBERS)) is not None
+    assert Matrices().run(nn.Conv2d(1, 2, 3), torch.zeros(1, 1, 3, MOST_NUMBERS)) is None
+    assert Matrices().run(depthwise, torch.zeros(1, MOST_NUMBERS, 1, MOST_PIXELS)) is not None
+    assert Matrices().run(depthwise, torch.zeros(1, MOST_NUMBERS, 1, MOST_PIXELS + 1)) is None
