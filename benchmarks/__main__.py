@@ -7,6 +7,7 @@ from benchmarks import (
     kernels,
     launches,
     ntk,
+    report,
     retrain_step,
     scaling,
     scores,
@@ -28,6 +29,7 @@ PROGRAMS = {
     "digits": digits,
     "scaling": scaling,
     "soak": soak,
+    "report": report,
 }
 
 
