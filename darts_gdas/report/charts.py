@@ -175,7 +175,8 @@ def _axes(x: Point, y: Point, x_label: str, words: Sequence[str] = ()) -> Markup
         parts.append(element("text", short(level), x=LEFT - 5, y=height + 3.5, class_="tick y"))
     whole = bool(words) or x_label == "epoch"
     for value in (v for v in ticks(*x, most=5) if v == int(v) or not whole):
-        told = words[int(value)] if 0 <= value < len(words) else short(value)
+        known = 0 <= value < len(words)
+        told = words[int(value)][: max(45 // len(words), 2)] if known else short(value)
         across, _ = _at((value, y[0]), x, y)
         parts.append(element("text", told, x=across, y=HEIGHT - 6, class_="tick x"))
     return join(*parts)

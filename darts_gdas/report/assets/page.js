@@ -72,7 +72,7 @@ class Chart {
     const marks = this.buttons.map((button) => style(button.querySelector(".line, .glyph")));
     const pens = series.map((_, i) => marks[i] || style(this.picture.querySelector(".line, .glyph")));
     const axis = { stroke: soft, font: "11px system-ui, sans-serif", ticks: { show: false } };
-    const named = (side) => labels[side] && ((u, splits) => splits.map((v) => labels[side][v]?.slice(0, 16) ?? ""));
+    const named = (side) => labels[side] && ((u, splits) => splits.map((v) => labels[side][v]?.slice(0, side === "x" ? u.width / 8 / labels.x.length : 8) ?? ""));
     const hidden = this.buttons.map((button) => button.getAttribute("aria-pressed") === "false");
     this.colors = pens.map((pen) => (dots ? pen.fill : pen.stroke));
     this.glyphs = this.buttons.map((button) => button.querySelector(".glyph")?.textContent);
