@@ -9,6 +9,7 @@ from benchmarks import (
     launches,
     ntk,
     regret,
+    report,
     retrain_step,
     scaling,
     scores,
@@ -34,6 +35,7 @@ PROGRAMS = {
     "scaling": scaling,
     "soak": soak,
     "stream": stream,
+    "report": report,
 }
 
 

@@ -1,13 +1,17 @@
 """Pages read back: what is in them, whether they are whole, and what their charts show."""
 
 import glob
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
-VOID = {"br", "img", "meta"}
+from darts_gdas.report.page import SCRIPTS
+
+VOID = {"br", "img", "input", "meta"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
 CACHES = ("chromium-*/chrome-linux*/chrome", "chromium_headless_shell-*/*/*headless*shell")
 
@@ -19,6 +23,7 @@ class Page(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
+        self.scripts: list[str] = []
         self.open: list[str] = []
         self.feed(text)
         self.close()
@@ -34,7 +39,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        (self.scripts if self.open[-1:] == ["script"] else self.words).append(data)
 
     @property
     def text(self) -> str:
@@ -45,10 +50,14 @@ class Page(HTMLParser):
 
 
 def assert_is_safe(page: Page) -> None:
-    """Nothing runs, nothing is loaded: no such element, no handler, no address but of a page."""
+    """Only our scripts run, nothing is loaded: no such element, no handler, no foreign address."""
     assert not {tag for tag, _ in page.elements} & {
-        "script", "link", "iframe", "object", "embed", "image", "use", "base", "form",
+        "link", "iframe", "object", "embed", "image", "use", "base", "form",
     }  # fmt: skip
+    kinds = [attributes for tag, attributes in page.elements if tag == "script"]
+    texts = dict(zip(page.scripts, kinds, strict=True))
+    assert [text for text, kind in texts.items() if not kind] == SCRIPTS
+    assert all(kind in ({}, {"type": "application/json"}) for kind in kinds)
     for tag, attributes in page.elements:
         assert not any(name.startswith("on") for name in attributes), attributes
         if tag == "img":  # a picture that stands in the page, with words in its place
@@ -63,30 +72,53 @@ def assert_is_safe(page: Page) -> None:
     assert "url(" not in style and "@import" not in style
 
 
+FIGURE = re.compile(r"<figure [^>]*>.*?</figure>", re.DOTALL)
+SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.DOTALL)
+
+
 def figures(html: str) -> dict[str, ET.Element]:
-    """Charts by their titles, parsed as XML."""
-    found = [ET.fromstring(text) for text in re.findall(r"<figure>.*?</figure>", html, re.DOTALL)]
-    return {"".join(figure[0].itertext()): figure for figure in found}
+    """Charts by their titles, parsed as XML, without the values for the script."""
+    found = [ET.fromstring(SCRIPT.sub("", text)) for text in FIGURE.findall(html)]
+    return {"".join(figure[0].itertext()).strip(): figure for figure in found}
+
+
+def chart_values(html: str) -> dict[str, Any]:
+    """What charts hand to the script, by their titles."""
+    found = [SCRIPT.search(text) for text in FIGURE.findall(html)]
+    return dict(zip(figures(html), (json.loads(match[1]) for match in found if match), strict=True))
 
 
 def curves(figure: ET.Element) -> list[list[tuple[float, float]]]:
-    """The points of every curve, in the numbers of the axes: positions of two labels tell them."""
-    (svg,) = figure.findall("svg")
-    scales = []
-    for axis in ("x", "y"):
+    """The points of every curve of the static picture, in the numbers of its axes."""
+    svg = picture(figure)
+    lines = [path for path in svg.iter("path") if path.get("class", "").startswith("line")]
+    found = [re.findall(r"[ML]([-\d.]+) ([-\d.]+)", line.get("d", "")) for line in lines]
+    return [[read(svg, float(x), float(y)) for x, y in points] for points in found]
+
+
+def dots(figure: ET.Element) -> list[tuple[str, float, float]]:
+    """Class and place of every dot of the static picture, in the numbers of its axes."""
+    svg = picture(figure)
+    glyphs = [text for text in svg.iter("text") if "glyph" in text.get("class", "")]
+    places = [read(svg, float(g.get("x", "")), float(g.get("y", "")) - 4) for g in glyphs]
+    return [(g.get("class", "").split()[1], *p) for g, p in zip(glyphs, places, strict=True)]
+
+
+def picture(figure: ET.Element) -> ET.Element:
+    (svg,) = (svg for svg in figure.findall("svg") if svg.get("class") == "static")
+    return svg
+
+
+def read(svg: ET.Element, x: float, y: float) -> tuple[float, float]:
+    """Numbers from a place: the labels of the axes tell them."""
+    values = []
+    for axis, place in (("x", x), ("y", y)):
         texts = [text for text in svg.iter("text") if text.get("class") == f"tick {axis}"]
         labels = [(float(text.get(axis, "")), number(text.text)) for text in texts]
         (first, a), (last, b) = labels[0], labels[-1]
         shift = 3.5 if axis == "y" else 0.0  # of the text below its line
-        scales.append((first - shift, a, (b - a) / (last - first)))
-    (x0, a, across), (y0, b, up) = scales
-    return [
-        [
-            (a + (float(x) - x0) * across, b + (float(y) - y0) * up)
-            for x, y in (pair.split(",") for pair in line.get("points", "").split())
-        ]
-        for line in svg.iter("polyline")
-    ]
+        values.append(a + (place - (first - shift)) * (b - a) / (last - first))
+    return values[0], values[1]
 
 
 def number(text: str | None) -> float:

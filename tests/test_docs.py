@@ -23,6 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 import darts_gdas
 from darts_gdas.config import GROUPS, SearchConfig, TrainConfig, register, typed
 from darts_gdas.portable.bundle import Format
+from darts_gdas.report.record import read_record
+from darts_gdas.report.verdict import verdict
 from tests.nets.test_stored import saved
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +131,20 @@ def test_pictures_are_small_and_stand_with_their_command():
                 assert f"`python docs/pictures/draw.py {file.stem}`" in text(page)
                 drawn.remove(file.stem)
     assert not drawn
+
+
+@pytest.mark.parametrize(("name", "word"), [("healthy", "settled"), ("collapsed", "collapsed")])
+def test_the_example_pages_are_made_of_recorded_searches(tmp_path: Path, name: str, word: str):
+    examples = runpy.run_path(str(DOCS / "examples.py"))
+    examples["write_pages"](tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == {*examples["SEARCHES"]}
+    folder = DOCS / "examples" / name
+    said = verdict(read_record(folder))
+    assert said is not None and said.word == word
+    html = (tmp_path / f"{name}.html").read_text()
+    assert f"<b>{word}</b>" in html and f"examples/{name}.html" in text(DOCS / "howto/curves.md")
+    recorded = sum(path.stat().st_size for path in folder.iterdir())
+    assert recorded < 100_000 and len(html) < 400_000
 
 
 # The reference

@@ -17,6 +17,7 @@ from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.runs import versions_here
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
+from darts_gdas.report.verdict import verdict
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
@@ -74,6 +75,7 @@ def finish_search(
     remarks = task.current.monitor.remarks()
     warnings = task.warnings()
     figures: dict[str, Any] = {"metrics": metrics, **cost, "remarks": remarks, "warnings": warnings}
+    figures["collapsed"] = task.current.monitor.collapsed(genotype)
     if task.current.confusion is not None:
         figures["classes"] = task.current.confusion.to_dict()
     if task.known is not None:
@@ -93,7 +95,9 @@ def finish_search(
         validation = f"{100 * metrics['validation/accuracy']:.2f} % under shared weights"
     if "search/selected_accuracy" in metrics:
         validation += f", {100 * metrics['search/selected_accuracy']:.2f} % of the cell alone"
+    found = verdict(read_record(folder.path, result={"kind": "search", **figures}))
     facts = {
+        **({} if found is None else {"verdict": str(found)}),
         **remarks,
         **warning_facts(warnings),
         "validation": validation,

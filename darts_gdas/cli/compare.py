@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_gdas.report.cell_drawing import save_drawing
 from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import (
     comparison_table,
-    draw_comparison,
     groups_csv,
-    panels_of,
     runs_csv,
 )
-from darts_gdas.report.pareto import draw_trades, front_lines, trades_of
+from darts_gdas.report.comparison_page import comparison_page
+from darts_gdas.report.pareto import front_lines, trades_of
+from darts_gdas.report.record import read_record
+from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.runs import Group, Run, find_folders, group_runs, run_in
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.terminal import complain
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="where compare.csv, compare.png and, of a sweep over cost targets, pareto.png go; "
-        "default: a new outputs/compare/...",
+        help="where compare.csv, compare_runs.csv and report.html go; default: a new "
+        "outputs/compare/...",
     )
     options = parser.parse_args(arguments)
     with wrong_input():
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compare(paths: Sequence[Path], out: Path | None) -> None:
-    """Print the tables of runs; write them, and their pictures.
+    """Print the tables of runs; write them, and the page that compares them.
 
     Args:
         paths: Run folders, or folders that hold runs.
@@ -52,22 +52,18 @@ def compare(paths: Sequence[Path], out: Path | None) -> None:
     """
     groups = group_runs(_read_all(paths))
     trades = trades_of(groups)
-    figure = draw_comparison(panels_of(groups))
     if out is None:
         out = RunFolder.new(Path("outputs") / "compare").path
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "compare.csv", groups_csv(groups))
     write_text(out / "compare_runs.csv", runs_csv(groups))
-    save_drawing(figure, out / "compare.png")
-    if trades:
-        save_drawing(draw_trades(trades), out / "pareto.png")
+    records = [read_record(run.folder) for group in groups for run in group.runs]
+    write_text(out / PAGE, comparison_page(groups, records, out=out / PAGE))
     print("\n".join(_lines(groups)))
     for trade in trades:
         print("\n".join(["", *front_lines(trade)]))
     print(f"\ntable    {out / 'compare.csv'}\nruns     {out / 'compare_runs.csv'}")
-    print(f"picture  {out / 'compare.png'}")
-    if trades:
-        print(f"front    {out / 'pareto.png'}")
+    print(f"page     {out / PAGE}")
 
 
 def _lines(groups: Sequence[Group]) -> list[str]:

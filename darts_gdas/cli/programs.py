@@ -115,6 +115,7 @@ def search_details(task: SearchTask) -> dict[str, Any]:
         **cost_details(task.compute),
         **class_details(task.current.confusion),
         **alphas_line(task.view()),
+        "collapsed": task.current.monitor.collapsed(task.genotype()),
         **({"warnings": warnings} if warnings else {}),
     }
 

@@ -10,11 +10,9 @@ from omegaconf import DictConfig
 from darts_gdas.cli.prologue import opened
 from darts_gdas.cli.start import Start
 from darts_gdas.config import ScoreConfig
-from darts_gdas.report.cell_drawing import save_drawing
 from darts_gdas.report.columns import csv_text, table_lines
 from darts_gdas.report.live import try_report
 from darts_gdas.report.run_page import PAGE
-from darts_gdas.report.score_drawing import draw_scores
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
@@ -32,7 +30,7 @@ SCORE, BOOK, TOTAL, REMARK = "score", "scores.jsonl", "rank sum", "remark"
 
 
 def run_score(cfg: DictConfig) -> float | None:
-    """Score, rank, and leave `scores.csv`, `scores.png` and `result.json` in the run folder.
+    """Score, rank, and leave `scores.csv`, `report.html` and `result.json` in the run folder.
 
     Returns:
         0, for a ranking has no objective; None after a fault, as `run_search`.
@@ -87,12 +85,6 @@ def _finish(
     ranked = {"rank": range(1, len(order) + 1), **ordered}
     write_text(folder.path / "scores.csv", csv_text(ranked))
     values = {**scored.means, TOTAL: scored.total}
-    against, label = (
-        (scored.means["params"], "log parameters")
-        if accuracies is None
-        else (accuracies, "accuracy, %")
-    )
-    save_drawing(draw_scores(values, against, label), folder.path / "scores.png")
     taus: dict[str, Correlation] = {}
     best = enumerate(cells[:5], 1)
     body = [
@@ -116,7 +108,6 @@ def _finish(
         "cells": f"{len(cells)}, ranked by {' + '.join(scored.ranked_by)}",
         **({"disconnected": f"{len(cut)}: no path from input to output"} if cut else {}),
         "table": str(folder.path / "scores.csv"),
-        "picture": str(folder.path / "scores.png"),
         "report": str(folder.path / PAGE),
     }
     return summary("Scoring finished", facts, body, retraining(cells[0], overrides))

@@ -54,7 +54,7 @@ class Comparison(Callback):
             self.failed.append(str(config.hydra.runtime.output_dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write tables, pictures and a page into the sweep's folder; the runs stand in any case."""
+        """Write tables and a page into the sweep's folder; the runs stand in any case."""
         folder = Path(config.hydra.sweep.dir)
         try:
             if config.hydra.job.config_name != SCORE:

@@ -1,19 +1,19 @@
-"""What a line of `metrics.jsonl` tells of a search's alphas, and how a page shows it."""
+"""What a line of `metrics.jsonl` tells of a search's alphas, and how they moved over the lines."""
 
+import functools
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from darts_gdas.report.charts import line_chart, shared_legend
-from darts_gdas.report.markup import EMPTY, Markup, element, table
 from darts_gdas.report.numbers import is_number
-from darts_gdas.report.page import charts, folded
-from darts_gdas.report.text import operation_label
 from darts_gdas.report.view import SearchView, edge_name
 
 DIGITS = 5
 Line = Mapping[str, Any]
 Edges = Mapping[str, Mapping[str, float]]
+Cut = Mapping[str, str]
 
 
 def alphas_line(view: SearchView) -> dict[str, Any]:
@@ -61,60 +61,128 @@ def _cell(cell: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def probabilities(lines: Sequence[Line]) -> list[Markup]:
-    """For each kind of cell: a small chart per edge, and the last values as a table."""
-    moved = [(float(line["epoch"] + 1), probabilities_of(line)) for line in lines]
-    if not moved:
-        return []
-    parts: list[Markup] = []
-    for kind, edges in moved[-1][1].items():
-        history = [(epoch, kinds.get(kind, {})) for epoch, kinds in moved]
-        names = list(dict.fromkeys(name for row in edges.values() for name in row))
-        parts.append(element("h3", f"{kind} cell"))
-        parts.append(shared_legend([operation_label(name) for name in names]))
-        parts.append(charts(*_figures(history, names), *_weights(lines, kind), small=True))
-        parts.append(folded("last values", _heat(edges, names)))
-    return parts
+@dataclass(frozen=True)
+class Lead:
+    """What leads on an edge at the end, and how it came to.
+
+    Attributes:
+        operation: The candidate with the largest probability.
+        probability: Its probability.
+        over_next: By how much more probable it is than the next one.
+        over_uniform: The same against all candidates being equally probable, as a share of that.
+        since: The epoch from which on it has led.
+        changes: How often another candidate took the lead.
+    """
+
+    operation: str
+    probability: float
+    over_next: float
+    over_uniform: float
+    since: int
+    changes: int
 
 
-def _figures(history: Sequence[tuple[float, Edges]], names: Sequence[str]) -> list[Markup]:
-    """One chart per edge, all of one scale."""
-    values = [v for _, edges in history for row in edges.values() for v in row.values()]
-    top = min(1.05 * max(values, default=1.0), 1.0) or 1.0
-    figures = []
-    for edge in history[-1][1]:
-        curves = {
-            name: [(e, edges[edge][name]) for e, edges in history if name in edges.get(edge, {})]
-            for name in names
+@dataclass(frozen=True)
+class Moves:
+    """How the probabilities of one kind of cell moved.
+
+    Attributes:
+        epochs: Those that are known, counted from 1.
+        edges: Probabilities by edge and candidate, one entry per epoch.
+        cuts: The operation by edge of what the search would have returned, one entry per epoch.
+    """
+
+    epochs: Sequence[int]
+    edges: Sequence[Edges]
+    cuts: Sequence[Cut]
+
+    @functools.cached_property
+    def leaders(self) -> dict[str, list[str]]:
+        """By edge, the leading candidate of every epoch; of equals the first."""
+        return {
+            edge: [max(row, key=row.__getitem__) for row in (edges[edge] for edges in self.edges)]
+            for edge in self.edges[-1]
         }
-        figures.append(line_chart(_arrow(edge), curves, y=(0.0, top), small=True))
-    return figures
+
+    @functools.cached_property
+    def leads(self) -> dict[str, Lead]:
+        """By edge, what leads at the end."""
+        return {edge: self._lead(edge) for edge in self.edges[-1]}
+
+    def _lead(self, edge: str) -> Lead:
+        leaders, values = self.leaders[edge], self.edges[-1][edge]
+        taken = [i for i in range(1, len(leaders)) if leaders[i] != leaders[i - 1]]
+        best, *rest = sorted(values.values(), reverse=True)
+        since = self.epochs[taken[-1] if taken else 0]
+        equal = sum(values.values()) / len(values)
+        over = best / equal - 1 if equal > 0 else 0.0
+        return Lead(leaders[-1], best, best - max(rest, default=0.0), over, since, len(taken))
+
+    @functools.cached_property
+    def reach(self) -> float:
+        """The largest distance of any probability, in any epoch, from an equal one."""
+        rows = [row.values() for edges in self.edges for row in edges.values()]
+        means = [sum(row) / len(row) for row in rows]
+        spread = [max(max(r) - m, m - min(r)) for r, m in zip(rows, means, strict=True)]
+        return max(spread, default=0.0)
+
+    @property
+    def unchanged_since(self) -> int:
+        """The epoch from which on the search would have returned this cell."""
+        changed = [i for i in range(1, len(self.cuts)) if self.cuts[i] != self.cuts[i - 1]]
+        return self.epochs[changed[-1] if changed else 0]
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether every edge still has all its candidates in play at the end.
+
+        Counted in whole candidates by exp(entropy), as `search.diagnostics.is_undecided` does.
+        """
+        rows = [list(row.values()) for row in self.edges[-1].values() if len(row) > 1]
+        return bool(rows) and all(_perplexity(row) > len(row) - 0.5 for row in rows)
 
 
-def _weights(lines: Sequence[Line], kind: str) -> list[Markup]:
-    """How the edges are weighed against each other, where they are."""
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
-        cell = line["alphas"][kind] if kind in probabilities_of(line) else {}
-        weights = zip(cell.get("edges", ()), cell.get("edge_weights", ()), strict=False)
-        for edge, value in weights:
-            if is_number(value):
-                curves.setdefault(_arrow(str(edge)), []).append((line["epoch"] + 1.0, value))
-    return [line_chart("weights of the edges", curves)] if curves else []
+def moves_of(lines: Sequence[Line]) -> dict[str, Moves]:
+    """By kind, over those lines that name the edges and candidates of the last one that has any."""
+    known = [(line, found) for line in lines if (found := probabilities_of(line))]
+    moves = {}
+    for kind, last in known[-1][1].items() if known else ():
+        shape = {edge: [*row] for edge, row in last.items()}
+        kept = [(line, found[kind]) for line, found in known if _shape(found.get(kind)) == shape]
+        if shape and all(shape.values()):
+            epochs = [int(line["epoch"]) + 1 for line, _ in kept]
+            cuts = [_cut(line, kind) for line, _ in kept]
+            moves[kind] = Moves(epochs, [edges for _, edges in kept], cuts)
+    return moves
 
 
-def _arrow(edge: str) -> str:
-    return edge.replace("->", " \N{RIGHTWARDS ARROW} ")
+def _shape(edges: Edges | None) -> dict[str, list[str]]:
+    return {edge: [*row] for edge, row in (edges or {}).items()}
 
 
-def _heat(edges: Edges, names: Sequence[str]) -> Markup:
-    header = ["edge", *map(operation_label, names)]
-    rows: list[list[str]] = [
-        [_arrow(edge), *(_shaded(row[name]) if name in row else EMPTY for name in names)]
-        for edge, row in edges.items()
-    ]
-    return table(header, rows)
+def _cut(line: Line, kind: str) -> dict[str, str]:
+    """Operations by edge of what the search would have returned; empty where that is unknown."""
+    try:
+        cell = line["genotype"]["cells"][kind]
+        pairs = [(node, *edge) for node, edges in enumerate(cell["nodes"]) for edge in edges]
+        return {edge_of(source, node, cell["inputs"]): str(op) for node, op, source in pairs}
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
-def _shaded(value: float) -> Markup:
-    return element("span", f"{value:.3f}", class_="shade", style=f"--share: {value:.3f}")
+def _perplexity(row: Sequence[float]) -> float:
+    total = sum(row)
+    shares = [value / total for value in row if value > 0]
+    return math.exp(-sum(share * math.log(share) for share in shares))
+
+
+def edge_of(source: int, node: int, num_inputs: int) -> str:
+    """An edge as in `metrics.jsonl`: "c_k-2->0", "0->1"."""
+    start = state_of(source, num_inputs)
+    return f"{f'c_{start}' if source < num_inputs else start}->{node}"
+
+
+def state_of(state: int, num_inputs: int) -> str:
+    """A state in few characters: "k-2" for an input, "0" for the first node."""
+    back = num_inputs - state
+    return f"k-{back}" if back > 0 else str(-back)

@@ -1,50 +1,34 @@
-"""Charts as inline SVG: their colours come from the page, their text keeps its size.
+"""Charts: a static picture and its values, from which the page's script makes an interactive one.
 
-A chart is drawn for the width that it has on a telephone, so that nothing shrinks there.
+The script (`assets/page.js`, with uPlot) takes colours, dashes and legend from the static picture,
+which stays for print and for readers without JavaScript.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from typing import Any, NamedTuple
 
-from darts_gdas.report.markup import Markup, element, join
-from darts_gdas.report.numbers import short, span, ticks, told_apart
+from darts_gdas.report.markup import EMPTY, Markup, element, join, values
+from darts_gdas.report.numbers import short, span, ticks
 
 Point = tuple[float, float]
 
+
+class Dot(NamedTuple):
+    """A point, and what the page says of it where a reader points at it."""
+
+    x: float
+    y: float
+    told: str = ""
+
+
 NUM_COLORS = 8
-"""How many colours the page has; further series repeat them, dashed."""
+GLYPHS = "\u25cf\u25b2\u25a0\u25c6\u25cb\u25b3\u25a1\u25c7"
+"""Circle, triangle, square, diamond, then hollow: what tells dots apart beside their colours."""
 
-WIDTH, HEIGHT, SMALL_WIDTH, SMALL_HEIGHT = 320, 170, 180, 104
-LEFT, RIGHT, TOP, BOTTOM = 40, 10, 8, 20  # around the plane
-ROOM = 0.04  # share of a range that dots leave free beside them
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A rectangle that numbers are drawn in.
-
-    Attributes:
-        x: Least and largest number from left to right.
-        y: Least and largest number upwards.
-        width: Width of the chart, margins included.
-        height: Height of the chart, margins included.
-        left: Margin for the numbers of the axis.
-    """
-
-    x: Point
-    y: Point
-    width: float
-    height: float
-    left: float = LEFT
-
-    def at(self, point: Point) -> Point:
-        """Where a pair of numbers is drawn."""
-        across, up = (
-            (v - lo) / (hi - lo) for v, (lo, hi) in zip(point, (self.x, self.y), strict=True)
-        )
-        right, bottom = self.width - RIGHT, self.height - BOTTOM
-        return self.left + across * (right - self.left), bottom - up * (bottom - TOP)
+WIDTH, HEIGHT = 360, 180
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 20  # around the plane
+LEAST = 0.1
+"""An axis spans at least this share of its numbers, so that noise does not fill it."""
 
 
 def line_chart(
@@ -52,140 +36,147 @@ def line_chart(
     series: Mapping[str, Sequence[Point]],
     *,
     y: Point | None = None,
-    small: bool = False,
     x_label: str = "epoch",
+    styles: Sequence[int] | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> Markup:
-    """A figure with a curve per series, and below it a legend with the last values.
+    """A figure with a curve per series; its legend has the last values.
 
     Args:
-        title: The title above the panels.
+        title: The title above the panel, with the unit.
         series: Points of each curve by its name, from left to right.
         y: Range upwards; by default that of the values.
-        small: Half as wide, without a legend: one of many that share one.
         x_label: What is from left to right.
+        styles: Index of each curve's colour and dash; by default its place.
+        about: Attributes of the figure for the page's script.
     """
-    points = [point for curve in series.values() for point in curve]
-    width, height = (SMALL_WIDTH, SMALL_HEIGHT) if small else (WIDTH, HEIGHT)
-    plane = _plane(points, y, width, height, left=28 if small else LEFT)
-    parts = [_axes(plane, x_label, most=2 if small else 4)]
-    for i, (name, curve) in enumerate(series.items()):
-        if curve:
-            parts.append(_curve(plane, name, curve, color(i)))
-    caption = element("figcaption", title)
-    drawn = _svg(plane, *parts, label=title)
-    return element("figure", caption, drawn, *([] if small else [_legend(series)]))
+    styles = styles or range(len(series))
+    drawn = [
+        (name, color(style), list(series[name])) for name, style in zip(series, styles, strict=True)
+    ]
+    known = [point for _, _, points in drawn for point in points]
+    x = span([px for px, _ in known], margin=0.0)
+    y = y or span([py for _, py in known], margin=0.06, least=LEAST)
+    told = [f"{n} from {short(p[0][1])} to {short(p[-1][1])}" for n, _, p in drawn if p]
+    label = f"{title}, by {x_label}: {'; '.join(told) or 'no values'}"
+    lines = [_line(points, style, x, y) for _, style, points in drawn if points]
+    legend = [(n, style, short(p[-1][1]) if p else "") for n, style, p in drawn]
+    data = {"x": x_label, "range": [*x, *y], "series": [_values(n, p) for n, _, p in drawn]}
+    return _figure(title, label, [_axes(x, y, x_label), *lines], legend, data, about)
 
 
 def scatter_chart(
     title: str,
-    groups: Mapping[str, Sequence[Point]],
+    groups: Mapping[str, Sequence[Dot]],
     *,
     x_label: str,
     front: Sequence[Point] = (),
+    about: Mapping[str, str] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+    words: Sequence[str] = (),
 ) -> Markup:
-    """A figure with a dot per point in the colour of its group; a front is ringed, in steps."""
-    plane = _plane(
-        [p for points in groups.values() for p in points], None, WIDTH, 1.25 * HEIGHT, room=ROOM
-    )
-    parts = [_axes(plane, x_label)]
-    if front:
-        corners = [front[0]]
-        for before, after in pairwise(front):
-            corners += [(after[0], before[1]), after]
-        parts.append(element("polyline", points=_path(plane, corners), class_="front"))
-    for i, points in enumerate(groups.values()):
-        parts += [_dot(plane, point, color(i), "3.5") for point in points]
-    parts += [_dot(plane, point, "ring", "6") for point in front]
-    legend = _legend({name: () for name in groups}) if len(groups) > 1 else Markup("")
-    return element("figure", element("figcaption", title), _svg(plane, *parts, label=title), legend)
+    """A figure with a dot per point, in the colour and shape of its group; a front in steps.
 
-
-def strip_chart(title: str, groups: Mapping[str, Sequence[float]]) -> Markup:
-    """A figure with a line per group: a dot per value, a bar at their mean, one common scale."""
-    values = [(value, 0.5) for group in groups.values() for value in group]
-    plane = _plane(values, (0.0, 1.0), WIDTH, TOP + BOTTOM + 14.0, RIGHT, ROOM)
-    rows = []
-    for name, group in groups.items():
-        parts = [element("line", x1=RIGHT, x2=WIDTH - RIGHT, y1=15.0, y2=15.0, class_="grid")]
-        parts += [_dot(plane, (value, 0.5), color(0), "4", opacity="0.65") for value in group]
-        if group:
-            x, y = plane.at((sum(group) / len(group), 0.5))
-            parts.append(element("line", x1=x, x2=x, y1=y - 7, y2=y + 7, class_="mean"))
-        row = _svg(plane, *parts, label=f"{title}: {name}", height=30.0)
-        rows.append(element("div", element("span", name), row, class_="strip"))
-    below = replace(plane, height=BOTTOM + 2.0)
-    scale = _svg(below, _axes(below, "", upright=False), label="scale")
-    return element("figure", element("figcaption", title), *rows, scale)
+    Args:
+        title: The title above the panel.
+        groups: Dots by the name of their group.
+        x_label: What is from left to right.
+        front: The points that nothing beats, from left to right.
+        about: Attributes of the figure for the page's script.
+        columns: Values of all dots, group by group, by name: readers choose the axes between them;
+            None where a dot has none.
+        words: What 0, 1, ... mean from left to right, where they are no numbers.
+    """
+    drawn = [(name, color(i), list(dots)) for i, (name, dots) in enumerate(groups.items())]
+    known = [dot for _, _, dots in drawn for dot in dots]
+    x = span([dot.x for dot in known], margin=0.06, least=0.01)
+    y = span([dot.y for dot in known], margin=0.06, least=0.01)
+    parts = [_axes(x, y, x_label, words), *_steps(front, x, y)]
+    parts += [_dots(dots, i, x, y) for i, (_, _, dots) in enumerate(drawn)]
+    label = f"{title}: {len(known)} points; {x_label} from {short(x[0])} to {short(x[1])}"
+    legend = [(name, style, "") for name, style, _ in drawn] if len(drawn) > 1 else []
+    data = {
+        "x": x_label, "range": [*x, *y], "dots": True, "front": [list(p) for p in front],
+        "series": [_values(name, dots) for name, _, dots in drawn],
+        **({"columns": columns} if columns else {}), "labels": {"x": list(words) or None},
+    }  # fmt: skip
+    return _figure(title, label, parts, legend, data, about)
 
 
 def color(index: int) -> str:
-    """The class of a series' colour."""
-    return f"s{index % NUM_COLORS}" + (" dashed" if index >= NUM_COLORS else "")
+    """The class of a series' colour, dash and shape."""
+    return f"s{index % NUM_COLORS}"
 
 
-def shared_legend(names: Sequence[str]) -> Markup:
-    """The legend of many small charts."""
-    return _legend({name: () for name in names})
+def _values(name: str, points: Sequence[Point | Dot]) -> dict[str, Any]:
+    found = {"name": name, "x": [_few(p[0]) for p in points], "y": [_few(p[1]) for p in points]}
+    told = [p.told for p in points if isinstance(p, Dot)]
+    return found | ({"told": told} if any(told) else {})
 
 
-def _plane(
-    points: Sequence[Point],
-    y: Point | None,
-    width: float,
-    height: float,
-    left: float = LEFT,
-    room: float = 0.0,
-) -> Plane:
-    across = span([x for x, _ in points], margin=room)
-    return Plane(across, y or span([y for _, y in points], margin=0.06), width, height, left)
+def _few(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
-def _svg(plane: Plane, *parts: Markup, label: str, height: float | None = None) -> Markup:
-    box = f"0 0 {plane.width:g} {height or plane.height:g}"
-    return element("svg", *parts, viewBox=box, role="img", aria_label=label)
-
-
-def _axes(plane: Plane, x_label: str, *, most: int = 4, upright: bool = True) -> Markup:
-    parts = []
-    bottom, right = plane.height - BOTTOM, plane.width - RIGHT
-    levels = ticks(*plane.y, most=most) if upright else []
-    for value, told in zip(levels, told_apart(levels), strict=True):
-        _, y = plane.at((plane.x[0], value))
-        parts.append(element("line", x1=plane.left, x2=right, y1=y, y2=y, class_="grid"))
-        text = element("text", told, x=plane.left - 4, y=y + 3.5, class_="tick y")
-        parts.append(text)
-    for value in ticks(*plane.x, most=most if x_label != "epoch" else most + 1):
-        if x_label == "epoch" and value != int(value):
-            continue
-        x, _ = plane.at((value, plane.y[0]))
-        parts.append(element("line", x1=x, x2=x, y1=bottom, y2=bottom + 3, class_="axis"))
-        parts.append(element("text", short(value), x=x, y=bottom + 14, class_="tick x"))
-    parts.append(element("line", x1=plane.left, x2=right, y1=bottom, y2=bottom, class_="axis"))
-    if x_label not in ("", "epoch"):
-        parts.append(element("text", x_label, x=right, y=bottom - 4, class_="tick name"))
-    return join(*parts)
-
-
-def _curve(plane: Plane, name: str, curve: Sequence[Point], style: str) -> Markup:
-    told = element("title", f"{name}: {short(curve[0][1])} to {short(curve[-1][1])}")
-    line = element("polyline", told, points=_path(plane, curve), class_=f"curve {style}")
-    return join(line, _dot(plane, curve[-1], style, "2"))
-
-
-def _path(plane: Plane, curve: Sequence[Point]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in map(plane.at, curve))
-
-
-def _dot(plane: Plane, point: Point, style: str, radius: str, **more: str) -> Markup:
-    x, y = plane.at(point)
-    told = element("title", f"{short(point[0])}, {short(point[1])}")
-    return element("circle", told, cx=x, cy=y, r=radius, class_=f"dot {style}", **more)
-
-
-def _legend(series: Mapping[str, Sequence[Point]]) -> Markup:
+def _figure(
+    title: str,
+    label: str,
+    parts: Sequence[Markup],
+    legend: Sequence[tuple[str, str, str]],
+    data: Mapping[str, Any],
+    about: Mapping[str, str] | None,
+) -> Markup:
+    picture = element(
+        "svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label,
+        class_="static",
+    )  # fmt: skip
     items = []
-    for i, (name, curve) in enumerate(series.items()):
-        swatch = element("i", class_=f"swatch {color(i)}")
-        last = [element("b", short(curve[-1][1]))] if curve else []
-        items.append(element("li", swatch, f"{name} ", *last))
-    return element("ul", *items, class_="legend")
+    for i, (name, style, told) in enumerate(legend):
+        glyph = element("text", GLYPHS[i % NUM_COLORS], x=11, y=11, class_=f"glyph {style}")
+        mark = glyph if "dots" in data else element("path", d="M0 6H22", class_=f"line {style}")
+        key = element("svg", mark, viewBox="0 0 22 12", class_="key", aria_hidden="true")
+        button = element("button", key, f"{name} ", element("b", told), type="button")
+        items.append(element("li", button))
+    caption = element("figcaption", title, " ", element("output"))
+    names = element("ul", *items, class_="legend") if items else EMPTY
+    return element("figure", caption, picture, names, values(data), class_="chart", **(about or {}))
+
+
+def _at(point: Point | Dot, x: Point, y: Point) -> Point:
+    across, up = (point[0] - x[0]) / (x[1] - x[0]), (point[1] - y[0]) / (y[1] - y[0])
+    return LEFT + across * (WIDTH - RIGHT - LEFT), HEIGHT - BOTTOM - up * (HEIGHT - BOTTOM - TOP)
+
+
+def _line(points: Sequence[Point], style: str, x: Point, y: Point) -> Markup:
+    path = "L".join(f"{px:.1f} {py:.1f}" for px, py in (_at(p, x, y) for p in points))
+    return element("path", d=f"M{path}h0", class_=f"line {style}")
+
+
+def _dots(dots: Sequence[Dot], group: int, x: Point, y: Point) -> Markup:
+    style, glyph = f"glyph {color(group)}", GLYPHS[group % NUM_COLORS]
+    places = (_at(dot, x, y) for dot in dots)
+    return join(*(element("text", glyph, x=px, y=py + 4, class_=style) for px, py in places))
+
+
+def _steps(front: Sequence[Point], x: Point, y: Point) -> list[Markup]:
+    """The best that can be had for a cost, so it goes in steps."""
+    if not front:
+        return []
+    (left, top), *rest = (_at(point, x, y) for point in front)
+    path = "".join(f"H{px:.1f}V{py:.1f}" for px, py in rest)
+    return [element("path", d=f"M{left:.1f} {top:.1f}{path}", class_="front")]
+
+
+def _axes(x: Point, y: Point, x_label: str, words: Sequence[str] = ()) -> Markup:
+    parts = []
+    for level in ticks(*y):
+        _, height = _at((x[0], level), x, y)
+        parts.append(element("path", d=f"M{LEFT} {height:.1f}H{WIDTH - RIGHT}", class_="grid"))
+        parts.append(element("text", short(level), x=LEFT - 5, y=height + 3.5, class_="tick y"))
+    whole = bool(words) or x_label == "epoch"
+    for value in (v for v in ticks(*x, most=5) if v == int(v) or not whole):
+        known = 0 <= value < len(words)
+        told = words[int(value)][: max(45 // len(words), 2)] if known else short(value)
+        across, _ = _at((value, y[0]), x, y)
+        parts.append(element("text", told, x=across, y=HEIGHT - 6, class_="tick x"))
+    return join(*parts)

@@ -1,9 +1,7 @@
-"""Groups of runs side by side: a table for the terminal, CSV files, a picture."""
+"""Groups of runs side by side: a table for the terminal, CSV files, which is best."""
 
 import statistics
-from collections.abc import Mapping, Sequence
-
-from matplotlib.figure import Figure
+from collections.abc import Sequence
 
 from darts_gdas.report.columns import csv_text
 from darts_gdas.report.runs import (
@@ -18,14 +16,13 @@ from darts_gdas.report.runs import (
     SECONDS,
     Group,
 )
-from darts_gdas.report.score_drawing import DOT
 from darts_gdas.report.summary import count
-from darts_gdas.report.text import FONT_SIZE, INK, text_style
 
 TITLES = {"search": "validation, shared weights", "train": "test"}
 DECIMALS = {ACCURACY: 2, BENCHMARK: 2, REGRET: 2, PERCENTILE: 1, SECONDS: 1, LATENCY: 3}
 UNITS = {ACCURACY: " %", BENCHMARK: " %", REGRET: " %", PERCENTILE: " %", LATENCY: " ms"}
-WIDTH, ROW, MARGIN = 8.0, 0.3, 0.7  # inches
+RANDOM = ("random", "random_ws")
+"""Methods whose cells are drawn by chance."""
 
 
 def spread(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -78,50 +75,22 @@ def runs_csv(groups: Sequence[Group]) -> str:
     return csv_text(columns)
 
 
-def draw_comparison(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """One panel per quantity, one line per group: a dot per run, a bar at their mean.
-
-    Args:
-        panels: Values by quantity and group.
-
-    Raises:
-        ValueError: If there is nothing to draw.
-    """
-    if not panels or not all(panels.values()):
-        raise ValueError("there is nothing to draw")
-    sizes = [len(groups) for groups in panels.values()]
-    figure = Figure((WIDTH, ROW * sum(sizes) + MARGIN * len(sizes)), facecolor="white")
-    figure.set_layout_engine("constrained")
-    every = figure.subplots(
-        len(panels), squeeze=False, height_ratios=[ROW * size + MARGIN for size in sizes]
-    )
-    for axes, (quantity, groups) in zip(every[:, 0], panels.items(), strict=True):
-        for y, values in enumerate(groups.values()):
-            axes.scatter(values, [y] * len(values), s=22, color=DOT, alpha=0.6, linewidths=0)
-            if values:
-                axes.vlines(statistics.fmean(values), y - 0.3, y + 0.3, color=INK, linewidth=1.5)
-        axes.set_ylim(len(groups) - 0.4, -0.6)  # the first on top
-        axes.set_yticks(range(len(groups)), [*groups], parse_math=False)
-        axes.set_xlabel(quantity, **text_style())
-        axes.tick_params(labelsize=FONT_SIZE - 1)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def panels_of(groups: Sequence[Group]) -> dict[str, dict[str, list[float]]]:
-    """What is worth a panel: accuracies of each kind, measured and known, then parameters."""
-    panels: dict[str, dict[str, list[float]]] = {}
-    for kind, of_what in TITLES.items():
-        members = [group for group in groups if group.kind == kind]
-        names = {
-            ACCURACY: f"accuracy, % ({of_what})",
-            BENCHMARK: f"benchmark accuracy, % ({kind})",
-            PARAMETERS: f"parameters ({kind})",
-        }
-        for name, title in names.items():
-            if any(group.values(name) for group in members):
-                panels[title] = {group.label: group.values(name) for group in members}
-    return panels
+def best_line(groups: Sequence[Group], kind: str) -> str | None:
+    """Which of several groups of a kind is most accurate, and whether that beats random cells."""
+    found = {g.label: values for g in groups if g.kind == kind and (values := g.values(ACCURACY))}
+    if len(found) < 2:
+        return None
+    ranked = sorted(found, key=lambda label: -statistics.fmean(found[label]))
+    drawn = [g.label for g in groups if g.label in found and g.runs[0].method in RANDOM]
+    line = f"Most accurate ({TITLES[kind]}): {ranked[0]}, {_cell(ACCURACY, found[ranked[0]])} %"
+    if ranked[0] in drawn:
+        return f"{line}. Those are cells drawn at random: no search here beats chance"
+    other = min(drawn, key=ranked.index) if drawn else ranked[1]
+    (best, wide), (second, wider) = spread(found[ranked[0]]), spread(found[other])
+    assert best is not None and second is not None
+    name = f"cells drawn at random ({other})" if drawn else other
+    within = best - second <= max(wide or 0.0, wider or 0.0)
+    return f"{line}, {best - second:.2f} points above {name}" + ", within their spread" * within
 
 
 def _cell(name: str, values: Sequence[float]) -> str:

@@ -2,23 +2,39 @@
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from darts_gdas.report.charts import line_chart, scatter_chart, strip_chart
-from darts_gdas.report.comparison import TITLES, comparison_table, panels_of
+from darts_gdas.report.cell_svg import draw_cells
+from darts_gdas.report.charts import Dot, line_chart, scatter_chart
+from darts_gdas.report.comparison import TITLES, best_line, comparison_table
 from darts_gdas.report.markup import Markup, element, table
-from darts_gdas.report.numbers import short
-from darts_gdas.report.page import charts, document, facts, heading, section
+from darts_gdas.report.numbers import is_number, short
+from darts_gdas.report.page import charts, document, facts, heading, how_to, section
 from darts_gdas.report.pareto import Trade, front_table, target_label, trades_of
 from darts_gdas.report.record import Point, Record
-from darts_gdas.report.run_page import NAMES, PAGE
-from darts_gdas.report.runs import ACCURACY, PARAMETERS, SECONDS, Group, group_runs, run_in
+from darts_gdas.report.run_page import NAMES, PAGE, metric_title
+from darts_gdas.report.runs import (
+    ACCURACY,
+    MEASURES,
+    PARAMETERS,
+    SECONDS,
+    Group,
+    Run,
+    group_runs,
+    run_in,
+)
 from darts_gdas.report.summary import count, duration
 from darts_gdas.runtime.files import write_text
 
 CURVES = {"search": "validation/accuracy", "train": "test/accuracy"}
+
+GROUP = "method and settings"
+
+MOST_POINTS, MOST_CELLS = 30_000, 40
+"""Points of all curves of single runs, and cells that dots show, so that a page stays small."""
 
 
 def write_comparison(records: Sequence[Record], out: Path) -> None:
@@ -40,51 +56,128 @@ def comparison_page(groups: Sequence[Group], records: Sequence[Record], *, out: 
     finished = {run.folder.resolve() for group in groups for run in group.runs}
     others = [record for record in records if record.folder.resolve() not in finished]
     numbers = facts({"runs": str(len(records)), "compared": str(len(finished))})
-    parts = [heading(f"{len(records)} runs", str(out.parent)), section("In short", numbers)]
+    best = [element("p", line) for kind in TITLES if (line := best_line(groups, kind))]
+    parts = [
+        heading(f"{len(records)} runs", str(out.parent)),
+        section("In short", *best, numbers, style="verdict settled"),
+    ]
     for kind, of_what in TITLES.items():
         members = [group for group in groups if group.kind == kind]
         title = f"{NAMES[kind]} (accuracy: {of_what})"
         if members:
             parts.append(section(title, table(*comparison_table(members))))
-    panels = [strip_chart(title, values) for title, values in panels_of(groups).items()]
-    parts += [section("Every run a dot, the mean a bar", charts(*panels))]
-    parts += [
-        section("Accuracy over the epochs, mean of the runs", charts(*_curves(groups, records)))
-    ]
-    parts += [_trade(trade) for trade in trades_of(groups)]
+    by_folder = {record.folder.resolve(): record for record in records}
+    dots = [scatter for kind in TITLES if (scatter := _sweep(groups, kind))]
+    parts.append(section("Every run a dot", *[how_to()] * bool(dots), charts(*dots)))
+    curves = [_curves(groups, kind, by_folder) for kind in TITLES]
+    parts.append(section("The runs laid over each other", *curves))
+    parts += [_trade(trade, by_folder) for trade in trades_of(groups)]
     parts += [section("Runs", _runs(groups, out)), section("Not compared", *_others(others, out))]
     return document(f"{len(records)} runs", *parts)
 
 
-def _curves(groups: Sequence[Group], records: Sequence[Record]) -> list[Markup]:
-    """One chart per kind, one curve per group: the mean over those runs that got so far."""
-    by_folder = {record.folder.resolve(): record for record in records}
+def _curves(groups: Sequence[Group], kind: str, by_folder: Mapping[Path, Record]) -> Markup:
+    """A chart per metric, between which the reader chooses: a curve per run, and their mean."""
+    members = [(i, group) for i, group in enumerate(groups) if group.kind == kind]
+    folders = [run.folder.resolve() for _, group in members for run in group.runs]
+    found = [name for folder in folders for name in by_folder[folder].metrics]
+    metrics = [*dict.fromkeys([CURVES[kind], *found])]
+    most = max(MOST_POINTS // max(len(folders) * len(metrics), 1), 2)
     figures = []
-    for kind, metric in CURVES.items():
+    for metric in metrics:
+        scale = 100.0 if "accuracy" in metric else 1.0
         series: dict[str, list[Point]] = {}
-        for group in groups:
-            found: dict[float, list[float]] = {}
-            for run in group.runs if group.kind == kind else ():
-                for epoch, value in by_folder[run.folder.resolve()].curve(metric):
-                    found.setdefault(epoch, []).append(100 * value)
-            if found:
-                means = [(epoch, statistics.fmean(found[epoch])) for epoch in sorted(found)]
-                series[group.label] = means
+        styles: list[int] = []
+        for i, group in members:
+            own = {
+                f"{group.label}{_seed(run)} ({run.folder.name})": [
+                    (x, scale * y) for x, y in by_folder[run.folder.resolve()].curve(metric)
+                ]
+                for run in group.runs
+            }
+            if len(own) > 1:
+                own = {f"{group.label}, mean of {len(own)}": _mean([*own.values()]), **own}
+            series |= {name: _thinned(curve, most) for name, curve in own.items() if curve}
+            styles += [i] * (len(series) - len(styles))
         if series:
-            figures.append(line_chart(f"{NAMES[kind]}, accuracy, % ({TITLES[kind]})", series))
-    return figures
+            figures.append(line_chart(metric_title(metric), series, styles=styles))
+    return charts(*figures, choose=f"{NAMES[kind].lower()}: metric")
 
 
-def _trade(trade: Trade) -> Markup:
-    dots: dict[str, list[Point]] = {}
+def _mean(curves: Sequence[list[Point]]) -> list[Point]:
+    """The mean of those that got so far."""
+    found: dict[float, list[float]] = {}
+    for epoch, value in (point for curve in curves for point in curve):
+        found.setdefault(epoch, []).append(value)
+    return [(epoch, statistics.fmean(found[epoch])) for epoch in sorted(found)]
+
+
+def _thinned(curve: list[Point], most: int) -> list[Point]:
+    step = -(-len(curve) // most)
+    return curve if step <= 1 else [*curve[:-1:step], curve[-1]]
+
+
+def _sweep(groups: Sequence[Group], kind: str) -> Markup | None:
+    """A scatter whose axes the reader chooses: what the user set, and what came out."""
+    pairs = [(group, run) for group in groups if group.kind == kind for run in group.runs]
+    upwards = next((name for name in MEASURES if any(name in r.measures for _, r in pairs)), None)
+    if upwards is None:
+        return None
+    pairs = [(group, run) for group, run in pairs if upwards in run.measures]
+    chosen = dict.fromkeys(name for _, run in pairs for name in run.choices)
+    columns: dict[str, list[Any]] = {GROUP: [group.label for group, _ in pairs]}
+    columns |= {name: [_value(run.choices.get(name)) for _, run in pairs] for name in chosen}
+    columns |= {name: [run.measures.get(name) for _, run in pairs] for name in MEASURES}
+    columns = {k: v for k, v in columns.items() if k == GROUP or len({*map(str, v)}) > 1}
+    labels = list(dict.fromkeys(columns[GROUP]))
+    dots: dict[str, list[Dot]] = {label: [] for label in labels}
+    for group, run in pairs:
+        told = ", ".join(f"{n} {short(run.measures[n])}" for n in MEASURES if n in run.measures)
+        place, height = float(labels.index(group.label)), run.measures[upwards]
+        dots[group.label].append(Dot(place, height, f"{run.folder.name}{_seed(run)}, {told}"))
+    title = f"{NAMES[kind]}: {upwards} against {GROUP}"
+    about = {"data-upwards": upwards}
+    return scatter_chart(title, dots, x_label=GROUP, about=about, columns=columns, words=labels)
+
+
+def _seed(run: Run) -> str:
+    return "" if run.seed is None else f", seed {run.seed}"
+
+
+def _value(text: str | None) -> float | str | None:
+    try:
+        value = float(text) if text is not None else None
+    except ValueError:
+        return text
+    return value if is_number(value) else text
+
+
+def _trade(trade: Trade, by_folder: Mapping[Path, Record]) -> Markup:
+    dots: dict[str, list[Dot]] = {}
+    cells: list[Markup] = []
     runs = sorted(trade.runs, key=lambda run: (run.aim is None, run.aim))
+    drawn = runs if len(runs) <= MOST_CELLS else trade.front[:MOST_CELLS]
     for run in runs:
-        dots.setdefault(f"target {target_label(run)}", []).append(trade.point(run))
+        name = f"target {target_label(run)}"
+        place = len(dots.setdefault(name, []))
+        told = f"{run.method}{_seed(run)} ({run.folder.name})"
+        (cost, accuracy), genotype = trade.point(run), by_folder[run.folder.resolve()].genotype
+        dots[name].append(Dot(cost, accuracy, f"{told}, {short(accuracy)} at {short(cost)}"))
+        if run in drawn and genotype is not None:
+            shown = element("div", element("p", told), *draw_cells(genotype), class_="kinds")
+            cells.append(element("template", shown, data_dot=f"{[*dots].index(name)}-{place}"))
     front = [trade.point(run) for run in trade.front]
     title = f"{trade.title} against {trade.cost}"
     chart = scatter_chart(title, dots, x_label=trade.cost, front=front)
-    about = f"Ringed: the {len(front)} of {len(runs)} runs that no other beats in both."
-    return section("What accuracy costs", element("p", about), chart, table(*front_table(trade)))
+    about = (
+        f"The {len(front)} of {len(runs)} runs that no other beats in both are on the line; "
+        "pointing at a run shows its cell."
+    )
+    place = element("div", class_="pointed", aria_live="polite")
+    return section(
+        "What accuracy costs", element("p", about), element("div", chart, *cells, place),
+        table(*front_table(trade)),
+    )  # fmt: skip
 
 
 def _runs(groups: Sequence[Group], out: Path) -> Markup:

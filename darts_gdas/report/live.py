@@ -11,7 +11,7 @@ from darts_gdas.runtime.task import Callback, EpochReport
 
 logger = logging.getLogger(__name__)
 
-SHARE = 0.02
+SHARE = 0.01
 """The share of a run's time that its page may take."""
 
 

@@ -1,6 +1,7 @@
 """HTML and SVG as text that cannot be broken by what stands in it."""
 
 import html
+import json
 
 
 class Markup(str):
@@ -10,7 +11,7 @@ class Markup(str):
 
 
 EMPTY = Markup("")
-VOID = ("br", "img", "meta")
+VOID = ("br", "img", "input", "meta")
 
 
 def element(name: str, /, *children: str, **attributes: str | float | None) -> Markup:
@@ -40,6 +41,17 @@ def join(*parts: str) -> Markup:
     return Markup("".join(p if isinstance(p, Markup) else html.escape(p) for p in parts))
 
 
+def values(data: object) -> Markup:
+    r"""Values for the page's script, as JSON that no text in it can end.
+
+    Example:
+        >>> values({"a": "</script>"})
+        '<script type="application/json">{"a":"\\u003c/script>"}</script>'
+    """
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return Markup(f'<script type="application/json">{text}</script>')
+
+
 def table(header: list[str], rows: list[list[str]], **attributes: str) -> Markup:
     """A table that scrolls by itself where it is too wide; the first column names the rows."""
     head = element("tr", *(element("th", name, scope="col") for name in header))
@@ -48,7 +60,7 @@ def table(header: list[str], rows: list[list[str]], **attributes: str) -> Markup
         for row in rows
     ]
     inside = element("table", element("thead", head), element("tbody", *body), **attributes)
-    return element("div", inside, class_="scroll")
+    return element("div", inside, class_="scroll", tabindex=0, role="group", aria_label="table")
 
 
 def _text(value: str | float) -> str:

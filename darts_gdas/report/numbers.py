@@ -1,7 +1,6 @@
 """Which numbers can be drawn, and how they are written in few characters."""
 
 import math
-from collections.abc import Sequence
 from typing import TypeGuard
 
 LARGEST = 1e30
@@ -34,21 +33,6 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def told_apart(values: Sequence[float]) -> list[str]:
-    """Numbers in few characters, and in as many as it takes to tell them apart.
-
-    Example:
-        >>> told_apart([0.5, 1.0]), told_apart([0.99999, 0.999995, 1.0])
-        (['0.5', '1'], ['0.99999', '0.999995', '1'])
-    """
-    texts = [short(value) for value in values]
-    for digits in (6, 8, 10):
-        if len(set(texts)) == len(texts):
-            break
-        texts = [f"{value:.{digits}g}" for value in values]
-    return texts
-
-
 def ticks(low: float, high: float, *, most: int = 4) -> list[float]:
     """Round numbers in a range that is not empty, at most so many steps apart.
 
@@ -63,8 +47,8 @@ def ticks(low: float, high: float, *, most: int = 4) -> list[float]:
     return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
 
 
-def span(values: list[float], *, margin: float) -> tuple[float, float]:
-    """A range around values, wide enough to be divided.
+def span(values: list[float], *, margin: float, least: float = 0.1) -> tuple[float, float]:
+    """A range around values, at least `least` of their size wide.
 
     Example:
         >>> span([1.0, 3.0], margin=0.5), span([2.0], margin=0.0), span([], margin=0.0)
@@ -72,6 +56,6 @@ def span(values: list[float], *, margin: float) -> tuple[float, float]:
     """
     low, high = min(values, default=0.0), max(values, default=1.0)
     size = max(abs(low), abs(high))
-    is_flat = high - low <= 1e-6 * size or size < 1e-12
-    room = (0.05 * size if size >= 1e-12 else 0.5) if is_flat else margin * (high - low)
+    missing = (least * size if size >= 1e-12 else 1.0) - (high - low)
+    room = missing / 2 if missing > 0 else margin * (high - low)
     return low - room, high + room

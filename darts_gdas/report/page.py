@@ -1,16 +1,39 @@
-"""A page that is one file: nothing is loaded, nothing runs, all text is escaped."""
+"""A page that is one file: nothing is loaded, only its own script runs, all text is escaped."""
 
+import base64
+import hashlib
 from collections.abc import Mapping
+from importlib import resources
 
 from darts_gdas.report.markup import EMPTY, Markup, element, join
-from darts_gdas.report.style import STYLE
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What a browser may load for a page: nothing; pictures stand in it. A script would not run."""
+ASSETS = resources.files("darts_gdas.report") / "assets"
+STYLE, *SCRIPTS = (
+    (ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "uPlot.js", "page.js")
+)
 
 
-def document(title: str, *content: Markup) -> str:
-    """The whole file."""
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    f"script-src {' '.join(map(_hash, SCRIPTS))}"
+)
+"""What a browser may load and run for a page: its own two scripts, known by their hashes.
+Pictures stand in it."""
+
+
+def document(title: str, *content: Markup, refresh: float | None = None) -> str:
+    """The whole file.
+
+    Args:
+        title: The page's name.
+        content: Its parts.
+        refresh: Seconds after which it reads itself again; None where nothing will change.
+    """
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -19,7 +42,8 @@ def document(title: str, *content: Markup) -> str:
         element("title", title),
         element("style", Markup(STYLE)),
     )
-    body = element("body", element("main", *content))
+    scripts = [element("script", Markup(script)) for script in SCRIPTS]
+    body = element("body", element("main", *content), *scripts, data_refresh=refresh)
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
@@ -28,6 +52,15 @@ def heading(title: str, *lines: str) -> Markup:
     return element(
         "header", element("h1", title), *(element("p", line, class_="soft") for line in lines)
     )
+
+
+def pause(seconds: float | None) -> Markup:
+    """Says that the page follows its run, and lets the reader stop that; nothing for None."""
+    if seconds is None:
+        return EMPTY
+    box = element("input", type="checkbox", id="pause")
+    told = f" stay as it is (else this page reads itself again every {seconds:.0f} s)"
+    return element("p", element("label", box, told), class_="soft needs-script")
 
 
 def section(title: str, *content: str, style: str | None = None) -> Markup:
@@ -47,9 +80,24 @@ def facts(pairs: Mapping[str, str | None]) -> Markup:
     return element("dl", *items, class_="facts") if items else EMPTY
 
 
-def charts(*figures: Markup, small: bool = False) -> Markup:
-    """Charts in as many columns as there is room for; nothing where there are none."""
-    return element("div", *figures, class_="small" if small else "charts") if figures else EMPTY
+def charts(*figures: Markup, choose: str | None = None) -> Markup:
+    """Charts in as many columns as there is room for; nothing where there are none.
+
+    Args:
+        figures: The charts.
+        choose: What the reader chooses between them by; None shows them all.
+    """
+    style = "together" if choose else "charts"
+    return element("div", *figures, class_=style, data_choose=choose) if figures else EMPTY
+
+
+def how_to() -> Markup:
+    """What charts let readers do."""
+    told = (
+        "Point at a chart to read its values; drag over a part to enlarge it, double-click to go "
+        "back; a name in a legend hides its curve."
+    )
+    return element("p", told, class_="soft needs-script")
 
 
 def folded(summary: str, *content: str) -> Markup:

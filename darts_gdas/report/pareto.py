@@ -4,11 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
-
 from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import TITLES, UNITS
 from darts_gdas.report.runs import (
@@ -21,13 +16,9 @@ from darts_gdas.report.runs import (
     Run,
 )
 from darts_gdas.report.summary import count
-from darts_gdas.report.text import FONT, FONT_SIZE, INK, text_style
 
 COSTS = {"parameters": PARAMETERS, "multiply_adds": MULTIPLY_ADDS, "latency": LATENCY}
 """Measures by the name of the quantity that a cost penalty counts."""
-
-WIDTH, HEIGHT = 6.4, 3.6  # inches, of a panel
-COLORS, DARKEST_TO_LIGHTEST, NO_TARGET = colormaps["viridis"], 0.9, "#9AA3AB"
 
 
 @dataclass(frozen=True)
@@ -128,52 +119,6 @@ def front_table(trade: Trade) -> tuple[list[str], list[list[str]]]:
 def target_label(run: Run) -> str:
     """What a run's search was to cost, in words."""
     return "-" if run.aim is None else _amount(COSTS[run.aim[0]], run.aim[1])
-
-
-def draw_trades(trades: Sequence[Trade]) -> Figure:
-    """One panel per trade: a dot per run in the colour of its target; the front ringed, in a line.
-
-    The line is the best accuracy that can be had for a cost, so it goes in steps.
-
-    Raises:
-        ValueError: If there is nothing to draw.
-    """
-    if not trades:
-        raise ValueError("there is nothing to draw")
-    figure = Figure((WIDTH, HEIGHT * len(trades)), facecolor="white")
-    figure.set_layout_engine("constrained")
-    every = figure.subplots(len(trades), squeeze=False)
-    for axes, trade in zip(every[:, 0], trades, strict=True):
-        _draw(axes, trade)
-    return figure
-
-
-def _draw(axes: Axes, trade: Trade) -> None:
-    members: dict[tuple[str, float] | None, list[tuple[float, float]]] = {}
-    for run in trade.runs:
-        members.setdefault(run.aim, []).append(trade.point(run))
-    aims = sorted(aim for aim in members if aim is not None)
-    for i, aim in enumerate(aims):
-        color = COLORS(DARKEST_TO_LIGHTEST * i / max(len(aims) - 1, 1))
-        axes.scatter(*zip(*members[aim], strict=True), s=24, color=color, linewidths=0,
-                     label=_amount(COSTS[aim[0]], aim[1]))  # fmt: skip
-    if None in members:
-        axes.scatter(*zip(*members[None], strict=True), s=24, color=NO_TARGET, linewidths=0,
-                     label="none")  # fmt: skip
-    front = list(zip(*map(trade.point, trade.front), strict=True))
-    axes.plot(*front, drawstyle="steps-post", color=INK, linewidth=1.0, marker="o", markersize=7,
-              markerfacecolor="none", zorder=1, label="Pareto front")  # fmt: skip
-    axes.margins(0.06)
-    cost = f"{trade.cost},{UNITS[trade.cost]}" if trade.cost in UNITS else trade.cost
-    axes.set_xlabel(cost, **text_style())
-    axes.set_ylabel(trade.title, **text_style())
-    axes.tick_params(labelsize=FONT_SIZE - 1)
-    if trade.cost != LATENCY:
-        axes.xaxis.set_major_formatter(EngFormatter())
-    axes.spines[["top", "right"]].set_visible(False)
-    font = {"family": FONT, "size": FONT_SIZE - 1}
-    axes.legend(title="target", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False,
-                prop=font, title_fontproperties=font)  # fmt: skip
 
 
 def _amount(measure: str, value: float) -> str:

@@ -1,6 +1,7 @@
 """All that a run folder tells, read so that a half-written or damaged folder tells the rest."""
 
 import csv
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from darts_gdas.report.alphas import Moves, moves_of
 from darts_gdas.report.numbers import is_number
 from darts_gdas.report.runs import folders_with, read_file
 from darts_gdas.space import Genotype
@@ -16,6 +18,13 @@ from darts_gdas.space import Genotype
 PROGRAMS = ("search", "train", "score")
 MARKS = ("metrics.jsonl", "result.json", "overrides.yaml")
 """Files that a run folder has at least one of."""
+
+NEEDED = {
+    "metrics.jsonl": "no curves",
+    "config.yaml": "no settings",
+    "overrides.yaml": "no command to repeat the run",
+}
+"""Files that every run leaves, and what a page lacks without them."""
 
 Point = tuple[float, float]
 
@@ -55,6 +64,19 @@ class Record:
         """(epoch, value) wherever a metric was measured; epochs count from 1."""
         pairs = ((line["epoch"] + 1, line.get(name)) for line in self.lines)
         return [(float(epoch), float(value)) for epoch, value in pairs if is_number(value)]
+
+    @functools.cached_property
+    def moves(self) -> Mapping[str, Moves]:
+        """How the alphas moved, by kind of cell; empty for a run without any."""
+        return moves_of(self.lines) if self.kind == "search" else {}
+
+    @property
+    def missing(self) -> list[str]:
+        """Files that the run should have left and did not, and what a page lacks without them."""
+        needed = {"scores.csv": "no cells"} if self.kind == "score" else NEEDED
+        due = [name for name in needed if self.result or name in ("config.yaml", "overrides.yaml")]
+        gone = [name for name in due if not (self.folder / name).is_file()]
+        return [f"{name} is missing: this page has {needed[name]}" for name in gone]
 
     @property
     def metrics(self) -> list[str]:

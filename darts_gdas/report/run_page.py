@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-from darts_gdas.report.alphas import probabilities
+from darts_gdas.report.cell_svg import draw_cells
 from darts_gdas.report.charts import line_chart
 from darts_gdas.report.classes import balanced_accuracy
-from darts_gdas.report.drawing import draw_cells
-from darts_gdas.report.markup import Markup, element
+from darts_gdas.report.markup import EMPTY, Markup, element
+from darts_gdas.report.moves_page import moved_kinds, slider
 from darts_gdas.report.numbers import is_number
 from darts_gdas.report.page import (
     charts,
@@ -20,6 +20,8 @@ from darts_gdas.report.page import (
     facts,
     folded,
     heading,
+    how_to,
+    pause,
     section,
 )
 from darts_gdas.report.record import Record, read_record
@@ -27,6 +29,7 @@ from darts_gdas.report.retraining import retraining_sections
 from darts_gdas.report.runs import VERSIONS
 from darts_gdas.report.score_page import score_sections
 from darts_gdas.report.summary import count, duration, genotype_lines
+from darts_gdas.report.verdict import verdict
 from darts_gdas.runtime import launch
 from darts_gdas.runtime.files import write_text
 
@@ -41,13 +44,36 @@ TOGETHER = {
             for part in ("train", "arch", "validation", "test")
         ),
     ),
-    "entropy": ("Entropy of the probabilities, share of the largest", "entropy/"),
-    "skip": ("Skip connections, share of the genotype's edges", ("search/skip_share",)),
-    "free": ("Operations without parameters, share", "search/parameter_free_share_"),
+    "entropy": ("Entropy of the probabilities, 1 where all are equal", "entropy/"),
+    "skip": ("Skip connections, share of the cell's edges", ("search/skip_share",)),
+    "free": ("Operations without parameters, share of the edges", "search/parameter_free_share_"),
 }
 """Charts of several metrics, by their names or by the beginning of them."""
 
-PAGE, LAST = "report.html", "last value"
+SHARES = ("entropy", "skip", "free")
+"""Those of them that lie between 0 and 1."""
+
+ALONE = {
+    "search/learning_rate": "Learning rate of the weights",
+    "train/learning_rate": "Learning rate",
+    "train/drop_path": "Drop-path probability",
+    "search/tau": "Temperature of the softmax",
+    "search/eigenvalue": "Curvature: largest eigenvalue of the Hessian in the alphas",
+    "search/discretisation_gap": "Accuracy lost by cutting the cell, share",
+    "search/stage": "Stage of the search",
+    "search/skip_dropout": "Dropout behind skip connections",
+    "search/stopped_operations": "Operations that no longer train, share",
+    "benchmark/accuracy": "Known accuracy of the cell, %",
+    "benchmark/regret": "Below the best cell of the table, %",
+    "benchmark/percentile": "Cells of the table that are no better, %",
+    "seconds": "Time per epoch, s",
+    "peak_memory_bytes": "Peak memory, MiB",
+}
+"""Titles of metrics that have a chart each; any other is named by its words."""
+
+PAGE = "report.html"
+REFRESH = 10.0, 300.0
+"""Seconds between two looks at the page of a run that goes on: at least, at most."""
 
 
 def write_report(folder: Path, *, out: Path | None = None, result: Any = None) -> Path:
@@ -71,6 +97,8 @@ def run_page(record: Record) -> str:
     title = f"{NAMES[record.kind]}: {record.folder.resolve().name}"
     parts = [
         heading(title, _state(record), _said(record)),
+        pause(_refresh(record)),
+        _verdict(record),
         section("Warnings", *_warnings(record), style="warning"),
         section("In short", facts(_facts(record))),
     ]
@@ -79,12 +107,29 @@ def run_page(record: Record) -> str:
     else:
         parts += [
             *retraining_sections(record),
-            section("Cells", *_cells(record)),
-            section("Probabilities of the operations", *probabilities(record.lines)),
+            slider(record.moves),
+            section("Cells" + ", and how the alphas moved" * bool(record.moves), *_cells(record)),
             section("How it went", *_curves(record)),
         ]
     parts += [section("Commands", *_commands(record)), section("Settings", *_settings(record))]
-    return document(title, *parts)
+    return document(title, *parts, refresh=_refresh(record))
+
+
+def _refresh(record: Record) -> float | None:
+    """An epoch's time; None at the end."""
+    if record.result:
+        return None
+    least, most = REFRESH
+    seconds = record.last.get("seconds")
+    return min(max(seconds, least), most) if is_number(seconds) else least
+
+
+def _verdict(record: Record) -> Markup:
+    found = verdict(record)
+    if found is None:
+        return EMPTY
+    line = element("p", element("b", found.word), f": {found.reason}.")
+    return element("section", line, class_=f"verdict {found.word.replace(' ', '-')}")
 
 
 def _state(record: Record) -> str:
@@ -108,7 +153,7 @@ def _warnings(record: Record) -> list[Markup]:
     told += [str(text) for text in warnings] if isinstance(warnings, list) else []
     if "not_saved" in record.result:
         told.append(f"not saved: {record.result['not_saved']}")
-    return [element("p", text) for text in (*told, *record.damage)]
+    return [element("p", text) for text in (*told, *record.damage, *record.missing)]
 
 
 def _facts(record: Record) -> dict[str, str | None]:
@@ -151,19 +196,17 @@ def _text(value: object) -> str | None:
 
 
 def _cells(record: Record) -> list[Markup]:
-    if record.genotype is None:
-        return []
-    parts = []
-    for kind, drawing in draw_cells(record.genotype).items():
-        cell = element("div", drawing, class_="cell")
-        parts.append(element("div", element("h3", f"{kind} cell"), cell))
-    words = "\n".join(genotype_lines(record.genotype))
-    return [element("div", *parts, class_="cells"), folded("in words", code(words))]
+    """Drawings of the cells; of a search with all that leads to them."""
+    genotype, words = record.genotype, []
+    if genotype is not None:
+        words = [folded("in words", code("\n".join(genotype_lines(genotype))))]
+    drawn = [*moved_kinds(record)] or ([] if genotype is None else draw_cells(genotype))
+    return [element("div", *drawn, class_="kinds"), *words] if drawn else []
 
 
 def _curves(record: Record) -> list[Markup]:
     """Every metric in a chart: what belongs together in one, the others one each."""
-    left, figures = record.metrics, []
+    left, figures = [*record.metrics, "seconds", "peak_memory_bytes"], []
     for key, (title, wanted) in TOGETHER.items():
         found = [
             n for n in left if (n.startswith(wanted) if isinstance(wanted, str) else n in wanted)
@@ -174,16 +217,25 @@ def _curves(record: Record) -> list[Markup]:
             _series(key, name): [(x, scale * y) for x, y in record.curve(name)] for name in found
         }
         if series:
-            figures.append(line_chart(title, series))
-    figures += [line_chart(name, {LAST: record.curve(name)}) for name in left]
-    cost = {"seconds": "Seconds per epoch", "peak_memory_bytes": "Peak memory, MiB"}
-    for name, title in cost.items():
-        curve = record.curve(name)
+            figures.append(line_chart(title, series, y=(0.0, 1.0) if key in SHARES else None))
+    for name in left:
+        scale = 2.0**-20 if name.endswith("bytes") else 1.0
+        curve = [(x, scale * y) for x, y in record.curve(name)]
         if curve:
-            scale = 2.0**-20 if name.endswith("bytes") else 1.0
-            series = {LAST: [(x, scale * y) for x, y in curve]}
-            figures.append(line_chart(title, series))
-    return [charts(*figures)] if figures else []
+            figures.append(line_chart(metric_title(name), {"value": curve}))
+    return [how_to(), charts(*figures)] if figures else []
+
+
+def metric_title(name: str) -> str:
+    """What a metric is called on pages.
+
+    Example:
+        >>> metric_title("search/tau"), metric_title("penalty/beta_decay")
+        ('Temperature of the softmax', 'Beta decay (penalty)')
+    """
+    part, _, rest = name.rpartition("/")
+    words = rest.replace("_", " ").capitalize() + ", %" * ("accuracy" in rest)
+    return ALONE.get(name, f"{words} ({part})" if part else words)
 
 
 def _series(key: str, name: str) -> str:
@@ -191,7 +243,7 @@ def _series(key: str, name: str) -> str:
     if key in ("loss", "accuracy"):
         part, _, metric = name.partition("/")
         return part + {"accuracy_top5": " top 5", "balanced_accuracy": " balanced"}.get(metric, "")
-    return name.partition("/")[2].removeprefix("parameter_free_share_")
+    return name.partition("/")[2].removeprefix("parameter_free_share_").replace("_", " ")
 
 
 def _commands(record: Record) -> list[Markup]:

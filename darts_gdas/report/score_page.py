@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from darts_gdas.report.charts import Point, scatter_chart
-from darts_gdas.report.drawing import draw_cells
+from darts_gdas.report.cell_svg import draw_cells
+from darts_gdas.report.charts import Dot, scatter_chart
 from darts_gdas.report.markup import Markup, element, table
 from darts_gdas.report.page import charts, section
 from darts_gdas.report.record import Record
@@ -48,7 +48,7 @@ def _drawn(cell: str) -> list[Markup]:
         genotype = Genotype.from_json(cell) if is_json else Genotype.from_arch_string(cell)
     except ValueError:
         return []
-    return [element("div", drawing, class_="cell") for drawing in draw_cells(genotype).values()]
+    return [element("div", *draw_cells(genotype), class_="kinds")]
 
 
 def _taus(record: Record) -> list[Markup]:
@@ -59,9 +59,9 @@ def _taus(record: Record) -> list[Markup]:
     return [table(["score", "tau", "low (95 %)", "high (95 %)"], rows)]
 
 
-def _points(across: Sequence[str], up: Sequence[str]) -> list[Point]:
+def _points(across: Sequence[str], up: Sequence[str]) -> list[Dot]:
     pairs = [(_number(x), _number(y)) for x, y in zip(across, up, strict=False)]
-    return [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+    return [Dot(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
 
 
 def _number(text: str) -> float:

@@ -220,6 +220,11 @@ class Monitor:
         if answer == self.warm_start:
             self._warn("alphas", UNCHANGED)
 
+    def collapsed(self, answer: Genotype) -> dict[str, str] | None:
+        """By kind, what is wrong with cells that have collapsed; None where no alphas learn."""
+        kinds = [k for k, cell in self.space.cells.items() if has_collapsed(answer.cells[k], cell)]
+        return {k: without_effect(k, answer.cells[k]) for k in kinds} if self.learns else None
+
     def _is_due(self, every: int, epoch: int) -> bool:
         return every > 0 and (epoch + 1) % every == 0
 

@@ -13,6 +13,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from darts_gdas.report.record import read_record
+from darts_gdas.report.verdict import verdict
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
 from tests import tiny
@@ -165,7 +167,10 @@ def test_the_page_shows_the_run(searched: tuple[Path, str, str]):
     rows = metrics_of(folder)
     curve = curves(found["Loss"])[0]
     assert [y for _, y in curve] == pytest.approx([row["train/loss"] for row in rows], abs=0.01)
-    assert html.count("<figure>") >= 10 + 8  # edges of both kinds, and how it went
+    assert len(found) >= 9  # how it went, and an edge of both kinds
+    told = verdict(read_record(folder))
+    assert told is not None and f"verdict        {told}" in searched[1]  # as in the terminal
+    assert told.reason in page.text
     assert "finished after 3 epochs" in page.text and "peak memory" in page.text
     assert f"train.py genotype={folder.relative_to(searched[0])}" in page.text
 

@@ -24,7 +24,7 @@ def test_the_runs_are_compared_in_the_sweeps_folder(
     said = capsys.readouterr()
     assert "darts " in said.out and "gdas " in said.out and said.err == ""
     made = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    assert made == {"compare.csv", "compare_runs.csv", "compare.png", "report.html"}
+    assert made == {"compare.csv", "compare_runs.csv", "report.html"}
     assert str(tmp_path / "report.html") in said.out
 
 

@@ -20,8 +20,7 @@ from darts_gdas.nets import (
     register_operation,
 )
 from darts_gdas.nets.candidates import ReluFirst
-from darts_gdas.report.cell_drawing import draw_genotype
-from darts_gdas.report.drawing import _cell
+from darts_gdas.report.cell_svg import draw_cell
 from darts_gdas.space import CellGenotype, Edge, Family, Genotype, SearchSpace
 from tests.oracles import derived_logits, supernet_logits
 from tests.registries import parts_put_back
@@ -151,10 +150,10 @@ def test_a_supernet_normalises_it_where_it_is_called_a_pooling(is_pooling: bool)
 
 
 def test_drawings_show_its_family():
-    cell = CellGenotype(((Edge("mine", 0), Edge("other", 0)),), (1,), num_inputs=1)
+    cell = CellGenotype(((Edge("mine", 0), Edge("other", 1)),), (2,))
     register_operation("mine", pool, family=Family.pool)
-    drawing = _cell("normal", cell, draw_genotype(Genotype({"normal": cell})).axes[0])
-    assert drawing.count('class="box pool"') == drawing.count('class="box other"') == 1
+    drawing = draw_cell(cell, "normal")
+    assert drawing.count('class="edge pool"') == drawing.count('class="edge other"') == 1
 
 
 class Softened(ReluFirst):

@@ -1,12 +1,14 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from darts_gdas.report.alphas import alphas_line, probabilities, probabilities_of
+from darts_gdas import Mixture
+from darts_gdas.nets import CellMixture
+from darts_gdas.report.alphas import Lead, alphas_line, moves_of, probabilities_of
+from darts_gdas.search.diagnostics import is_undecided
 from darts_gdas.space import CellSpace, Genotype, SearchSpace
-from tests.pages import curves, figures
 from tests.report.test_tensorboard import SPACE, view_at
 
 
@@ -45,22 +47,50 @@ def test_a_line_of_another_form_tells_nothing(alphas: object):
     assert probabilities_of({"epoch": 0, "alphas": alphas}) == {}
 
 
-def test_charts_show_how_each_edge_moved():
-    views = [view_at(seed) for seed in range(4)]
-    lines = [{"epoch": e} | through_json(alphas_line(view)) for e, view in enumerate(views)]
-    parts = probabilities(lines)
-    shown = [figures(part) for part in parts if "<figure>" in part]
-    assert len(shown) == len(SPACE.cells) and all(len(charts) == 5 for charts in shown)
-    figure = shown[1]["c_k-1 \N{RIGHTWARDS ARROW} 1"]
-    for candidate, curve in enumerate(curves(figure)):
-        expected = [view.probabilities["reduce"][3, candidate] for view in views]
-        assert [epoch for epoch, _ in curve] == pytest.approx([1, 2, 3, 4], abs=0.02)
-        assert [value for _, value in curve] == pytest.approx(expected, abs=0.001)
+def line_of(epoch: int, rows: list[list[float]], ops: tuple[str, str]) -> dict:
+    """An epoch of a cell with two inputs, one node and three candidates."""
+    names = ["none", "skip_connect", "sep_conv_3x3"]
+    cell = {"edges": ["c_k-2->0", "c_k-1->0"], "candidates": names, "probabilities": rows}
+    nodes = [[[op, source] for source, op in enumerate(ops)]]
+    genotype = {"cells": {"normal": {"inputs": 2, "nodes": nodes, "output": [2]}}}
+    return {"epoch": epoch, "alphas": {"normal": cell}, "genotype": genotype}
 
 
-def test_weights_of_edges_have_a_chart_where_there_are_any():
-    weights = {kind: np.arange(5) / 10 for kind in SPACE.cells}
-    line = {"epoch": 0} | through_json(alphas_line(replace(view_at(0), edge_weights=weights)))
-    (*_, chart) = (figures(part) for part in probabilities([line]) if "<figure>" in part)
-    assert len(list(chart["weights of the edges"].iter("polyline"))) == 5
-    assert probabilities([]) == [] and probabilities([{"epoch": 0}]) == []
+SKIP_FIRST, CONV_FIRST, EQUAL = [0.1, 0.6, 0.3], [0.2, 0.2, 0.6], [1 / 3] * 3
+LINES = [
+    line_of(0, [SKIP_FIRST, EQUAL], ("skip_connect", "skip_connect")),
+    line_of(1, [CONV_FIRST, EQUAL], ("sep_conv_3x3", "skip_connect")),
+    line_of(2, [SKIP_FIRST, EQUAL], ("skip_connect", "skip_connect")),
+    line_of(3, [SKIP_FIRST, CONV_FIRST], ("skip_connect", "skip_connect")),
+]
+
+
+def test_what_leads_by_how_much_and_since_when():
+    """0.6 leads 0.3 by 0.3 and is 0.8 of 1/3 above it; the lead was taken twice, at last in 3."""
+    moves = moves_of(LINES)["normal"]
+    first, second = moves.leads.values()
+    assert first == Lead("skip_connect", 0.6, pytest.approx(0.3), pytest.approx(0.8), 3, 2)
+    assert second == Lead("sep_conv_3x3", 0.6, pytest.approx(0.4), pytest.approx(0.8), 4, 1)
+    assert moves.leaders["c_k-2->0"] == ["skip_connect", "sep_conv_3x3", *["skip_connect"] * 2]
+    assert moves.reach == pytest.approx(0.6 - 1 / 3)
+    assert moves.cuts[1] == {"c_k-2->0": "sep_conv_3x3", "c_k-1->0": "skip_connect"}
+    assert moves.unchanged_since == 3
+
+
+def test_undecided_means_the_same_as_in_the_search():
+    """Two implementations of one rule, here and in `search.diagnostics`, around its limit."""
+    space = SearchSpace({"normal": CellSpace((("none", "skip_connect", "sep_conv_3x3"),) * 2, 1)})
+    for top in np.linspace(0.34, 0.9, 57):
+        row = [top, (1 - top) / 2, (1 - top) / 2]
+        moves = moves_of([line_of(0, [row, row], ("skip_connect", "skip_connect"))])["normal"]
+        mixture = Mixture({"normal": CellMixture(torch.tensor([row, row]))})
+        assert moves.is_undecided == is_undecided(mixture, space), top
+
+
+def test_lines_of_another_shape_are_left_out():
+    other = line_of(1, [[0.5, 0.5]], ("none", "none"))
+    other["alphas"]["normal"] |= {"edges": ["x"], "candidates": ["a", "b"]}
+    damaged = LINES[2] | {"genotype": {"cells": {"normal": {"nodes": [["x"]]}}}}
+    moves = moves_of([LINES[0], other, {"epoch": 9, "alphas": 3}, damaged])["normal"]
+    assert moves.epochs == [1, 3] and moves.cuts[1] == {}
+    assert moves_of([]) == {} and moves_of([{"epoch": 0}]) == {}

@@ -7,14 +7,13 @@ import pytest
 
 from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import (
+    best_line,
     comparison_table,
-    draw_comparison,
     groups_csv,
-    panels_of,
     runs_csv,
     spread,
 )
-from darts_gdas.report.runs import ACCURACY, BENCHMARK, PARAMETERS, Group, Run
+from darts_gdas.report.runs import ACCURACY, PARAMETERS, Group, Run
 
 
 def group_of(label: str, *measures: dict[str, float], kind: str = "search") -> Group:
@@ -58,27 +57,20 @@ def test_the_csv_files_hold_every_group_and_every_run():
     assert runs[2]["folder"] == "random/0" and runs[2][ACCURACY] == ""
 
 
-def test_every_run_is_a_dot_and_every_group_a_bar_at_its_mean():
-    known = group_of("gdas", {ACCURACY: 80.0, BENCHMARK: 93.0})
-    retrained = group_of("DARTS_V2", {ACCURACY: 97.0}, kind="train")
-    panels = panels_of([*GROUPS, known, retrained])
-    assert list(panels) == [
-        "accuracy, % (validation, shared weights)", "benchmark accuracy, % (search)",
-        "parameters (search)", "accuracy, % (test)",
-    ]  # fmt: skip
-    figure = draw_comparison(panels)
-    for axes, (title, groups) in zip(figure.axes, panels.items(), strict=True):
-        assert axes.get_xlabel() == title
-        assert [tick.get_text() for tick in axes.get_yticklabels()] == list(groups)
-        dots = [c.get_offsets() for c in axes.collections if hasattr(c, "get_sizes")
-                and len(c.get_sizes())]  # fmt: skip
-        drawn = sorted((y, x) for points in dots for x, y in points.tolist())
-        assert drawn == sorted((y, x) for y, xs in enumerate(groups.values()) for x in xs)
-        bars = [s[0][0] for c in axes.collections if hasattr(c, "get_segments")
-                for s in c.get_segments()]  # fmt: skip
-        assert bars == pytest.approx([statistics.fmean(xs) for xs in groups.values() if xs])
+def test_the_best_is_named_with_its_distance():
+    """Means 92 and 89: 3 points, within the larger deviation, sqrt(8) = 2.83, or not."""
+    far, near = (group_of("gdas", {ACCURACY: mean}) for mean in (89.0, 91.0))
+    start = "Most accurate (validation, shared weights): darts, 92.00 +- 2.83 %, "
+    assert best_line([GROUPS[0], far], "search") == f"{start}3.00 points above gdas"
+    assert best_line([near, GROUPS[0]], "search") == (
+        f"{start}1.00 points above gdas, within their spread"
+    )
+    assert best_line(GROUPS, "search") is None and best_line(GROUPS, "train") is None
 
 
-def test_nothing_is_not_drawn():
-    with pytest.raises(ValueError, match="nothing to draw"):
-        draw_comparison({})
+def test_the_best_is_held_against_random_cells():
+    gdas, drawn = group_of("gdas", {ACCURACY: 91.0}), group_of("random", {ACCURACY: 80.0})
+    line = best_line([GROUPS[0], gdas, drawn], "search")
+    assert line is not None and line.endswith("12.00 points above cells drawn at random (random)")
+    line = best_line([gdas, group_of("random", {ACCURACY: 92.0})], "search")
+    assert line is not None and line.endswith("no search here beats chance")

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from darts_gdas.report.comparison_page import comparison_page
+from darts_gdas.report.comparison_page import _mean, _thinned, comparison_page
 from darts_gdas.report.record import find_records
 from darts_gdas.report.run_page import write_report
 from darts_gdas.report.runs import group_runs, read_run
-from tests.pages import Page, assert_is_safe, curves, figures
+from tests.pages import Page, assert_is_safe, chart_values, curves, dots, figures
 from tests.report.test_run_page import EVIL, make_search
 from tests.report.test_runs import RESULT
 
@@ -43,21 +43,58 @@ def test_a_sweep_is_compared_over_methods_and_seeds(tmp_path: Path):
     page, html = page_of(make_sweep(tmp_path / "sweep"))
     for part in (
         "9 runs", "runs 9 compared 8", "darts penalties.cost.target=6000 2 80.50 +- 0.71",
-        "Ringed: the 4 of 8 runs that no other beats in both.", "Not compared",
+        "The 4 of 8 runs that no other beats in both are on the line", "Not compared",
+        "Most accurate (validation, shared weights): darts penalties.cost.target=9000",
     ):  # fmt: skip
         assert part in page.text
     found = figures(html)
-    assert list(found) == [
-        "accuracy, % (validation, shared weights)", "parameters (search)",
-        "Search, accuracy, % (validation, shared weights)",
-        "accuracy, % (validation, shared weights) against parameters",
-    ]  # fmt: skip
-    strip, _, over_epochs, pareto = found.values()
-    assert len(list(strip.iter("circle"))) == 8
-    assert len(curves(over_epochs)) == 4
-    assert [y for _, y in curves(over_epochs)[0]] == pytest.approx([0, 5, 10, 15], abs=0.05)
-    rings = [dot for dot in pareto.iter("circle") if dot.get("class") == "dot ring"]
-    assert len(rings) == 4 and len(list(pareto.iter("circle"))) == 8 + 4
+    dots_title, accuracy_title, *_, trade_title = found
+    assert dots_title == "Search: accuracy against method and settings"
+    assert accuracy_title == "Accuracy, % (validation)"
+    assert trade_title == "accuracy, % (validation, shared weights) against parameters"
+    assert len(dots(found[trade_title])) == 8
+    values = chart_values(html)[dots_title]
+    assert [series["x"] for series in values["series"]] == [[g, g] for g in range(4)]
+    assert values["series"][1]["y"] == [90, 91] and len(values["labels"]["x"]) == 4
+    assert len(curves(found[accuracy_title])) == 4 * (1 + 2)  # a mean and two runs per group
+    assert [y for _, y in curves(found[accuracy_title])[0]] == pytest.approx(
+        [0, 5, 10, 15], abs=0.1
+    )
+
+
+def test_every_metric_and_every_setting_can_be_chosen(tmp_path: Path):
+    page, html = page_of(make_sweep(tmp_path / "sweep"))
+    values = chart_values(html)
+    assert {"Temperature of the softmax", "Loss (train)", "Learning rate of the weights"} <= {
+        *values
+    }
+    columns = values["Search: accuracy against method and settings"]["columns"]
+    assert columns["penalties.cost.target"] == [6000.0] * 2 + [9000.0] * 2 + [6000.0] * 2 + (
+        [9000.0] * 2
+    )
+    assert columns["accuracy"] == pytest.approx([80, 81, 90, 91, 70, 71, 85, 86])
+    assert [a.get("data-choose") for _, a in page.elements if "data-choose" in a] == [
+        "search: metric"
+    ]
+
+
+def test_every_dot_of_the_front_has_its_cell(tmp_path: Path):
+    page, html = page_of(make_sweep(tmp_path / "sweep"))
+    cells = {a.get("data-dot") for tag, a in page.elements if tag == "template"}
+    assert cells == {f"{group}-{place}" for group in range(2) for place in range(4)}
+    *_, trade = chart_values(html).values()
+    assert [len(series["told"]) for series in trade["series"]] == [4, 4]
+
+
+def test_long_curves_are_thinned_so_that_a_page_stays_small():
+    curve = [(float(i), float(i)) for i in range(1001)]
+    assert _thinned(curve, 2000) == curve
+    thin = _thinned(curve, 100)
+    assert len(thin) <= 101 and thin[0] == curve[0] and thin[-1] == curve[-1]
+
+
+def test_the_mean_is_over_the_runs_that_got_so_far():
+    assert _mean([[(1.0, 2.0), (2.0, 4.0)], [(1.0, 4.0)]]) == [(1.0, 3.0), (2.0, 4.0)]
 
 
 def test_runs_with_a_page_are_linked_from_where_the_page_lies(tmp_path: Path):
@@ -73,8 +110,8 @@ def test_nothing_that_runs_say_becomes_markup(tmp_path: Path):
     for seed in (0, 1):
         make_search(tmp_path / "sweep" / f"<i>{seed}", f"method={EVIL}", f"a{seed}={EVIL}")
     make_search(tmp_path / "sweep" / "<i>cut", EVIL, finished=False)
-    page, html = page_of(tmp_path / "sweep")
-    assert EVIL in page.text and "<script" not in html and page.count("i") <= html.count("swatch")
+    page, _ = page_of(tmp_path / "sweep")
+    assert EVIL in page.text and page.count("i") == page.count("img") == 0
 
 
 def test_retrainings_and_lone_runs_are_compared_too(tmp_path: Path):
@@ -82,4 +119,5 @@ def test_retrainings_and_lone_runs_are_compared_too(tmp_path: Path):
     make_search(tmp_path / "a", **result)
     page, html = page_of(tmp_path)
     assert "PDARTS 1 97.00" in page.text
-    assert "accuracy, % (test)" in figures(html) and "What accuracy costs" not in page.text
+    assert "Retraining: accuracy against method and settings" in figures(html)
+    assert "What accuracy costs" not in page.text

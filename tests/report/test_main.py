@@ -1,23 +1,17 @@
-"""`python -m darts_gdas.report`: on folders of runs, on wrong input, and in a browser."""
+"""`python -m darts_gdas.report`: on folders of runs, and on wrong input."""
 
-import html
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from darts_gdas.report.__main__ import main
-from darts_gdas.report.run_page import write_report
-from tests.pages import Page, browser
+from tests.pages import Page
 from tests.report.test_comparison_page import make_sweep
 from tests.report.test_run_page import make_search
 from tests.report.test_score_page import COLUMNS, make_ranking
-
-GROUNDS = {"light": (0xF6, 0xF7, 0xF9), "dark": (0x11, 0x16, 0x1C)}
 
 
 def test_one_run_gets_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -97,68 +91,3 @@ def test_wrong_input_is_one_line(
         main(arguments)
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2 and line.startswith("error: ") and message in line
-
-
-def visit(page: Path, picture: Path, width: int, scheme: str) -> list[str]:
-    """Take a picture of a page in a headless browser; returns the lines of its console."""
-    program = browser()
-    if program is None:
-        pytest.skip("no Chromium: apt-get install chromium, or playwright install chromium")
-    number = {"dark": 0, "light": 1}[scheme]  # blink's
-    done = subprocess.run(
-        [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-         "--enable-logging=stderr", f"--user-data-dir={picture.parent / 'profile'}",
-         f"--blink-settings=preferredColorScheme={number}", f"--window-size={width},2400",
-         f"--screenshot={picture}", page.as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("shown")
-    sweep = make_sweep(root / "sweep")
-    main([str(sweep)])
-    run = make_search(root / "run", "method=darts", remarks={"warning": "a word " * 20})
-    return {"run": write_report(run), "comparison": sweep / "report.html"}
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "scheme"),
-    [("run", 360, "light"), ("run", 1400, "dark"), ("comparison", 360, "dark"),
-     ("comparison", 1400, "light")],
-)  # fmt: skip
-def test_a_browser_shows_it_without_complaint(
-    shown: dict[str, Path], tmp_path: Path, name: str, width: int, scheme: str
-):
-    picture = tmp_path / "page.png"
-    assert visit(shown[name], picture, width, scheme) == []
-    with Image.open(picture) as image:
-        assert image.size == (width, 2400)
-        assert image.convert("RGB").getpixel((2, 2)) == GROUNDS[scheme]
-        assert len(image.convert("RGB").getcolors(2**24) or ()) > 50
-
-
-FRAME = """<iframe width="360" height="900" style="border: 0" srcdoc="{page}"></iframe><script>
-onload = () => {{
-  const page = document.querySelector("iframe").contentDocument;
-  const texts = [...page.querySelectorAll("svg text, p, td, li, dd, pre")];
-  const heights = texts.map((text) => text.getBoundingClientRect().height || 99);
-  const body = page.documentElement;
-  console.log("measured", body.clientWidth, body.scrollWidth, Math.min(...heights));
-}};
-</script>"""
-
-
-@pytest.mark.parametrize("name", ["run", "comparison"])
-def test_nothing_sticks_out_on_a_telephone_and_no_text_is_tiny(
-    shown: dict[str, Path], tmp_path: Path, name: str
-):
-    """A window has 500 pixels at least, so the page is measured in a frame."""
-    frame = tmp_path / "frame.html"
-    frame.write_text(FRAME.format(page=html.escape(shown[name].read_text())))
-    (line,) = visit(frame, tmp_path / "frame.png", 1400, "light")
-    found = re.search(r"measured (\d+) (\d+) ([\d.]+)", line)
-    assert found and (found[1], found[2]) == ("360", "360") and float(found[3]) > 9

@@ -1,9 +1,10 @@
+import json
 from xml.etree import ElementTree
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts_gdas.report.markup import Markup, element, join, table
+from darts_gdas.report.markup import Markup, element, join, table, values
 
 PRINTABLE = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn"]))
 
@@ -34,3 +35,9 @@ def test_the_first_column_of_a_table_names_its_rows():
         ["th", "th"], ["th", "td"], ["th", "td"],
     ]  # fmt: skip
     assert [cell.text for cell in parsed.iter("td")] == ["1", "<"]
+
+
+@given(st.dictionaries(PRINTABLE, PRINTABLE))
+def test_no_text_ends_the_values_of_a_page(data: dict[str, str]):
+    text = values(data)
+    assert text.count("<") == 2 and json.loads(text.partition(">")[2][: -len("</script>")]) == data

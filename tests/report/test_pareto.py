@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts_gdas.report.pareto import draw_trades, front_lines, pareto_front, trades_of
+from darts_gdas.report.pareto import front_lines, pareto_front, trades_of
 from darts_gdas.report.runs import (
     ACCURACY,
     BENCHMARK,
@@ -110,7 +109,6 @@ def test_known_accuracies_have_a_panel_of_their_own():
     assert [run.seed for run in first.front] == [0]
     assert [run.seed for run in second.front] == [0, 1, 2]
     assert second.title == "benchmark accuracy, % (search)"
-    assert len(draw_trades([first, second]).axes) == 2
 
 
 def test_the_front_is_printed_run_by_run():
@@ -125,53 +123,3 @@ def test_the_front_is_printed_run_by_run():
         ["sweep/2", "2", "9,000", "8,500", "91.00"],
         ["sweep/3", "3", "-", "30,000", "95.00"],
     ]
-
-
-def test_the_picture_shows_every_run_by_its_target_and_marks_the_front():
-    (trade,) = trades_of([SWEEP])
-    (axes,) = draw_trades([trade]).axes
-    drawn = {c.get_label(): np.asarray(c.get_offsets()).tolist() for c in axes.collections}
-    assert drawn == {
-        "6,000": [[5900, 80.0]], "9,000": [[8000, 79.0], [8500, 91.0]], "none": [[30_000, 95.0]],
-    }  # fmt: skip
-    (line,) = axes.lines
-    assert (line.get_drawstyle(), line.get_marker()) == ("steps-post", "o")
-    assert np.asarray(line.get_xydata()).tolist() == [[5900, 80.0], [8500, 91.0], [30_000, 95.0]]
-    legend = axes.get_legend()
-    assert legend is not None and legend.get_title().get_text() == "target"
-    assert [t.get_text() for t in legend.get_texts()] == ["6,000", "9,000", "none", "Pareto front"]
-    assert axes.get_xlabel() == "parameters"
-    assert axes.get_ylabel() == "accuracy, % (validation, shared weights)"
-
-
-@pytest.mark.parametrize(
-    ("quantity", "costs", "label"),
-    [
-        ("latency", [0.99, 1.01], "latency, ms"),
-        ("parameters", [3_400_000, 3_410_000], "parameters"),
-        ("multiply_adds", [528_400_000, 528_450_000], "multiply-adds"),
-    ],
-)
-def test_an_axis_tells_close_costs_apart(quantity: str, costs: list[float], label: str):
-    runs = [
-        run_of(i, cost, dict.fromkeys((PARAMETERS, MULTIPLY_ADDS, LATENCY), cost) | {ACCURACY: 9.0},
-               quantity=quantity)
-        for i, cost in enumerate(costs)
-    ]  # fmt: skip
-    figure = draw_trades(trades_of([group_of(*runs)]))
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
-    assert axes.get_xlabel() == label and len(set(ticks)) == len(ticks) > 2
-
-
-def test_different_targets_have_different_colours():
-    runs = [run_of(i, 100.0 * (i + 1), {PARAMETERS: i, ACCURACY: i}) for i in range(12)]
-    (axes,) = draw_trades(trades_of([group_of(*runs)])).axes
-    colours = {tuple(np.asarray(c.get_facecolor()).ravel()) for c in axes.collections}
-    assert len(colours) == 12
-
-
-def test_nothing_is_not_drawn():
-    with pytest.raises(ValueError, match="nothing to draw"):
-        draw_trades([])

@@ -60,6 +60,20 @@ def test_what_is_damaged_is_named_and_the_rest_is_read(tmp_path: Path, name: str
     assert record.curve("train/loss") == [(1.0, 2.0), (2.0, 1.0)]
 
 
+def test_what_a_run_should_have_left_is_missed(tmp_path: Path):
+    alone = read_record(write_lines(tmp_path / "a", *LINES))
+    assert alone.missing == [
+        "config.yaml is missing: this page has no settings",
+        "overrides.yaml is missing: this page has no command to repeat the run",
+    ]
+    ended = read_record(make_run(tmp_path / "b"))
+    assert ended.missing == ["metrics.jsonl is missing: this page has no curves"]
+    (tmp_path / "b" / "result.json").unlink()
+    assert read_record(tmp_path / "b").missing == []  # before the first epoch there are none
+    ranking = read_record(make_run(tmp_path / "c", result={"kind": "score"}))
+    assert ranking.missing == ["scores.csv is missing: this page has no cells"]
+
+
 def test_the_kind_is_told_by_whatever_is_left(tmp_path: Path):
     trained = write_lines(tmp_path / "a", {"epoch": 0, "test/accuracy": 0.5})
     assert read_record(trained).kind == "train"

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from darts_gdas.report.columns import csv_text
-from tests.pages import figures
+from tests.pages import dots, figures
 from tests.report.test_run_page import EVIL, page_of
 from tests.report.test_runs import make_run
 
@@ -28,8 +28,11 @@ def test_a_ranking_shows_cells_scores_and_correlations(tmp_path: Path):
     page, html = page_of(make_ranking(tmp_path / "a", COLUMNS))
     found = figures(html)
     assert list(found) == [f"{n}, against accuracy" for n in ("rank sum", "params", "ntk")]
-    dots = {title: len(list(figure.iter("circle"))) for title, figure in found.items()}
-    assert list(dots.values()) == [3, 3, 2]  # an infinite score has no place
+    assert [len(dots(figure)) for figure in found.values()] == [
+        3,
+        3,
+        2,
+    ]  # an infinite score has no place
     assert "ntk 0.5 0.25 0.75" in page.text and EVIL in page.text
     assert f"python train.py \"genotype='{CELL}'\"" in page.text
     assert page.count("svg") == 1 + 3 and "python -m darts_gdas.score count=3" in page.text
