@@ -105,12 +105,13 @@ def run_page(record: Record) -> str:
     if record.kind == "score":
         parts += score_sections(record)
     else:
-        parts += [
-            *retraining_sections(record),
+        found = [
             slider(record.moves),
             section("Cells" + ", and how the alphas moved" * bool(record.moves), *_cells(record)),
             section("How it went", *_curves(record)),
         ]
+        judged = retraining_sections(record)  # what a retraining is for; of a search an aside
+        parts += [*judged, *found] if record.kind == "train" else [*found, *judged]
     parts += [section("Commands", *_commands(record)), section("Settings", *_settings(record))]
     return document(title, *parts, refresh=_refresh(record))
 

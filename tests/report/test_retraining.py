@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from darts_gdas.report.markup import join
+from darts_gdas.report.page import SCRIPTS, STYLE
 from darts_gdas.report.record import read_record
 from darts_gdas.report.retraining import ALL_BYTES, PICTURE_BYTES, PNG, retraining_sections
 from tests.pages import Page
@@ -107,7 +108,8 @@ def test_pictures_are_of_the_runs_folder_and_bounded_in_size(tmp_path: Path):
         put(folder, PNG + bytes(PICTURE_BYTES - len(PNG)), f"mistakes/{i}.png")
     page, html = page_of(folder)
     assert len(pictures(page)) == ALL_BYTES // PICTURE_BYTES
-    assert len(html) < 4 / 3 * ALL_BYTES + 30_000
+    own = sum(map(len, (STYLE, *SCRIPTS)))
+    assert len(html) < 4 / 3 * ALL_BYTES + 30_000 + own
     assert page.text.count("taken for") == len(found) + 1
 
 
