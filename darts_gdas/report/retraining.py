@@ -139,7 +139,7 @@ def _diagram(accuracy: list[Any], said: str) -> Markup:
     ]  # fmt: skip
     even = element("line", x1=LEFT, y1=bottom, x2=right, y2=ROOM, class_="even")
     name = element("text", "confidence, %; upwards: accuracy, %", x=LEFT, y=bottom + 28)
-    box = f"0 0 {right + ROOM} {bottom + BELOW}"
+    box = f"0 0 {right + 2 * ROOM} {bottom + BELOW}"
     label = f"Reliability diagram. {said}"
     return element("svg", *bars, even, *marks, name, viewBox=box, role="img", aria_label=label)
 
