@@ -76,13 +76,19 @@ def runs_csv(groups: Sequence[Group]) -> str:
 
 
 def best_line(groups: Sequence[Group], kind: str) -> str | None:
-    """Which of several groups of a kind is most accurate, and whether that beats random cells."""
-    found = {g.label: values for g in groups if g.kind == kind and (values := g.values(ACCURACY))}
+    """Which of several groups of a kind is most accurate, and whether that beats random cells.
+
+    Known accuracies judge where a table gives them: shared weights order cells by other things.
+    """
+    present = [group for group in groups if group.kind == kind]
+    is_known = any(group.values(BENCHMARK) for group in present)
+    measure, title = (BENCHMARK, "known accuracy") if is_known else (ACCURACY, TITLES[kind])
+    found = {group.label: values for group in present if (values := group.values(measure))}
     if len(found) < 2:
         return None
     ranked = sorted(found, key=lambda label: -statistics.fmean(found[label]))
     drawn = [g.label for g in groups if g.label in found and g.runs[0].method in RANDOM]
-    line = f"Most accurate ({TITLES[kind]}): {ranked[0]}, {_cell(ACCURACY, found[ranked[0]])} %"
+    line = f"Most accurate ({title}): {ranked[0]}, {_cell(measure, found[ranked[0]])} %"
     if ranked[0] in drawn:
         return f"{line}. Those are cells drawn at random: no search here beats chance"
     other = min(drawn, key=ranked.index) if drawn else ranked[1]

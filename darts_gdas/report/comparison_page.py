@@ -85,7 +85,7 @@ def _curves(groups: Sequence[Group], kind: str, by_folder: Mapping[Path, Record]
     most = max(MOST_POINTS // max(len(folders) * len(metrics), 1), 2)
     figures = []
     for metric in metrics:
-        scale = 100.0 if "accuracy" in metric else 1.0
+        scale = 1.0 if metric.startswith("benchmark/") or "accuracy" not in metric else 100.0
         series: dict[str, list[Point]] = {}
         styles: list[int] = []
         for i, group in members:

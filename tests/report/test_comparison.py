@@ -13,7 +13,7 @@ from darts_gdas.report.comparison import (
     runs_csv,
     spread,
 )
-from darts_gdas.report.runs import ACCURACY, PARAMETERS, Group, Run
+from darts_gdas.report.runs import ACCURACY, BENCHMARK, PARAMETERS, Group, Run
 
 
 def group_of(label: str, *measures: dict[str, float], kind: str = "search") -> Group:
@@ -66,6 +66,14 @@ def test_the_best_is_named_with_its_distance():
         f"{start}1.00 points above gdas, within their spread"
     )
     assert best_line(GROUPS, "search") is None and best_line(GROUPS, "train") is None
+
+
+def test_known_accuracies_judge_where_a_table_gives_them():
+    """The order under shared weights is the other one."""
+    first = group_of("gdas", {ACCURACY: 90.0, BENCHMARK: 91.0})
+    second = group_of("darts_pt", {ACCURACY: 40.0, BENCHMARK: 94.0})
+    line = best_line([first, second], "search")
+    assert line == "Most accurate (known accuracy): darts_pt, 94.00 %, 3.00 points above gdas"
 
 
 def test_the_best_is_held_against_random_cells():

@@ -121,3 +121,13 @@ def test_retrainings_and_lone_runs_are_compared_too(tmp_path: Path):
     assert "PDARTS 1 97.00" in page.text
     assert "Retraining: accuracy against method and settings" in figures(html)
     assert "What accuracy costs" not in page.text
+
+
+def test_known_accuracies_are_per_cent_already(tmp_path: Path):
+    folder = make_search(tmp_path / "a", num_epochs=1)
+    line = json.loads((folder / "metrics.jsonl").read_text())
+    line["benchmark/accuracy"] = 93.5
+    (folder / "metrics.jsonl").write_text(f"{json.dumps(line)}\n")
+    _, html = page_of(tmp_path)
+    (series,) = chart_values(html)["Known accuracy of the cell, %"]["series"]
+    assert series["y"] == [93.5]
