@@ -18,6 +18,7 @@ from darts_gdas.cli.closing import (
     finish_search,
     finish_train,
 )
+from darts_gdas.cli.errors import program
 from darts_gdas.cli.objectives import Returned, objectives
 from darts_gdas.cli.prologue import Opened, opened
 from darts_gdas.cli.resume import rank_timeout
@@ -55,7 +56,7 @@ def run_search(cfg: DictConfig) -> Returned:
         it has been told. Elsewhere a fault ends the process.
     """
     has_ended = False
-    with opened(cfg, SearchConfig, SEARCH, _build_search, _joined) as run:
+    with program() as mark, opened(mark, cfg, SearchConfig, SEARCH, _build_search, _joined) as run:
         if run is not None:
             with _loggers(run) as loggers:
                 _search(run, loggers)
@@ -127,7 +128,7 @@ def run_train(cfg: DictConfig) -> Returned:
         As `run_search`.
     """
     has_ended = False
-    with opened(cfg, TrainConfig, TRAIN, _build_training, _joined) as run:
+    with program() as mark, opened(mark, cfg, TrainConfig, TRAIN, _build_training, _joined) as run:
         if run is not None:
             with _loggers(run) as loggers:
                 _train(run, loggers, *run.built)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.content import check_content, write_content
-from darts_gdas.cli.errors import Mark, program
+from darts_gdas.cli.errors import Mark
 from darts_gdas.cli.memory import memory_errors
 from darts_gdas.cli.resume import check_fingerprint, tell_finished
 from darts_gdas.cli.start import (
@@ -118,17 +118,20 @@ class Opened(Generic[Config, Built]):
 
 @contextlib.contextmanager
 def opened(
+    mark: Mark,
     cfg: DictConfig,
     kind: type[Config],
     name: str,
     build: Callable[[Start[Config], Ranks], tuple[Built, dict[str, str]]],
     among: Callable[[DictConfig], AbstractContextManager[Ranks]],
 ) -> Iterator[Opened[Config, Built] | None]:
-    """Check all input, then make the folder of a run and hold it; errors are told in one line.
+    """Check all input, then make the folder of a run and hold it.
 
-    The block is still a part of the checks until it calls `begin`.
+    Entered inside of `program`, which tells errors in one line. The block is still a part of the
+    checks until it calls `begin`.
 
     Args:
+        mark: That of the program.
         cfg: As composed from the command line.
         kind: The typed configuration.
         name: The kind of run.
@@ -139,8 +142,7 @@ def opened(
     Yields:
         The run; None if `resume=auto` meets a finished one.
     """
-    # Errors are told before hydra has words for them.
-    with program() as mark, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         terminal = Terminal(cfg.verbosity)
         terminal.listen(follows=is_follower())
         take_own_gpu()

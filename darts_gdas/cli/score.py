@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from darts_gdas.cli.errors import program
 from darts_gdas.cli.prologue import opened
 from darts_gdas.cli.start import Start
 from darts_gdas.config import ScoreConfig
@@ -35,7 +36,7 @@ def run_score(cfg: DictConfig) -> float | None:
     Returns:
         0, for a ranking has no objective; None after a fault, as `run_search`.
     """
-    with opened(cfg, ScoreConfig, SCORE, _build, _alone) as run:
+    with program() as mark, opened(mark, cfg, ScoreConfig, SCORE, _build, _alone) as run:
         if run is not None:
             task, table = run.built
             run.begin(f"scoring {len(task.genotypes)} cells in {run.folder.path}")

@@ -109,7 +109,7 @@ class Decoders:
 
     def request(self, paths: Sequence[str], rows: Sequence[int]) -> "Decoding":
         """Ask for pictures: every process takes a part, so that a batch comes early."""
-        if not self.workers:
+        if not self.workers or not paths:
             return Decoding(self, paths, rows, None, [])
         if self._pool is None:
             self._pool = self._started()

@@ -24,9 +24,10 @@ SEAL = 4
 class PictureCache:
     """One file with the bytes of every picture of a set, at its place.
 
-    Behind the pixels stands a sum over them and over the name, size and time of the picture's
-    file: what was written in part, is damaged, or is of a file that has changed since, is no
-    picture of this cache, and is decoded again. So any number of processes and runs may share it.
+    Behind the pixels stands a sum over them and over the name, size and times of the picture's
+    file, the last change of anything (ctime) included, which copies with the file's own time do
+    not hide: what was written in part, is damaged, or is of another file, is no picture of this
+    cache, and is decoded again. So any number of processes and runs may share it.
 
     Attributes:
         path: The file.
@@ -59,7 +60,8 @@ class PictureCache:
                     os.posix_fallocate(file, 0, total)
         except OSError as error:
             if is_new:  # else a part of the room stays reserved
-                cache.path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    cache.path.unlink()
             raise WriteError(
                 f"dataset.cache={str(folder)!r} cannot hold {len(names)} pictures, "
                 f"{total / 1e9:.3g} GB: {error.strerror}"
@@ -140,7 +142,6 @@ def _fault(path: Path, error: OSError) -> DataFault:
 def _seal(path: str, pixels: "bytes | memoryview") -> bytes:
     """A sum that is not that of a place where nothing has been written."""
     found = os.stat(path)
-    about = f"{os.path.basename(path)} {found.st_size} {found.st_mtime_ns}".encode(
-        errors="surrogateescape"
-    )
+    times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
+    about = f"{path} {found.st_size} {times}".encode(errors="surrogateescape")
     return (zlib.crc32(pixels, zlib.crc32(about)) or 1).to_bytes(SEAL, "little")

@@ -78,6 +78,26 @@ def test_a_fault_of_one_run_is_not_the_end_of_a_sweep(
     assert err.splitlines()[-1] == f"error: 1 of 2 runs failed: {failed}"
 
 
+def test_data_of_one_job_that_cannot_be_loaded_are_not_the_end_of_a_sweep(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    original = Digits.load
+
+    def load(self):
+        if self.seed == 1:
+            raise FileNotFoundError(2, "No such file or directory", "images")
+        return original(self)
+
+    monkeypatch.setattr(Digits, "load", load)
+    status, out, err = run("search.py", "-m", *TINY[:-1], "epochs=1", "dataset.seed=1,0")
+    assert status == 1 and out.count("Search finished") == 1
+    (sweep,) = (tmp_path / "outputs" / "search").iterdir()
+    assert [path.parent.name for path in sweep.glob("*/result.json")] == ["1"]
+    assert (sweep / "report.html").exists()
+    assert f"error: {sweep / '0'}: [Errno 2] No such file or directory: 'images'" in err
+    assert err.splitlines()[-1] == f"error: 1 of 2 runs failed: {sweep / '0'}"
+
+
 def test_a_wrong_value_of_a_job_ends_a_sweep_before_its_first(run, tmp_path: Path):
     status, out, err = run("search.py", "-m", *TINY[:-1], "epochs=1", "batch_size=64,1,32")
     assert status == 2 and out == "" and err.count("\n") == 1

@@ -81,6 +81,20 @@ def test_what_is_not_whole_or_old_is_decoded_again(
     assert decoded == ["1.png"]
 
 
+def test_pictures_of_another_folder_are_not_taken_for_these(tmp_path: Path, paths: list[str]):
+    """Their names, sizes and times are the same, as an archive may set them."""
+    others = [str(tmp_path / "other" / os.path.basename(path)) for path in paths]
+    (tmp_path / "other").mkdir()
+    for i, (path, other) in enumerate(zip(paths, others, strict=True)):
+        for name, level in ((path, 10 * i), (other, 10 * i + 5)):
+            Image.new("L", (5, 5), level).save(name, "BMP")
+            os.utime(name, ns=(1, 1))
+        assert os.stat(path).st_size == os.stat(other).st_size
+    for chosen, level in ((paths, 10), (others, 15), (paths, 10)):
+        recipe = cached(tmp_path / "cache", chosen)
+        assert recipe(chosen, [0, 1, 2])[:, 0, 0, 0].tolist() == [level - 10, level, level + 10]
+
+
 def test_other_sets_and_other_preparations_have_other_files(tmp_path: Path):
     made = [
         PictureCache.of(tmp_path, prepare, names).path

@@ -121,6 +121,31 @@ def test_statistics_and_looks_of_a_larger_set_are_of_a_sample(
     )
 
 
+def test_nothing_may_be_asked_for(folder: Path):
+    _, files = both(folder, 0, workers=2)
+    assert files.pixels(torch.empty(0, dtype=torch.int64)).shape == (0, 3, 8, 8)
+
+
+def test_a_digest_looks_past_the_first_files_and_past_the_cache(tmp_path: Path):
+    """The last 16 of 80 pictures change; of another set's pixels a cache must not speak."""
+    for part, count in (("train", 80), ("test", 2)):
+        (tmp_path / "set" / part / "a").mkdir(parents=True)
+        (tmp_path / "set" / part / "b").mkdir()
+        for i in range(count):
+            path = tmp_path / "set" / part / "ab"[2 * i // count] / f"{i:02}.bmp"
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(path)
+
+    def digest() -> str:
+        told = {"storage": Storage.stream, "image_size": 8, "cache": str(tmp_path / "cache")}
+        return ImageFolder(root=str(tmp_path / "set"), workers=0, **told).load()[0].digest()
+
+    before = digest()
+    assert digest() == before
+    for i in range(64, 80):
+        Image.new("RGB", (8, 8), (i, 9, 9)).save(tmp_path / "set" / "train" / "b" / f"{i:02}.bmp")
+    assert digest() != before
+
+
 def test_a_digest_tells_names_labels_and_pixels_apart_but_not_places(folder: Path):
     def digest(root: Path) -> str:
         made = ImageFolder(root=str(root), image_size=8, storage=Storage.stream, workers=0)
