@@ -50,7 +50,7 @@ def test_calibration_is_said_drawn_and_told_in_numbers(tmp_path: Path):
         "0.0 to 33.3 % 0 - - 33.3 to 66.7 % 3 50.00 75.00 66.7 to 100.0 % 1 90.00 100.00"
         in page.text
     )
-    text = html[html.index('<svg viewBox="0 0 262 262" role="img"') :]
+    text = html[html.index('<svg viewBox="0 0 270 262" role="img"') :]
     svg = ET.fromstring(text[: text.index("</svg>") + 6])
     assert said in svg.attrib["aria-label"]
     bars = svg.findall("rect")
