@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import darts_gdas
-from darts_gdas.runtime.compute import Compute, Device, Precision
+from darts_gdas.runtime.compute import Compute, Device, Precision, usable_cores
 from darts_gdas.runtime.launch import COMMAND, command
 from darts_gdas.runtime.usage import FAULT
 
@@ -126,10 +126,11 @@ def _version(name: str) -> str | None:
 
 def devices() -> Iterator[Finding]:
     """Cores, threads, memory, and every GPU that torch sees."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     kind = torch.backends.cpu.get_cpu_capability()
-    yield Finding("CPU", f"{cores} cores for this process, {kind}, {memory:.0f} GiB of memory")
+    yield Finding(
+        "CPU", f"{usable_cores()} cores for this process, {kind}, {memory:.0f} GiB of memory"
+    )
     yield Finding("device=auto", Compute.select(Device.auto, Precision.fp32, False).describe())
     if torch.version.cuda and not torch.cuda.is_available():
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")

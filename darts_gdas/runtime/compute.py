@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import os
 import resource
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +24,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 ALL_THREADS = torch.get_num_threads()
 """PyTorch's own choice in this process, before any run changed it."""
+
+
+def usable_cores() -> int:
+    """This machine's cores that the process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class Device(Enum):

@@ -20,6 +20,7 @@ from typing import final
 import numpy as np
 from PIL import Image
 
+from darts_gdas.runtime.compute import usable_cores
 from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.picture_cache import PictureCache
 from darts_gdas.runtime.pictures import BROKEN, Preparation
@@ -44,9 +45,9 @@ OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 def default_workers() -> int:
     """This machine's cores that the process may use, shared among the ranks on it."""
-    is_linux = sys.platform == "linux"
-    cores = len(os.sched_getaffinity(0)) if is_linux else os.cpu_count() or 1
-    return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1), DEFAULT_WORKERS)
+    return min(
+        max(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1), DEFAULT_WORKERS
+    )
 
 
 @dataclass(frozen=True, slots=True)
