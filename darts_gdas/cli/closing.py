@@ -165,10 +165,12 @@ def finish_train(
         metrics=metrics,
         **cost,
     )
+    standing = verdict(read_record(folder.path))
     top5 = f" (top 5: {100 * test['accuracy_top5']:.2f} %)" if "accuracy_top5" in test else ""
     facts = {
         "test accuracy": f"{100 * test['accuracy']:.2f} %{top5} on {len(task.test)} images",
         "balanced": _balanced(found.confusion),
+        **({} if standing is None else {"verdict": str(standing)}),
         "calibration": _calibrated(trust),
         "genotype": source,
         **warning_facts(warnings),

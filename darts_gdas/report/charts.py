@@ -51,9 +51,7 @@ def line_chart(
         about: Attributes of the figure for the page's script.
     """
     styles = styles or range(len(series))
-    drawn = [
-        (name, color(style), list(series[name])) for name, style in zip(series, styles, strict=True)
-    ]
+    drawn = [(name, style, list(series[name])) for name, style in zip(series, styles, strict=True)]
     known = [point for _, _, points in drawn for point in points]
     x = span([px for px, _ in known], margin=0.0)
     y = y or span([py for _, py in known], margin=0.06, least=LEAST)
@@ -71,6 +69,7 @@ def scatter_chart(
     *,
     x_label: str,
     front: Sequence[Point] = (),
+    styles: Sequence[int] | None = None,
     about: Mapping[str, str] | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
     words: Sequence[str] = (),
@@ -82,17 +81,19 @@ def scatter_chart(
         groups: Dots by the name of their group.
         x_label: What is from left to right.
         front: The points that nothing beats, from left to right.
+        styles: Index of each group's colour and shape; by default its place.
         about: Attributes of the figure for the page's script.
         columns: Values of all dots, group by group, by name: readers choose the axes between them;
             None where a dot has none.
         words: What 0, 1, ... mean from left to right, where they are no numbers.
     """
-    drawn = [(name, color(i), list(dots)) for i, (name, dots) in enumerate(groups.items())]
+    styles = styles or range(len(groups))
+    drawn = [(name, style, list(groups[name])) for name, style in zip(groups, styles, strict=True)]
     known = [dot for _, _, dots in drawn for dot in dots]
     x = span([dot.x for dot in known], margin=0.06, least=0.01)
     y = span([dot.y for dot in known], margin=0.06, least=0.01)
     parts = [_axes(x, y, x_label, words), *_steps(front, x, y)]
-    parts += [_dots(dots, i, x, y) for i, (_, _, dots) in enumerate(drawn)]
+    parts += [_dots(dots, style, x, y) for _, style, dots in drawn]
     label = f"{title}: {len(known)} points; {x_label} from {short(x[0])} to {short(x[1])}"
     legend = [(name, style, "") for name, style, _ in drawn] if len(drawn) > 1 else []
     data = {
@@ -122,7 +123,7 @@ def _figure(
     title: str,
     label: str,
     parts: Sequence[Markup],
-    legend: Sequence[tuple[str, str, str]],
+    legend: Sequence[tuple[str, int, str]],
     data: Mapping[str, Any],
     about: Mapping[str, str] | None,
 ) -> Markup:
@@ -131,9 +132,9 @@ def _figure(
         class_="static",
     )  # fmt: skip
     items = []
-    for i, (name, style, told) in enumerate(legend):
-        glyph = element("text", GLYPHS[i % NUM_COLORS], x=11, y=11, class_=f"glyph {style}")
-        mark = glyph if "dots" in data else element("path", d="M0 6H22", class_=f"line {style}")
+    for name, style, told in legend:
+        line = element("path", d="M0 6H22", class_=f"line {color(style)}")
+        mark = _glyph(style, 11, 11) if "dots" in data else line
         key = element("svg", mark, viewBox="0 0 22 12", class_="key", aria_hidden="true")
         button = element("button", key, f"{name} ", element("b", told), type="button")
         items.append(element("li", button))
@@ -147,15 +148,18 @@ def _at(point: Point | Dot, x: Point, y: Point) -> Point:
     return LEFT + across * (WIDTH - RIGHT - LEFT), HEIGHT - BOTTOM - up * (HEIGHT - BOTTOM - TOP)
 
 
-def _line(points: Sequence[Point], style: str, x: Point, y: Point) -> Markup:
+def _line(points: Sequence[Point], style: int, x: Point, y: Point) -> Markup:
     path = "L".join(f"{px:.1f} {py:.1f}" for px, py in (_at(p, x, y) for p in points))
-    return element("path", d=f"M{path}h0", class_=f"line {style}")
+    return element("path", d=f"M{path}h0", class_=f"line {color(style)}")
 
 
-def _dots(dots: Sequence[Dot], group: int, x: Point, y: Point) -> Markup:
-    style, glyph = f"glyph {color(group)}", GLYPHS[group % NUM_COLORS]
-    places = (_at(dot, x, y) for dot in dots)
-    return join(*(element("text", glyph, x=px, y=py + 4, class_=style) for px, py in places))
+def _dots(dots: Sequence[Dot], style: int, x: Point, y: Point) -> Markup:
+    return join(*(_glyph(style, px, py + 4) for px, py in (_at(dot, x, y) for dot in dots)))
+
+
+def _glyph(style: int, x: float, y: float) -> Markup:
+    shape = GLYPHS[style % NUM_COLORS]
+    return element("text", shape, x=x, y=y, class_=f"glyph {color(style)}")
 
 
 def _steps(front: Sequence[Point], x: Point, y: Point) -> list[Markup]:

@@ -78,8 +78,8 @@ def comparison_page(groups: Sequence[Group], records: Sequence[Record], *, out: 
 
 def _curves(groups: Sequence[Group], kind: str, by_folder: Mapping[Path, Record]) -> Markup:
     """A chart per metric, between which the reader chooses: a curve per run, and their mean."""
-    members = [(i, group) for i, group in enumerate(groups) if group.kind == kind]
-    folders = [run.folder.resolve() for _, group in members for run in group.runs]
+    members = [group for group in groups if group.kind == kind]
+    folders = [run.folder.resolve() for group in members for run in group.runs]
     found = [name for folder in folders for name in by_folder[folder].metrics]
     metrics = [*dict.fromkeys([CURVES[kind], *found])]
     most = max(MOST_POINTS // max(len(folders) * len(metrics), 1), 2)
@@ -87,8 +87,8 @@ def _curves(groups: Sequence[Group], kind: str, by_folder: Mapping[Path, Record]
     for metric in metrics:
         scale = 1.0 if metric.startswith("benchmark/") or "accuracy" not in metric else 100.0
         series: dict[str, list[Point]] = {}
-        styles: list[int] = []
-        for i, group in members:
+        drawn: list[str] = []
+        for group in members:
             own = {
                 f"{group.label}{_seed(run)} ({run.folder.name})": [
                     (x, scale * y) for x, y in by_folder[run.folder.resolve()].curve(metric)
@@ -98,9 +98,9 @@ def _curves(groups: Sequence[Group], kind: str, by_folder: Mapping[Path, Record]
             if len(own) > 1:
                 own = {f"{group.label}, mean of {len(own)}": _mean([*own.values()]), **own}
             series |= {name: _thinned(curve, most) for name, curve in own.items() if curve}
-            styles += [i] * (len(series) - len(styles))
+            drawn += [group.label] * (len(series) - len(drawn))
         if series:
-            figures.append(line_chart(metric_title(metric), series, styles=styles))
+            figures.append(line_chart(metric_title(metric), series, styles=_styles(groups, drawn)))
     return charts(*figures, choose=f"{NAMES[kind].lower()}: metric")
 
 
@@ -137,7 +137,16 @@ def _sweep(groups: Sequence[Group], kind: str) -> Markup | None:
         dots[group.label].append(Dot(place, height, f"{run.folder.name}{_seed(run)}, {told}"))
     title = f"{NAMES[kind]}: {upwards} against {GROUP}"
     about = {"data-upwards": upwards}
-    return scatter_chart(title, dots, x_label=GROUP, about=about, columns=columns, words=labels)
+    return scatter_chart(
+        title, dots, x_label=GROUP, styles=_styles(groups, labels), about=about, columns=columns,
+        words=labels,
+    )  # fmt: skip
+
+
+def _styles(groups: Sequence[Group], labels: Sequence[str]) -> list[int]:
+    """Of each label the colour, dash and shape that it has on the whole page."""
+    known = [*dict.fromkeys(group.label for group in groups)]
+    return [known.index(label) for label in labels]
 
 
 def _seed(run: Run) -> str:

@@ -147,14 +147,15 @@ def read_run(folder: Path) -> Run:
     if result["kind"] == "search":
         method, aim = choices.get("method", DEFAULT_METHOD), _aim(config)
     else:
-        method, aim = _origin(str(result.get("genotype_source")))
-    settings = {key: value for key, value in flat(config) if key != "seed" and _matters(key)}
-    kept = {k: v for k, v in choices.items() if k not in ("method", "seed") and _matters(k)}
+        source = str(result.get("genotype_source"))
+        method, aim = method_of(source), _aim_of(source)
+    settings = {key: value for key, value in flat(config) if key != "seed" and matters(key)}
+    kept = {k: v for k, v in choices.items() if k not in ("method", "seed") and matters(k)}
     measures = measures_of(result)
     return Run(folder, result["kind"], method, kept, settings, config.get("seed"), measures, aim)
 
 
-def _matters(setting: str) -> bool:
+def matters(setting: str) -> bool:
     """Whether what a run computes depends on a setting, by its dotted name."""
     return setting not in EXEMPT and not setting.startswith("logger.")
 
@@ -205,14 +206,24 @@ def user_choices(folder: Path) -> dict[str, str]:
     return {key.lstrip("+"): value for key, _, value in pairs if not key.startswith("hydra")}
 
 
-def _origin(source: str) -> tuple[str, tuple[str, float] | None]:
-    """A retraining's genotype: method and aim of the search that found it, or its name alone."""
+def method_of(source: str) -> str:
+    """The method of the search that found a retraining's genotype; if there is none, its source."""
+    folder = _search_folder(source)
+    return source if folder is None else user_choices(folder).get("method", DEFAULT_METHOD)
+
+
+def _search_folder(source: str) -> Path | None:
+    """The finished run that a genotype's source names, or lies in."""
     folder = Path(source) if Path(source).is_dir() else Path(source).parent
-    if not RunFolder(folder).result.exists() or not (folder / "overrides.yaml").exists():
-        return source, None
-    config = folder / "config.yaml"
-    aim = _aim(read_file(config, yaml.safe_load, dict)) if config.exists() else None
-    return user_choices(folder).get("method", DEFAULT_METHOD), aim
+    known = RunFolder(folder).result.exists() and (folder / "overrides.yaml").exists()
+    return folder if known else None
+
+
+def _aim_of(source: str) -> tuple[str, float] | None:
+    """What the search of a retraining's genotype was to cost."""
+    folder = _search_folder(source)
+    config = folder and folder / "config.yaml"
+    return _aim(read_file(config, yaml.safe_load, dict)) if config and config.exists() else None
 
 
 def _aim(config: Mapping[str, Any]) -> tuple[str, float] | None:

@@ -1,10 +1,12 @@
-"""Whether a search is good, in one line: for the top of its page and the end of its terminal."""
+"""Whether a run is good, in one line: for the top of its page and the end of its terminal."""
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from darts_gdas.report.alphas import Moves
 from darts_gdas.report.numbers import is_number
+from darts_gdas.report.random_cells import random_accuracies
 from darts_gdas.report.record import Record
 
 LATE = 0.1
@@ -16,13 +18,17 @@ CLOSE_TO_RANDOM = (
 )
 """What a search warns of and its verdict says."""
 
+FROM_WARM_START = "this cell is the warm start's: the search has changed none of its operations"
+"""Another such warning."""
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What became of a search.
 
     Attributes:
-        word: One of "collapsed", "drawn", "hardly moved", "still changing", "settled".
+        word: Of a search "collapsed", "drawn", "hardly moved", "unchanged", "still changing" or
+            "settled"; of a retraining "better than random cells" or "no better than random cells".
         reason: Why, in a sentence or two.
     """
 
@@ -34,13 +40,35 @@ class Verdict:
 
 
 def verdict(record: Record) -> Verdict | None:
-    """The verdict of a search, finished or not; None where nothing is known of its alphas."""
+    """The verdict of a run, finished or not.
+
+    Returns:
+        None for a search that tells nothing of its alphas, for a retraining without random cells to
+        compare it with, and for other programs.
+    """
+    if record.kind == "train":
+        return _against_random(record)
     if record.kind != "search" or not record.lines:
         return None
-    found = _collapse(record) or (_movement(record.moves) if record.moves else None)
+    found = _collapse(record) or _unchanged(record)
+    found = found or (_movement(record.moves) if record.moves else None)
     if found is None:
         return None
     return Verdict(found.word, "; ".join([found.reason, *_standing(record)]))
+
+
+def _against_random(record: Record) -> Verdict | None:
+    tested = record.result.get("test")
+    accuracy = tested.get("accuracy") if isinstance(tested, Mapping) else None
+    if not is_number(accuracy) or not (others := random_accuracies(record)):
+        return None
+    mean, below = statistics.fmean(others), sum(other < accuracy for other in others)
+    reason = (
+        f"{100 * accuracy:.2f} % on the test set is more than {below} of {len(others)} random "
+        f"cells reached that were retrained alike ({100 * mean:.2f} % in the mean)"
+    )
+    word = "better than random cells" if 2 * below > len(others) else "no better than random cells"
+    return Verdict(word, reason)
 
 
 def _collapse(record: Record) -> Verdict | None:
@@ -50,6 +78,13 @@ def _collapse(record: Record) -> Verdict | None:
     if isinstance(told, Mapping) and told:
         return Verdict("collapsed", "; ".join(map(str, told.values())))
     return None
+
+
+def _unchanged(record: Record) -> Verdict | None:
+    """Alphas that a warm start has set may look decided though no step has moved them far."""
+    warned = record.result.get("warnings", record.last.get("warnings"))
+    told = any(FROM_WARM_START in str(text) for text in warned or ())
+    return Verdict("unchanged", FROM_WARM_START) if told else None
 
 
 def _movement(moves: Mapping[str, Moves]) -> Verdict:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from darts_gdas.nets.layout import NORMAL
-from darts_gdas.report.verdict import CLOSE_TO_RANDOM
+from darts_gdas.report.verdict import CLOSE_TO_RANDOM, FROM_WARM_START
 from darts_gdas.search import ArgMax
 from darts_gdas.search.diagnostics import is_parameter_free, num_learnt
 from darts_gdas.space import CellGenotype
@@ -14,9 +14,7 @@ from darts_gdas.tasks.method import Method
 
 MOVING = "What lets the alphas move: a larger arch_optimizer.lr, more epochs"
 UNDECIDED = f"{CLOSE_TO_RANDOM}. {MOVING}"
-UNCHANGED = (
-    "this cell is the warm start's: the search has changed none of its operations. " + MOVING
-)
+UNCHANGED = f"{FROM_WARM_START}. {MOVING}"
 
 
 def without_effect(kind: str, cell: CellGenotype) -> str:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from darts_gdas.report.run_page import write_report
 from darts_gdas.report.runs import group_runs, read_run
 from tests.pages import Page, assert_is_safe, chart_values, curves, dots, figures
 from tests.report.test_run_page import EVIL, make_search
-from tests.report.test_runs import RESULT
+from tests.report.test_runs import RESULT, make_run
+
+STYLE = re.compile(r"(?:glyph|line) (s\d)$")
 
 
 def make_sweep(root: Path) -> Path:
@@ -60,6 +63,24 @@ def test_a_sweep_is_compared_over_methods_and_seeds(tmp_path: Path):
     assert [y for _, y in curves(found[accuracy_title])[0]] == pytest.approx(
         [0, 5, 10, 15], abs=0.1
     )
+
+
+def test_a_method_looks_the_same_in_every_chart(tmp_path: Path):
+    """Searches of two methods, and retrainings of the second one's cell alone."""
+    for method in ("darts", "gdas"):
+        make_search(tmp_path / method, f"method={method}", metrics={"validation/accuracy": 0.8})
+    source = str(tmp_path / "gdas")
+    result = RESULT | {"kind": "train", "test": {"accuracy": 0.9}, "genotype_source": source}
+    train = make_run(tmp_path / "train", result=result)
+    (train / "metrics.jsonl").write_text('{"epoch": 0, "test/accuracy": 0.9}\n')
+    styles = {
+        title: [style for mark in figure.iter() if (style := STYLE.match(mark.get("class") or ""))]
+        for title, figure in figures(page_of(tmp_path)[1]).items()
+    }
+    styles = {title: {style[1] for style in found} for title, found in styles.items()}
+    assert styles["Retraining: accuracy against method and settings"] == {"s1"}
+    assert styles["Accuracy, % (test)"] == {"s1"}
+    assert styles["Search: accuracy against method and settings"] == {"s0", "s1"}
 
 
 def test_every_metric_and_every_setting_can_be_chosen(tmp_path: Path):

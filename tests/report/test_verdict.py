@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from darts_gdas.report.record import Record
-from darts_gdas.report.verdict import CLOSE_TO_RANDOM, verdict
+from darts_gdas.report.verdict import CLOSE_TO_RANDOM, FROM_WARM_START, verdict
 from tests.report.test_alphas import CONV_FIRST, EQUAL, LINES, SKIP_FIRST, line_of
 
 SKIPS = ("skip_connect", "skip_connect")
@@ -60,3 +60,11 @@ def test_known_accuracies_are_named():
 )
 def test_of_other_runs_nothing_is_said(record: Record):
     assert verdict(record) is None
+
+
+def test_what_the_warm_start_decided_has_not_settled_in_the_search():
+    warnings = [f"{FROM_WARM_START}. What lets the alphas move: ..."]
+    assert said(*LINES, warnings=warnings) == f"unchanged: {FROM_WARM_START}"
+    assert said(*LINES[:-1], LINES[-1] | {"warnings": warnings}).startswith("unchanged: ")
+    assert said(*LINES, warnings=["the learning rate is high"]).startswith("settled: ")
+    assert said(*LINES, warnings=warnings, collapsed={"normal": "3 of 3"}) == "collapsed: 3 of 3"
