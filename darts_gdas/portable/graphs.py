@@ -21,7 +21,8 @@ class PixelNet(nn.Module):
         super().__init__()
         self.register_buffer("mean", model.normalize.mean[:, None, None])
         self.register_buffer("std", model.normalize.std[:, None, None])
-        self.net = model.net
+        self.net = copy.deepcopy(model.net)
+        self.net.auxiliary = None  # it serves training only, and files would hold its weights
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ class HalfNet(nn.Module):
 
     def __init__(self, model: TrainedModel) -> None:
         super().__init__()
-        self.net = copy.deepcopy(PixelNet(model)).half()
+        self.net = PixelNet(model).half()
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:

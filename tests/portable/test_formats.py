@@ -1,14 +1,17 @@
 """Exports for the runtimes of others, in those runtimes."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from darts_gdas.nets import Layout
-from darts_gdas.portable.bundle import Format, largest_difference, make
+from darts_gdas.portable.bundle import Format, largest_difference, make, put
+from darts_gdas.portable.fresh import load_executorch
 from darts_gdas.portable.graphs import PixelNet, onnx_bytes, sample_images
+from darts_gdas.portable.runtimes import MOST_IMAGES
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import TrainedModel
 from tests.portable.test_bundle import small
@@ -96,5 +99,14 @@ def test_openvino_gives_the_same_logits(model: TrainedModel):
 
 
 @needs("executorch")
-def test_executorch_gives_the_same_logits(model: TrainedModel):
-    assert largest_difference(model, Format.executorch, make(model, Format.executorch)) < 1e-4
+def test_executorch_gives_the_same_logits_of_as_many_images_as_promised(
+    model: TrainedModel, tmp_path: Path
+):
+    """The reduction slices before its convolutions."""
+    files = make(model, Format.executorch)
+    assert largest_difference(model, Format.executorch, files) < 1e-4
+    put(tmp_path, files)
+    run = load_executorch(tmp_path)
+    for batch in (1, MOST_IMAGES):
+        images = sample_images(model, batch)
+        assert_close(run(images), logits_of(model, images), rtol=1e-4, atol=1e-4)
