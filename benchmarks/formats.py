@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.measure import interleaved
+from benchmarks.measure import stopwatch
 from darts_gdas.cli.export import CALIBRATION
 from darts_gdas.cli.run_data import data_of, some_images
 from darts_gdas.nets import count_parameters
@@ -92,17 +92,21 @@ def loaded(model: TrainedModel, run: Path, folder: Path) -> tuple[dict[str, Run]
     return runs, sizes
 
 
+def fastest(call: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest call: on a shared machine the others tell of the neighbours."""
+    return min(stopwatch(call, torch.device("cpu")) for _ in range(repeats))
+
+
 def print_rows(folder: Path, runs: dict[str, Run], sizes: dict[str, int], repeats: int) -> None:
     _, test = data_of(folder)
     pixels, labels = test.request(torch.arange(len(test)))()
     parts = pixels.split(MOST_IMAGES)
     logits = {name: torch.cat([run(part) for part in parts]) for name, run in runs.items()}
     expected = next(iter(logits.values()))
-    times = []
-    for batch in (parts[0][:1].contiguous(), parts[0]):
-        calls = {name: lambda run=run, batch=batch: run(batch) for name, run in runs.items()}
-        device = torch.device("cpu")
-        times.append(interleaved(calls, repeats=repeats, device=device, warm_up=5))
+    times = [
+        {name: fastest(lambda: run(batch), repeats) for name, run in runs.items()}  # noqa: B023
+        for batch in (parts[0][:1].contiguous(), parts[0])
+    ]
     for name, found in logits.items():
         one, many = (1e3 * each[name] for each in times)
         accuracy = 100 * float((found.argmax(1) == labels).float().mean())

@@ -1,6 +1,8 @@
 """Folders of the hub's form: what is written is read back, by us and by the hub's own package."""
 
 import json
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from darts_gdas.runtime.checkpoint import CheckpointError
 from darts_gdas.tasks.model import TrainedModel
 from tests.nets.test_stored import PIXELS, saved
 
+ROOT = Path(__file__).parents[2]
 portable = pytest.mark.portable
 needs_hub = pytest.mark.skipif(
     any(find_spec(name) is None for name in EXTRA),
@@ -40,6 +43,19 @@ def test_a_published_name_has_the_papers_numbers():
     net = net_of({"genotype": "DARTS_V2"}, 0, 3)
     assert (net.layout.channels, net.layout.layers, net.num_classes) == (36, 20, 0)
     assert net_of({"genotype": "DARTS_V2", "layout": {"layers": 3}}, 4, 1).layout.layers == 3
+
+
+def test_packages_of_others_wait_until_they_are_asked_for():
+    """In a process of its own: neither the package nor a module of exports loads one."""
+    code = (
+        "import sys, darts_gdas, darts_gdas.cli.export, darts_gdas.portable.timm_models\n"
+        "names = 'timm safetensors huggingface_hub onnx onnxruntime openvino executorch'\n"
+        "print(*{*names.split()} & {*sys.modules})"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert found.stdout.split() == []
 
 
 @portable
