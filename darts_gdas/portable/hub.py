@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from darts_gdas.nets import DerivedNet, Layout
+from darts_gdas.nets import DerivedNet, Layout, count_parameters
 from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.stored import layout_from_dict, layout_to_dict
 from darts_gdas.portable.bundle import put
@@ -177,7 +177,7 @@ def readme(model: TrainedModel, card: Card) -> str:
 
 
 def _text(model: TrainedModel) -> str:
-    parameters = sum(x.numel() for x in model.net.parameters())
+    parameters = count_parameters(model.net)
     shape = (model.net.layout.in_channels, *model.image_size)
     return f"""# A classifier whose cells were found by a search
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from darts_gdas.cli.export import main
+from darts_gdas.nets import count_parameters
 from darts_gdas.portable.hub import EXTRA, from_pretrained, net_of, save_pretrained, settings_of
 from darts_gdas.runtime.checkpoint import CheckpointError
 from darts_gdas.tasks.model import TrainedModel
@@ -72,6 +73,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, model: TrainedModel):
     weights = load_file(tmp_path / "hub" / "model.safetensors")
     assert weights.keys() == again.net.state_dict().keys()
     card = ModelCard.load(tmp_path / "hub" / "README.md")
+    assert f" {count_parameters(model.net):,} parameters" in card.text  # no auxiliary head
     assert card.data.pipeline_tag == "image-classification" and "timm" in card.data.tags
 
 
