@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     darts_space,
     digits,
+    formats,
     kernels,
     launches,
     ntk,
@@ -30,6 +31,7 @@ PROGRAMS = {
     "te_nas": te_nas,
     "second_order": second_order,
     "digits": digits,
+    "formats": formats,
     "darts_space": darts_space,
     "regret": regret,
     "scaling": scaling,

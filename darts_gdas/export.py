@@ -1,4 +1,4 @@
-"""Take a trained network away: `python -m darts_gdas.export RUN --format torch|onnx|python`."""
+"""Take a trained network away: `python -m darts_gdas.export RUN --format FORMAT`."""
 
 from darts_gdas.cli.export import main
 

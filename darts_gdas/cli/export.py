@@ -5,16 +5,21 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from darts_gdas.cli.run_data import some_images
 from darts_gdas.nets.stored import NAME
+from darts_gdas.portable import hub
 from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.card import about, describe, markdown, with_files
-from darts_gdas.portable.graphs import check_extra
 from darts_gdas.report.record import is_run, read_record
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import command, retraining
 from darts_gdas.runtime.terminal import for_who_waits
 from darts_gdas.runtime.usage import FAULT, wrong_input
 from darts_gdas.tasks.model import load_model
+
+HUB = "hub"
+CALIBRATION = 256
+"""Images that the ranges of 8 bits are measured on."""
 
 CARDS = ("model_card.json", "model_card.md")
 
@@ -30,9 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=[form.value for form in Format],
+        choices=[*(form.value for form in Format), HUB],
         default=Format.torch.value,
-        help="a torch.export program (the default), ONNX, or a Python file that needs torch alone",
+        help="a torch.export program (the default), ONNX in 32, 16 or 8 bits, a program for "
+        "OpenVINO or ExecuTorch, a Python file that needs torch alone, or a folder for the Hugging "
+        "Face hub and timm",
     )
     parser.add_argument(
         "--out",
@@ -41,27 +48,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     with wrong_input(), wrong_input((ExportFailed, WriteError), status=FAULT):
-        _export(options.run, Format(options.format), options.out)
+        if options.format == HUB:
+            _to_hub(options.run, options.out)
+        else:
+            _export(options.run, Format(options.format), options.out)
 
 
 def _export(path: Path, form: Format, out: Path | None) -> None:
-    if form is Format.onnx:
-        check_extra()
+    form.check_packages()
     _check_trained(path)
     model = load_model(path)
     folder = path if path.is_dir() else path.parent
     card = describe(model, folder)
     with for_who_waits() as told:
         told("exporting", 0, 1)
-        files = make(model, form, about(card))
+        measures = form is Format.onnx_int8 and path.is_dir()
+        images = some_images(path, CALIBRATION) if measures else None
+        files = make(model, form, about(card), images)
         told("comparing in a fresh process", 0, 1)
-        difference = largest_difference(model, form, files)
+        difference = largest_difference(model, form, files, images)
     card = with_files(card, form, files, difference)
     texts = (json.dumps(card, indent=2) + "\n", markdown(card, model))
     out = out or folder / "export" / form.value
     put(out, {**files, **dict(zip(CARDS, (text.encode() for text in texts), strict=True))})
     print(f"largest difference of logits in a fresh process: {difference:.2g}")
     for name in (*files, *CARDS):
+        print(out / name)
+
+
+def _to_hub(path: Path, out: Path | None) -> None:
+    hub.check_packages()
+    _check_trained(path)
+    model, folder = load_model(path), path if path.is_dir() else path.parent
+    out = out or folder / "export" / HUB
+    hub.save_pretrained(out, model, describe(model, folder))
+    for name in (hub.WEIGHTS, hub.SETTINGS, hub.README):
         print(out / name)
 
 

@@ -4,22 +4,25 @@ import io
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from darts_gdas.portable import fresh
+from darts_gdas.portable.extras import check_extra
 from darts_gdas.portable.graphs import onnx_bytes, sample_images, torch_bytes
+from darts_gdas.portable.runtimes import executorch_bytes, int8_bytes, openvino_bytes
 from darts_gdas.portable.source import source_of, weights_of
 from darts_gdas.runtime.files import write_together
 from darts_gdas.tasks.model import TrainedModel
 
 BATCHES = (3, 1)
-TOLERANCE = 1e-3
-"""Largest difference of logits, in units of the largest of them, that rounding may make."""
+EXTRA, RUNTIME = ("onnx", "onnxscript"), ("onnxruntime",)
 
 
 class Format(Enum):
@@ -27,6 +30,10 @@ class Format(Enum):
 
     torch = "torch"
     onnx = "onnx"
+    onnx_fp16 = "onnx_fp16"
+    onnx_int8 = "onnx_int8"
+    openvino = "openvino"
+    executorch = "executorch"
     python = "python"
 
     @property
@@ -34,10 +41,28 @@ class Format(Enum):
         """Names of its files, the one to open first."""
         names = {
             Format.torch: ("network.pt2",),
-            Format.onnx: ("network.onnx",),
+            Format.openvino: ("network.xml", "network.bin"),
+            Format.executorch: ("network.pte",),
             Format.python: ("network.py", "network.pt"),
         }
-        return names[self]
+        return names.get(self, ("network.onnx",))
+
+    @property
+    def tolerance(self) -> float:
+        """Largest difference of logits, in units of the largest of them, that rounding may make."""
+        return {Format.onnx_fp16: 1e-2, Format.onnx_int8: 0.3}.get(self, 1e-3)
+
+    def check_packages(self) -> None:
+        """Raise a `ValueError` that says what to install, where something is missing."""
+        needed = {
+            Format.onnx: ("export", EXTRA),
+            Format.onnx_fp16: ("export", (*EXTRA, *RUNTIME)),
+            Format.onnx_int8: ("export", (*EXTRA, *RUNTIME)),
+            Format.openvino: ("openvino", ("openvino",)),
+            Format.executorch: ("executorch", ("executorch",)),
+        }
+        if self in needed:
+            check_extra(f"--format {self.value}", *needed[self])
 
 
 class ExportFailed(RuntimeError):
@@ -45,7 +70,10 @@ class ExportFailed(RuntimeError):
 
 
 def make(
-    model: TrainedModel, form: Format, about: Sequence[str] = ("A network.",)
+    model: TrainedModel,
+    form: Format,
+    about: Sequence[str] = ("A network.",),
+    images: Tensor | None = None,
 ) -> dict[str, bytes]:
     """The files of a format, by name.
 
@@ -53,23 +81,45 @@ def make(
         model: The trained network.
         form: The format.
         about: Lines of the docstring of a Python file.
+        images: Images of the training set, uint8, which the ranges of 8 bits are measured on.
 
     Raises:
         ValueError: If the format needs packages that are missing, or cannot hold the network.
     """
-    if form is Format.torch:
-        contents = [torch_bytes(model)]
-    elif form is Format.onnx:
-        contents = [onnx_bytes(model)]
-    else:
+    form.check_packages()
+    if form is Format.python:
         buffer = io.BytesIO()
         torch.save(weights_of(model.net), buffer)
         contents = [source_of(model, about).encode(), buffer.getvalue()]
+    elif form is Format.openvino:
+        contents = openvino_bytes(model)
+    else:
+        if form is Format.onnx_int8 and images is None:
+            raise ValueError(
+                "--format onnx_int8 measures ranges on images of the training set: name the "
+                "folder of the retraining, whose settings say where they are"
+            )
+        makers: dict[Format, Callable[[], bytes]] = {
+            Format.torch: lambda: torch_bytes(model),
+            Format.onnx: lambda: onnx_bytes(model),
+            Format.onnx_fp16: lambda: onnx_bytes(model, half=True),
+            Format.onnx_int8: lambda: int8_bytes(model, cast(Tensor, images)),
+            Format.executorch: lambda: executorch_bytes(model),
+        }
+        contents = [makers[form]()]
     return dict(zip(form.files, contents, strict=True))
 
 
-def largest_difference(model: TrainedModel, form: Format, files: Mapping[str, bytes]) -> float:
+def largest_difference(
+    model: TrainedModel, form: Format, files: Mapping[str, bytes], images: Tensor | None = None
+) -> float:
     """Load the files in a fresh process without this project, and compare logits with ours.
+
+    Args:
+        model: The trained network.
+        form: The format.
+        files: Its files.
+        images: At least three images to compare with; None takes random pixels.
 
     Returns:
         The largest difference of two logits, over batches of three images and of one.
@@ -77,7 +127,8 @@ def largest_difference(model: TrainedModel, form: Format, files: Mapping[str, by
     Raises:
         ExportFailed: If the process fails, or the difference is more than rounding.
     """
-    batches = [sample_images(model, batch) for batch in BATCHES]
+    seen = sample_images(model, max(BATCHES)) if images is None else images
+    batches = [seen[:batch].contiguous() for batch in BATCHES]
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
         folder = Path(name)
         for file, content in files.items():
@@ -95,7 +146,7 @@ def largest_difference(model: TrainedModel, form: Format, files: Mapping[str, by
     pairs = list(zip(logits, ours, strict=True))
     difference = max(float((a - b).abs().max()) for a, b in pairs)
     largest = max(float(b.abs().max()) for _, b in pairs)
-    if not difference <= TOLERANCE * max(largest, 1.0):  # a NaN is no agreement
+    if not difference <= form.tolerance * max(largest, 1.0):  # a NaN is no agreement
         told = f"the exported network computes something else: logits differ by {difference:.3g}"
         if form is Format.onnx and find_spec("onnxruntime") is None:
             told += (

@@ -12,6 +12,7 @@ import yaml
 from darts_gdas.nets import count_multiply_adds, count_parameters
 from darts_gdas.nets.stored import layout_to_dict
 from darts_gdas.portable.bundle import Format
+from darts_gdas.portable.runtimes import MOST_IMAGES
 from darts_gdas.report.origin import data_name
 from darts_gdas.report.runs import VERSIONS, read_file, user_choices, versions_here
 from darts_gdas.report.summary import count, genotype_lines
@@ -23,12 +24,18 @@ USES = {
 logits = program(images)""",
     Format.onnx: """session = onnxruntime.InferenceSession("network.onnx")
 (logits,) = session.run(None, {"images": images})  # a numpy array""",
+    Format.openvino: """settings = {"INFERENCE_PRECISION_HINT": "f32"}  # else it may be bfloat16
+network = openvino.Core().compile_model("network.xml", "CPU", settings)
+logits = network([images])[0]  # numpy arrays""",
+    Format.executorch: f"""program = Runtime.get().load_program("network.pte")  # executorch.runtime
+(logits,) = program.load_method("forward").execute([images])  # at most {MOST_IMAGES} at once""",
     Format.python: """from network import Net
 
 net = Net()
 net.load_state_dict(torch.load("network.pt", weights_only=True))
 logits = net.eval()(images)""",
 }
+USES |= dict.fromkeys((Format.onnx_fp16, Format.onnx_int8), USES[Format.onnx])
 
 
 def describe(model: TrainedModel, folder: Path) -> Card:

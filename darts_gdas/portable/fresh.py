@@ -45,7 +45,31 @@ def load_python(folder: Path) -> Callable[[Tensor], Tensor]:
     return net.eval()
 
 
-LOADERS = {"torch": load_torch, "onnx": load_onnx, "python": load_python}
+def load_openvino(folder: Path) -> Callable[[Tensor], Tensor]:
+    """OpenVINO's model on a CPU, in float32: its own choice may be bfloat16."""
+    import openvino  # pyright: ignore[reportMissingImports]
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    run = openvino.Core().compile_model(folder / "network.xml", "CPU", settings)
+    return lambda images: torch.from_numpy(run([images.numpy()])[0])
+
+
+def load_executorch(folder: Path) -> Callable[[Tensor], Tensor]:
+    """ExecuTorch's program."""
+    from executorch.runtime import Runtime  # pyright: ignore[reportMissingImports]
+
+    program = Runtime.get().load_program(folder / "network.pte")
+    method = program.load_method("forward")
+    return lambda images: method.execute([images])[0].clone()
+
+
+LOADERS = {
+    "torch": load_torch,
+    **dict.fromkeys(("onnx", "onnx_fp16", "onnx_int8"), load_onnx),
+    "openvino": load_openvino,
+    "executorch": load_executorch,
+    "python": load_python,
+}
 
 
 def main(name: str, folder: str, images: str, logits: str) -> None:

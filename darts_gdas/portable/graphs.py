@@ -1,6 +1,6 @@
 """A trained network as a program: bytes in, logits out, in PyTorch's format or as ONNX."""
 
-import importlib.util
+import copy
 import io
 
 import torch
@@ -9,8 +9,6 @@ from torch.export import Dim, ExportedProgram
 
 from darts_gdas.nets.noise import noises
 from darts_gdas.tasks.model import TrainedModel
-
-EXTRA = ("onnx", "onnxscript")
 
 
 class PixelNet(nn.Module):
@@ -23,12 +21,26 @@ class PixelNet(nn.Module):
         super().__init__()
         self.register_buffer("mean", model.normalize.mean[:, None, None])
         self.register_buffer("std", model.normalize.std[:, None, None])
-        self.net = model.net
+        self.net = copy.deepcopy(model.net)
+        self.net.auxiliary = None  # it serves training only, and files would hold its weights
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [batch, classes] of uint8 images [batch, channels, height, width]."""
         return self.net((images - 255 * self.mean) / (255 * self.std))
+
+
+class HalfNet(nn.Module):
+    """The same with weights and arithmetic in float16; float32 logits come out."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        super().__init__()
+        self.net = PixelNet(model).half()
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [batch, classes] of uint8 images [batch, channels, height, width]."""
+        return self.net(images).float()
 
 
 def sample_images(model: TrainedModel, batch: int) -> Tensor:
@@ -38,13 +50,20 @@ def sample_images(model: TrainedModel, batch: int) -> Tensor:
     return torch.randint(256, shape, dtype=torch.uint8, generator=rng)
 
 
-def exported(model: TrainedModel) -> ExportedProgram:
-    """The program of `torch.export`, for any number of images at once."""
-    batch = {"images": {0: Dim("batch", min=1)}}
+def exported(
+    model: TrainedModel, *, half: bool = False, most: int | None = None
+) -> ExportedProgram:
+    """The program of `torch.export`.
+
+    Args:
+        model: The trained network.
+        half: In float16.
+        most: Images at once for which there is to be memory; None is any number.
+    """
+    batch = {"images": {0: Dim("batch", min=1, max=most)}}
+    net = HalfNet(model) if half else PixelNet(model)
     with torch.no_grad():
-        return torch.export.export(
-            PixelNet(model), (sample_images(model, 2),), dynamic_shapes=batch
-        )
+        return torch.export.export(net, (sample_images(model, 2),), dynamic_shapes=batch)
 
 
 def torch_bytes(model: TrainedModel) -> bytes:
@@ -54,34 +73,30 @@ def torch_bytes(model: TrainedModel) -> bytes:
     return buffer.getvalue()
 
 
-def onnx_bytes(model: TrainedModel) -> bytes:
+def onnx_bytes(model: TrainedModel, *, half: bool = False, opset: int | None = None) -> bytes:
     """The program as an ONNX model with input `images` and output `logits`.
 
+    Args:
+        model: The trained network.
+        half: In float16.
+        opset: The version of ONNX's operators, 18 to 25; None is that of PyTorch's exporter, which
+            more runtimes know than the latest.
+
     Raises:
-        ValueError: If the packages of the extra `export` are not installed, or the network has
-            noise in it.
+        ValueError: If the network has noise in it.
     """
-    check_extra()
     if noises(model.net):
         raise ValueError(
             "ONNX has no inverse of the error function, which the operation 'noise' needs; export "
             "with --format torch or python"
         )
     made = torch.onnx.export(
-        exported(model),
+        exported(model, half=half),
         dynamo=True,
         input_names=["images"],
         output_names=["logits"],
+        opset_version=opset,
         verbose=False,
     )
     assert made is not None  # as always with dynamo
     return made.model_proto.SerializeToString()
-
-
-def check_extra() -> None:
-    """Raise a `ValueError` that says what to install, where it is missing."""
-    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"--format onnx needs {' and '.join(missing)}: pip install 'darts-gdas[export]'"
-        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from darts_gdas.space.frozen import FrozenDict
+from darts_gdas.space.peer_strings import PEER_BEGINNINGS, peer_cells
 
 PUBLISHED = resources.files("darts_gdas.space") / "published"
 _PLACES = ("reductions", "widths")
@@ -211,11 +212,12 @@ class Genotype:
 
     @classmethod
     def load(cls, source: str | Path) -> "Genotype":
-        """A published genotype by name, a NAS-Bench-201 cell by its string, or one from a file.
+        """A published genotype by name, a cell by its string, or one from a file.
 
         Args:
-            source: A name out of `published_names()`, a string as of `to_arch_string`, a path to a
-                `genotype.json`, or a run folder that holds one.
+            source: A name out of `published_names()`, a string as of `to_arch_string`, one that
+                DARTS or GDAS prints (`space.peer_strings`), a path to a `genotype.json`, or a run
+                folder that holds one.
 
         Raises:
             ValueError: If it is neither, or the file is not a valid genotype.
@@ -224,6 +226,8 @@ class Genotype:
             return cls.from_json((PUBLISHED / f"{source}.json").read_text())
         if str(source).startswith("|"):
             return cls.from_arch_string(str(source))
+        if str(source).startswith(PEER_BEGINNINGS):
+            return cls.from_json(json.dumps(peer_cells(str(source))))
         path = Path(source)
         try:
             path = path / "genotype.json" if path.is_dir() else path

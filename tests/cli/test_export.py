@@ -1,13 +1,14 @@
 """`python -m darts_gdas.export` on a finished retraining and on wrong input."""
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from darts_gdas.cli.export import main
+from darts_gdas.cli.run_data import data_of, some_images
 from darts_gdas.portable.bundle import ExportFailed
 from darts_gdas.space import Genotype
 from tests.nets.test_stored import saved
@@ -45,13 +46,41 @@ def test_a_run_is_exported_with_its_card(run_folder: Path, capsys: pytest.Captur
     assert card["export"]["sha256"] == found
 
 
+@pytest.mark.parametrize(
+    ("form", "needed"),
+    [
+        ("onnx", "onnx and onnxscript: pip install 'darts-gdas[export]"),
+        ("onnx_int8", "onnx and onnxscript and onnxruntime: pip install 'darts-gdas[export]"),
+        ("openvino", "openvino: pip install 'darts-gdas[openvino]"),
+        ("executorch", "executorch: pip install 'darts-gdas[executorch]"),
+        ("hub", "huggingface_hub and safetensors: pip install 'darts-gdas[hub]"),
+    ],
+)
 def test_a_missing_extra_is_named(
-    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    needed: str,
 ):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    line = refused(capsys, str(run_folder), "--format", "onnx")
-    assert line.endswith("needs onnx and onnxscript: pip install 'darts-gdas[export]'")
+    monkeypatch.setattr("darts_gdas.portable.extras.find_spec", lambda name: None)
+    line = refused(capsys, str(run_folder), "--format", form)
+    assert line.endswith(f"--format {form} needs {needed}'")
     assert not (run_folder / "export").exists()
+
+
+def test_images_of_a_run_are_those_that_its_settings_name(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"overrides\.yaml' cannot be read"):
+        some_images(tmp_path, 5)
+    (tmp_path / "overrides.yaml").write_text("[dataset=digits, dataset.test_fraction=0.5]\n")
+    found = some_images(tmp_path, 5)
+    train, _ = data_of(tmp_path)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:5]
+    assert torch.equal(found, train.sample.images[order]) and found.dtype == torch.uint8
+    assert len(train) == 899
+    (tmp_path / "overrides.yaml").write_text("[dataset=stars]\n")
+    with pytest.raises(ValueError, match=r"overrides\.yaml' says no known data: "):
+        some_images(tmp_path, 5)
 
 
 def test_wrong_input_is_one_line(

@@ -11,9 +11,9 @@ import torch
 from torch.testing import assert_close
 
 from darts_gdas.nets import NASBENCH201, Layout, Stem
-from darts_gdas.portable.bundle import ExportFailed, Format, largest_difference, make, put
+from darts_gdas.portable.bundle import EXTRA, ExportFailed, Format, largest_difference, make, put
 from darts_gdas.portable.fresh import main
-from darts_gdas.portable.graphs import EXTRA, PixelNet, exported, sample_images
+from darts_gdas.portable.graphs import PixelNet, exported, sample_images
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import TrainedModel
@@ -62,7 +62,7 @@ def test_onnx_takes_every_kind_of_network(genotype: Genotype, layout: Layout):
 
 
 def test_noise_cannot_be_written_as_onnx(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("darts_gdas.portable.graphs.EXTRA", ())
+    monkeypatch.setattr("darts_gdas.portable.bundle.EXTRA", ())
     with pytest.raises(ValueError, match=r"the operation 'noise' needs; export with --format torc"):
         make(model_of(one_operation("noise"), Layout(4, 3, 5)), Format.onnx)
 

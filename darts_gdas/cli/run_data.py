@@ -1,0 +1,49 @@
+"""The images that a finished run was trained and tested on, by the settings that it recorded."""
+
+from pathlib import Path
+
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from darts_gdas import config as configuration
+from darts_gdas.cli.resume import OVERRIDES
+from darts_gdas.config import TrainConfig
+from darts_gdas.report.runs import read_file
+from darts_gdas.runtime.dataset import Pair
+from darts_gdas.runtime.look import loaded
+
+
+def data_of(run: Path) -> Pair:
+    """Training and test images of a retraining.
+
+    Args:
+        run: Its folder.
+
+    Raises:
+        ValueError: If the folder does not say which they are, or they are not there any more.
+    """
+    said = [str(item) for item in read_file(run / OVERRIDES, yaml.safe_load, list)]
+    configuration.register()
+    try:
+        with initialize_config_dir(str(configuration.conf_folder()), version_base="1.3"):
+            config = configuration.typed(compose("train", said), TrainConfig)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{str(run / OVERRIDES)!r} says no known data: {reason}") from None
+    return loaded(config.dataset)
+
+
+def some_images(run: Path, count: int) -> Tensor:
+    """At most so many training images of a run, uint8 [images, channels, height, width].
+
+    Raises:
+        ValueError: As `data_of`.
+    """
+    train, _ = data_of(run)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    pixels, _ = train.request(order[:count].to(train.labels.device))()
+    return pixels.cpu()

@@ -1,0 +1,66 @@
+"""Cells as the codes of others print them are the published ones."""
+
+import pytest
+
+from darts_gdas.space import Genotype
+from darts_gdas.space.peer_strings import peer_cells
+
+DARTS_V2 = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), "
+    "('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), "
+    "('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), "
+    "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), "
+    "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"
+)
+"""As a search of the DARTS authors' code prints it."""
+
+GDAS_V1 = """Genotype(
+  normal=[
+    (('skip_connect', 0), ('skip_connect', 1)),
+    (('skip_connect', 0), ('sep_conv_5x5', 2)),
+    (('sep_conv_3x3', 3), ('skip_connect', 0)),
+    (('sep_conv_5x5', 4), ('sep_conv_3x3', 3))],  # in pairs
+  normal_concat=range(2, 6),
+  reduce=[
+    (('sep_conv_5x5', 0, 0.129), ('sep_conv_3x3', 1, 0.128)),
+    (('sep_conv_5x5', 2, 0.127), ('sep_conv_5x5', 1, 0.127)),
+    (('dil_conv_5x5', 2, 0.128), ('sep_conv_3x3', 1, 0.127)),
+    (('sep_conv_5x5', 0, 0.128), ('sep_conv_5x5', 1, 0.128))],
+  reduce_concat=range(2, 6),
+  connectN=None, connects=None,
+)"""
+"""As GDAS's own code has it, here with and there without the weights of a search's log."""
+
+
+@pytest.mark.parametrize(("name", "text"), [("DARTS_V2", DARTS_V2), ("GDAS_V1", GDAS_V1)])
+def test_a_printed_cell_is_the_published_one(name: str, text: str):
+    assert Genotype.load(text) == Genotype.load(name)
+
+
+def test_a_dictionary_is_read_too():
+    inside = DARTS_V2.removeprefix("Genotype(").removesuffix(")")
+    for part in ("normal=", "normal_concat=", "reduce=", "reduce_concat="):
+        inside = inside.replace(part, f"'{part[:-1]}': ")
+    assert Genotype.load(f"{{{inside}}}") == Genotype.load("DARTS_V2")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Genotype(", "was never closed"),
+        ("Genotype(1)", "neither a call by names nor a dictionary"),
+        ("Genotype(normal=[])", r"it names \['normal'\]"),
+        (DARTS_V2.replace(", ('dil_conv_3x3', 2)", ""), "7 edges are no pairs"),
+        (GDAS_V1.replace("range(2, 6)", "range(2, 10**9)"), "malformed"),
+        (GDAS_V1.replace("range(2, 6)", "range(1000000000)"), "no states of a cell"),
+        (GDAS_V1.replace("'sep_conv_5x5', 4", "print('x'), 4"), "malformed"),
+    ],
+)
+def test_what_is_no_cell_is_refused(text: str, reason: str):
+    with pytest.raises(ValueError, match=rf"is written Genotype\(normal=.*{reason}"):
+        peer_cells(text)
+
+
+def test_a_state_that_does_not_exist_is_named():
+    with pytest.raises(ValueError, match="cell 'normal'"):
+        Genotype.load(DARTS_V2.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 9)"))
