@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
@@ -31,7 +31,7 @@ class LoopRows:
 
     def fill(
         self,
-        images: Float[Tensor, "samples ..."],
+        images: Shaped[Tensor, "samples ..."],
         names: Sequence[str],
         rows: Float[Tensor, "samples rows columns"],
     ) -> list[Factors]:
@@ -70,11 +70,12 @@ class JacobianRows:
             name: parameter.numel() for name, parameter in parameters.items()
         }
         smallest = min(self.columns, key=self.columns.__getitem__)
-        self.fill(images, [smallest], images.new_zeros(len(images), 1, self.columns[smallest]))
+        like = parameters[smallest].detach()
+        self.fill(images, [smallest], like.new_zeros(len(images), 1, self.columns[smallest]))
 
     def fill(
         self,
-        images: Float[Tensor, "samples ..."],
+        images: Shaped[Tensor, "samples ..."],
         names: Sequence[str],
         rows: Float[Tensor, "samples rows columns"],
     ) -> list[Factors]:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -19,9 +20,22 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
     """The model's output with other weights, on copies of the samples and of its buffers.
 
     So it may write into either, which transforms do not allow it to do to what lies outside them.
+    Attention runs by its definition: fused kernels have no forward-mode derivative.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    return functional_call(model, {**buffers, **weights}, (x.clone(),))
+    with _plain_attention():
+        return functional_call(model, {**buffers, **weights}, (x.clone(),))
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_fast)
 
 
 @contextlib.contextmanager
@@ -54,6 +68,22 @@ def preserved(model: nn.Module) -> Iterator[None]:
 
 def _with_copies(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x.clone() for x in inputs)
+
+
+@contextlib.contextmanager
+def flat_outputs(model: nn.Module) -> Iterator[None]:
+    """The model's outputs as [samples, outputs], whatever their shape; a number is a row of one."""
+    handle = model.register_forward_hook(_flat)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _flat(model: nn.Module, inputs: tuple[Tensor, ...], output: object) -> object:
+    if isinstance(output, Tensor) and output.dim() not in (0, 2):
+        return output.reshape(len(output), -1)
+    return output
 
 
 @contextlib.contextmanager
