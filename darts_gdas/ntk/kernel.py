@@ -142,7 +142,7 @@ def empirical_ntk(
             samples = (len(x1), len(x1 if x2 is None else x2))
             gram = Gram(which, samples, num_outputs, dtype=dtype, device=x1.device)
             try:
-                source = _source(candidate, model, parameters, x1, trusted)
+                source = _source(candidate, model, parameters, x1, which, trusted)
                 _add_all(gram, source, parameters, x1, x2, chunk_size)
                 return gram.result()
             except Unsupported as error:
@@ -199,12 +199,15 @@ def _source(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
     images: Tensor,
+    kind: Kind,
     trusted: bool,
 ) -> RowSource:
     """Where the rows come from; raises `Unsupported` where the method cannot take the network."""
     if method in ("loop", "batch"):
         return LoopRows(model, parameters, coupled=method == "batch")
-    make = partial(StructuredRows, trusted=trusted) if method == "structured" else JacobianRows
+    structured = partial(StructuredRows, trusted=trusted)
+    general = partial(JacobianRows, is_sum=kind is Kind.sum)
+    make = structured if method == "structured" else general
     try:
         return make(model, parameters, images[[0, -1]])
     except torch.OutOfMemoryError:

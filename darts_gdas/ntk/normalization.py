@@ -2,13 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -20,11 +23,27 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
     """The model's output with other weights, on copies of the samples and of its buffers.
 
     So it may write into either, which transforms do not allow it to do to what lies outside them.
-    Attention runs by its definition: fused kernels have no forward-mode derivative.
+    Attention runs by its definition, for fused kernels have no forward-mode derivative; so does
+    PReLU, whose rows by `vmap(jacrev)` are silently wrong where there are as many samples as outputs
+    (`findings/vmap_of_prelu_mixes_samples.sh`).
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with _plain_attention():
+    with _plain_attention(), _PlainPReLU():
         return functional_call(model, {**buffers, **weights}, (x.clone(),))
+
+
+class _PlainPReLU(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (F.prelu, torch.prelu, Tensor.prelu):
+            return _prelu(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _prelu(input: Tensor, weight: Tensor) -> Tensor:
+    shape = (1, -1) + (1,) * (input.ndim - 2) if weight.numel() > 1 and input.ndim > 1 else (-1,)
+    return torch.where(input > 0, input, input * weight.reshape(shape))
 
 
 @contextlib.contextmanager

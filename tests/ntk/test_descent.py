@@ -91,7 +91,7 @@ def test_small_steps_on_the_cross_entropy_approach_it(momentum: float):
         h = 3.0 / n
         rate, m = (h, 0.0) if momentum == 0 else (h * h, 1 - h)
         (found,) = gradient_descent(
-            F.cross_entropy, y_train=y, times=[n], learning_rate=rate, momentum=m, **given
+            F.cross_entropy, y_train=y, times=[float(n)], learning_rate=rate, momentum=m, **given
         )
         train, test = discrete(model, x, x_test, y, rate=rate, momentum=m, n=n)
         assert found.test is not None
