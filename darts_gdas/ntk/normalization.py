@@ -24,7 +24,7 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
 
     So it may write into either, which transforms do not allow it to do to what lies outside them.
     Attention runs by its definition, for fused kernels have no forward-mode derivative; so does
-    PReLU, whose rows by `vmap(jacrev)` are silently wrong where there are as many samples as outputs
+    PReLU, whose rows by `vmap(jacrev)` are silently wrong for as many samples as outputs
     (`findings/vmap_of_prelu_mixes_samples.sh`).
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
