@@ -72,8 +72,8 @@ def finite_network(
         raise ValueError(f"the last of the layers must be Dense, got {list(layers)}")
     modules: list[nn.Module] = []
     shape = torch.Size(input_shape)
-    for layer in layers:
-        channels = num_outputs if layer is layers[-1] else width
+    for place, layer in enumerate(layers, 1):
+        channels = num_outputs if place == len(layers) else width
         added = _modules(layer, shape, channels)
         with torch.no_grad():
             shape = nn.Sequential(*added)(torch.zeros(1, *shape)).shape[1:]

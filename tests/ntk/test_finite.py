@@ -41,3 +41,9 @@ def test_images_go_through():
 def test_bad_input_is_refused(layers: list, width: int, message: str):
     with pytest.raises(ValueError, match=message):
         finite_network(layers, (3,), width)
+
+
+def test_one_layer_may_stand_in_several_places():
+    dense, phi = Dense(2.0), Nonlinearity("relu")
+    net = finite_network([dense, phi, dense, phi, dense], (3,), 7, num_outputs=2)
+    assert [tuple(p.shape) for p in net.parameters()] == [(7, 3), (7, 7), (2, 7)]
