@@ -15,6 +15,7 @@ from darts_gdas.ntk.layers import Convolution
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+OWN_STATISTICS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class Unsupported(ValueError):
@@ -28,6 +29,10 @@ def is_known_layer(module: nn.Module) -> bool:
     """
     if {"forward", "_conv_forward"} & vars(module).keys() or is_parametrized(module):
         return False
+    if type(module) in OWN_STATISTICS:
+        return True
+    if type(module) is nn.Embedding:
+        return module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
     if type(module) in NORMS:
         return not module.training and module.running_mean is not None
     if not isinstance(module, LAYERS) or not set(module._parameters) <= {"weight", "bias"}:
@@ -53,7 +58,7 @@ def check_plain(name: str, layer: nn.Module, x: Tensor) -> None:
     The gradients matter by themselves: a convolution that standardises its weight leaves one that
     is standard already as it is, but not its gradient.
     """
-    if type(layer) in (*LAYERS, *NORMS, nn.AvgPool2d):
+    if type(layer) in (*LAYERS, *NORMS, *OWN_STATISTICS, nn.Embedding, nn.AvgPool2d):
         return
     base = next(kind for kind in LAYERS if isinstance(layer, kind))
     plain: Any = copy.copy(layer)

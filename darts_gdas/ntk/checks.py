@@ -1,7 +1,7 @@
 """What can be wrong with the input of a kernel, found before any work."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,15 @@ Filter = Callable[[str, nn.Parameter], bool]
 
 
 def check_inputs(x1: Tensor, x2: Tensor | None) -> None:
-    """Raise a `ValueError` unless the inputs are finite floating-point samples of one shape."""
+    """Raise a `ValueError` unless the inputs are finite numbers, or tokens, of one shape."""
     for name, x in (("x1", x1), ("x2", x2)):
         if x is None:
             continue
-        if not x.is_floating_point():
-            raise ValueError(f"{name} must hold floating-point numbers, got {x.dtype}")
+        if not x.is_floating_point() and x.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"{name} must hold floating-point numbers, or tokens in int64 or int32, "
+                f"got {x.dtype}"
+            )
         if x.dim() < 2 or len(x) == 0:
             raise ValueError(
                 f"{name} must hold samples [samples, ...], at least one, got shape {tuple(x.shape)}"
@@ -84,29 +87,52 @@ def check_uncoupled(model: nn.Module, images: Tensor) -> int:
     """The number of outputs, if samples do not influence each other.
 
     Tried on the first and the last sample: the gradient of one's output in the other must vanish.
+    Tokens have no gradient: there the output must be the same beside another sample.
     """
+    pair = images[[0, -1]].detach()
+    if not pair.is_floating_point():
+        return _check_apart(model, pair)
     with torch.enable_grad():
-        pair = images[[0, -1]].detach().requires_grad_()
+        pair = pair.requires_grad_()
         output = check_output(model(pair), samples=2)
         if output.requires_grad:
             first = output[0]  # not its plain sum, which a softmax would make a constant
             (gradient,) = torch.autograd.grad(first, pair, unequal(first), allow_unused=True)
             if gradient is not None and gradient[1].any():
-                raise ValueError(
-                    "the output of a sample depends on other samples of the batch, so there is no "
-                    'kernel of two samples; for batch norms pass batch_norm="frozen"'
-                )
+                raise ValueError(_COUPLED)
     return output.shape[1]
 
 
+_COUPLED = (
+    "the output of a sample depends on other samples of the batch, so there is no kernel of two "
+    'samples; for batch norms pass batch_norm="frozen"'
+)
+
+
+@torch.no_grad()
+def _check_apart(model: nn.Module, pair: Tensor) -> int:
+    """The number of outputs, if the first sample's are the same alone and beside another one."""
+    both = check_output(model(pair), samples=2)
+    alone = check_output(model(pair[:1]), samples=1)
+    tolerance = 1e3 * torch.finfo(both.dtype).eps * float(alone.abs().max())
+    if not torch.allclose(both[:1], alone, rtol=0.0, atol=tolerance):
+        raise ValueError(_COUPLED)
+    return both.shape[1]
+
+
 def check_output(output: object, samples: int) -> Tensor:
-    """What a network returned, if it is one row per sample."""
+    """What a network returned under `flat_outputs`, if it is one row per sample."""
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != samples:
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(
-            f"the model must return a tensor [samples, outputs], got {got} for {samples} samples"
+            f"the model must return a tensor [samples, ...], got {got} for {samples} samples"
         )
     return output
+
+
+def gradient_type(x: Tensor, parameters: Mapping[str, nn.Parameter]) -> torch.dtype:
+    """The type of gradients: that of the samples, of tokens that of the weights."""
+    return x.dtype if x.is_floating_point() else next(iter(parameters.values())).dtype
 
 
 def unequal(like: Tensor) -> Tensor:

@@ -1,17 +1,12 @@
 """What a kernel predicts of training: gradient flow of the linearised network, in closed form."""
 
-import copy
 import math
-import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor, nn
-from torch.func import jvp
+from torch import Tensor
 
-from darts_gdas.ntk.normalization import call_with
 from darts_gdas.ntk.spectrum import as_matrix, clip, resolution
 
 Column = Float64[Tensor, "rows columns"]
@@ -79,77 +74,36 @@ def predict_mse(
     Reference:
         Lee et al., NeurIPS 2019, https://arxiv.org/abs/1902.06720, eqs. (8) to (11).
     """
-    _check_numbers(t, learning_rate, ridge)
+    check_numbers(t, learning_rate, ridge)
     _check_shapes(k_train_train, y_train, k_test_train, f0_train, f0_test)
     matrix = as_matrix(k_train_train)
     is_full = k_train_train.ndim == 4
-    start = _rows(torch.zeros_like(y_train) if f0_train is None else f0_train, is_full)
-    targets = _rows(y_train, is_full)
+    start = rows(torch.zeros_like(y_train) if f0_train is None else f0_train, is_full)
+    targets = rows(y_train, is_full)
     added = ridge * float(matrix.diagonal().mean()) if relative_ridge else ridge
     if t is None:
-        dual = _equilibrium(k_train_train, matrix, start - targets, added)
+        dual = equilibrium(k_train_train, matrix, start - targets, added)
         train = targets - added * dual
     else:
         s = learning_rate * t / y_train.numel()
-        dual, change = _flow(k_train_train, matrix, start - targets, s, added)
+        dual, change = flow(k_train_train, matrix, start - targets, s, added)
         train = start + change
     test = None
     if k_test_train is not None:
-        cross = k_test_train.detach().double()
-        if is_full:
-            cross = cross.permute(0, 2, 1, 3).reshape(cross.shape[0] * cross.shape[2], -1)
-        change = (cross @ dual).reshape(k_test_train.shape[0], -1)
+        change = (flat_cross(k_test_train) @ dual).reshape(k_test_train.shape[0], -1)
         test = (change if f0_test is None else f0_test.detach().double() + change).to(y_train)
     return Prediction(train.reshape(y_train.shape).to(y_train), test)
 
 
-def linearize(model: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
-    """The model's first-order Taylor expansion around its present parameters.
-
-    What the kernel describes: gradient descent on the expansion is what `predict_mse` predicts.
-
-    Args:
-        model: Copied, so that training it later does not move the expansion. It stays in its mode;
-            with batch norms in training mode the outputs of a sample depend on its batch, of which
-            running statistics take no note.
-
-    Returns:
-        A function of (parameters by name as in `model.named_parameters()`, inputs), equal to
-        f(theta_0, x) + J(x) (parameters - theta_0), and differentiable in the parameters.
-
-        Its calls raise a `ValueError` if names of parameters are missing or unknown.
-
-    Example:
-        >>> model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-        >>> parameters, x = dict(model.named_parameters()), torch.randn(5, 3)
-        >>> linear = linearize(model)
-        >>> torch.allclose(linear(parameters, x), model(x))
-        True
-    """
-    frozen = copy.deepcopy(model).requires_grad_(False)
-    origin = {name: parameter.detach() for name, parameter in frozen.named_parameters()}
-
-    def expansion(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        differing = sorted(parameters.keys() ^ origin.keys())
-        if differing:
-            raise ValueError(
-                f"parameters must have the names of the model's; missing or unknown: {differing}; "
-                "pass dict(model.named_parameters()) or values by the same names"
-            )
-
-        def outputs(values: dict[str, Tensor]) -> Tensor:
-            return call_with(frozen, values, x)
-
-        moved = {name: parameters[name] - value for name, value in origin.items()}
-        with warnings.catch_warnings():  # torch's first jvp warns of torch's own use of TorchScript
-            warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
-            value, change = jvp(outputs, (origin,), (moved,))[:2]
-        return value + change
-
-    return expansion
+def flat_cross(kernel: Tensor) -> Float64[Tensor, "rows columns"]:
+    """[M, N] or [M, N, O, O] as a matrix in float64, sample by sample."""
+    kernel = kernel.detach().double()
+    if kernel.ndim == 2:
+        return kernel
+    return kernel.permute(0, 2, 1, 3).reshape(kernel.shape[0] * kernel.shape[2], -1)
 
 
-def _flow(
+def flow(
     kernel: Tensor, matrix: Float64[Tensor, "rows rows"], error: Column, s: float, ridge: float
 ) -> tuple[Column, Column]:
     """The dual variables a after a time s of da/ds = -((K + ridge) a + error), and K a.
@@ -168,7 +122,7 @@ def _phi(rates: Float64[Tensor, " rows"], s: float) -> Float64[Tensor, " rows"]:
     return torch.where(rates > 0, torch.expm1(-rates * s) / divisor, -s)
 
 
-def _equilibrium(
+def equilibrium(
     kernel: Tensor, matrix: Float64[Tensor, "rows rows"], error: Column, ridge: float
 ) -> Column:
     """The dual variables at infinite time: -(K + ridge)^-1 error, by Cholesky."""
@@ -186,13 +140,14 @@ def _equilibrium(
     return torch.cholesky_solve(-error, torch.linalg.cholesky(shifted))
 
 
-def _rows(values: Tensor, is_full: bool) -> Column:
+def rows(values: Tensor, is_full: bool) -> Column:
     """[N, O] as the kernel's matrix multiplies it: one column [N O, 1] for a kernel of all."""
     values = values.detach().double()
     return values.reshape(-1, 1) if is_full else values
 
 
-def _check_numbers(t: float | None, learning_rate: float, ridge: float) -> None:
+def check_numbers(t: float | None, learning_rate: float, ridge: float) -> None:
+    """Raise a `ValueError` for a time, rate or ridge without meaning."""
     if t is not None and not (0 <= t < math.inf):
         raise ValueError(f"t must be a finite time >= 0, got {t}; pass None for infinite time")
     if not 0 < learning_rate < math.inf:
@@ -215,10 +170,10 @@ def _check_shapes(
         )
     samples, outputs = y_train.shape
     ends = (outputs, outputs) if k_train_train.ndim == 4 else ()
-    _check_shape("y_train", y_train, (samples, outputs), "y_train")
-    _check_shape("k_train_train", k_train_train, (samples, samples, *ends), "y_train")
+    check_shape("y_train", y_train, (samples, outputs), "y_train")
+    check_shape("k_train_train", k_train_train, (samples, samples, *ends), "y_train")
     if f0_train is not None:
-        _check_shape("f0_train", f0_train, (samples, outputs), "y_train")
+        check_shape("f0_train", f0_train, (samples, outputs), "y_train")
     if k_test_train is None:
         if f0_test is not None:
             raise ValueError(
@@ -227,9 +182,9 @@ def _check_shapes(
             )
         return
     tests = k_test_train.shape[0] if k_test_train.ndim else 0
-    _check_shape("k_test_train", k_test_train, (tests, samples, *ends), "k_train_train and y_train")
+    check_shape("k_test_train", k_test_train, (tests, samples, *ends), "k_train_train and y_train")
     if f0_test is not None:
-        _check_shape("f0_test", f0_test, (tests, outputs), "k_test_train and y_train")
+        check_shape("f0_test", f0_test, (tests, outputs), "k_test_train and y_train")
     elif f0_train is not None:
         raise ValueError(
             "f0_train is given but f0_test is not, so test outputs would start from 0; pass the "
@@ -237,7 +192,8 @@ def _check_shapes(
         )
 
 
-def _check_shape(name: str, value: Tensor, expected: tuple[int, ...], by: str) -> None:
+def check_shape(name: str, value: Tensor, expected: tuple[int, ...], by: str) -> None:
+    """Raise a `ValueError` unless a tensor has a shape and is finite."""
     if tuple(value.shape) != expected:
         raise ValueError(f"{name} has shape {tuple(value.shape)}; {by} ask for {list(expected)}")
     if not torch.isfinite(value).all():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
@@ -31,7 +31,7 @@ class LoopRows:
 
     def fill(
         self,
-        images: Float[Tensor, "samples ..."],
+        images: Shaped[Tensor, "samples ..."],
         names: Sequence[str],
         rows: Float[Tensor, "samples rows columns"],
     ) -> list[Factors]:
@@ -57,40 +57,48 @@ class JacobianRows:
         model: The network; it must be one that these transforms can take.
         parameters: The selected ones by name.
         images: Two samples to try it on.
+        is_sum: Whether rows are those of the sum of all outputs.
 
     Raises:
         RuntimeError: Whatever the transforms say of a network that they cannot take.
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], images: Tensor
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        images: Tensor,
+        *,
+        is_sum: bool,
     ) -> None:
-        self.model, self.parameters = model, parameters
+        self.model, self.parameters, self.is_sum = model, parameters, is_sum
         self.columns: Mapping[str, int] = {
             name: parameter.numel() for name, parameter in parameters.items()
         }
         smallest = min(self.columns, key=self.columns.__getitem__)
-        self.fill(images, [smallest], images.new_zeros(len(images), 1, self.columns[smallest]))
+        self._rows(images, [smallest])
 
     def fill(
         self,
-        images: Float[Tensor, "samples ..."],
+        images: Shaped[Tensor, "samples ..."],
         names: Sequence[str],
         rows: Float[Tensor, "samples rows columns"],
     ) -> list[Factors]:
         """Write the rows of some parameters, side by side."""
-        chosen = {name: self.parameters[name].detach() for name in names}
-        is_sum = rows.shape[1] == 1
-
-        def outputs(weights: dict[str, Tensor], image: Tensor) -> Tensor:
-            y = call_with(self.model, weights, image[None])[0]
-            return y.sum() if is_sum else y
-
-        transform = grad(outputs) if is_sum else jacrev(outputs)
-        found = vmap(transform, in_dims=(None, 0))(chosen, images)
-        start = 0
+        found, start = self._rows(images, names), 0
         for name in names:
             part = found[name].reshape(*rows.shape[:2], -1)
             rows[..., start : start + part.shape[2]] = part
             start += part.shape[2]
         return []
+
+    def _rows(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Rows of some parameters, by name and each in the parameter's shape."""
+        chosen = {name: self.parameters[name].detach() for name in names}
+
+        def outputs(weights: dict[str, Tensor], image: Tensor) -> Tensor:
+            y = call_with(self.model, weights, image[None])[0]
+            return y.sum() if self.is_sum else y
+
+        transform = grad(outputs) if self.is_sum else jacrev(outputs)
+        return vmap(transform, in_dims=(None, 0))(chosen, images)

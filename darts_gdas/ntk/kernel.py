@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from darts_gdas.ntk.calls import Unsupported
@@ -21,11 +21,12 @@ from darts_gdas.ntk.checks import (
     check_model,
     check_output,
     check_uncoupled,
+    gradient_type,
     select_parameters,
 )
 from darts_gdas.ntk.generic import JacobianRows, LoopRows
 from darts_gdas.ntk.gram import Factors, Gram, Kind
-from darts_gdas.ntk.normalization import batch_norms, frozen_statistics, preserved
+from darts_gdas.ntk.normalization import batch_norms, flat_outputs, frozen_statistics, preserved
 from darts_gdas.ntk.products import product_kernel
 from darts_gdas.ntk.structured import StructuredRows
 
@@ -54,8 +55,8 @@ class RowSource(Protocol):
 
 def empirical_ntk(
     model: nn.Module,
-    x1: Float[Tensor, "samples ..."],
-    x2: Float[Tensor, "others ..."] | None = None,
+    x1: Shaped[Tensor, "samples ..."],
+    x2: Shaped[Tensor, "others ..."] | None = None,
     *,
     kind: Literal["sum", "trace", "diagonal", "full"] = "sum",
     method: Literal["auto", "loop", "jacobian", "vector_product", "structured"] = "auto",
@@ -67,6 +68,9 @@ def empirical_ntk(
 ) -> Tensor:
     """The kernel of a network f: samples -> [samples, outputs], at its present weights.
 
+    Outputs of any other shape, as those of dense prediction or one per token, count in their order
+    in memory: `kernel.unflatten(2, shape)` brings the shape back. Samples may be tokens (int64).
+
     Kinds: `sum` is the kernel of the sum of the outputs, sum over a and b of Theta_ab (what
     TE-NAS computes; not the trace); `trace` is the sum over a of Theta_aa; `diagonal` keeps a;
     `full` keeps a and b. Their spectra differ.
@@ -75,7 +79,7 @@ def empirical_ntk(
     their formulas. `jacobian` is `vmap(jacrev)`, for what it cannot take; `loop` is a backward pass
     per sample and output, for whatever is left; `vector_product` forms no rows at all, a column
     per product. `auto` takes the first of the three that can take the network: `structured` where
-    it consists of linear layers, convolutions, batch norms and operations without weights.
+    it consists of linear layers, convolutions, norms, embeddings and operations without weights.
 
     Memory beside the kernel: activations of `chunk_size` samples, and rows of at most 1 GiB (of
     one parameter, if that is more); beyond, the parameters are taken in groups, one run of all
@@ -84,7 +88,7 @@ def empirical_ntk(
     Args:
         model: Taken as it stands, and left so; it gets copies of the samples. With batch norms it
             must be in evaluation, or `batch_norm` must say which statistics to use.
-        x1: Floating-point inputs.
+        x1: Inputs, floating-point or tokens.
         x2: Other inputs for a rectangular kernel; None means x1.
         kind: Which part of the kernel.
         method: How.
@@ -121,7 +125,7 @@ def empirical_ntk(
         check_inputs(x1, x2)
         check_model(model, batch_norm)
     parameters = select_parameters(model, params)
-    with torch.no_grad(), _normalisation(model, x1, batch_norm):
+    with torch.no_grad(), _normalisation(model, x1, batch_norm), flat_outputs(model):
         if batch_norm == "batch":
             num_outputs, chunk_size = check_output(model(x1), len(x1)).shape[1], len(x1)
         elif trusted:
@@ -138,7 +142,7 @@ def empirical_ntk(
             samples = (len(x1), len(x1 if x2 is None else x2))
             gram = Gram(which, samples, num_outputs, dtype=dtype, device=x1.device)
             try:
-                source = _source(candidate, model, parameters, x1, trusted)
+                source = _source(candidate, model, parameters, x1, which, trusted)
                 _add_all(gram, source, parameters, x1, x2, chunk_size)
                 return gram.result()
             except Unsupported as error:
@@ -195,12 +199,15 @@ def _source(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
     images: Tensor,
+    kind: Kind,
     trusted: bool,
 ) -> RowSource:
     """Where the rows come from; raises `Unsupported` where the method cannot take the network."""
     if method in ("loop", "batch"):
         return LoopRows(model, parameters, coupled=method == "batch")
-    make = partial(StructuredRows, trusted=trusted) if method == "structured" else JacobianRows
+    structured = partial(StructuredRows, trusted=trusted)
+    general = partial(JacobianRows, is_sum=kind is Kind.sum)
+    make = structured if method == "structured" else general
     try:
         return make(model, parameters, images[[0, -1]])
     except torch.OutOfMemoryError:
@@ -220,8 +227,9 @@ def _add_all(
     """Add what all parameters contribute, as many at a time as the memory takes."""
     sides = [x1] if x2 is None else [x1, x2]
     num_rows = gram.kind.num_rows(gram.num_outputs)
-    for names in _groups(source, parameters, num_rows * sum(map(len, sides)), x1.dtype):
-        _add_group(gram, source, names, sides, num_rows, chunk_size)
+    dtype = gradient_type(x1, parameters)
+    for names in _groups(source, parameters, num_rows * sum(map(len, sides)), dtype):
+        _add_group(gram, source, names, sides, num_rows, chunk_size, dtype)
 
 
 def _groups(
@@ -248,12 +256,13 @@ def _add_group(
     sides: Sequence[Tensor],
     num_rows: int,
     chunk_size: int,
+    dtype: torch.dtype,
 ) -> None:
     """Add what a group of parameters contributes."""
     columns = sum(source.columns[name] for name in names)
     all_rows, all_factors = [], []
     for images in sides:
-        rows = images.new_zeros(len(images), num_rows, columns)
+        rows = images.new_zeros(len(images), num_rows, columns, dtype=dtype)
         parts = zip(images.split(chunk_size), rows.split(chunk_size), strict=True)
         all_factors.append([source.fill(part, names, out) for part, out in parts])
         all_rows.append(rows)

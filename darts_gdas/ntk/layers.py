@@ -9,14 +9,15 @@ samples first. They were chosen by measuring on a CPU:
 - other convolutions: all samples as groups of one convolution, whose weight gradient the library
   computes in one call;
 - linear layers: outer products, kept as their factors where a sample enters the layer once;
-- norms with fixed statistics: sums over pixels.
+- norms with fixed statistics, or with statistics of the sample itself: sums over pixels or tokens;
+- embeddings: gradients gathered by token.
 """
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -32,12 +33,13 @@ _FEW_TAPS = 9
 
 
 def weight_rows(
-    layer: nn.Module, x: Float[Tensor, "samples ..."], *, several: bool = False
+    layer: nn.Module, x: Shaped[Tensor, "samples ..."], *, several: bool = False
 ) -> Rows:
     """How the weight's gradients follow from those of the output; prepares once what x gives.
 
     Args:
-        layer: A linear layer, a convolution, or a batch norm with fixed statistics.
+        layer: A linear layer, a convolution, a norm (of batch norms, one with fixed statistics), or
+            an embedding.
         x: What entered it.
         several: Whether there are several gradients per sample.
     """
@@ -45,6 +47,10 @@ def weight_rows(
         return _linear_rows(x)
     if isinstance(layer, _BatchNorm):
         return _norm_rows(layer, x)
+    if isinstance(layer, nn.Embedding):
+        return _embedding_rows(layer, x)
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
+        return _scale_rows(layer, x)
     assert isinstance(layer, Convolution)
     if all(k == 1 for k in layer.kernel_size) and layer.groups == 1 and not any(layer.padding):
         return _pointwise_rows(layer, x)
@@ -66,6 +72,8 @@ def bias_rows(layer: nn.Module, gradient: Tensor) -> Float[Tensor, "samples chan
     """The gradients of a bias: those of the output, summed over whatever shares the bias."""
     if isinstance(layer, nn.Linear):
         return gradient.flatten(1, -2).sum(1) if gradient.dim() > 2 else gradient
+    if isinstance(layer, nn.LayerNorm):
+        return gradient.reshape(len(gradient), -1, layer.weight.numel()).sum(1)
     return gradient.flatten(2).sum(2) if gradient.dim() > 2 else gradient
 
 
@@ -90,6 +98,39 @@ def _norm_rows(norm: _BatchNorm, x: Tensor) -> Rows:
         g = gradient.reshape(len(x), -1, x.shape[1], pixels.shape[3])
         products, sums = (g * pixels).sum(3).flatten(0, 1), g.sum(3).flatten(0, 1)
         return (products - mean * sums) * inverse
+
+    return rows
+
+
+def _scale_rows(norm: nn.LayerNorm | nn.RMSNorm | nn.GroupNorm, x: Tensor) -> Rows:
+    """With y = (x normalised by itself) * weight + bias: a sum over tokens or pixels."""
+    if isinstance(norm, nn.LayerNorm):
+        plain = F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
+    elif isinstance(norm, nn.RMSNorm):
+        plain = F.rms_norm(x, norm.normalized_shape, eps=norm.eps)
+    else:
+        plain = F.group_norm(x, norm.num_groups, eps=norm.eps)
+
+    def rows(gradient: Tensor) -> Tensor:
+        products = gradient * plain.repeat_interleave(_per_sample(gradient, x), 0)
+        if isinstance(norm, nn.GroupNorm):
+            return products.reshape(*products.shape[:2], -1).sum(2)
+        return products.reshape(len(products), -1, norm.weight.numel()).sum(1)
+
+    return rows
+
+
+def _embedding_rows(layer: nn.Embedding, tokens: Tensor) -> Rows:
+    places = tokens.reshape(len(tokens), -1)
+
+    def rows(gradient: Tensor) -> Tensor:
+        same = places.repeat_interleave(_per_sample(gradient, tokens), 0)
+        offset = torch.arange(len(same), device=same.device)[:, None] * layer.num_embeddings
+        found = gradient.new_zeros(len(same) * layer.num_embeddings, layer.embedding_dim)
+        parts = gradient.reshape(-1, layer.embedding_dim)
+        if layer.padding_idx is not None:
+            parts = parts * (same.reshape(-1, 1) != layer.padding_idx)
+        return found.index_add_(0, (same + offset).flatten(), parts).view(len(same), -1)
 
     return rows
 

@@ -2,12 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -19,9 +23,38 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
     """The model's output with other weights, on copies of the samples and of its buffers.
 
     So it may write into either, which transforms do not allow it to do to what lies outside them.
+    Attention runs by its definition, for fused kernels have no forward-mode derivative; so does
+    PReLU, whose rows by `vmap(jacrev)` are silently wrong for as many samples as outputs
+    (`findings/vmap_of_prelu_mixes_samples.sh`).
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    return functional_call(model, {**buffers, **weights}, (x.clone(),))
+    with _plain_attention(), _PlainPReLU():
+        return functional_call(model, {**buffers, **weights}, (x.clone(),))
+
+
+class _PlainPReLU(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (F.prelu, torch.prelu, Tensor.prelu):
+            return _prelu(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _prelu(input: Tensor, weight: Tensor) -> Tensor:
+    shape = (1, -1) + (1,) * (input.ndim - 2) if weight.numel() > 1 and input.ndim > 1 else (-1,)
+    return torch.where(input > 0, input, input * weight.reshape(shape))
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_fast)
 
 
 @contextlib.contextmanager
@@ -54,6 +87,22 @@ def preserved(model: nn.Module) -> Iterator[None]:
 
 def _with_copies(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x.clone() for x in inputs)
+
+
+@contextlib.contextmanager
+def flat_outputs(model: nn.Module) -> Iterator[None]:
+    """The model's outputs as [samples, outputs], whatever their shape; a number is a row of one."""
+    handle = model.register_forward_hook(_flat)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _flat(model: nn.Module, inputs: tuple[Tensor, ...], output: object) -> object:
+    if isinstance(output, Tensor) and output.dim() not in (0, 2):
+        return output.reshape(len(output), -1)
+    return output
 
 
 @contextlib.contextmanager

@@ -1,28 +1,34 @@
 """Products of the kernel with vectors, without the kernel; its extreme eigenvalues by Lanczos."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import jvp
 
-from darts_gdas.ntk.checks import check_inputs, check_model, check_uncoupled, select_parameters
+from darts_gdas.ntk.checks import (
+    check_inputs,
+    check_model,
+    check_uncoupled,
+    gradient_type,
+    select_parameters,
+)
 from darts_gdas.ntk.gram import Kind
-from darts_gdas.ntk.normalization import call_with, preserved
+from darts_gdas.ntk.normalization import call_with, flat_outputs, preserved
 
 Filter = Callable[[str, nn.Parameter], bool]
 
 
 def ntk_vector_product(
     model: nn.Module,
-    x1: Float[Tensor, "samples ..."],
+    x1: Shaped[Tensor, "samples ..."],
     vector: Float[Tensor, "others outputs"],
-    x2: Float[Tensor, "others ..."] | None = None,
+    x2: Shaped[Tensor, "others ..."] | None = None,
     *,
     params: Literal["all", "weights"] | Filter = "all",
     chunk_size: int = 64,
@@ -46,7 +52,7 @@ def ntk_vector_product(
     check_inputs(x1, x2)
     check_model(model, None)
     parameters = select_parameters(model, params)
-    with preserved(model):
+    with preserved(model), flat_outputs(model):
         num_outputs = check_uncoupled(model, x1)
         others = x1 if x2 is None else x2
         if vector.shape != (len(others), num_outputs):
@@ -59,7 +65,7 @@ def ntk_vector_product(
 
 def extreme_eigenvalues(
     model: nn.Module,
-    x: Float[Tensor, "samples ..."],
+    x: Shaped[Tensor, "samples ..."],
     *,
     count: int = 1,
     end: Literal["largest", "smallest"] = "largest",
@@ -89,7 +95,7 @@ def extreme_eigenvalues(
     if end not in ("largest", "smallest"):
         raise ValueError(f"end must be largest or smallest, got {end!r}")
     parameters = select_parameters(model, params)
-    with preserved(model):
+    with preserved(model), flat_outputs(model):
         shape = (len(x), check_uncoupled(model, x))
         size = shape[0] * shape[1]
         if not 1 <= count < size:
@@ -98,7 +104,7 @@ def extreme_eigenvalues(
             )
 
         def multiply(v: np.ndarray) -> np.ndarray:
-            vector = torch.from_numpy(v.reshape(shape)).to(x)
+            vector = torch.from_numpy(v.reshape(shape)).to(x.device, gradient_type(x, parameters))
             y = _product(model, parameters, x, x, vector, chunk_size)
             return y.double().cpu().numpy().ravel()
 
@@ -129,13 +135,13 @@ def product_kernel(
     dtype: torch.dtype,
 ) -> Tensor:
     """A kernel column by column, from products with unit vectors."""
-    others = x1 if x2 is None else x2
+    others, like = x1 if x2 is None else x2, gradient_type(x1, parameters)
     columns = []
     for m in range(len(others)):
         if kind is Kind.sum:
-            units = others.new_ones(1, 1, num_outputs)
+            units = others.new_ones(1, 1, num_outputs, dtype=like)
         else:
-            units = torch.eye(num_outputs, dtype=others.dtype, device=others.device)[:, None]
+            units = torch.eye(num_outputs, dtype=like, device=others.device)[:, None]
         products = [
             _product(model, parameters, x1, others[m : m + 1], unit, chunk_size).to(dtype)
             for unit in units
@@ -168,6 +174,17 @@ def _product(
                 model(images), weights, v, allow_unused=True, materialize_grads=True
             )
             direction = [d + g for d, g in zip(direction, gradients, strict=True)]
+    return push_forward(model, parameters, x1, direction, chunk_size)
+
+
+def push_forward(
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    x: Shaped[Tensor, "samples ..."],
+    direction: Sequence[Tensor],
+    chunk_size: int,
+) -> Float[Tensor, "samples outputs"]:
+    """How outputs change along a direction of the parameters: J times it, in forward mode."""
     primal = {name: w.detach() for name, w in parameters.items()}
     tangent = dict(zip(parameters, direction, strict=True))
 
@@ -177,4 +194,4 @@ def _product(
             warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
             return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
 
-    return torch.cat([outputs(images).detach() for images in x1.split(chunk_size)])
+    return torch.cat([outputs(images).detach() for images in x.split(chunk_size)])

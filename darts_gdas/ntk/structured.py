@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
@@ -70,8 +70,9 @@ class StructuredRows:
     """Rows of J by layers; the model must be in the state in which it is to be differentiated.
 
     Args:
-        model: Its layers with selected weights must be linear layers, convolutions (zero-padded)
-            or batch norms with fixed statistics, called as modules, samples first.
+        model: Its layers with selected weights must be linear layers, convolutions (zero-padded),
+            batch norms with fixed statistics, layer, group or RMS norms, or embeddings, called as
+            modules, samples first.
         parameters: The selected ones by name.
         images: Two samples to try it on.
         run: How layers run, their weights constant.
@@ -120,7 +121,7 @@ class StructuredRows:
 
     def fill(
         self,
-        images: Float[Tensor, "samples ..."],
+        images: Shaped[Tensor, "samples ..."],
         names: Sequence[str],
         rows: Float[Tensor, "samples rows columns"],
     ) -> list[Factors]:
@@ -136,7 +137,8 @@ class StructuredRows:
             places[name] = slice(start, start + self.columns[name])
             start += self.columns[name]
         samples, num_rows = rows.shape[:2]
-        is_small = images[:, 0].numel() * num_rows <= _FEW_PIXELS
+        pixels = images[:, 0] if images.is_floating_point() else images
+        is_small = pixels.numel() * num_rows <= _FEW_PIXELS
         at_once = num_rows if is_small else 1  # then every sample lies there once per row
         record = self._forward(images.repeat_interleave(at_once, 0))
         uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
@@ -194,7 +196,10 @@ class StructuredRows:
                 layer.forward = partial(self._call, record, name, layer, check)
                 stack.callback(vars(layer).pop, "forward")
             stack.enter_context(torch.enable_grad())
-            record.output = self.model(images.detach().requires_grad_())
+            samples = images.detach()
+            record.output = self.model(
+                samples.requires_grad_() if samples.is_floating_point() else samples
+            )
         hidden = sorted(self._hidden_uses(record.output))
         if hidden:
             raise Unsupported(f"parameter {hidden[0]!r} is used outside of a known layer's call")

@@ -1,6 +1,6 @@
 """Draw the pictures of docs/how, from the library's own numbers.
 
-python docs/pictures/draw.py [mixture|gumbel|bilevel|ntk|warm_start]
+python docs/pictures/draw.py [mixture|gumbel|bilevel|ntk|wide|warm_start]
 
 Without a name all are drawn, in about a minute; the warm start scores 100 cells.
 """
@@ -17,7 +17,17 @@ from torch import Tensor, nn
 
 from darts_gdas import Mixture, SearchSpace
 from darts_gdas.nets import NASBENCH201, CellMixture, Layout
-from darts_gdas.ntk import as_matrix, empirical_ntk, linearize, predict_mse
+from darts_gdas.ntk import (
+    Dense,
+    Nonlinearity,
+    as_matrix,
+    empirical_ntk,
+    finite_network,
+    infinite_kernels,
+    linearize,
+    monte_carlo_ntk,
+    predict_mse,
+)
 from darts_gdas.report.heatmap import draw_probabilities
 from darts_gdas.report.text import FONT, INK, operation_label
 from darts_gdas.runtime.augment import Normalize
@@ -194,6 +204,39 @@ def ntk() -> Figure:
     return figure
 
 
+def wide() -> Figure:
+    """Tangent kernels of finite networks, and how far they are from those of infinite width."""
+    torch.manual_seed(0)
+    x, widths = torch.randn(6, 4).double(), [4, 8, 16, 32, 64, 128]
+    figure, (left, right) = panels(2)
+    for (name, variance), color in zip(
+        (("relu", 2.0), ("erf", 1.5), ("gelu", 1.5)), (BLUE, ORANGE, GREEN), strict=True
+    ):
+        phi, dense = Nonlinearity(name), Dense(variance)
+        layers = [dense, phi, dense, phi, dense]
+        exact, errors, spreads = infinite_kernels(layers, x).ntk, [], []
+        for width in widths:
+            found = monte_carlo_ntk(
+                lambda width=width, layers=layers: finite_network(layers, (4,), width).double(),
+                x,
+                draws=4 * width,
+                seed=width,
+                trusted=True,
+            )
+            errors.append(float((found.mean - exact).norm() / exact.norm()))
+            deviation = found.standard_error * found.count**0.5
+            spreads.append(float(deviation.norm() / exact.norm()))
+        left.loglog(widths, errors, "o-", color=color, ms=3, lw=1.2, label=name)
+        right.loglog(widths, spreads, "o-", color=color, ms=3, lw=1.2, label=name)
+    for axes, power, what in ((left, 1, "1 / width"), (right, 0.5, "1 / root of the width")):
+        guide = [1.5 * width**-power for width in widths]
+        axes.loglog(widths, guide, color=GREY, lw=1, ls="--", label=what)
+        axes.legend(fontsize=7, frameon=False)
+    label(left, title="mean of 4 x width networks", x="width", y="relative error of the mean")
+    label(right, title="one network", x="width", y="relative standard deviation")
+    return figure
+
+
 def warm_start() -> Figure:
     """First alphas of NAS-Bench-201 on digits, as probabilities."""
     train, _ = Digits().load()
@@ -219,6 +262,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "gumbel": gumbel,
     "bilevel": bilevel,
     "ntk": ntk,
+    "wide": wide,
     "warm_start": warm_start,
 }
 

@@ -47,7 +47,7 @@ def with_nan() -> nn.Module:
 @pytest.mark.parametrize(
     ("x1", "x2", "message"),
     [
-        (torch.ones(3, 4, dtype=torch.long), None, "x1 must hold floating-point numbers"),
+        (torch.ones(3, 4).bool(), None, "x1 must hold floating-point numbers, or tokens"),
         (torch.ones(4), None, r"x1 must hold samples \[samples, ...\].* got shape \(4,\)"),
         (torch.ones(0, 4), None, "at least one"),
         (X * math.inf, None, "x1 holds numbers that are not finite"),
@@ -73,7 +73,7 @@ def test_inputs_are_checked(x1: Tensor, x2: Tensor | None, message: str):
         (nn.Sequential(nn.Dropout(0.5), linear()), "dropout '0' is active"),
         (Centred(), "depends on other samples of the batch"),
         (Pair(), "must return a tensor .* got tuple for 2 samples"),
-        (nn.Sequential(linear(), nn.Flatten(0)), r"got \(4,\) for 2 samples"),
+        (nn.Sequential(linear(), nn.Flatten(0)), r"got \(4, 1\) for 2 samples"),
         (linear().requires_grad_(False), "selects none of the model's parameters"),
     ],
 )

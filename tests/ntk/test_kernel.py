@@ -355,10 +355,10 @@ REFUSED = {
         (5,),
         r"parameter '1\.bias' is used outside",
     ),
-    "layer norm": (
-        lambda: nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3), nn.Linear(3, 2)),
+    "prelu": (
+        lambda: nn.Sequential(nn.Linear(5, 3), nn.PReLU(), nn.Linear(3, 2)),
         (5,),
-        r"parameter '1\.bias' is used outside",
+        r"parameter '1\.weight' is used outside",
     ),
     "bilinear": (
         lambda: Affine(5),
@@ -378,6 +378,15 @@ def test_structured_refuses_by_name_where_auto_is_right(name: str, samples: int)
     close(empirical_ntk(model, x, kind="full"), by_definition(model, x))
     with pytest.raises(ValueError, match=rf'method="structured" cannot take .*{message}.*"auto"'):
         empirical_ntk(model, x, kind="full", method="structured")
+
+
+@pytest.mark.parametrize("method", ["auto", "jacobian", "vector_product"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_slopes_of_prelu_are_each_samples_own(channels: int, method: str):
+    """As many samples as outputs: there torch.func takes one for the other."""
+    model = nn.Sequential(nn.Linear(5, 3), nn.PReLU(channels)).double()
+    x = double(3, 5)
+    close(empirical_ntk(model, x, kind="full", method=method), by_definition(model, x))
 
 
 def test_an_input_that_is_changed_afterwards_is_no_input_any_more():
@@ -543,9 +552,16 @@ def test_the_batchs_own_norms_know_one_batch():
         empirical_ntk(model, x1, x2, batch_norm="batch")
 
 
+class Several(nn.Module):
+    """Two rows for each sample."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten()
+
+
 def test_the_output_is_checked_with_the_batchs_own_norms_too():
-    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Unflatten(1, (2, 2))).double()
-    with pytest.raises(ValueError, match=r"\[samples, outputs\], got \(3, 2, 2\) for 3 samples"):
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), Several()).double()
+    with pytest.raises(ValueError, match=r"\[samples, ...\], got \(12, 1\) for 3 samples"):
         empirical_ntk(model, double(3, 5), batch_norm="batch")
 
 

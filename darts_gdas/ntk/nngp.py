@@ -1,0 +1,72 @@
+"""The kernel of a network's outputs themselves: what its prior over functions looks like."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from darts_gdas.ntk.checks import check_inputs, check_memory, check_model, check_uncoupled
+from darts_gdas.ntk.gram import Gram, Kind
+from darts_gdas.ntk.normalization import flat_outputs, preserved
+
+
+def empirical_nngp(
+    model: nn.Module,
+    x1: Shaped[Tensor, "samples ..."],
+    x2: Shaped[Tensor, "others ..."] | None = None,
+    *,
+    kind: Literal["sum", "trace", "diagonal", "full"] = "trace",
+    chunk_size: int = 64,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Products of outputs, f_a(x_n) f_b(x_m): the kernel of a Gaussian process, seen in one draw.
+
+    Averaged over initialisations it is the covariance of the outputs of an untrained network; in
+    the limit of infinite width `trace` divided by the number of outputs (of a wide layer's, say)
+    is that covariance for a single initialisation, too.
+
+    Args:
+        model: Taken as it stands, and left so; batch norms in evaluation. Cut it off before its
+            last layer for the kernel of its features.
+        x1: Inputs.
+        x2: Other inputs for a rectangular kernel; None means x1.
+        kind: As in `empirical_ntk`, with the outputs in place of their gradients.
+        chunk_size: Samples per pass.
+        dtype: In which products are added up.
+
+    Returns:
+        [N1, N2]; for `diagonal` [N1, N2, O]; for `full` [N1, N2, O, O].
+
+    Raises:
+        ValueError: As `empirical_ntk`, and for outputs that are not finite.
+
+    Example:
+        >>> empirical_nngp(nn.Identity(), torch.tensor([[3.0, 4.0]]))
+        tensor([[25.]], dtype=torch.float64)
+
+    Reference:
+        Lee et al., ICLR 2018, https://arxiv.org/abs/1711.00165.
+    """
+    if kind not in [k.value for k in Kind]:
+        raise ValueError(f"kind must be one of sum, trace, diagonal, full, got {kind!r}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    check_inputs(x1, x2)
+    check_model(model, None)
+    which = Kind(kind)
+    with torch.no_grad(), preserved(model), flat_outputs(model):
+        num_outputs = check_uncoupled(model, x1)
+        check_memory(which, x1, x2, num_outputs, dtype)
+        sides = [
+            torch.cat([model(part) for part in x.split(chunk_size)])
+            for x in ([x1] if x2 is None else [x1, x2])
+        ]
+    for outputs in sides:
+        if not torch.isfinite(outputs).all():
+            raise ValueError("the model's outputs hold numbers that are not finite")
+    rows = [(f.sum(1, keepdim=True) if which is Kind.sum else f)[..., None] for f in sides]
+    samples = len(sides[0]), len(sides[-1])
+    gram = Gram(which, samples, num_outputs, dtype=dtype, device=x1.device)
+    gram.add_rows(rows[0], rows[-1])
+    return gram.result()
