@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -85,15 +86,20 @@ class Npz(SplitSet):
         if root.is_dir():
             files = sorted(root.glob("*.npy"))
             return {path.stem: partial(np.load, path, allow_pickle=False) for path in files}
-        with reading(f"dataset.root={self.root!r}"):
-            found = np.load(root, allow_pickle=False)
+        with reading(f"dataset.root={self.root!r}"), open(root, "rb") as file:
+            found = np.load(file, allow_pickle=False)
             if isinstance(found, np.ndarray):
                 raise ValueError("one array; pass the folder that holds it and its labels")
-            return {name: partial(found.__getitem__, name) for name in found.files}
+            return {name: partial(_member, root, name) for name in found.files}
 
     def _images(self, arrays: Arrays, name: str, what: str) -> np.ndarray:
         of_images = what.format(name)
         return with_channels_first(_read(arrays, name, of_images), self.layout, of_images)
+
+
+def _member(path: Path, name: str) -> np.ndarray:
+    with open(path, "rb") as file:
+        return np.load(file, allow_pickle=False)[name]
 
 
 def _read(arrays: Arrays, name: str, what: str) -> np.ndarray:
