@@ -96,7 +96,7 @@ def test_parts_that_differ_are_told():
         Scale.of([grey], None, "").bytes(colour, "these")
     with pytest.raises(ValueError, match="must be like the images to train on, got 1 channels of "):
         Scale.of([grey.astype(np.uint8)], None, "").bytes(grey, "these")
-    with pytest.raises(ValueError, match="dataset.value_range has no effect: these holds bytes"):
+    with pytest.raises(ValueError, match=r"dataset\.value_range has no effect: these holds bytes"):
         Scale.of([grey.astype(np.uint8)], [0, 1], "these")
 
 

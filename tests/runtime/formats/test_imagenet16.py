@@ -47,7 +47,7 @@ def test_the_first_classes_are_kept_and_counted_from_zero(as_list, written, tmp_
 def test_it_has_120_classes_unless_told(written, tmp_path: Path):
     train, test = ImageNet16(root=str(tmp_path)).load()
     assert train.num_classes == 120 and (len(train), len(test)) == (60, 6)
-    with pytest.raises(ValueError, match="dataset.num_classes must be at least 2, got 1"):
+    with pytest.raises(ValueError, match=r"dataset\.num_classes must be at least 2, got 1"):
         ImageNet16(num_classes=1)
 
 
