@@ -13,7 +13,7 @@ from darts_gdas.runtime.formats.npz import check_range
 from darts_gdas.runtime.formats.splits import SplitSet, checked_labels
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.picture_files import in_threads
-from darts_gdas.runtime.pictures import BROKEN, Preparation, shown, without_pillows_limit
+from darts_gdas.runtime.pictures import BROKEN, Preparation, is_deep, shown, without_pillows_limit
 
 AT_ONCE = 256
 """Pictures that are held while they are decoded."""
@@ -111,6 +111,10 @@ class SizedSet(SplitSet):
 
     def _rule(self, first: Sample, what: str) -> "_Rule":
         (width, height), mode = _looked_at(first, what)
+        if self.value_range is not None and not is_deep(mode):
+            raise ValueError(
+                f"dataset.value_range has no effect: {first.name} of {what} has 8 bits"
+            )
         if self.image_size is not None:
             height, width = self.image_size, self.image_width or self.image_size
         ends = None if self.value_range is None else (self.value_range[0], self.value_range[1])

@@ -164,8 +164,8 @@ def _samples(found: Any, what: str) -> Iterator[Sample]:
 
 
 def _files(parts: list[Any], name: str) -> Files:
-    with reading(name):
-        pairs = [part[i] for part in parts for i in range(len(part))]
+    with reading(name):  # sorted, for SUN397 takes them as the file system has them
+        pairs = sorted((part[i] for part in parts for i in range(len(part))), key=str)
     labels = checked_labels([label for _, label in pairs], len(pairs), f"{name}: labels")
     return Files([str(path) for path, _ in pairs], labels)
 

@@ -58,6 +58,7 @@ def test_pictures_of_one_size_stay_as_they_are(encode: bool, shape: tuple[int, .
         ),
         ([(60, 50)] * 400, {"max_gigabytes": 1e-6}, "of 256 pictures and more take more than"),
         ([], {}, "train: labels: there are no images"),
+        ([(6, 5)], {"value_range": [0, 9]}, "value_range has no effect: this one of train has 8"),
     ],
 )
 def test_pictures_that_do_not_go_together_are_told(samples, settings, message: str):

@@ -26,6 +26,8 @@ def test_every_set_that_is_known_takes_what_it_is_called_with(name: str):
     asked = {*kind.defaults, *([kind.argument] if kind.argument else [])}
     asked |= {"loader"} if kind.is_in_files else set()
     assert asked <= known
+    if kind.is_in_files:  # and a path is all that its loader is given
+        assert "self.loader(" in inspect.getsource(getattr(torchvision.datasets, name).__getitem__)
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -181,3 +183,39 @@ def test_a_set_without_parts_is_split(tmp_path: Path):
     train, test = loaded(Torchvision(name="EuroSAT", root=str(tmp_path), test_fraction=0.3))
     assert train.classes == ("Forest", "River") and train.shape == (3, 16, 16)
     assert (len(train), len(test)) == (14, 6)
+
+
+def test_files_come_in_the_order_of_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """SUN397 takes them as the file system has them, which is another order on another machine."""
+    paths = [f"{name[0]}/{name}/sun_{i}.jpg" for name in ("abbey", "zoo") for i in range(5)]
+    (tmp_path / "SUN397").mkdir()
+    (tmp_path / "SUN397" / "ClassName.txt").write_text("/a/abbey\n/z/zoo\n")
+    for path in paths:
+        picture(tmp_path / "SUN397" / path)
+    found, real = [], Path.rglob
+    for turn in (sorted, lambda files: sorted(files, reverse=True)):
+        monkeypatch.setattr(Path, "rglob", lambda self, text, turn=turn: turn(real(self, text)))
+        found.append(Torchvision(name="SUN397", root=str(tmp_path), test_fraction=0.2).load())
+    assert [part.digest() for part in found[0]] == [part.digest() for part in found[1]]
+    assert found[0][0].classes == ("abbey", "zoo")
+    assert [part.labels.bincount().tolist() for part in found[0]] == [[4, 4], [1, 1]]
+
+
+def test_parts_of_files_are_joined(tmp_path: Path):
+    root = tmp_path / "dtd" / "dtd"
+    (root / "labels").mkdir(parents=True)
+    for part, numbers in (("train", (0, 1)), ("val", (2, 3)), ("test", (4, 5))):
+        names = [f"{name}/{i}.jpg" for name in ("banded", "dotted") for i in numbers]
+        (root / "labels" / f"{part}1.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            picture(root / "images" / name)
+    train, test = Torchvision(name="DTD", root=f"{tmp_path}/", train_split="train+val").load()
+    names = [train.file_of(i) for i in range(len(train))]
+    expected = [f"dtd/dtd/images/{name}/{i}.jpg" for name in ("banded", "dotted") for i in range(4)]
+    assert names == expected and train.labels.tolist() == [0] * 4 + [1] * 4
+    assert len(test) == 4 and train.shape == (3, 12, 16)
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
