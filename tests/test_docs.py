@@ -185,6 +185,10 @@ def contexts() -> list[DictConfig]:
         "search": [
             ["dataset=cifar10", "penalties=[cost]"],
             ["dataset=image_folder", "warm_start=ntk"],
+            *(
+                [f"dataset={name}"]
+                for name in ("torchvision", "medmnist", "huggingface", "webdataset", "npz")
+            ),
             ["method=te_nas"],
             ["method=random_ws"],
         ],
@@ -297,7 +301,7 @@ def run_shell(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if is_module:
         program, *arguments = arguments
     else:
-        tiny = TINY if "dataset=image_folder" not in arguments else TINY[1:]
+        tiny = TINY[1:] if {"dataset=image_folder", "dataset=npz"} & {*arguments} else TINY
         replaced = {word.split("=")[0] for word in tiny}
         arguments = [a for a in arguments if a.split("=")[0] not in replaced] + list(tiny)
         arguments += [] if program == "train.py" else [NODES]

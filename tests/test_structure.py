@@ -55,6 +55,7 @@ TESTED_TOGETHER = {
     "ntk/structured.py": "ntk/test_kernel.py",
     "runtime/dataset.py": "runtime/test_datasets.py",
     "runtime/picture_files.py": "runtime/test_folder.py",
+    "runtime/formats/kinds.py": "runtime/formats/test_torchvision.py",
     "runtime/usage.py": "report/test_main.py",
     "cli/start.py": "cli/test_bad_input.py",
     "cli/programs.py": "cli/test_runs.py",

@@ -7,6 +7,14 @@ from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space,
 from darts_gdas.report.to_mlflow import MLflow
 from darts_gdas.report.to_wandb import WeightsAndBiases
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits, ImageFolder
+from darts_gdas.runtime.formats import (
+    HuggingFace,
+    ImageNet16,
+    MedMnist,
+    Npz,
+    Torchvision,
+    WebDataset,
+)
 from darts_gdas.runtime.optim import Cosine, Decay
 from darts_gdas.scoring.draws import BestOfDraws
 from darts_gdas.scoring.warm_start import NoWarmStart, NtkWarmStart, TeNasWarmStart
@@ -85,6 +93,12 @@ GROUPS: dict[str, dict[str, Any]] = {
         "cifar10_schema": Cifar10,
         "cifar100_schema": Cifar100,
         "image_folder_schema": ImageFolder,
+        "torchvision_schema": Torchvision,
+        "medmnist_schema": MedMnist,
+        "huggingface_schema": HuggingFace,
+        "webdataset_schema": WebDataset,
+        "npz_schema": Npz,
+        "imagenet16_schema": ImageNet16,
     },
     "logger": {"wandb": WeightsAndBiases, "mlflow": MLflow},
 }

@@ -19,6 +19,7 @@ from darts_gdas.report.summary import count, genotype_lines
 from darts_gdas.tasks.model import TrainedModel
 
 Card = dict[str, Any]
+_COLOURS = {1: "grey", 3: "RGB"}
 USES = {
     Format.torch: """program = torch.export.load("network.pt2").module()
 logits = program(images)""",
@@ -61,7 +62,7 @@ def describe(model: TrainedModel, folder: Path) -> Card:
             "name": "images",
             "type": "uint8",
             "shape": ["batch", *shape],
-            "pixels": "0 to 255, " + ("RGB" if layout.in_channels == 3 else "grey"),
+            "pixels": "0 to 255, " + _COLOURS.get(shape[0], f"{shape[0]} channels"),
         },
         "preprocessing": result.get("preparation"),
         "normalization": {

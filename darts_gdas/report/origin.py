@@ -25,6 +25,10 @@ def data_name(
     settings = config.get("dataset") or {}
     if "skip_corrupt" in settings:
         return f"images of {Path(str(settings.get('root'))).name}"
+    if settings.get("name"):  # of a set that is one of many
+        return settings["name"]
+    if "test_split" in settings:
+        return f"{said.get('dataset', 'images')} {Path(str(settings.get('root'))).name}"
     if "dataset" in said:
         return said["dataset"]
     if "test_fraction" in settings:

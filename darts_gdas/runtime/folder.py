@@ -129,14 +129,25 @@ class ImageFolder(Dataset):
             )
 
     def load(self) -> Pair:
-        """Look at all names first, then at headers, then decode, a stream some of them alone."""
-        root = self._root()
+        """Look at all names first; then as for any files."""
+        root, passed = self._root(), PassedOver()
         with without_pillows_limit():
-            passed = PassedOver()
-            classes, train, test = find_parts(root, self.test_fraction, self.seed, passed)
-            if told := passed.words():
-                logger.warning("%s", told)
-            parts = self._share(train), test
+            classes, *parts = find_parts(root, self.test_fraction, self.seed, passed)
+        if told := passed.words():
+            logger.warning("%s", told)
+        return self.pair(root, classes, *parts)
+
+    def pair(self, root: Path, classes: tuple[str, ...], train: Files, test: Files) -> Pair:
+        """Look at headers first, then decode, a stream some pictures alone.
+
+        Args:
+            root: Folder that all files are below.
+            classes: Names of the classes.
+            train: Files to train on, of which `fraction` takes a share.
+            test: Files to test on.
+        """
+        parts = self._share(train), test
+        with without_pillows_limit():
             is_stream = self._is_stream(sum(map(len, parts)))
             looked = self._looked(parts, LOOKED if is_stream else None)
             if is_stream and _deep(looked[0] + looked[1]):
@@ -145,8 +156,8 @@ class ImageFolder(Dataset):
             prepare = self._preparation(*looked, is_all=is_all)
             look_at_sizes(looked[0] + looked[1], prepare, self.max_megapixels)
             if not is_stream:
-                train, test = (self._decode_all(part, classes, prepare) for part in parts)
-                return train, test
+                first, second = (self._decode_all(part, classes, prepare) for part in parts)
+                return first, second
         prepare = replace(prepare, max_megapixels=self.max_megapixels)
         workers = default_workers() if self.workers is None else self.workers
         cache = self.cache and Path(self.cache).expanduser()

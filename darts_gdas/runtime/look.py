@@ -92,7 +92,7 @@ def _of_pixels(images: ImageSet) -> Iterator[str]:
     if constant:
         yield (
             f"channel {', '.join(map(str, constant))} (from 0) is the same in all pixels of all "
-            "training images; dataset.channels=1 makes them grey"
+            f"training images{'; dataset.channels=1 makes them grey' * (len(counts) == 3)}"
         )
     if blank >= MANY_BLANK * len(images):
         yield (

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -102,13 +103,12 @@ class Preparation:
     value_range: tuple[float, float] | None = None
     max_megapixels: float = math.inf
 
-    def __call__(self, path: str | Path) -> np.ndarray:
+    def __call__(self, path: str | Path | BinaryIO) -> np.ndarray:
         """Decode a picture: scale it until it covers the size, and cut out its centre.
 
         Raises:
             OSError, ValueError and others of `BROKEN`: If it cannot be read.
         """
-        mode, size = "RGB" if self.channels == 3 else "L", (self.width, self.height)
         with Image.open(path) as file:
             megapixels = file.width * file.height / 1e6
             if megapixels > self.max_megapixels:
@@ -116,15 +116,28 @@ class Preparation:
                     f"it has {megapixels:.0f} megapixels; remove it, or allow it with "
                     f"dataset.max_megapixels={math.ceil(megapixels)}"
                 )
-            file.draft(mode, (2 * size[0], 2 * size[1]))  # JPEG only: no finer than needed
-            image: Image.Image = file
-            if is_deep(file.mode):  # `convert` would clip
-                image = Image.fromarray(self._to_bytes(np.asarray(file), file.mode))
-            elif file.mode == "P":  # `convert` warns where the palette holds transparency
-                image = file.convert("RGBA")
-            fitted = ImageOps.fit(image.convert(mode), size, Image.Resampling.BICUBIC)
+            file.draft(self._mode, (2 * self.width, 2 * self.height))  # JPEG: no finer than needed
+            return self.of(file)
+
+    def of(self, picture: Image.Image) -> np.ndarray:
+        """The same for a picture that is open.
+
+        Raises:
+            OSError, ValueError and others of `BROKEN`: If it cannot be read.
+        """
+        image = picture
+        if is_deep(picture.mode):  # `convert` would clip
+            image = Image.fromarray(self._to_bytes(np.asarray(picture), picture.mode))
+        elif picture.mode == "P":  # `convert` warns where the palette holds transparency
+            image = picture.convert("RGBA")
+        size = self.width, self.height
+        fitted = ImageOps.fit(image.convert(self._mode), size, Image.Resampling.BICUBIC)
         pixels = np.asarray(fitted).reshape(self.height, self.width, self.channels)
         return pixels.transpose(2, 0, 1)
+
+    @property
+    def _mode(self) -> str:
+        return "RGB" if self.channels == 3 else "L"
 
     def _to_bytes(self, values: np.ndarray, mode: str) -> np.ndarray:
         if self.value_range is None:

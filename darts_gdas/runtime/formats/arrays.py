@@ -1,0 +1,139 @@
+"""From numbers of any type and any order of axes to bytes, a range for each channel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from darts_gdas.runtime.images import CHUNK
+
+
+class Layout(Enum):
+    """Where the channels of images stand: [N, C, H, W] or [N, H, W, C]; `auto` finds out."""
+
+    auto = "auto"
+    channels_first = "channels_first"
+    channels_last = "channels_last"
+
+
+def with_channels_first(images: np.ndarray, layout: Layout, what: str) -> np.ndarray:
+    """A view [images, channels, height, width]; grey images may be [images, height, width].
+
+    `auto` takes the order in which images are square, and where that does not tell, the one in
+    which there are fewer channels than pixels in both directions.
+
+    Args:
+        images: Numbers.
+        layout: Where the channels are.
+        what: Names them in an error.
+
+    Raises:
+        ValueError: If the axes do not fit, or do not tell.
+    """
+    if images.ndim == 3 and images.size:
+        return images[:, None]
+    if images.ndim != 4 or not images.size:
+        raise ValueError(
+            f"{what} must be [images, height, width], with channels before or behind height and "
+            f"width, got shape {list(images.shape)}"
+        )
+    if layout is Layout.auto:
+        first, *_, last = images.shape[1:]
+        height, width = images.shape[2], images.shape[3]
+        is_first, is_last = height == width, images.shape[1] == images.shape[2]
+        if is_first == is_last:
+            is_first = first < min(height, width)
+            is_last = last < min(images.shape[1:3])
+        if is_first == is_last:
+            raise ValueError(
+                f"{what} of shape {list(images.shape)}: it does not tell where the channels are; "
+                "pass dataset.layout=channels_first or dataset.layout=channels_last"
+            )
+        layout = Layout.channels_first if is_first else Layout.channels_last
+    return images if layout is Layout.channels_first else images.transpose(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What becomes 0 and what becomes 255 in each channel; bytes stay what they are.
+
+    Attributes:
+        ends: (low, high) of each channel; None for bytes.
+    """
+
+    ends: tuple[tuple[float, float], ...] | None
+
+    @classmethod
+    def of(
+        cls, parts: Sequence[np.ndarray], declared: Sequence[float] | None, what: str
+    ) -> "Scale":
+        """The scale of the images that are trained on.
+
+        Args:
+            parts: Numbers, each [images, channels, height, width].
+            declared: The ends in all channels; None measures those of whole numbers.
+            what: Names them in an error.
+
+        Raises:
+            ValueError: If they are no numbers, or of unknown range, or the range has no effect.
+        """
+        kinds, channels = {part.dtype.kind for part in parts}, {part.shape[1] for part in parts}
+        if not kinds <= set("iufb") or len(channels) > 1:
+            raise ValueError(
+                f"{what} must be numbers with the same channels, got "
+                f"{', '.join(f'{part.shape[1]} of {part.dtype}' for part in parts)}"
+            )
+        if all(part.dtype == np.uint8 for part in parts):
+            if declared is not None:
+                raise ValueError(f"dataset.value_range has no effect: {what} holds bytes")
+            return cls(None)
+        if declared is not None:
+            return cls(((declared[0], declared[1]),) * channels.pop())
+        if "f" in kinds:
+            raise ValueError(
+                f"{what} holds floats of unknown range; pass dataset.value_range=[BLACK,WHITE], "
+                "such as [0,1]"
+            )
+        low = np.min([part.min((0, 2, 3)) for part in parts], 0).astype(np.float64)
+        high = np.max([part.max((0, 2, 3)) for part in parts], 0).astype(np.float64)
+        return cls(tuple(zip(low.tolist(), np.maximum(high, low + 1).tolist(), strict=True)))
+
+    def bytes(self, images: np.ndarray, what: str) -> UInt8[Tensor, "images channels height width"]:
+        """Images as bytes, rounded, and cut off beyond the ends.
+
+        Args:
+            images: Numbers, [images, channels, height, width].
+            what: Names them in an error.
+
+        Raises:
+            ValueError: If they are of another type or other channels than the scale, or not finite.
+        """
+        if self.ends is None or len(self.ends) != images.shape[1]:
+            if self.ends is None and images.dtype == np.uint8:
+                return torch.from_numpy(np.array(images, order="C"))
+            raise ValueError(
+                f"{what} must be like the images to train on, got {images.shape[1]} channels of "
+                f"{images.dtype}"
+            )
+        low, high = np.array(self.ends).T[:, None, :, None, None]
+        found = np.empty(images.shape, dtype=np.uint8)
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK].astype(np.float64)
+            if not (is_finite := np.isfinite(chunk)).all():
+                at = start + int(np.argwhere(~is_finite)[0, 0])
+                raise ValueError(f"{what} must be finite, but image {at} (from 0) is not")
+            found[start : start + CHUNK] = (255 * (chunk - low) / (high - low)).clip(0, 255).round()
+        return torch.from_numpy(found)
+
+    def words(self) -> tuple[str, ...]:
+        """What was done, for people who use a network that was trained on it."""
+        if self.ends is None:
+            return ("none: the bytes of the arrays",)
+        if len(set(self.ends)) == 1:
+            return ("values from {:g} to {:g} become 0 to 255".format(*self.ends[0]),)
+        told = ", ".join(f"{low:g} to {high:g}" for low, high in self.ends)
+        return (f"values of each channel become 0 to 255: {told}",)

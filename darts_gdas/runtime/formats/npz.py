@@ -1,0 +1,135 @@
+"""NumPy arrays of images and labels, with any number of channels."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from darts_gdas.runtime.dataset import Pair
+from darts_gdas.runtime.formats.arrays import Layout, Scale, with_channels_first
+from darts_gdas.runtime.formats.owners import reading
+from darts_gdas.runtime.formats.splits import SplitSet, checked_labels
+from darts_gdas.runtime.images import ImageSet
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "valid", "validation", "test")
+PATTERNS = (
+    *(("{}_images", "{}_labels"), ("images_{}", "labels_{}"), ("x_{}", "y_{}")),
+    *(("X_{}", "y_{}"), ("{}_x", "{}_y"), ("{}_X", "{}_y"), ("{}_data", "{}_labels")),
+)
+"""Names of the arrays of a part."""
+
+WHOLE = (("images", "labels"), ("x", "y"), ("X", "y"), ("data", "labels"), ("data", "target"))
+"""Names of the arrays of a set in one part."""
+
+Arrays = Mapping[str, Callable[[], np.ndarray]]
+
+
+@final
+@dataclass(kw_only=True)
+class Npz(SplitSet):
+    """Arrays of images and labels: one `.npz` file, or a folder of `.npy` files.
+
+    They are called as people call them: `train_images` and `train_labels`, `x_train` and `y_train`,
+    `images` and `labels`, and so on. Images have any number of channels, as those of satellites.
+    Values that are not bytes are scaled to bytes, channel by channel. Nothing is unpickled.
+
+    Attributes:
+        root: The file or folder.
+        layout: Where the channels stand.
+        value_range: What becomes 0 and what 255 in arrays that do not hold bytes, [LOW, HIGH];
+            null takes the smallest and the largest value of each channel in training, for integers.
+    """
+
+    layout: Layout = Layout.auto
+    value_range: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self.value_range)
+
+    def load(self) -> Pair:
+        """Find the arrays by name, and read those of the chosen parts."""
+        arrays = self._arrays()
+        names = parts_of(list(arrays))
+        if not names:
+            raise ValueError(
+                f"dataset.root={self.root!r} must hold images and labels under names such as "
+                "train_images and train_labels, x_train and y_train, images and labels, got "
+                f"{', '.join(map(repr, arrays)) or 'nothing'}"
+            )
+        what = f"dataset.root={self.root!r}: {{}}"
+        trained = {
+            name: self._images(arrays, names[name][0], what) for name in self.chosen(list(names))[0]
+        }
+        scale = Scale.of([*trained.values()], self.value_range, what.format("the images"))
+
+        def read(name: str) -> ImageSet:
+            images, labels = names[name]
+            of_images, of_labels = what.format(images), what.format(labels)
+            values = trained[name] if name in trained else self._images(arrays, images, what)
+            numbers = checked_labels(_read(arrays, labels, of_labels), len(values), of_labels)
+            return ImageSet(scale.bytes(values, of_images), numbers, (), scale.words())
+
+        if scale.ends is not None and self.value_range is None:
+            logger.warning("dataset.root: %s; dataset.value_range says otherwise", *scale.words())
+        return self.pair({name: partial(read, name) for name in names})
+
+    def _arrays(self) -> Arrays:
+        root = self.place()
+        if root.is_dir():
+            files = sorted(root.glob("*.npy"))
+            return {path.stem: partial(np.load, path, allow_pickle=False) for path in files}
+        with reading(f"dataset.root={self.root!r}"), open(root, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise ValueError("one array; pass the folder that holds it and its labels")
+            return {name: partial(_member, root, name) for name in found.files}
+
+    def _images(self, arrays: Arrays, name: str, what: str) -> np.ndarray:
+        of_images = what.format(name)
+        return with_channels_first(_read(arrays, name, of_images), self.layout, of_images)
+
+
+def _member(path: Path, name: str) -> np.ndarray:
+    with open(path, "rb") as file:
+        return np.load(file, allow_pickle=False)[name]
+
+
+def _read(arrays: Arrays, name: str, what: str) -> np.ndarray:
+    with reading(what):
+        return arrays[name]()
+
+
+def parts_of(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Names of images and labels of each part, in an order that does not depend on the file.
+
+    Example:
+        >>> parts_of(["y_train", "x_train", "more"])
+        {'train': ('x_train', 'y_train')}
+    """
+    found = {
+        part: (images.format(part), labels.format(part))
+        for part in PARTS
+        for images, labels in PATTERNS
+        if images.format(part) in names and labels.format(part) in names
+    }
+    whole = next((pair for pair in WHOLE if set(pair) <= set(names)), None)
+    return found or ({"train": whole} if whole else {})
+
+
+def check_range(values: list[float] | None) -> None:
+    """Raise a `ValueError` unless a declared range is one."""
+    if values is not None and not (
+        len(values) == 2 and all(map(math.isfinite, values)) and values[0] < values[1]
+    ):
+        raise ValueError(
+            "dataset.value_range must be two numbers, [BLACK,WHITE], the first less than the "
+            f"second, got {list(values)}"
+        )

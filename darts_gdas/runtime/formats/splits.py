@@ -1,0 +1,224 @@
+"""What formats of others have in common: named parts, of which some are for training."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from darts_gdas.runtime.dataset import Dataset, Pair
+from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.picture_files import DEFAULT_TEST_FRACTION, TEST_FOLDERS
+from darts_gdas.runtime.split import check_fraction, class_share, stratified_split
+
+logger = logging.getLogger(__name__)
+
+Splits = Mapping[str, Callable[[], ImageSet]]
+"""What reads each part of a data set. Images without names of classes have none of them."""
+
+TRAIN = ("trainval", "train", "train-standard")
+"""Parts for training: the first that is there is taken."""
+
+
+@dataclass(kw_only=True)
+class SplitSet(Dataset):
+    """Labelled images in named parts, in a format that somebody else owns.
+
+    Attributes:
+        root: Where they are.
+        train_split: What is trained on; several are joined by a plus, `train+val`. Null is
+            `trainval`, `train` or the only part.
+        test_split: What is tested on. Null is `test`, `val`, `valid` or `validation`, and where
+            there is none of them a share of each class of what is trained on.
+        test_fraction: That share; null is a fifth.
+        fraction: Share of each class that is trained on, at least one image of each.
+        seed: Which images those are; independent of the seed of the run.
+        class_names: Names of the classes in the order of the labels; null takes those of the
+            format, or numbers.
+    """
+
+    root: str = ""
+    train_split: str | None = None
+    test_split: str | None = None
+    test_fraction: float | None = None
+    fraction: float = 1.0
+    seed: int = 0
+    class_names: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.test_fraction is not None:
+            check_fraction(self.test_fraction, "dataset.test_fraction")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"dataset.fraction must lie in (0, 1], got {self.fraction}")
+
+    def place(self) -> Path:
+        """The root.
+
+        Raises:
+            ValueError: If none is given, or there is nothing.
+        """
+        path = Path(self.root).expanduser()
+        if not self.root or not path.exists():
+            found = f"there is nothing at {self.root!r}" if self.root else "none is given"
+            raise ValueError(f"dataset.root must say where the images are, but {found}")
+        return path
+
+    def chosen(self, known: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Names of the parts that are trained and tested on; of the latter there may be none.
+
+        Args:
+            known: The parts that there are.
+
+        Raises:
+            ValueError: If a part is not there, or serves both.
+        """
+        usual = next((name for name in TRAIN if name in known), None)
+        usual = known[0] if usual is None and len(known) == 1 else usual
+        train = self._named("train_split", self.train_split or usual, known)
+        left = [name for name in known if name not in train]
+        test = self.test_split or next((name for name in TEST_FOLDERS if name in left), None)
+        if test is None:
+            return train, []
+        if self.test_fraction is not None:
+            raise ValueError(
+                f"dataset.test_fraction={self.test_fraction} has no effect: {test!r} holds the "
+                "images for testing; leave one of them out"
+            )
+        tested = self._named("test_split", test, known)
+        if both := sorted(set(train) & set(tested)):
+            raise ValueError(f"dataset.test_split must not be trained on, but {both[0]!r} is")
+        return train, tested
+
+    def _named(self, setting: str, text: str | None, known: Sequence[str]) -> list[str]:
+        names = (text or "").split("+")
+        if strange := [name for name in names if name not in known]:
+            raise ValueError(
+                f"dataset.{setting} must be of {', '.join(map(repr, known))}, several joined by "
+                f"+, got {strange[0]!r}"
+                if text and known
+                else f"dataset.{setting} must name one of the parts that are there, which are "
+                f"{', '.join(map(repr, known)) or 'none'}"
+            )
+        return names
+
+    def pair(self, splits: Splits) -> Pair:
+        """Read what is chosen; give the classes their names, and training its share.
+
+        Raises:
+            ValueError: If a part is damaged, or parts do not go together.
+        """
+        names = self.chosen(list(splits))
+        parts = [joined([splits[name]() for name in some]) for some in names if some]
+        classes = self.classes([part.classes for part in parts], [part.labels for part in parts])
+        train, *rest = [replace(part, classes=classes) for part in parts]
+        test = rest[0] if rest else None
+        if test is None:
+            kept, left = self.kept_for_testing(train.labels)
+            train, test = train.select(left), train.select(kept)
+        return train.select(self.share(train.labels)), test
+
+    def classes(
+        self, said: Sequence[tuple[str, ...]], labels: Sequence[Int64[Tensor, " images"]]
+    ) -> tuple[str, ...]:
+        """Names of the classes of some parts: the user's, the format's, or numbers.
+
+        Args:
+            said: What each part calls them; empty where it does not say.
+            labels: Those of each part.
+
+        Raises:
+            ValueError: If the parts say different names, or labels have none.
+        """
+        together = torch.cat(list(labels))
+        largest = int(together.max()) if len(together) else -1
+        named = {names for names in said if names}
+        if len(named) > 1:
+            raise ValueError(
+                "images for training and testing must be of the same classes, got "
+                f"{' and '.join(map(str, sorted(named)))}"
+            )
+        if largest >= len(together):
+            raise ValueError(
+                f"labels must count the classes from 0; the largest of {len(together)} is {largest}"
+            )
+        numbers = tuple(map(str, range(largest + 1)))
+        names = tuple(self.class_names or (named.pop() if named else numbers))
+        if largest >= len(names):
+            where = "dataset.class_names" if self.class_names else "the data set"
+            raise ValueError(f"{where} names {len(names)} classes, but a label is {largest}")
+        return names
+
+    def kept_for_testing(
+        self, labels: Int64[Tensor, " images"]
+    ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " left"]]:
+        """Positions of what is kept for testing where there is no part for it, and of the rest."""
+        share = DEFAULT_TEST_FRACTION if self.test_fraction is None else self.test_fraction
+        if self.test_fraction is None:
+            logger.warning(
+                "there is no part for testing: %g of each class is kept for it, and never trained "
+                "on; dataset.test_fraction=%g says so, or another share",
+                share,
+                share,
+            )
+        return stratified_split(labels, share, self.seed)
+
+    def share(self, labels: Int64[Tensor, " images"]) -> Int64[Tensor, " chosen"]:
+        """Positions of what is trained on."""
+        if self.fraction == 1:
+            return torch.arange(len(labels))
+        return class_share(labels, self.fraction, self.seed)
+
+
+def joined(parts: Sequence[ImageSet]) -> ImageSet:
+    """One set of several.
+
+    Raises:
+        ValueError: If their images have different sizes or channels, or their classes other names.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if len(kinds := {(*part.shape, part.classes) for part in parts}) > 1:
+        raise ValueError(f"parts that are joined must be alike, got {sorted(kinds)}")
+    return ImageSet(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        first.classes,
+        first.preparation,
+        tuple(name for part in parts for name in part.names),
+    )
+
+
+def checked_labels(values: object, count: int, what: str) -> Int64[Tensor, " images"]:
+    """Labels as torch has them, if they can be right.
+
+    Args:
+        values: Whole numbers, one for each image; [images, 1] is taken too, as MedMNIST has it.
+        count: How many images there are.
+        what: Names them in an error.
+
+    Raises:
+        ValueError: If they are no whole numbers, of another number, or negative.
+    """
+    labels = np.asarray(values)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.dtype.kind not in "iu" and labels.size:
+        raise ValueError(f"{what} must be whole numbers, got {labels.dtype}")
+    if labels.shape != (count,):
+        raise ValueError(
+            f"{what} must be one number for each of the {count} images, got shape "
+            f"{list(labels.shape)}"
+        )
+    if not count:
+        raise ValueError(f"{what}: there are no images")
+    if (labels < 0).any():
+        raise ValueError(
+            f"{what} must count the classes from 0, got {labels.min()} for "
+            f"{int((labels < 0).sum())} of {count} images; leave out images without a label"
+        )
+    return torch.from_numpy(labels.astype(np.int64))

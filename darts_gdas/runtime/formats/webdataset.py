@@ -1,0 +1,113 @@
+"""Tar shards of pictures and labels, by the package webdataset."""
+
+import re
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+from darts_gdas.runtime.dataset import Pair
+from darts_gdas.runtime.formats.owners import owner, reading
+from darts_gdas.runtime.formats.sized import Sample, SizedSet
+from darts_gdas.runtime.picture_files import SUFFIXES
+
+PARTS = ("train", "val", "valid", "validation", "test")
+WORD = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])")
+"""The part that a shard's path below the root says it is of, the last one."""
+
+
+@final
+@dataclass(kw_only=True)
+class WebDataset(SizedSet):
+    """Tar shards, whose members of one name belong together: `0001.jpg` and `0001.cls`.
+
+    A shard is of the part that its name or its folder's says, as in `photos-train-000.tar` or
+    `test/000.tar`; all are for training where none says so. Its pictures are decoded into memory.
+
+    Attributes:
+        root: Folder with the shards, also in folders below it.
+        label_key: Ending of the members that hold a label, as a number in digits.
+    """
+
+    label_key: str = "cls"
+
+    def load(self) -> Pair:
+        """Read the shards of the chosen parts, in the order of their names."""
+        package, root = owner("webdataset"), self.place()
+        shards: dict[str, list[str]] = defaultdict(list)
+        found = sorted(root.rglob("*.tar"))
+        said = {shard: WORD.findall(str(shard.relative_to(root)).lower()) for shard in found}
+        for shard, words in said.items():
+            if words or not any(said.values()):
+                shards[words[-1] if words else "train"].append(str(shard.resolve()))
+        if not shards:
+            raise ValueError(f"dataset.root={self.root!r} must be a folder with shards, *.tar")
+        splits = {
+            name: partial(self.decoded, self._samples(package, paths), (), self._part(name))
+            for name, paths in shards.items()
+        }
+        return self.pair(splits)
+
+    def _part(self, name: str) -> str:
+        return f"dataset.root={self.root!r}: {name}"
+
+    def _samples(self, package: Any, shards: list[str]) -> Iterator[Sample]:
+        for shard in shards:
+            what = f"dataset.root={self.root!r}: the shard {shard!r}"
+            with reading(what):
+                check_complete(Path(shard))
+            members = _members(package, shard, what)
+            for member in members:
+                yield self._sample(member, f"{member['__key__']} of {Path(shard).name}", what)
+
+    def _sample(self, member: dict[str, Any], name: str, what: str) -> Sample:
+        endings = [key for key in member if not key.startswith("__")]
+        pictures = [key for key in endings if f".{key}" in SUFFIXES]
+        if len(pictures) != 1 or self.label_key not in endings:
+            raise ValueError(
+                f"{what}: {member['__key__']!r} must have one picture and one member "
+                f".{self.label_key}, got {', '.join(f'.{ending}' for ending in endings)}; members "
+                "of one sample follow each other, and its name ends at the first dot"
+            )
+        text = member[self.label_key]
+        try:
+            label = int(text)
+        except ValueError:
+            raise ValueError(
+                f"{what}: the label of {member['__key__']!r} must be a number in digits, "
+                f"got {text[:40]!r}"
+            ) from None
+        return Sample(member[pictures[0]], label, name)
+
+
+def _members(package: Any, shard: str, what: str) -> Iterator[dict[str, Any]]:
+    """Samples of a shard, as bytes by their endings."""
+    with reading(what):
+        # Every rank reads everything; a list, since a name with braces would be expanded.
+        yield from package.WebDataset(
+            [shard], shardshuffle=False, nodesplitter=_all, workersplitter=_all, empty_check=False
+        )
+
+
+def _all(shards: Any) -> Any:
+    return shards
+
+
+def check_complete(shard: Path) -> None:
+    """Raise a `ValueError` unless a tar file has its end, and nothing but zeros behind it.
+
+    Readers take a member that is damaged, or cut off in its header, for the end of the file, and
+    say nothing.
+    """
+    with tarfile.open(shard) as tar:
+        last = end = 0
+        for member in tar:
+            last, end = member.offset_data, member.offset_data + -(-member.size // 512) * 512
+        stream = tar.fileobj
+        assert stream is not None
+        stream.seek(end)
+        if not last or stream.read(512) != bytes(512):
+            raise ValueError("it is cut off or damaged: members are lacking at its end")

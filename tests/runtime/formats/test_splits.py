@@ -1,0 +1,129 @@
+"""Parts of a data set: which is trained on, what it is tested on, and labels that can be right."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from darts_gdas.runtime.formats.splits import SplitSet, checked_labels, joined
+from darts_gdas.runtime.images import ImageSet
+
+
+@dataclass(kw_only=True)
+class Named(SplitSet):
+    def load(self):
+        return self.pair(
+            {
+                "train": lambda: part([0, 1] * 5, 0),
+                "val": lambda: part([1, 0], 100),
+                "extra": lambda: part([1, 1, 1], 200),
+            }
+        )
+
+
+def part(labels: list[int], first: int, names: tuple[str, ...] = ()) -> ImageSet:
+    """Images whose only pixel counts from `first`."""
+    pixels = torch.arange(first, first + len(labels), dtype=torch.uint8)
+    return ImageSet(pixels.view(-1, 1, 1, 1), torch.tensor(labels), names)
+
+
+def pixels(images) -> list[int]:
+    return images.images.flatten().tolist()
+
+
+def test_the_usual_parts_are_taken_and_others_where_they_are_asked_for():
+    train, test = Named().load()
+    assert pixels(train) == [*range(10)] and pixels(test) == [100, 101]
+    assert train.classes == test.classes == ("0", "1")
+    train, test = Named(train_split="extra+train", class_names=["no", "yes"]).load()
+    assert pixels(train) == [200, 201, 202, *range(10)] and pixels(test) == [100, 101]
+    assert train.classes == ("no", "yes")
+
+
+def test_without_a_part_for_testing_a_share_of_each_class_is_kept(caplog):
+    with caplog.at_level(logging.WARNING):
+        train, test = Named(train_split="train+val").load()
+    assert "there is no part for testing: 0.2 of each class is kept" in caplog.text
+    assert sorted(pixels(train) + pixels(test)) == [*range(10), 100, 101]
+    assert test.labels.bincount().tolist() == [1, 1]
+    caplog.clear()
+    _, test = Named(train_split="train+val", test_fraction=0.5).load()
+    assert test.labels.bincount().tolist() == [3, 3] and not caplog.text
+
+
+def test_a_fraction_is_of_what_is_trained_on_alone():
+    train, test = Named(fraction=0.4).load()
+    assert train.labels.bincount().tolist() == [2, 2] and len(test) == 2
+    assert pixels(train) == pixels(Named(fraction=0.4).load()[0])
+    assert pixels(train) != pixels(Named(fraction=0.4, seed=1).load()[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"train_split": "trian"},
+            r"train_split must be of 'train', 'val', 'extra', .*got 'trian'",
+        ),
+        ({"test_split": "all"}, r"test_split must be of 'train', 'val', 'extra', .*got 'all'"),
+        ({"test_split": "val+train"}, r"test_split must not be trained on, but 'train' is"),
+        ({"test_fraction": 0.1}, r"test_fraction=0.1 has no effect: 'val' holds the images for"),
+        ({"class_names": ["one"]}, r"dataset.class_names names 1 classes, but a label is 1"),
+    ],
+)
+def test_parts_that_cannot_be_are_told(settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        Named(**settings).load()
+
+
+@pytest.mark.parametrize(("name", "value"), [("fraction", 0.0), ("test_fraction", 1.0)])
+def test_impossible_settings_are_refused_at_once(name: str, value: float):
+    with pytest.raises(ValueError, match=f"dataset.{name} must lie"):
+        Named(**{name: value})
+
+
+def test_a_root_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match="but none is given"):
+        Named().place()
+    with pytest.raises(ValueError, match=r"there is nothing at '.*gone'"):
+        Named(root=str(tmp_path / "gone")).place()
+    assert Named(root=str(tmp_path)).place() == tmp_path
+
+
+def test_parts_of_other_classes_are_told():
+    chosen = Named()
+    with pytest.raises(ValueError, match=r"of the same classes, got \('a', 'b'\) and \('a', 'c'\)"):
+        chosen.classes([("a", "b"), ("a", "c")], [torch.tensor([0, 1])])
+    with pytest.raises(ValueError, match="must count the classes from 0; the largest of 2 is 70"):
+        chosen.classes([()], [torch.tensor([0, 70])])
+    with pytest.raises(ValueError, match="parts that are joined must be alike"):
+        joined([part([0], 0, ("a",)), part([0], 0, ("b",))])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0, 1], r"one number for each of the 3 images, got shape \[2\]"),
+        ([[0, 1], [1, 0], [0, 1]], r"one number for each of the 3 images, got shape \[3, 2\]"),
+        ([0, -1, -1], "must count the classes from 0, got -1 for 2 of 3 images; leave out images"),
+        ([0.0, 1.0, np.nan], "must be whole numbers, got float64"),
+        (["a", "b", "c"], "must be whole numbers, got <U1"),
+        ([0, None, 1], "must be whole numbers, got object"),
+    ],
+    ids=repr,
+)
+def test_labels_that_cannot_be_right_are_told(values: list, message: str):
+    with pytest.raises(ValueError, match=rf"^these .*{message}"):
+        checked_labels(values, 3, "these")
+
+
+def test_labels_are_taken_as_numpy_and_medmnist_have_them():
+    expected = torch.tensor([2, 0])
+    assert_close(checked_labels([2, 0], 2, ""), expected)
+    assert_close(checked_labels(np.array([[2], [0]], dtype=np.uint8), 2, ""), expected)
+    with pytest.raises(ValueError, match="there are no images"):
+        checked_labels([], 0, "none")

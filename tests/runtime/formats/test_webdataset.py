@@ -1,0 +1,128 @@
+"""Tar shards that the package webdataset has written."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from darts_gdas.runtime.formats.webdataset import WebDataset, check_complete
+from darts_gdas.runtime.look import loaded
+
+NEEDS = "needs webdataset: pip install 'darts-gdas[datasets]'"
+RNG = np.random.default_rng(0)
+formats = pytest.mark.formats
+pytestmark = pytest.mark.filterwarnings("ignore")  # the package leaves files open
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> dict[str, np.ndarray]:
+    """Two shards to train on and one to test on, 12 pictures each; returns the pixels."""
+    package = pytest.importorskip("webdataset", reason=NEEDS)
+    written = {}
+    for name in ("train-000", "train-001", "test-000"):
+        written[name] = RNG.integers(0, 256, (12, 8, 10, 3), dtype=np.uint8)
+        with package.TarWriter(str(tmp_path / f"set-{name}.tar")) as writer:
+            for i, pixels in enumerate(written[name]):
+                writer.write({"__key__": f"{i:04}", "png": pixels, "cls": i % 3})
+    return written
+
+
+@formats
+def test_shards_are_read_as_they_were_written(shards, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # every rank reads everything
+    monkeypatch.setenv("RANK", "1")
+    train, test = loaded(WebDataset(root=str(tmp_path)))
+    both = np.concatenate([shards["train-000"], shards["train-001"]])
+    assert np.array_equal(train.images.permute(0, 2, 3, 1).numpy(), both)
+    assert np.array_equal(test.images.permute(0, 2, 3, 1).numpy(), shards["test-000"])
+    assert train.labels.tolist() == [*range(3)] * 8 and train.classes == ("0", "1", "2")
+    assert train.file_of(13) == "0001 of set-train-001.tar"
+    small, _ = WebDataset(root=str(tmp_path), image_size=4, channels=1).load()
+    assert small.shape == (1, 4, 4)
+
+
+def member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    about = tarfile.TarInfo(name)
+    about.size = len(content)
+    tar.addfile(about, io.BytesIO(content))
+
+
+@formats
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["a.png", "b.cls"],
+            r"'a' must have one picture and one member \.cls, got \.png; members of",
+        ),
+        (["a.1.png", "a.2.png"], r"got \.1\.png, \.2\.png; .*its name ends at the first dot"),
+        (["a.png", "a.jpg", "a.cls"], r"one picture and one member \.cls, got \.png, \.jpg, \.cls"),
+        (["a.cls"], r"one picture and one member \.cls, got \.cls"),
+    ],
+    ids=str,
+)
+def test_members_that_do_not_belong_together_are_named(names, message, tmp_path: Path):
+    pytest.importorskip("webdataset", reason=NEEDS)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in names:
+            member(tar, name, b"1")
+    with pytest.raises(ValueError, match=message):
+        WebDataset(root=str(tmp_path)).load()
+
+
+@formats
+def test_labels_are_digits(shards, tmp_path: Path):
+    path = tmp_path / "set-train-000.tar"
+    with tarfile.open(path, "a") as tar:
+        member(tar, "z.png", b"")
+        member(tar, "z.cls", b"dog")
+    with pytest.raises(ValueError, match="label of 'z' must be a number in digits, got b'dog'"):
+        WebDataset(root=str(tmp_path)).load()
+
+
+def tar_of(path: Path, count: int) -> bytearray:
+    with tarfile.open(path, "w") as tar:
+        for i in range(count):
+            member(tar, f"{i}.png", bytes([i + 1]) * 700)
+    return bytearray(path.read_bytes())
+
+
+@pytest.mark.parametrize("kept", [0, 100, 512, 900, 1536, 1600, 4096, 4608])
+def test_a_shard_that_is_cut_off_is_told_wherever_that_is(kept: int, tmp_path: Path):
+    """A member takes 3 blocks of 512 bytes; readers end at a header that is cut off, unsaid."""
+    path = tmp_path / "a.tar"
+    content = tar_of(path, 3)
+    check_complete(path)
+    path.write_bytes(content[:kept])
+    with pytest.raises((ValueError, tarfile.TarError)):
+        check_complete(path)
+
+
+def test_a_shard_with_a_damaged_header_is_told(tmp_path: Path):
+    path = tmp_path / "a.tar"
+    content = tar_of(path, 3)
+    content[1536] ^= 1  # of the second member's name
+    path.write_bytes(content)
+    with tarfile.open(path) as tar:
+        assert tar.getnames() == ["0.png"]  # the other two are passed over
+    with pytest.raises(ValueError, match="cut off or damaged: members are lacking at its end"):
+        check_complete(path)
+
+
+@formats
+def test_a_damaged_shard_is_one_line(shards, tmp_path: Path):
+    path = tmp_path / "set-train-001.tar"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"the shard '.*train-001.tar' cannot be read \(") as error:
+        WebDataset(root=str(tmp_path)).load()
+    assert "\n" not in str(error.value)
+
+
+@formats
+def test_a_folder_without_shards_is_told(tmp_path: Path):
+    pytest.importorskip("webdataset", reason=NEEDS)
+    with pytest.raises(ValueError, match=r"must be a folder with shards, \*.tar"):
+        WebDataset(root=str(tmp_path)).load()
