@@ -27,6 +27,8 @@ from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import setting
 from darts_gdas.space import Genotype
 
+__all__ = ["Result", "search", "train"]
+
 PROGRAMS = {"search": run_search, "train": run_train}
 
 

@@ -27,6 +27,7 @@ ASK = {
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("completion")
+    (folder / "empty").mkdir()  # no names of files among what is offered
     for shell in SHELLS:
         (folder / shell).write_text(script(shell, module.HYDRA, module.PLAIN))
     return folder
@@ -37,7 +38,9 @@ def offered(shell: str, scripts: Path, line: str) -> set[str]:
         pytest.skip(f"there is no {shell} here")
     ask = ASK[shell].format(script=scripts / shell, line=f"'{line}'")
     home = os.environ | {"HOME": str(scripts)}
-    done = subprocess.run([shell, "-c", ask], capture_output=True, text=True, env=home, cwd=scripts)
+    done = subprocess.run(
+        [shell, "-c", ask], capture_output=True, text=True, env=home, cwd=scripts / "empty"
+    )
     assert not done.stderr and done.returncode == 0, done.stderr
     words = {word.split("\t")[0] for word in done.stdout.splitlines()}
     current = line.rpartition(" ")[2]
