@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: search train test bench tensorboard docs lint format install clean
+.PHONY: search train test test-oldest test-newest bench tensorboard docs lint format lock install clean
 
 search: .venv/installed  ## search for a cell (make search ARGS="method=darts")
 	$(BIN)/python search.py $(ARGS)
@@ -13,6 +13,15 @@ train: .venv/installed  ## retrain the newest searched cell
 
 test: .venv/installed  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+OLDEST ?= python3.10
+NEWEST ?= python3.13
+
+test-oldest:  ## tests with the oldest versions allowed, apart (make test-oldest OLDEST=/path/to/python3.10 ARGS=tests)
+	tests/versions/run.sh oldest $(OLDEST) $(ARGS)
+
+test-newest:  ## tests with today's versions, apart
+	tests/versions/run.sh newest $(NEWEST) $(ARGS)
 
 bench: .venv/installed  ## measure; prints the tables of docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -31,6 +40,12 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+LOCK = uv pip compile --quiet --universal --python-version 3.10 --constraint constraints.txt --extra dev --extra slurm \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" pyproject.toml
+
+lock:  ## write lock.txt anew: all versions and hashes behind constraints.txt (needs uv)
+	$(LOCK) --output-file lock.txt
 
 install: .venv/installed
 

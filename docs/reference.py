@@ -19,6 +19,7 @@ import darts_gdas
 HERE = Path(__file__).parent / "reference"
 PACKAGES = {
     "darts_gdas": "What can be built, and the networks that are built of it.",
+    "darts_gdas.api": "Runs from Python and from notebooks.",
     "darts_gdas.search": "The parts of a method: how alphas become mixtures, gradients, cells.",
     "darts_gdas.extend": "What adds parts from outside, and what they are made of.",
     "darts_gdas.ntk": "Neural tangent kernels of any PyTorch model, and what follows from them.",

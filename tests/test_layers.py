@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "doctor": {"cli"},
     "show": {"cli"},
     "tune": {"cli"},
+    "new": {"cli"},
+    "api": {"space", "runtime", "report", "config", "cli"},
     "cli": {
         *("space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"),
         *("portable", "config"),
@@ -90,7 +92,7 @@ def test_only_configuration_and_entry_point_import_hydra():
         for path in MODULES
         if any(name.split(".")[0] in ("hydra", "omegaconf") for name in imported(path))
     }
-    assert users <= {"config", "cli", "extend"}
+    assert users <= {"config", "cli", "extend", "api"}
 
 
 def test_there_is_no_import_cycle():
@@ -124,3 +126,17 @@ def test_tasks_draw_nothing():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
     )
     assert found.stdout.split() == [], found.stdout
+
+
+def test_the_package_loads_nothing_that_is_optional():
+    """Beyond torch, `import darts_gdas` loads what describes shapes, and no program's packages."""
+    code = (
+        "import torch, sys; was = {*sys.modules}; import darts_gdas; print(*{*sys.modules} - was)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    loaded = {name.split(".")[0] for name in done.stdout.split()} - {*sys.stdlib_module_names}
+    assert loaded <= {"darts_gdas", "jaxtyping", "wadler_lindig", "torch", "triton", "numpy"}, (
+        loaded
+    )

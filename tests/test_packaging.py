@@ -1,14 +1,18 @@
 """The wheel, installed in an environment of its own, does what a checkout does."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests import tiny
 
@@ -63,6 +67,50 @@ def test_the_wheel_holds_package_and_configuration_and_nothing_else(wheel: Path)
     assert {name.removeprefix("darts_gdas/") for name in names if name.endswith(".yaml")} == here
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "darts_gdas").rglob("*.py")}
     assert modules <= set(names)
+
+
+def locked(line: str) -> Requirement:
+    return Requirement(line.removesuffix("\\"))
+
+
+def test_the_lock_holds_what_was_tested_and_names_no_place():
+    """`make lock` writes it; here nothing is asked of an index."""
+    text = (ROOT / "lock.txt").read_text()
+    assert "://" not in text and "index" not in text
+    blocks = re.split(r"\n(?=[a-z])", text.partition("\n#    make lock\n")[2])
+    held = [locked(block.splitlines()[0]) for block in blocks]
+    assert all("--hash=sha256:" in block for block in blocks)
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        tested = Requirement(line)
+        mine = [
+            one for one in held if canonicalize_name(one.name) == canonicalize_name(tested.name)
+        ]
+        extras = ("mkdocs-material", "playwright", "axe-playwright-python", "nats_bench", "optuna")
+        assert mine or tested.name in extras, line
+        assert not mine or tested.specifier in [one.specifier for one in mine], line
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.13"])
+def test_the_lock_meets_the_bounds_on_every_python(python: str):
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    held = {}
+    for line in re.findall(r"^[a-z][^\\\n]*", (ROOT / "lock.txt").read_text(), re.M):
+        one = locked(line)
+        if one.marker is None or one.marker.evaluate(environment):
+            held[canonicalize_name(one.name)] = str(one.specifier).removeprefix("==")
+    for text in metadata.requires("darts-gdas") or []:
+        asked = Requirement(text)
+        if asked.marker is None:
+            assert asked.specifier.contains(held[canonicalize_name(asked.name)]), text
+
+
+@pytest.mark.parametrize("version", ["1.4.0rc3", "1.4.0", "1.4.0.dev10"])
+def test_hydra_s_release_candidates_are_kept_out(version: str):
+    (line,) = re.findall(r'"(hydra-core[^"]*)"', (ROOT / "pyproject.toml").read_text())
+    assert not Requirement(line).specifier.contains(version, prereleases=True)
+    assert Requirement(line).specifier.contains("1.3.8")
 
 
 def test_it_is_the_installed_package_that_runs(installed: Path, tmp_path: Path):

@@ -32,6 +32,7 @@ TESTED_TOGETHER = {
     "cli/tune.py": "sweepers/test_tune.py",
     "cli/plan.py": "sweepers/test_tune.py",
     "doctor.py": "cli/test_doctor.py",
+    "new.py": "cli/test_new.py",
     "show.py": "cli/test_show.py",
     "nets/code.py": "portable/test_source.py",
     "config/chain.py": "test_config.py",

@@ -27,6 +27,7 @@ PLAIN = {
     "report": ("darts_gdas.report.__main__", "main", "render the page of a run, or of several"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
     "doctor": ("darts_gdas.cli.doctor", "main", "look at this installation, and try it"),
+    "new": ("darts_gdas.cli.new", "main", "begin a package with a part of your own"),
     "tune": ("darts_gdas.cli.tune", "main", "vary settings in a study (Optuna)"),
 }
 """Programs with options of their own."""
@@ -45,6 +46,8 @@ def main() -> None:
         getattr(importlib.import_module(module), function)()
     elif name == "--version":
         print(f"{COMMAND} {darts_gdas.__version__}")
+    elif name == "--completion":
+        _complete()
     elif name in ("-h", "--help"):
         print(_help())
     else:
@@ -69,6 +72,14 @@ def _take_name() -> None:
     del sys.argv[1]
 
 
+def _complete() -> None:
+    """Print the script for a shell."""
+    from darts_gdas.cli.completion import script
+
+    with usage_errors():
+        print(script(" ".join(sys.argv[2:]), HYDRA, PLAIN), end="")
+
+
 def _help() -> str:
     rows = [f"  {name:<9}{text}" for name, (_, _, text) in {**HYDRA, **PLAIN}.items()]
     return "\n".join(
@@ -78,5 +89,6 @@ def _help() -> str:
             *rows,
             "",
             f"{COMMAND} PROGRAM --help lists its settings",
+            f"{COMMAND} --completion bash (or zsh, fish) prints a script that completes them",
         ]
     )

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from darts_gdas.cli.prologue import Opened, opened
 from darts_gdas.cli.resume import rank_timeout
 from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
-from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING
+from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective
 from darts_gdas.config.rules import check, of_network
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
@@ -55,13 +55,25 @@ def run_search(cfg: DictConfig) -> Returned:
         As `objectives` of the finished run; None after a fault in a sweep of this process, where
         it has been told. Elsewhere a fault ends the process.
     """
+    return _whole(cfg, SearchConfig, SEARCH, _build_search, _search, OF_SEARCH)
+
+
+def _whole(
+    cfg: DictConfig,
+    kind: type[Any],
+    name: str,
+    build: Callable[[Start[Any], Ranks], tuple[Any, dict[str, str]]],
+    work: Callable[[Opened[Any, Any], Loggers], None],
+    known: Mapping[str, Objective],
+) -> Returned:
+    """A run from its configuration to its objectives; `work` is what it does between."""
     has_ended = False
-    with program() as mark, opened(mark, cfg, SearchConfig, SEARCH, _build_search, _joined) as run:
+    with program() as mark, opened(mark, cfg, kind, name, build, _joined) as run:
         if run is not None:
             with _loggers(run) as loggers:
-                _search(run, loggers)
+                work(run, loggers)
         has_ended = True
-    return objectives(cfg, OF_SEARCH) if has_ended else None
+    return objectives(cfg, known) if has_ended else None
 
 
 def _joined(cfg: DictConfig) -> AbstractContextManager[Ranks]:
@@ -127,13 +139,7 @@ def run_train(cfg: DictConfig) -> Returned:
     Returns:
         As `run_search`.
     """
-    has_ended = False
-    with program() as mark, opened(mark, cfg, TrainConfig, TRAIN, _build_training, _joined) as run:
-        if run is not None:
-            with _loggers(run) as loggers:
-                _train(run, loggers, *run.built)
-        has_ended = True
-    return objectives(cfg, OF_TRAINING) if has_ended else None
+    return _whole(cfg, TrainConfig, TRAIN, _build_training, _train, OF_TRAINING)
 
 
 def _build_training(
@@ -151,7 +157,8 @@ def _build_training(
     return (task, source), {"data": task.data_digest, "genotype_content": genotype.to_json()}
 
 
-def _train(run: Opened[TrainConfig, Any], loggers: Loggers, task: RetrainTask, source: str) -> None:
+def _train(run: Opened[TrainConfig, tuple[RetrainTask, str]], loggers: Loggers) -> None:
+    task, source = run.built
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
     cfg = configuration.to_values(run.start.cfg)
     said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)

@@ -145,7 +145,7 @@ def opened(
     with contextlib.ExitStack() as stack:
         terminal = Terminal(cfg.verbosity)
         terminal.listen(follows=is_follower())
-        take_own_gpu()
+        take_own_gpu(cfg.device)
         ranks = stack.enter_context(among(cfg))
         stack.enter_context(lost_ranks(ranks, lambda: "outside the training loop"))
         start = prepare(cfg, kind, name, ranks)

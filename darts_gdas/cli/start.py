@@ -1,6 +1,7 @@
 """Where a run goes, and from where it goes on."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ from darts_gdas import config as configuration
 from darts_gdas.cli.resume import CONFIG, NEVER_RECORDED, OVERRIDES, find, named_checkpoint
 from darts_gdas.config import AnyConfig
 from darts_gdas.runtime.checkpoint import CheckpointFolder, State
+from darts_gdas.runtime.compute import Device
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.launch import take_gpu
+from darts_gdas.runtime.launch import hidden_gpus, take_gpu
 from darts_gdas.runtime.plugins import load_plugins
+
+logger = logging.getLogger(__name__)
 
 Config = TypeVar("Config", bound=AnyConfig)
 
@@ -44,15 +48,31 @@ class Start(Generic[Config]):
     is_finished: bool = False
 
 
-def take_own_gpu() -> None:
+def take_own_gpu(device: Device = Device.cpu) -> None:
     """In a sweep over this machine's GPUs, see no other than this job's; call before CUDA's use.
 
+    A job of another kind that sees no GPU though there are some goes on, with a warning.
+
+    Args:
+        device: Where it is to compute.
+
     Raises:
-        ValueError: If the sweep would run several jobs at once on a GPU.
+        ValueError: If the sweep would run several jobs at once on a GPU, or hides them all.
     """
     number = configuration.local_job()
     if number is not None:
         take_gpu(number)
+    elif device is Device.auto and hidden_gpus() and not configuration.hides_gpus(unasked=False):
+        if configuration.hides_gpus(unasked=True):
+            raise ValueError(
+                "this launcher hides all GPUs unless it is told how many there are: pass "
+                "hydra.launcher.gpus_per_node=N and hydra.sweeper.max_batch_size=N, or device=cpu"
+            )
+        logger.warning(
+            "CUDA_VISIBLE_DEVICES is empty, so this machine's %d GPUs are not used; device=cpu "
+            "says that this is meant",
+            hidden_gpus(),
+        )
 
 
 def prepare(

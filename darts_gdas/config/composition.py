@@ -160,6 +160,18 @@ def local_job() -> int | None:
     return int(hydra.job.num)
 
 
+def hides_gpus(*, unasked: bool) -> bool:
+    """Whether this job's launcher hides all GPUs from it.
+
+    Args:
+        unasked: Because it was told no number (`hydra/launcher=submitit_local`), rather than 0.
+    """
+    launcher = HydraConfig.get().launcher
+    if not str(launcher.get("_target_", "")).endswith("LocalLauncher"):
+        return False
+    return launcher.gpus_per_node is None if unasked else launcher.gpus_per_node == 0
+
+
 def check(name: str, overrides: Sequence[str]) -> None:
     """Compose a program's configuration, and check all values, for nothing else."""
     OmegaConf.to_object(compose(name, overrides=list(overrides)))

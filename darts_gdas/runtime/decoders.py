@@ -132,16 +132,20 @@ class Decoders:
         return Decoding(self, paths, rows, memory, parts)
 
     def _started(self) -> ProcessPoolExecutor:
+        forks, others = self._context.get_start_method() == "fork", active_children()
         pool = ProcessPoolExecutor(
             self.workers,
             mp_context=self._context,
             initializer=_begin,
-            initargs=(os.getpid(), self._pids),
+            initargs=(os.getpid(), None if forks else self._pids),
         )
         with warnings.catch_warnings():
             # From 3.12 on Python warns that a lock of another thread may stay locked in a fork.
             warnings.simplefilter("ignore", DeprecationWarning)
             pool.submit(int)  # all processes begin
+        for process in active_children() if forks else ():
+            if process not in others and process.pid is not None:
+                self._pids.put(process.pid)  # also of one that has not yet begun when it is to end
         # Before the pool's own queue ends, where this process is a child of multiprocessing.
         Finalize(self, _end, args=(pool, self._pids), exitpriority=100)
         return pool
@@ -208,12 +212,13 @@ def _end(pool: ProcessPoolExecutor, pids: "SimpleQueue[int]") -> None:
     pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(parent: int, pids: "SimpleQueue[int]") -> None:
+def _begin(parent: int, pids: "SimpleQueue[int] | None") -> None:
     """In a new process: heed no signal but the parent's, and outlive it by a second at most."""
     Image.MAX_IMAGE_PIXELS = None  # `Preparation` looks at the size
     gc.freeze()  # so that no collection writes to the memory that is shared with the parent
     signal.pthread_sigmask(signal.SIG_BLOCK, OUTSIDE)
-    pids.put(os.getpid())
+    if pids is not None:
+        pids.put(os.getpid())
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 

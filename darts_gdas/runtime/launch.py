@@ -25,6 +25,9 @@ COMMAND = "darts-gdas"
 SCRIPTS = ("search", "train")
 """Programs that have a file of their own in a checkout."""
 
+DEVICES = Path("/dev")
+"""Where a GPU that this machine has is a file."""
+
 own_door: ContextVar[str | None] = ContextVar("own_door", default=None)
 """The script of a user that has called the command of all programs, such as `arrays.py`."""
 
@@ -167,6 +170,13 @@ def take_gpu(number: int) -> None:
     visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if visible:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[number % len(visible)]
+
+
+def hidden_gpus() -> int:
+    """How many GPUs this machine has where CUDA_VISIBLE_DEVICES is empty, so that none is used."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        return 0
+    return sum(path.name.removeprefix("nvidia").isdigit() for path in DEVICES.glob("nvidia*"))
 
 
 def first_host(hosts: str) -> str:

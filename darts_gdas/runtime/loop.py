@@ -195,6 +195,8 @@ class Loop:
         self._save(task, is_best=is_best)
 
     def _where(self, task: Task) -> str:
+        if self.step >= task.steps_per_epoch:
+            return f"epoch {self.epoch + 1}, after its last step"
         return f"epoch {self.epoch + 1}, step {self.step + 1} of {task.steps_per_epoch}"
 
     def _roll_back(self, task: Task, error: NotFinite) -> None:

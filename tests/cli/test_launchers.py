@@ -21,6 +21,7 @@ from omegaconf import open_dict
 
 from darts_gdas.cli.start import take_own_gpu
 from darts_gdas.config import register
+from darts_gdas.runtime.compute import Device
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +163,48 @@ def test_jobs_that_would_share_a_gpu_are_refused(tmp_path: Path):
     out, _ = process.communicate(timeout=240)
     assert process.returncode != 0
     assert "pass hydra.sweeper.max_batch_size=2, so that the others wait" in said(tmp_path) + out
+
+
+@pytest.fixture
+def two_hidden_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("darts_gdas.runtime.launch.DEVICES", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def job_of(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """What a job with these settings finds in hydra."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("search", list(overrides), return_hydra_config=True)
+    with open_dict(cfg):
+        cfg.hydra.job.num = 0
+    monkeypatch.setattr(HydraConfig, "get", lambda: cfg.hydra)
+
+
+@needs_submitit
+def test_a_launcher_that_hides_all_gpus_unasked_is_refused(monkeypatch, two_hidden_gpus, caplog):
+    job_of(monkeypatch, "hydra/launcher=submitit_local")
+    with pytest.raises(ValueError, match=r"pass hydra.launcher.gpus_per_node=N .* or device=cpu"):
+        take_own_gpu(Device.auto)
+    take_own_gpu(Device.cpu)
+    job_of(monkeypatch, "hydra/launcher=local_processes", f"{GPUS}=0")
+    take_own_gpu(Device.auto)
+    assert not caplog.records
+
+
+def test_any_other_job_that_sees_no_gpu_though_there_are_some_says_so(
+    monkeypatch, two_hidden_gpus, caplog
+):
+    job_of(monkeypatch)
+    take_own_gpu(Device.auto)
+    assert "empty, so this machine's 2 GPUs are not used; device=cpu" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    take_own_gpu(Device.auto)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    take_own_gpu(Device.auto)
+    assert not caplog.records
 
 
 def test_a_missing_extra_is_one_line(

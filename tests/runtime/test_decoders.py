@@ -54,6 +54,16 @@ def is_gone(pid: int) -> bool:
     return False
 
 
+def test_processes_that_are_still_beginning_are_ended_too(paths: list[str], monkeypatch):
+    """One that is left waits for ever for a lock that a killed one holds, and the exit for it."""
+    monkeypatch.setattr(decoders, "_begin", lambda *_: time.sleep(60))
+    made = Decoders(RECIPE, 2)
+    made.request(paths, [0] * 7)
+    found = pids(made)
+    made.given_up("ended")
+    assert len({*found}) == 2 and all(map(is_gone, found))
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2, 9])
 def test_pictures_come_in_the_order_in_which_they_were_asked_for(paths: list[str], workers: int):
     made = Decoders(RECIPE, workers)

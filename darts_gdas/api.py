@@ -1,0 +1,140 @@
+"""Runs from Python and from notebooks: what `search.py` and `train.py` do, with a value at the end.
+
+from darts_gdas.api import search
+
+found = search({"method": "gdas", "epochs": 20})
+found  # in a notebook: the page of the run
+"""
+
+import html
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from darts_gdas import config as configuration
+from darts_gdas.cli.errors import one_line
+from darts_gdas.cli.programs import run_search, run_train
+from darts_gdas.report.record import read_record
+from darts_gdas.report.run_page import run_page
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.launch import setting
+from darts_gdas.space import Genotype
+
+__all__ = ["Result", "search", "train"]
+
+PROGRAMS = {"search": run_search, "train": run_train}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has ended.
+
+    Attributes:
+        folder: Where all of it lies.
+        genotype: The cell that was found, or that was trained.
+        metrics: The figures of its last epoch, such as `validation/accuracy` or `test/accuracy`.
+    """
+
+    folder: Path
+    genotype: Genotype
+    metrics: Mapping[str, float] = field(repr=False)
+
+    @classmethod
+    def of(cls, folder: Path | str) -> "Result":
+        """The result of a run that has ended before.
+
+        Raises:
+            ValueError: If there is none in the folder.
+        """
+        path = RunFolder(Path(folder)).result
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            return cls(Path(folder), Genotype.load(folder), result["metrics"])
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{str(folder)!r} holds no result of a run: {error}") from None
+
+    def _repr_html_(self) -> str:
+        """The page of the run, inside of a notebook; the page can reach nothing of the notebook."""
+        page = html.escape(run_page(read_record(self.folder)), quote=True)
+        style = "width: 100%; height: 40em; border: 1px solid #888"
+        return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{page}"></iframe>'
+
+
+def search(settings: Mapping[str, Any] | None = None) -> Result:
+    """Search for a cell, in this process.
+
+    It says on stderr what `search.py` says. Ctrl-C, or a notebook's stop, saves the state and is
+    a `KeyboardInterrupt`; with the same `run_dir` and `resume: "auto"` the search goes on.
+
+    Args:
+        settings: As on the command line: `{"method": "darts", "optimizer.lr": 0.1}`. A list is a
+            choice of several, such as `{"penalties": ["cost"]}`.
+
+    Raises:
+        ValueError: If a setting or a value is wrong, in the words of `search.py`.
+        RuntimeError: If the run had a fault, or this is not the main thread.
+    """
+    return _run("search", settings or {})
+
+
+def train(settings: Mapping[str, Any]) -> Result:
+    """Train a cell, in this process, as `search` searches: `train({"genotype": found.folder})`.
+
+    Raises:
+        ValueError: As there.
+        RuntimeError: As there.
+    """
+    return _run("train", settings)
+
+
+def _run(program: str, settings: Mapping[str, Any]) -> Result:
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("a run belongs in the main thread, where it can be stopped")
+    if settings.get("resume", "auto") not in ("auto", "none"):
+        raise ValueError("resume must be auto or none here; name the run's folder in run_dir")
+    configuration.register()
+    overrides = [_override(name, value) for name, value in settings.items()]
+    with initialize_config_dir(str(configuration.conf_folder()), version_base="1.3"):
+        try:
+            if not settings.get("run_dir"):
+                root = Path(compose(program, overrides).outputs) / program
+                overrides.append(setting("run_dir", RunFolder.new(root).path))
+            cfg = compose(program, overrides, return_hydra_config=True)
+        except Exception as error:  # whatever hydra says of a wrong setting
+            raise ValueError(one_line(error)) from None
+        folder = Path(cfg.run_dir)
+        before = HydraConfig.instance().cfg
+        HydraConfig.instance().set_config(cfg)
+        OmegaConf.set_struct(cfg, False)
+        del cfg["hydra"]
+        OmegaConf.set_struct(cfg, True)
+        try:
+            PROGRAMS[program](cfg)
+        except SystemExit as stop:
+            raise _error(stop, folder) from stop.__context__
+        finally:
+            HydraConfig.instance().cfg = before
+    return Result.of(folder)
+
+
+def _error(stop: SystemExit, folder: Path) -> BaseException:
+    """What a program has told on stderr, as an exception."""
+    if isinstance(stop.code, int) and stop.code > 128:
+        return KeyboardInterrupt(f"stopped; {folder} is kept")
+    told = stop.__context__
+    if isinstance(told, ValueError | OSError):
+        return ValueError(one_line(told))
+    return RuntimeError(f"the run in {folder} had a fault: {told}")
+
+
+def _override(name: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"{name}=[{','.join(setting('', item)[1:] for item in value)}]"
+    return setting(name, value)

@@ -1,0 +1,171 @@
+"""Completion of the command in a shell: a script with all words; no key press starts Python.
+
+Hydra's own (`search.py -sc install=bash`) starts the program at every press of the key, and that
+imports PyTorch, which takes seconds.
+"""
+
+import contextlib
+import importlib
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from darts_gdas import config as configuration
+from darts_gdas.config.groups import SEVERAL
+
+OPTIONAL = ("experiment", "hydra/launcher")
+"""Groups beside those that a program's own defaults choose from."""
+
+BASH = """\
+# eval "$(darts-gdas --completion bash)" in ~/.bashrc
+_darts_gdas() {{
+    local line="${{COMP_LINE:0:COMP_POINT}}" names="{programs}" values=""
+    local current="${{line##*[[:space:]]}}"
+    case "$line" in
+{cases}
+    esac
+    if [[ $current == *=* ]]; then names=$values; fi
+    mapfile -t COMPREPLY < <(compgen -W "$names" -- "$current")
+    if [[ ${{#COMPREPLY[@]}} -eq 1 && ${{COMPREPLY[0]}} == *= ]]; then
+        compopt -o nospace 2> /dev/null
+    fi
+    # bash takes = for the end of a word
+    if [[ $current == *=* ]]; then COMPREPLY=("${{COMPREPLY[@]#"${{current%=*}}="}}"); fi
+}}
+complete -o default -F _darts_gdas darts-gdas
+"""
+BASH_CASE = """        "darts-gdas {program} "*) names="{names}" values="{values}" ;;"""
+
+ZSH = """\
+#compdef darts-gdas
+# darts-gdas --completion zsh > a file _darts-gdas in a folder of $fpath; or eval, after compinit
+_darts_gdas() {{
+    local names values
+    if (( CURRENT == 2 )); then compadd -- {programs}; return; fi
+    case "$words[2]" in
+{cases}
+    esac
+    if [[ $PREFIX == *=* ]]; then compadd -- ${{=values}}; else compadd -S '' -- ${{=names}}; fi
+    _files
+}}
+compdef _darts_gdas darts-gdas
+"""
+ZSH_CASE = """        {program}) names="{names}" values="{values}" ;;"""
+
+FISH = """\
+# darts-gdas --completion fish > ~/.config/fish/completions/darts-gdas.fish
+function __darts_gdas
+    set -l words (commandline -opc)
+    set -l names {programs}
+    set -l values
+    if set -q words[2]
+        switch $words[2]
+{cases}
+        end
+    end
+    string match -q '*=*' -- (commandline -ct); and set names $values
+    printf '%s\\n' $names
+end
+complete -c darts-gdas -a '(__darts_gdas)'
+complete -c darts-gdas -f -n 'test (count (commandline -opc)) -lt 2'
+"""
+FISH_CASE = """            case {program}
+                set names {names}
+                set values {values}"""
+
+SHELLS = {"bash": (BASH, BASH_CASE), "zsh": (ZSH, ZSH_CASE), "fish": (FISH, FISH_CASE)}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What may follow the name of a program.
+
+    Attributes:
+        names: Options, and settings up to their "=".
+        values: Settings with a value that is one of few.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[str, ...] = ()
+
+
+def script(shell: str, composed: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    """The script that makes a shell complete the command; it holds today's parts and packages.
+
+    Args:
+        shell: A key of `SHELLS`.
+        composed: The programs that `conf/` configures.
+        plain: The others: for each its module, the function in it, and what it does.
+
+    Raises:
+        ValueError: If the shell is not known.
+    """
+    if shell not in SHELLS:
+        raise ValueError(f"--completion {shell!r}: choose one of {', '.join(SHELLS)}")
+    whole, case = SHELLS[shell]
+    configuration.register()
+    words = {name: _settings(name) for name in composed}
+    words |= {name: _options(*where[:2]) for name, where in plain.items()}
+    cases = [
+        case.format(program=name, names=" ".join(own.names), values=" ".join(own.values))
+        for name, own in words.items()
+    ]
+    return whole.format(programs=" ".join(words), cases="\n".join(cases))
+
+
+def _settings(program: str) -> Words:
+    """All settings of a program, and the choices of its groups."""
+    folder = str(configuration.conf_folder())
+    with initialize_config_dir(folder, version_base="1.3"):
+        cfg = compose(program, return_hydra_config=True)
+        chosen = {*cfg.hydra.runtime.choices, *OPTIONAL}
+        groups = sorted(g for g in chosen if g in OPTIONAL or not g.startswith(("hydra/", "scale")))
+        choices = {group: _choices(group) for group in groups}
+        choices |= {g: [f"[{one}]" for one in _choices(g)] for g in SEVERAL if g in cfg}
+    prefixes = {group: "+" if group in configuration.ADDABLE else "" for group in choices}
+    values = [f"{prefixes[g]}{g}={name}" for g in choices for name in choices[g]]
+    keys = dict(_leaves(cfg))
+    values += [f"{key}={value}" for key, node in keys.items() for value in _few(node)]
+    names = {*(f"{prefixes[g]}{g}=" for g in choices if choices[g]), *(f"{key}=" for key in keys)}
+    return Words(("--multirun", "--help", *sorted(names)), tuple(dict.fromkeys(values)))
+
+
+def _choices(group: str) -> list[str]:
+    options = GlobalHydra.instance().config_loader().get_group_options(group)
+    return sorted(name for name in options if not name.endswith(("_schema", ".yaml")))
+
+
+def _leaves(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Settings by their dotted names."""
+    for name in cfg:
+        if not prefix and name == "hydra":
+            continue
+        value = cfg._get_node(name, throw_on_missing_value=False)
+        if isinstance(value, DictConfig) and not (value._is_none() or value._is_missing()):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", getattr(value, "_value", lambda: None)()
+
+
+def _few(value: object) -> list[str]:
+    """The values that a setting can have, where they are few."""
+    if isinstance(value, bool):
+        return ["true", "false"]
+    return [item.name for item in type(value)] if isinstance(value, Enum) else []
+
+
+def _options(module: str, function: str) -> Words:
+    """The options of a program, from its help."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+        getattr(importlib.import_module(module), function)(["--help"])
+    return Words(
+        tuple(sorted({"--help", *re.findall(r"(?<![\w-])--[a-z][\w-]*", told.getvalue())}))
+    )

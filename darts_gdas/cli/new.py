@@ -1,0 +1,60 @@
+"""The program that begins a package with a part of one's own, which works, and its test."""
+
+import argparse
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from darts_gdas.nets.registry import check_name
+from darts_gdas.runtime.files import write_text
+from darts_gdas.runtime.launch import command, shell_quoted
+from darts_gdas.runtime.usage import wrong_input
+
+CHOSEN_BY = {
+    "my_method": "method={0}",
+    "my_space": "space={0} method=gdas",
+    "my_dataset": "dataset={0} dataset.root=PATH",
+}
+"""What can be begun, and how a search then takes it."""
+
+TEMPLATES = resources.files("darts_gdas.cli") / "templates"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; wrong input is one line and exit status 2."""
+    parser = argparse.ArgumentParser(
+        prog=command("new"),
+        description="Begin a package with a part of your own, and its test; both work at once.",
+    )
+    parser.add_argument("kind", choices=CHOSEN_BY, help="what the part is")
+    parser.add_argument("name", metavar="NAME", help="of the package, the folder and the part")
+    options = parser.parse_args(arguments)
+    name, folder = options.name, Path(options.name)
+    with wrong_input():
+        check_name(name, "part", ())
+        if folder.exists():
+            raise ValueError(f"{str(folder.resolve())!r} is there already; choose another NAME")
+        for path, text in _files(options.kind, name).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            write_text(folder / path, text)
+            print(folder / path)
+    chosen = CHOSEN_BY[options.kind].format(name).split()
+    print(f"\nNext:\n  python -m pytest {shell_quoted(name)}\n  pip install -e ./{name}")
+    print(f"  {command('search', *chosen)}")
+
+
+def _files(kind: str, name: str) -> dict[Path, str]:
+    """What the package holds, by its places in it."""
+    places = {
+        "pyproject": Path("pyproject.toml"),
+        kind: Path(name, "part.py"),
+        f"{kind}_test": Path("tests", f"test_{name}.py"),
+    }
+    texts = {
+        path: (TEMPLATES / f"{template}.txt").read_text(encoding="utf-8").replace("NAME", name)
+        for template, path in places.items()
+    }
+    pyproject = Path("pyproject.toml")
+    texts[pyproject] = texts[pyproject].replace("DISTRIBUTION", name.replace("_", "-"))
+    first = texts[Path(name, "part.py")].splitlines()[0]
+    return {**texts, Path(name, "__init__.py"): f"{first}\n"}

@@ -1,0 +1,66 @@
+"""What is begun works: the tests that it comes with are run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from darts_gdas.cli.new import CHOSEN_BY, main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("kind", CHOSEN_BY)
+def test_a_new_package_passes_its_own_tests(tmp_path, monkeypatch, capsys, kind: str):
+    monkeypatch.chdir(tmp_path)
+    main([kind, "first_try"])
+    out = capsys.readouterr().out
+    assert "python -m pytest first_try" in out and kind.removeprefix("my_") + "=first_try" in out
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "first_try"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+    files = sorted(str(path) for path in Path("first_try").rglob("*.*") if path.suffix != ".pyc")
+    assert [name for name in files if "cache" not in name] == [
+        "first_try/first_try/__init__.py",
+        "first_try/first_try/part.py",
+        "first_try/pyproject.toml",
+        "first_try/tests/test_first_try.py",
+    ]
+    ruff = [sys.executable, "-m", "ruff", "check", "--select=E,F,B", "--line-length=100"]
+    assert subprocess.run([*ruff, "first_try"], capture_output=True).returncode == 0
+
+
+def test_installed_it_is_known_to_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["my_space", "first_try"])
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
+    subprocess.run(command, cwd=tmp_path / "first_try", check=True, capture_output=True)
+    (wheel,) = (tmp_path / "first_try" / "dist").glob("*.whl")
+    paths = os.pathsep.join([str(wheel), str(ROOT)])  # a wheel can be imported as it is
+    code = "from darts_gdas.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "search", "space=first_try", "space.num_nodes=3", "--cfg=job"],
+        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "space:\n  num_nodes: 3\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["my_method", "My-Method"], "lower-case letters, digits and underscores"),
+        (["my_method", "there"], "is there already; choose another NAME"),
+        (["my_skeleton", "x"], "choose from"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

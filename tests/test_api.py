@@ -1,0 +1,98 @@
+"""Runs from Python: the same folder, cell and figures as from the command line."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from darts_gdas.api import Result, search, train
+from darts_gdas.space import Genotype
+from tests.tiny import TINY
+
+ROOT = Path(__file__).parents[1]
+SMALL = dict(item.split("=") for item in TINY) | {"epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("api")
+    return search({**SMALL, "run_dir": folder / "run", "seed": 5})
+
+
+def test_a_search_finds_what_the_command_finds(found: Result):
+    place = found.folder.parent
+    command = [sys.executable, ROOT / "search.py", *TINY, "epochs=1", "seed=5", "run_dir=other"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
+    result = json.loads((place / "other" / "result.json").read_text())
+    assert found.genotype == Genotype.load(place / "other")
+    same = [name for name in result["metrics"] if "seconds" not in name and "memory" not in name]
+    assert {n: found.metrics[n] for n in same} == {n: result["metrics"][n] for n in same}
+    assert Result.of(found.folder) == found
+
+
+def test_the_page_is_shown_inside_and_shut_off(found: Result):
+    opening = r'<iframe sandbox="allow-scripts" style="[^"]*"'
+    frame = re.fullmatch(rf'{opening} srcdoc="([^"]*)"></iframe>', found._repr_html_())
+    assert frame is not None
+    page = unescape(frame[1])
+    assert page.lstrip().lower().startswith("<!doctype html>") and "Search" in page
+
+
+def test_what_was_found_is_trained_and_a_finished_run_is_given_again(found: Result, capsys):
+    small = {"epochs": 1, "net.channels": 2, "net.layers": 3, "dataset.test_fraction": 0.9}
+    settings = {**small, "genotype": found.folder, "run_dir": found.folder.parent / "trained"}
+    settings["regularization.auxiliary_weight"] = 0
+    trained = train(settings)
+    assert trained.genotype == found.genotype and 0 <= trained.metrics["test/accuracy"] <= 1
+    assert train({**settings, "resume": "auto"}) == trained
+    assert "has finished already" in capsys.readouterr().out
+
+
+def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {**SMALL, "penalties": ["cost"], "penalties.cost.target": 3000}
+    assert search(settings).folder.parent == Path("outputs/search")
+    (config,) = tmp_path.glob("outputs/search/*/config.yaml")
+    assert "target: 3000" in config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"methd": "gdas"}, "there is no setting 'methd'; did you mean method"),
+        ({"dataset": "mnist"}, "dataset=mnist is not known; choose one of"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"resume": "outputs/x"}, "resume must be auto or none here"),
+    ],
+)
+def test_bad_input_is_a_value_error_and_leaves_no_folder(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        search({"run_dir": tmp_path / "run", **settings})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_main_thread_is_asked_for():
+    caught = []
+
+    def work() -> None:
+        try:
+            search(SMALL)
+        except RuntimeError as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert caught == ["a run belongs in the main thread, where it can be stopped"]
+
+
+def test_a_folder_without_a_result_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match="holds no result of a run"):
+        Result.of(tmp_path)
