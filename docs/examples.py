@@ -1,9 +1,10 @@
-"""The example pages of the site: a search that is well, and one that collapsed.
+"""The example pages of the site: a search that is well, one that collapsed, and one per method.
 
 python docs/examples.py
+python docs/examples.py healthy gdas
 
-searches anew, on digits, in a minute, and keeps what the pages need in docs/examples. Building
-the site makes the pages of that, as a hook of mkdocs.
+searches anew, on digits, and keeps what the pages need in docs/examples: half a minute each.
+Building the site makes the pages of that, as a hook of mkdocs.
 """
 
 import json
@@ -18,18 +19,31 @@ from typing import Any
 from darts_gdas.report.run_page import write_report
 
 FOLDER = Path(__file__).parent / "examples"
-KEPT = ("metrics.jsonl", "result.json", "config.yaml", "overrides.yaml")
+METHODS = Path(__file__).parents[1] / "conf" / "method"
+KEPT = ("genotype.json", "metrics.jsonl", "result.json", "config.yaml", "overrides.yaml")
 SETTINGS = (
-    "method=darts",
     "space=nasbench201",
     "net.channels=4",
     "dataset.test_fraction=0.8",
     "batch_size=60",
-    "arch_optimizer.lr=0.05",
 )
+FAST = ("arch_optimizer.lr=0.05",)  # a few steps are all there are
+STAGED = ("drnas_progressive", "pdarts")  # their stages have epochs of their own
+WITHOUT_ALPHAS = ("evolution", "random", "random_ws", "reinforce", "te_nas")
+
+
+def _settings(method: str) -> tuple[str, ...]:
+    moving = () if method in WITHOUT_ALPHAS else FAST
+    length = () if method in (*STAGED, "random", "te_nas") else ("epochs=20",)
+    wider = ("net.channels=8",) if method == "pc_darts" else ()  # a quarter of them is two
+    return (f"method={method}", *moving, *length, *wider)
+
+
 SEARCHES = {
-    "healthy": ("epochs=60", "arch_warmup_epochs=20", "seed=1"),
-    "collapsed": ("epochs=30",),  # the alphas race while the weights still know nothing
+    "healthy": ("method=darts", *FAST, "epochs=60", "arch_warmup_epochs=20", "seed=1"),
+    # the alphas race while the weights still know nothing
+    "collapsed": ("method=darts", *FAST, "epochs=30"),
+    **{path.stem: _settings(path.stem) for path in sorted(METHODS.glob("*.yaml"))},
 }
 
 
@@ -54,13 +68,13 @@ def search(name: str) -> None:
         subprocess.run([sys.executable, FOLDER.parents[1] / "search.py", *words], check=True)
         shutil.rmtree(FOLDER / name, ignore_errors=True)
         (FOLDER / name).mkdir(parents=True)
-        for file in KEPT:
+        for file in filter(lambda name: (run / name).exists(), KEPT):
             text = _without_classes(run / file).replace(str(run), f"outputs/{name}")
             (FOLDER / name / file).write_text(text)
 
 
 def _without_classes(path: Path) -> str:
-    """A file of a run; how each class does in each epoch is most of it, and not shown."""
+    """A file of a run without how each class does in each epoch: most of it, and not shown."""
     text = path.read_text(encoding="utf-8")
     if path.name != "metrics.jsonl":
         return text
@@ -70,5 +84,5 @@ def _without_classes(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    for each in SEARCHES:
+    for each in sys.argv[1:] or SEARCHES:
         search(each)

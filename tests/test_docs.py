@@ -143,6 +143,10 @@ def test_the_example_pages_are_made_of_recorded_searches(tmp_path: Path, name: s
     assert said is not None and said.word == word
     html = (tmp_path / f"{name}.html").read_text()
     assert f"<b>{word}</b>" in html and f"examples/{name}.html" in text(DOCS / "howto/curves.md")
+    methods = {path.stem for path in (ROOT / "conf" / "method").glob("*.yaml")}
+    assert {*examples["SEARCHES"]} == {*methods, "healthy", "collapsed"}
+    rows = re.findall(r"^\| `(\w+)` .*examples/(\w+)\.html", text(DOCS / "methods.md"), re.M)
+    assert {*rows} == {(method, method) for method in methods}
     recorded = sum(path.stat().st_size for path in folder.iterdir())
     assert recorded < 100_000 and len(html) < 400_000
 

@@ -1,6 +1,9 @@
 """Pages in a headless Chromium: what a reader does with them, and what axe-core says of them."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,11 @@ from tests.report.test_runs import RESULT, make_run
 from tests.report.test_score_page import COLUMNS, make_ranking
 
 pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = (
+    *("index", "start", "methods", "benchmarks", "reliability", "howto/curves"),
+    *("reference/darts_gdas", "examples/healthy", "examples/collapsed"),
+)
 PAGES = ("search", "flat", "running", "train", "ranking", "comparison")
 
 
@@ -65,26 +73,55 @@ def visit(chromium: Any, page: Path, **context: Any) -> tuple[Any, list[str]]:
     return tab, said
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1200, "dark")])
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation as `make docs` builds it."""
+    pytest.importorskip("material", reason="no mkdocs-material: pip install -e '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, check=True)
+    return folder
+
+
+def violations(tab: Any) -> list[tuple[str, str, str]]:
+    """What axe-core objects to: how bad, which rule, where."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="no axe: pip install -e '.[browser]'"
+    )
+    found = axe.Axe().run(tab).response["violations"]
+    return [(v["impact"], v["id"], v["nodes"][0]["html"]) for v in found]
+
+
+SCREENS = pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1200, "dark")])
+
+
+@SCREENS
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_and_nothing_sticks_out(
     chromium: Any, shown: dict[str, Path], name: str, width: int, scheme: str
 ):
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="no axe: pip install -e '.[browser]'"
-    )
     tab, said = visit(
         chromium, shown[name], color_scheme=scheme, bypass_csp=True,
         viewport={"width": width, "height": 900},
     )  # fmt: skip
-    found = [
-        (v["impact"], v["id"], v["nodes"][0]["html"])
-        for v in axe.Axe().run(tab).response["violations"]
-    ]
-    assert found == [] and said == []
+    assert violations(tab) == [] and said == []
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     heights = "[...document.querySelectorAll('p, td, li, dd')].map(e => e.clientHeight || 99)"
     assert min(tab.evaluate(heights)) > 9
+
+
+@SCREENS
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_axe_finds_nothing_serious_in_the_documentation(
+    chromium: Any, site: Path, name: str, width: int, scheme: str
+):
+    tab, _ = visit(
+        chromium, site / f"{name}.html", color_scheme=scheme, bypass_csp=True,
+        viewport={"width": width, "height": 900},
+    )  # fmt: skip
+    tab.wait_for_timeout(500)  # the theme's own script has marked what can be scrolled
+    assert [found for found in violations(tab) if found[0] in ("serious", "critical")] == []
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_the_slider_moves_cell_heat_map_and_cursors_together(chromium: Any, shown: dict[str, Path]):
