@@ -27,8 +27,9 @@ class Verdict:
     """What became of a search.
 
     Attributes:
-        word: Of a search "collapsed", "drawn", "hardly moved", "unchanged", "still changing" or
-            "settled"; of a retraining "better than random cells" or "no better than random cells".
+        word: Of a search "collapsed", "without alphas", "hardly moved", "unchanged", "still
+            changing" or "settled"; of a retraining "better than random cells" or "no better than
+            random cells".
         reason: Why, in a sentence or two.
     """
 
@@ -74,7 +75,7 @@ def _against_random(record: Record) -> Verdict | None:
 def _collapse(record: Record) -> Verdict | None:
     told = record.result.get("collapsed", record.last.get("collapsed"))
     if told is None and "collapsed" in record.last:
-        return Verdict("drawn", "the cell is drawn at random or by rank, no alphas learn")
+        return Verdict("without alphas", "the cell is drawn, evolved or ranked; no alphas learn")
     if isinstance(told, Mapping) and told:
         return Verdict("collapsed", "; ".join(map(str, told.values())))
     return None
