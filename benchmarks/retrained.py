@@ -1,6 +1,7 @@
 """Searched cells against random cells, all retrained alike; what is finished is not run again."""
 
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from darts_gdas.runtime.files import write_text
 from darts_gdas.space import SearchSpace
@@ -57,19 +59,32 @@ class Comparison:
             write_text(path, SearchSpace.named("darts").sample(random.Random(seed)).to_json())
             rows.append(self._retrained(f"random_{seed}", path, 0.0))
         self._print_mean(f"{len(seeds)} random cells", rows)
-        accuracies = sorted(self.accuracies.pop(f"{len(seeds)} random cells"))
+        random_cells = self.accuracies.pop(f"{len(seeds)} random cells")
         for name, found in self.accuracies.items():
-            below = sum(accuracy < statistics.mean(found) for accuracy in accuracies)
-            print(f"\nThe mean of {name} lies above {below} of {len(accuracies)} random cells.")
+            below = sum(accuracy < statistics.mean(found) for accuracy in random_cells)
+            print(f"\nThe mean of {name} lies above {below} of {len(random_cells)} random cells.")
+        if self.repeats > 1 and len(random_cells) > 1:
+            between, within = statistics.stdev(random_cells), self._noise(rows)
+            print(
+                f"Random cells differ by {100 * between:.2f} points (standard deviation); of that "
+                f"the seeds of their retrainings account for {100 * within:.2f}."
+            )
 
-    def _retrained(self, name: str, genotype: Path, seconds: float) -> dict[str, float]:
+    def _noise(self, rows: Sequence[dict[str, Any]]) -> float:
+        """Standard deviation that the mean accuracy of one cell has by its seeds alone."""
+        variances = [statistics.variance(row["accuracies"]) for row in rows]
+        return math.sqrt(statistics.mean(variances) / self.repeats)
+
+    def _retrained(self, name: str, genotype: Path, seconds: float) -> dict[str, Any]:
         settings = [*self.data, *self.retraining, f"genotype={genotype}"]
         results = [
             self._run("train.py", f"{name}_retrained_{seed}", [*settings, f"seed={seed}"])
             for seed in range(self.repeats)
         ]
+        accuracies = [result["test"]["accuracy"] for result in results]
         found = {
-            "accuracy": statistics.mean(result["test"]["accuracy"] for result in results),
+            "accuracies": accuracies,
+            "accuracy": statistics.mean(accuracies),
             "parameters": results[0]["parameters"],
             "multiply_adds": results[0]["multiply_adds"],
         }
@@ -89,8 +104,9 @@ class Comparison:
             subprocess.run([*command, *settings], check=True, stdout=subprocess.DEVNULL)
         return json.loads((folder / "result.json").read_text())
 
-    def _print_mean(self, name: str, rows: Sequence[dict[str, float]]) -> None:
-        means = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
+    def _print_mean(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        measures = ("accuracy", "parameters", "multiply_adds")
+        means = {key: statistics.mean(row[key] for row in rows) for key in measures}
         self.accuracies[name] = [row["accuracy"] for row in rows]
         deviation = statistics.stdev(self.accuracies[name]) if len(rows) > 1 else 0.0
         print(
