@@ -32,7 +32,7 @@ uv pip list 2> /dev/null | grep -E '^(torch|torchvision|numpy|pillow|pyyaml|hydr
 # An old release meets newer ones of what it needs itself, and then warns about others; this project's warnings stay errors.
 warnings=$'filterwarnings=default\nerror:::darts_gdas'
 # Deprecated there, while the versions that pyproject.toml allows have no other way.
-[ "$end" = next ] && warnings+=$'\nignore:register_new_resolver\nignore:The version_base parameter'
+[ "$end" = next ] && warnings+=$'\nignore:register_new_resolver\nignore:The version_base parameter\nignore:ConfigStore config'
 [ "$end" = newest ] || set -- -o "$warnings" "$@"
 for last; do :; done
 [ -e "${last:-}" ] || set -- "$@" tests/test_config.py tests/test_extend.py tests/cli tests/ntk/test_kernel.py tests/nets/test_supernet.py \
