@@ -34,6 +34,7 @@ class Comparison(Callback):
     def __init__(self) -> None:
         self.num_jobs = 0
         self.failed: list[str] = []
+        self.is_refused = False
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Compose every job, so that a wrong value ends the sweep before it runs; claim a folder.
@@ -45,6 +46,7 @@ class Comparison(Callback):
             _claim_folder(config)
         except Exception as error:  # hydra makes a warning of all but an exit
             complain(one_line(error))
+            self.is_refused = True
             raise SystemExit(USAGE_ERROR) from None
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -55,6 +57,8 @@ class Comparison(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write tables and a page into the sweep's folder; the runs stand in any case."""
+        if self.is_refused:  # hydra 1.4 comes here all the same
+            return
         folder = Path(config.hydra.sweep.dir)
         try:
             if config.hydra.job.config_name != SCORE:
@@ -111,6 +115,6 @@ def _claim_folder(config: DictConfig) -> None:
     if any(item.startswith("hydra.sweep.dir=") for item in hydra.overrides.hydra):
         return
     path = new_folder(Path(hydra.sweep.dir))
-    with read_write(config):
+    with read_write(hydra):
         hydra.sweep.dir = str(path)
         hydra.overrides.hydra.append(f"hydra.sweep.dir={json.dumps(str(path))}")  # for its jobs

@@ -16,7 +16,6 @@ from typing import TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 WARM_UP, FEWEST, MOST = 1, 3, 21
 """Passes before a measurement, in it at least where time permits, and at most."""
@@ -190,6 +189,8 @@ def repeated(once: Callable[[], list[float]]) -> list[list[float]]:
 
 
 def _multiply_adds(net: Net, run: Pass[Net], shape: tuple[int, int, int]) -> list[int]:
+    from torch.utils.flop_counter import FlopCounterMode  # loads Triton, a quarter of a second
+
     images, counter = torch.empty(1, *shape, device="meta"), FlopCounterMode(display=False)
     # The counter sees operations; compiled code has none.
     with torch.compiler.set_stance("force_eager"), counter, torch.no_grad():

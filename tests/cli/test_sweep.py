@@ -44,3 +44,24 @@ def test_a_sweep_without_finished_runs_ends_as_it_would(
     Comparison().on_multirun_end(config(tmp_path))
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("warning: the runs are not compared: ") and "no" in last
+
+
+@pytest.mark.parametrize("objective", ["validation_accuracy", "luck"])
+def test_hydra_1_4_has_its_node_read_only_and_ends_refused_sweeps_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], objective: str
+):
+    wished, sweep = tmp_path / "sweep", Comparison()
+    found = config(wished)
+    found.objective = objective
+    found.hydra.sweeper, found.hydra.overrides = {"_target_": "Optuna"}, {"hydra": []}
+    OmegaConf.set_readonly(found.hydra, True)
+    if objective == "luck":
+        with pytest.raises(SystemExit):
+            sweep.on_multirun_start(found)
+        sweep.on_multirun_end(found)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "luck" in line and not wished.exists()
+    else:
+        sweep.on_multirun_start(found)
+        assert wished.is_dir()
+        assert found.hydra.overrides.hydra == [f'hydra.sweep.dir="{wished}"']
