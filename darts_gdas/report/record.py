@@ -74,6 +74,8 @@ class Record:
     def missing(self) -> list[str]:
         """Files that the run should have left and did not, and what a page lacks without them."""
         needed = {"scores.csv": "no cells"} if self.kind == "score" else NEEDED
+        if self.config.get("epochs") == 0:  # nothing was trained
+            needed = {name: lack for name, lack in needed.items() if name != "metrics.jsonl"}
         due = [name for name in needed if self.result or name in ("config.yaml", "overrides.yaml")]
         gone = [name for name in due if not (self.folder / name).is_file()]
         return [f"{name} is missing: this page has {needed[name]}" for name in gone]

@@ -100,3 +100,11 @@ def test_folders_without_runs_are_refused(tmp_path: Path):
         find_records(tmp_path / "empty")
     with pytest.raises(ValueError, match="is no folder"):
         find_records(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("epochs", "missing"), [(0, []), (3, ["metrics.jsonl"])])
+def test_a_search_that_trains_nothing_has_no_curves_to_miss(
+    tmp_path: Path, epochs: int, missing: list[str]
+):
+    folder = make_run(tmp_path / "run", "method=random", epochs=epochs)
+    assert [text.split()[0] for text in read_record(folder).missing] == missing
