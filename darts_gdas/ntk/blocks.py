@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -179,7 +180,7 @@ def _digest(
     model: nn.Module, sides: tuple[Tensor, Tensor | None], options: Mapping[str, Any]
 ) -> str:
     """Of everything that the numbers depend on and that can be read."""
-    found = hashlib.sha256()
+    found = hashlib.sha256(re.sub(r" at 0x\w+", "", repr(model)).encode())  # activations too
     chosen = options.get("params", "all")
     for name, value in _tensors(model, sides):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -78,6 +78,14 @@ def test_a_folder_belongs_to_one_kernel(tmp_path: Path):
         ntk_on_disc(tmp_path, model, x, block_size=2)
 
 
+def test_a_folder_belongs_to_one_activation(tmp_path: Path):
+    linear, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+    ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.ReLU()), x)
+    with pytest.raises(ValueError, match="holds another kernel: digest differ"):
+        ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.Tanh()), x)
+    assert ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.ReLU()), x) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
