@@ -103,6 +103,8 @@ class SplitSet(Dataset):
                 else f"dataset.{setting} must name one of the parts that are there, which are "
                 f"{', '.join(map(repr, known)) or 'none'}"
             )
+        if len(names) > len(set(names)):
+            raise ValueError(f"dataset.{setting}={text!r} must name each part once")
         return names
 
     def pair(self, splits: Splits) -> Pair:
@@ -216,6 +218,8 @@ def checked_labels(values: object, count: int, what: str) -> Int64[Tensor, " ima
         )
     if not count:
         raise ValueError(f"{what}: there are no images")
+    if labels.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{what} must count the classes from 0, got {labels.max()}")
     if (labels < 0).any():
         raise ValueError(
             f"{what} must count the classes from 0, got {labels.min()} for "
