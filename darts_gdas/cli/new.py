@@ -1,10 +1,13 @@
 """The program that begins a package with a part of one's own, which works, and its test."""
 
 import argparse
+import keyword
 from collections.abc import Sequence
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
+from darts_gdas import config as configuration
 from darts_gdas.nets.registry import check_name
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.launch import command, shell_quoted
@@ -31,9 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     name, folder = options.name, Path(options.name)
     with wrong_input():
-        check_name(name, "part", ())
+        check_name(name, "part", _known(options.kind))
         if folder.exists():
             raise ValueError(f"{str(folder.resolve())!r} is there already; choose another NAME")
+        if keyword.iskeyword(name) or name[0].isdigit() or find_spec(name):
+            raise ValueError(f"{name!r} cannot be a package of yours; choose another NAME")
         for path, text in _files(options.kind, name).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             write_text(folder / path, text)
@@ -41,6 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = CHOSEN_BY[options.kind].format(name).split()
     print(f"\nNext:\n  python -m pytest {shell_quoted(name)}\n  pip install -e ./{name}")
     print(f"  {command('search', *chosen)}")
+
+
+def _known(kind: str) -> set[str]:
+    """Names that the group of a part has already."""
+    group = kind.removeprefix("my_")
+    files = (configuration.conf_folder() / group).glob("*.yaml")
+    return {path.stem for path in files} | {*configuration.GROUPS.get(group, ())}
 
 
 def _files(kind: str, name: str) -> dict[Path, str]:

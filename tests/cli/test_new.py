@@ -54,6 +54,11 @@ def test_installed_it_is_known_to_the_command(tmp_path, monkeypatch, capsys):
     [
         (["my_method", "My-Method"], "lower-case letters, digits and underscores"),
         (["my_method", "there"], "is there already; choose another NAME"),
+        (["my_method", "gdas"], "the name 'gdas' is taken"),
+        (["my_space", "s1"], "the name 's1' is taken"),
+        (["my_dataset", "class"], "'class' cannot be a package of yours"),
+        (["my_dataset", "torch"], "'torch' cannot be a package of yours"),
+        (["my_dataset", "2nd"], "'2nd' cannot be a package of yours"),
         (["my_skeleton", "x"], "choose from"),
     ],
 )
