@@ -26,9 +26,10 @@ OPTIONAL = ("experiment", "hydra/launcher")
 BASH = """\
 # eval "$(darts-gdas --completion bash)" in ~/.bashrc
 _darts_gdas() {{
-    local line="${{COMP_LINE:0:COMP_POINT}}" names="{programs}" values=""
+    local line="${{COMP_LINE:0:COMP_POINT}}" names="{programs}" values="" command program
     local current="${{line##*[[:space:]]}}"
-    case "$line" in
+    read -r command program _ <<< "${{line%"$current"}}"  # whatever path and blanks are typed
+    case "$program" in
 {cases}
     esac
     if [[ $current == *=* ]]; then names=$values; fi
@@ -41,7 +42,7 @@ _darts_gdas() {{
 }}
 complete -o default -F _darts_gdas darts-gdas
 """
-BASH_CASE = """        "darts-gdas {program} "*) names="{names}" values="{values}" ;;"""
+BASH_CASE = """        {program}) names="{names}" values="{values}" ;;"""
 
 ZSH = """\
 #compdef darts-gdas

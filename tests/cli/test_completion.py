@@ -68,6 +68,13 @@ def test_programs_settings_and_choices_are_completed(shell: str, scripts: Path):
     assert {"--format", "--out"} <= ask("darts-gdas export --")
 
 
+@pytest.mark.parametrize(
+    "typed", ["darts-gdas  search", "./darts-gdas search", "darts-gdas\tsearch"]
+)
+def test_bash_heeds_neither_paths_nor_blanks(typed: str, scripts: Path):
+    assert offered("bash", scripts, f"{typed}  method=gdas metho") == {"method="}
+
+
 def test_an_unknown_shell_is_one_line(monkeypatch, capsys):
     for arguments, got in ((["tcsh"], "'tcsh'"), ([], "''")):
         monkeypatch.setattr(sys, "argv", ["darts-gdas", "--completion", *arguments])
