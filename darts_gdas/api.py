@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -97,6 +98,10 @@ def train(settings: Mapping[str, Any]) -> Result:
 def _run(program: str, settings: Mapping[str, Any]) -> Result:
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a run belongs in the main thread, where it can be stopped")
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"settings must be a mapping of names to values, got {settings!r}")
+    if own := [name for name in settings if str(name).startswith("hydra.")]:
+        raise ValueError(f"{own[0]!r} is for the command line, which can run several runs")
     if settings.get("resume", "auto") not in ("auto", "none"):
         raise ValueError("resume must be auto or none here; name the run's folder in run_dir")
     configuration.register()
@@ -137,4 +142,4 @@ def _error(stop: SystemExit, folder: Path) -> BaseException:
 def _override(name: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"{name}=[{','.join(setting('', item)[1:] for item in value)}]"
-    return setting(name, value)
+    return setting(name, value.item() if isinstance(value, np.generic) else value)

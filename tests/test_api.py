@@ -8,7 +8,9 @@ import sys
 import threading
 from html import unescape
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from darts_gdas.api import Result, search, train
@@ -70,12 +72,20 @@ def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, m
         ({"dataset": "mnist"}, "dataset=mnist is not known; choose one of"),
         ({"batch_size": 0}, "batch_size"),
         ({"resume": "outputs/x"}, "resume must be auto or none here"),
+        ({"hydra.mode": "MULTIRUN"}, "'hydra.mode' is for the command line"),
+        ({"optimizer.lr": np.float32(-0.5)}, "optimizer.lr must be positive, got -0.5"),
     ],
 )
 def test_bad_input_is_a_value_error_and_leaves_no_folder(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         search({"run_dir": tmp_path / "run", **settings})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("settings", ["method=gdas", ["method=gdas"]], ids=repr)
+def test_settings_are_a_mapping(settings: Any):
+    with pytest.raises(ValueError, match="settings must be a mapping of names to values, got"):
+        search(settings)
 
 
 def test_the_main_thread_is_asked_for():
