@@ -58,7 +58,7 @@ def _reader(images: Tensor) -> Any:
     batches = iter(images.split(CALIBRATION_BATCH))
 
     class Reader(CalibrationDataReader):
-        def get_next(self) -> dict[str, Any] | None:
+        def get_next(self) -> Any:  # None at the end, which their annotation leaves out
             batch = next(batches, None)
             return None if batch is None else {"images": batch.numpy()}
 
