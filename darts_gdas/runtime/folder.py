@@ -1,7 +1,6 @@
 """A data set of pictures that are sorted into folders by their class."""
 
 import logging
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,14 @@ from darts_gdas.runtime.picture_files import (
     look_at_sizes,
     with_headers,
 )
+from darts_gdas.runtime.picture_settings import (
+    check_channels,
+    check_limits,
+    check_range,
+    check_sizes,
+)
 from darts_gdas.runtime.pictures import BROKEN, Preparation, extremes, shown, without_pillows_limit
-from darts_gdas.runtime.split import check_fraction, class_share
+from darts_gdas.runtime.split import check_fraction, check_share, class_share
 from darts_gdas.runtime.stream import SAMPLE, file_sets, some
 
 logger = logging.getLogger(__name__)
@@ -95,21 +100,12 @@ class ImageFolder(Dataset):
     max_megapixels: float = 180.0
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "image_width"):
-            pixels = getattr(self, name)
-            if pixels is not None and pixels < 1:
-                raise ValueError(f"dataset.{name} must be at least 1 pixel, got {pixels}")
-        if self.channels not in (1, 3):
-            raise ValueError(
-                f"dataset.channels must be 3 (colour) or 1 (grey), got {self.channels}"
-            )
-        for name in ("max_gigabytes", "max_megapixels"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"dataset.{name} must be positive, got {getattr(self, name)}")
+        check_sizes(self.image_size, self.image_width)
+        check_channels(self.channels)
+        check_limits(self.max_gigabytes, self.max_megapixels)
         if self.test_fraction is not None:
             check_fraction(self.test_fraction, "dataset.test_fraction")
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"dataset.fraction must lie in (0, 1], got {self.fraction}")
+        check_share(self.fraction, "dataset.fraction")
         if self.workers is not None and not 0 <= self.workers <= MOST_WORKERS:
             raise ValueError(
                 f"dataset.workers must lie in 0..{MOST_WORKERS}, or be null, got {self.workers}"
@@ -119,14 +115,7 @@ class ImageFolder(Dataset):
                 "dataset.workers and dataset.cache are of a stream and have no effect with "
                 "dataset.storage=memory; leave them out"
             )
-        values = self.value_range
-        if values is not None and not (
-            len(values) == 2 and all(map(math.isfinite, values)) and values[0] < values[1]
-        ):
-            raise ValueError(
-                f"dataset.value_range must be two numbers, [BLACK,WHITE], the first less than the "
-                f"second, got {list(values)}"
-            )
+        check_range(self.value_range)
 
     def load(self) -> Pair:
         """Look at all names first; then as for any files."""

@@ -11,6 +11,12 @@ def check_fraction(fraction: float, name: str) -> None:
         raise ValueError(f"{name} must lie between 0 and 1, got {fraction}")
 
 
+def check_share(share: float, name: str) -> None:
+    """Raise a `ValueError` unless a share lies in (0, 1], where 1 is all."""
+    if not 0 < share <= 1:
+        raise ValueError(f"{name} must lie in (0, 1], got {share}")
+
+
 def stratified_split(
     labels: Int64[Tensor, " images"], fraction: float, seed: int
 ) -> tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]:

@@ -1,6 +1,5 @@
 """Data sets of others' formats through the programs: many channels, names, and damage."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from darts_gdas.cli.export import main as export
+from darts_gdas.portable.fresh import load_python
 from tests import tiny
 
 SMALL = tuple(part for part in tiny.TINY if not part.startswith("dataset."))
@@ -49,20 +49,10 @@ def test_thirteen_channels_are_searched_retrained_and_taken_away(run, tmp_path: 
     ends = [[float(x) for x in part.split(" to ")] for part in said.split(": ")[1].split(", ")]
     low, high = np.array(ends).T  # what the card says is enough to use the network
     pixels = (255 * (raw - low) / (high - low)).clip(0, 255).round().astype(np.uint8)
-    net = taken_away(Path("trained/export/python"))
+    net = load_python(Path("trained/export/python"))
     found = net(torch.from_numpy(pixels.transpose(0, 3, 1, 2)))
     right = (found.argmax(1) == torch.arange(20) % 2).float().mean()
     assert float(right) == pytest.approx(result["test"]["accuracy"], abs=1e-6)
-
-
-def taken_away(folder: Path) -> torch.nn.Module:
-    spec = importlib.util.spec_from_file_location("network", folder / "network.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    net = module.Net()
-    net.load_state_dict(torch.load(folder / "network.pt", weights_only=True))
-    return net.eval()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """NumPy arrays of images and labels, with any number of channels."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +12,12 @@ import numpy as np
 from darts_gdas.runtime.dataset import Pair
 from darts_gdas.runtime.formats.arrays import Layout, Scale, with_channels_first
 from darts_gdas.runtime.formats.owners import reading
-from darts_gdas.runtime.formats.splits import SplitSet, checked_labels
+from darts_gdas.runtime.formats.splits import PARTS, SplitSet, checked_labels
 from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.picture_settings import check_range
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "val", "valid", "validation", "test")
 PATTERNS = (
     *(("{}_images", "{}_labels"), ("images_{}", "labels_{}"), ("x_{}", "y_{}")),
     *(("X_{}", "y_{}"), ("{}_x", "{}_y"), ("{}_X", "{}_y"), ("{}_data", "{}_labels")),
@@ -122,14 +121,3 @@ def parts_of(names: list[str]) -> dict[str, tuple[str, str]]:
     }
     whole = next((pair for pair in WHOLE if set(pair) <= set(names)), None)
     return found or ({"train": whole} if whole else {})
-
-
-def check_range(values: list[float] | None) -> None:
-    """Raise a `ValueError` unless a declared range is one."""
-    if values is not None and not (
-        len(values) == 2 and all(map(math.isfinite, values)) and values[0] < values[1]
-    ):
-        raise ValueError(
-            "dataset.value_range must be two numbers, [BLACK,WHITE], the first less than the "
-            f"second, got {list(values)}"
-        )

@@ -9,10 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from darts_gdas.runtime.formats.npz import check_range
 from darts_gdas.runtime.formats.splits import SplitSet, checked_labels
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.picture_files import in_threads
+from darts_gdas.runtime.picture_settings import (
+    check_channels,
+    check_limits,
+    check_range,
+    check_sizes,
+)
 from darts_gdas.runtime.pictures import BROKEN, Preparation, is_deep, shown, without_pillows_limit
 
 AT_ONCE = 256
@@ -61,19 +66,12 @@ class SizedSet(SplitSet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("image_size", "image_width"):
-            pixels = getattr(self, name)
-            if pixels is not None and pixels < 1:
-                raise ValueError(f"dataset.{name} must be at least 1 pixel, got {pixels}")
+        check_sizes(self.image_size, self.image_width)
         if self.image_width is not None and self.image_size is None:
             raise ValueError("dataset.image_width needs dataset.image_size beside it")
-        if self.channels not in (1, 3, None):
-            raise ValueError(
-                f"dataset.channels must be 3 (colour) or 1 (grey), got {self.channels}"
-            )
-        for name in ("max_gigabytes", "max_megapixels"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"dataset.{name} must be positive, got {getattr(self, name)}")
+        if self.channels is not None:
+            check_channels(self.channels)
+        check_limits(self.max_gigabytes, self.max_megapixels)
         check_range(self.value_range)
 
     def decoded(self, samples: Iterable[Sample], classes: tuple[str, ...], what: str) -> ImageSet:

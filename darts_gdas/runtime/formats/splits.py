@@ -13,7 +13,7 @@ from torch import Tensor
 from darts_gdas.runtime.dataset import Dataset, Pair
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.picture_files import DEFAULT_TEST_FRACTION, TEST_FOLDERS
-from darts_gdas.runtime.split import check_fraction, class_share, stratified_split
+from darts_gdas.runtime.split import check_fraction, check_share, class_share, stratified_split
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ Splits = Mapping[str, Callable[[], ImageSet]]
 
 TRAIN = ("trainval", "train", "train-standard")
 """Parts for training: the first that is there is taken."""
+
+PARTS = ("train", "val", "valid", "validation", "test")
+"""What people call parts where a format has no names for them."""
 
 
 @dataclass(kw_only=True)
@@ -52,8 +55,7 @@ class SplitSet(Dataset):
     def __post_init__(self) -> None:
         if self.test_fraction is not None:
             check_fraction(self.test_fraction, "dataset.test_fraction")
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"dataset.fraction must lie in (0, 1], got {self.fraction}")
+        check_share(self.fraction, "dataset.fraction")
 
     def place(self) -> Path:
         """The root.
