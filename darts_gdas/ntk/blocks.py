@@ -7,6 +7,7 @@ which block is a function of its rank, so none waits for another.
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -136,26 +137,28 @@ def collect_ntk(folder: str | Path) -> np.memmap:
 
 
 def _assemble(folder: Path, plan: _Plan) -> None:
-    places = plan.blocks()
-    missing = [place for place in places if _read(folder, *place) is None]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(places)} blocks in {str(folder)!r} are missing or damaged; "
-            "call ntk_on_disc with the same arguments, it computes those alone"
-        )
-    first = _read(folder, *places[0])
-    assert first is not None
+    """Write the kernel while its blocks are read, each once."""
+    temporary, places = _temporary(folder / WHOLE), plan.blocks()
     columns = plan.samples if plan.others is None else plan.others
-    temporary = _temporary(folder / WHOLE)
-    shape = (plan.samples, columns, *first.shape[2:])
-    whole = np.lib.format.open_memmap(temporary, mode="w+", dtype=first.dtype, shape=shape)
+    whole, missing = None, 0
     for i, j in places:
         block = _read(folder, i, j)
-        assert block is not None
+        missing += block is None
+        if block is None or missing:
+            continue
+        if whole is None:
+            shape = (plan.samples, columns, *block.shape[2:])
+            whole = np.lib.format.open_memmap(temporary, mode="w+", dtype=block.dtype, shape=shape)
         whole[plan.part(i), plan.part(j)] = block
         if plan.others is None and i != j:
             turned = block.swapaxes(0, 1)
             whole[plan.part(j), plan.part(i)] = turned.swapaxes(2, 3) if block.ndim == 4 else turned
+    if missing or whole is None:
+        temporary.unlink(missing_ok=True)
+        raise ValueError(
+            f"{missing} of {len(places)} blocks in {str(folder)!r} are missing or damaged; call "
+            "ntk_on_disc with the same arguments, it computes those alone"
+        )
     whole.flush()
     del whole
     os.replace(temporary, folder / WHOLE)
@@ -209,14 +212,10 @@ def _paths(folder: Path, i: int, j: int) -> tuple[Path, Path]:
 def _write(folder: Path, i: int, j: int, block: np.ndarray) -> None:
     """The block first, its sum after it: a block without a sum is not there yet."""
     path, seal = _paths(folder, i, j)
-    temporary = _temporary(path)
-    with temporary.open("wb") as file:
-        np.save(file, block, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-    os.replace(temporary, path)
-    _replace(seal, f"{digest}\n".encode())
+    buffer = io.BytesIO()
+    np.save(buffer, block, allow_pickle=False)
+    _replace(path, buffer.getvalue())
+    _replace(seal, f"{hashlib.sha256(buffer.getvalue()).hexdigest()}\n".encode())
 
 
 def _read(folder: Path, i: int, j: int) -> np.ndarray | None:
@@ -224,10 +223,11 @@ def _read(folder: Path, i: int, j: int) -> np.ndarray | None:
     path, seal = _paths(folder, i, j)
     if not (path.exists() and seal.exists()):
         return None
-    if hashlib.sha256(path.read_bytes()).hexdigest() != seal.read_text().strip():
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != seal.read_text().strip():
         warnings.warn(f"{path} is damaged and does not count", stacklevel=3)
         return None
-    return np.load(path, allow_pickle=False)
+    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -13,6 +13,20 @@ from darts_gdas.ntk.normalization import batch_norms
 Filter = Callable[[str, nn.Parameter], bool]
 
 
+def kind_of(kind: str, chunk_size: int) -> Kind:
+    """The kind of kernel by its name, where samples per pass are a number of samples.
+
+    Raises:
+        ValueError: If one of them is not.
+    """
+    if kind not in [k.value for k in Kind]:
+        known = ", ".join(k.value for k in Kind)
+        raise ValueError(f"kind must be one of {known}, got {kind!r}")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    return Kind(kind)
+
+
 def check_inputs(x1: Tensor, x2: Tensor | None) -> None:
     """Raise a `ValueError` unless the inputs are finite numbers, or tokens, of one shape."""
     for name, x in (("x1", x1), ("x2", x2)):

@@ -132,3 +132,18 @@ class Gram:
         return (
             self._sum.permute(1, 2, 0).contiguous() if self.kind is Kind.diagonal else self._sum[0]
         )
+
+
+def gram_of_outputs(kind: Kind, sides: Sequence[Tensor], *, dtype: torch.dtype) -> Tensor:
+    """The kernel of a kind of rows with a single column: outputs, or how they change.
+
+    Args:
+        kind: Which.
+        sides: Outputs of one set of samples, or of two, [samples, outputs] each.
+        dtype: In which the kernel is summed.
+    """
+    rows = [(f.sum(1, keepdim=True) if kind is Kind.sum else f)[..., None] for f in sides]
+    samples, num_outputs = (len(sides[0]), len(sides[-1])), sides[0].shape[1]
+    gram = Gram(kind, samples, num_outputs, dtype=dtype, device=sides[0].device)
+    gram.add_rows(rows[0], rows[-1])
+    return gram.result()

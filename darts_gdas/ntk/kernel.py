@@ -22,6 +22,7 @@ from darts_gdas.ntk.checks import (
     check_output,
     check_uncoupled,
     gradient_type,
+    kind_of,
     select_parameters,
 )
 from darts_gdas.ntk.generic import JacobianRows, LoopRows
@@ -160,16 +161,10 @@ def _candidates(method: str, batch_norm: str | None) -> tuple[str, ...]:
 def _check_choices(
     kind: str, method: str, batch_norm: str | None, chunk_size: int, *, coupled: bool
 ) -> Kind:
-    choices = (
-        ("kind", kind, [k.value for k in Kind]),
-        ("method", method, METHODS),
-        ("batch_norm", batch_norm, NORMS),
-    )
-    for name, value, allowed in choices:
+    which = kind_of(kind, chunk_size)
+    for name, value, allowed in (("method", method, METHODS), ("batch_norm", batch_norm, NORMS)):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     if batch_norm == "batch" and method not in ("auto", "loop"):
         raise ValueError(
             f'batch_norm="batch" couples the samples, which only method="loop" can follow, '
@@ -177,7 +172,7 @@ def _check_choices(
         )
     if batch_norm == "batch" and coupled:
         raise ValueError('batch_norm="batch" knows one batch: leave x2 out')
-    return Kind(kind)
+    return which
 
 
 def _normalisation(

@@ -6,8 +6,14 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from darts_gdas.ntk.checks import check_inputs, check_memory, check_model, check_uncoupled
-from darts_gdas.ntk.gram import Gram, Kind
+from darts_gdas.ntk.checks import (
+    check_inputs,
+    check_memory,
+    check_model,
+    check_uncoupled,
+    kind_of,
+)
+from darts_gdas.ntk.gram import gram_of_outputs
 from darts_gdas.ntk.normalization import flat_outputs, preserved
 
 
@@ -48,13 +54,9 @@ def empirical_nngp(
     Reference:
         Lee et al., ICLR 2018, https://arxiv.org/abs/1711.00165.
     """
-    if kind not in [k.value for k in Kind]:
-        raise ValueError(f"kind must be one of sum, trace, diagonal, full, got {kind!r}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    which = kind_of(kind, chunk_size)
     check_inputs(x1, x2)
     check_model(model, None)
-    which = Kind(kind)
     with torch.no_grad(), preserved(model), flat_outputs(model):
         num_outputs = check_uncoupled(model, x1)
         check_memory(which, x1, x2, num_outputs, dtype)
@@ -65,8 +67,4 @@ def empirical_nngp(
     for outputs in sides:
         if not torch.isfinite(outputs).all():
             raise ValueError("the model's outputs hold numbers that are not finite")
-    rows = [(f.sum(1, keepdim=True) if which is Kind.sum else f)[..., None] for f in sides]
-    samples = len(sides[0]), len(sides[-1])
-    gram = Gram(which, samples, num_outputs, dtype=dtype, device=x1.device)
-    gram.add_rows(rows[0], rows[-1])
-    return gram.result()
+    return gram_of_outputs(which, sides, dtype=dtype)

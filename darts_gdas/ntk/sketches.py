@@ -14,9 +14,10 @@ from darts_gdas.ntk.checks import (
     check_memory,
     check_model,
     check_uncoupled,
+    kind_of,
     select_parameters,
 )
-from darts_gdas.ntk.gram import Gram, Kind
+from darts_gdas.ntk.gram import gram_of_outputs
 from darts_gdas.ntk.kernel import empirical_ntk
 from darts_gdas.ntk.normalization import flat_outputs, preserved
 from darts_gdas.ntk.products import push_forward
@@ -65,13 +66,10 @@ def projected_ntk(
     """
     if projections < 2:
         raise ValueError(f"projections must be at least 2 for an error bar, got {projections}")
-    if kind not in [k.value for k in Kind]:
-        raise ValueError(f"kind must be one of sum, trace, diagonal, full, got {kind!r}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    which = kind_of(kind, chunk_size)
     check_inputs(x1, x2)
     check_model(model, None)
-    parameters, which = select_parameters(model, params), Kind(kind)
+    parameters = select_parameters(model, params)
     with preserved(model), flat_outputs(model):
         num_outputs = check_uncoupled(model, x1)
         check_memory(which, x1, x2, num_outputs, dtype)
@@ -83,11 +81,7 @@ def projected_ntk(
                 push_forward(model, parameters, x, direction, chunk_size)
                 for x in ([x1] if x2 is None else [x1, x2])
             ]
-            moved = [(f.sum(1, keepdim=True) if which is Kind.sum else f)[..., None] for f in sides]
-            samples = len(moved[0]), len(moved[-1])
-            gram = Gram(which, samples, num_outputs, dtype=dtype, device=x1.device)
-            gram.add_rows(moved[0], moved[-1])
-            return gram.result()
+            return gram_of_outputs(which, sides, dtype=dtype)
 
         return estimate(map(draw, range(projections)))
 
