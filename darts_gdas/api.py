@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -104,9 +104,8 @@ def _run(program: str, settings: Mapping[str, Any]) -> Result:
         raise ValueError(f"{own[0]!r} is for the command line, which can run several runs")
     if settings.get("resume", "auto") not in ("auto", "none"):
         raise ValueError("resume must be auto or none here; name the run's folder in run_dir")
-    configuration.register()
     overrides = [_override(name, value) for name, value in settings.items()]
-    with initialize_config_dir(str(configuration.conf_folder()), version_base="1.3"):
+    with configuration.composing():
         try:
             if not settings.get("run_dir"):
                 root = Path(compose(program, overrides).outputs) / program

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
@@ -111,7 +111,6 @@ def script(shell: str, composed: Mapping[str, Any], plain: Mapping[str, Any]) ->
     if shell not in SHELLS:
         raise ValueError(f"--completion {shell!r}: choose one of {', '.join(SHELLS)}")
     whole, case = SHELLS[shell]
-    configuration.register()
     words = {name: _settings(name) for name in composed}
     words |= {name: _options(*where[:2]) for name, where in plain.items()}
     cases = [
@@ -123,8 +122,7 @@ def script(shell: str, composed: Mapping[str, Any], plain: Mapping[str, Any]) ->
 
 def _settings(program: str) -> Words:
     """All settings of a program, and the choices of its groups."""
-    folder = str(configuration.conf_folder())
-    with initialize_config_dir(folder, version_base="1.3"):
+    with configuration.composing():
         cfg = compose(program, return_hydra_config=True)
         chosen = {*cfg.hydra.runtime.choices, *OPTIONAL}
         groups = sorted(g for g in chosen if g in OPTIONAL or not g.startswith(("hydra/", "scale")))

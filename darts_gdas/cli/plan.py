@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
@@ -66,7 +66,7 @@ class Plan:
                 "'optimizer.lr=tag(log, interval(0.01,0.1))' or method=choice(gdas,darts)"
             )
         fixed = tuple(str(item.input_line) for item in parsed if not _varies(item))
-        with initialize_config_dir(str(configuration.conf_folder()), version_base="1.3"):
+        with configuration.composing():
             for values in _corners(space):
                 configuration.check(program, [*fixed, *settings_of(values)])
             cfg = compose(program, [*fixed, *settings_of(next(iter(_corners(space))))])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
@@ -27,9 +27,8 @@ def data_of(run: Path) -> Pair:
         ValueError: If the folder does not say which they are, or they are not there any more.
     """
     said = [str(item) for item in read_file(run / OVERRIDES, yaml.safe_load, list)]
-    configuration.register()
     try:
-        with initialize_config_dir(str(configuration.conf_folder()), version_base="1.3"):
+        with configuration.composing():
             config = configuration.typed(compose("train", said), TrainConfig)
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())[:300]

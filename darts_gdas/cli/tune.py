@@ -57,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.trials < 1:
             raise ValueError(f"--trials must be at least 1, got {options.trials}")
         _check_installed()
-        configuration.register()
         plan = Plan.of(options.program, [as_meant(item) for item in options.settings])
         options.study.mkdir(parents=True, exist_ok=True)
         with RunFolder(options.study).lock():

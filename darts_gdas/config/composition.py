@@ -1,14 +1,15 @@
 """From YAML and the command line to the typed tree, and what tells two configurations apart."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from hydra import compose
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -70,6 +71,18 @@ def register() -> None:
         for name, node in nodes.items():
             store_part(group, name, node)
     load_plugins()
+
+
+@contextlib.contextmanager
+def composing() -> Iterator[None]:
+    """Inside, `hydra.compose` knows the programs of `conf/` and the parts of other packages.
+
+    Raises:
+        ValueError: If such a package cannot be loaded.
+    """
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        yield
 
 
 def store_part(group: str, name: str, part: object) -> None:
