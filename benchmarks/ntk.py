@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -98,10 +99,16 @@ def _single(net: nn.Module) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
     return lambda weights, x: functional_call(net, weights, (x[None],))[0]
 
 
-def contraction(net: nn.Module, x: Tensor) -> Tensor:
-    """The full kernel as torch.func's documentation has it: whole Jacobians and their products."""
+def contraction(net: nn.Module, x: Tensor, chunk_size: int | None = None) -> Tensor:
+    """The full kernel as torch.func's documentation has it: whole Jacobians and their products.
+
+    Args:
+        net: The network.
+        x: Samples.
+        chunk_size: Samples whose Jacobians are computed at once.
+    """
     weights = {name: w.detach() for name, w in net.named_parameters()}
-    jacobian = vmap(jacrev(_single(net)), (None, 0))(weights, x)
+    jacobian = vmap(jacrev(_single(net)), (None, 0), chunk_size=chunk_size)(weights, x)
     parts = [j.flatten(2) for j in jacobian.values()]
     return torch.stack([torch.einsum("naf,mbf->nmab", j, j) for j in parts]).sum(0)
 
@@ -160,7 +167,7 @@ class Case:
     Attributes:
         build: The network.
         samples: Images of 3x32x32.
-        methods: Ours by their names, "contraction" and "products".
+        methods: Ours by their names, and those of `PLAIN`.
         text: What it is.
         chunk_size: Samples per pass of ours, which bounds the memory.
     """
@@ -171,6 +178,14 @@ class Case:
     text: str
     chunk_size: int = 16
 
+
+PLAIN: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "contraction": contraction,
+    "contraction_by_4": partial(contraction, chunk_size=4),
+    "contraction_by_16": partial(contraction, chunk_size=16),
+    "products": products,
+}
+"""torch.func's own ways, by name."""
 
 CASES = {
     "cells": Case(
@@ -183,6 +198,12 @@ CASES = {
         lambda: two_cells(16),
         4,
         ("products", "vector_product", "contraction", "structured"),
+        f"{CELL}, C=16, 2 cells",
+    ),
+    "cells_many": Case(
+        lambda: two_cells(16),
+        64,
+        ("contraction_by_4", "contraction_by_16", "structured"),
         f"{CELL}, C=16, 2 cells",
     ),
     "wide_head": Case(
@@ -239,13 +260,12 @@ def one_full_kernel(name: str, method: str, device: torch.device, repeats: int) 
     torch.manual_seed(0)
     net = case.build().to(device).eval()
     x = torch.randn(case.samples, 3, 32, 32, device=device)
-    plain = {"contraction": contraction, "products": products}
     net(x[:1])  # libraries load what they need
 
     def call() -> Tensor:
-        if method in plain:
+        if method in PLAIN:
             with torch.no_grad():
-                return plain[method](net, x)
+                return PLAIN[method](net, x)
         return empirical_ntk(net, x, kind="full", method=method, chunk_size=case.chunk_size)  # type: ignore[arg-type]
 
     before = _reset_peak(device)
