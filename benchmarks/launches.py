@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         print("|---|---|---|---|---|---|---|")
         for network in ("darts", "gdas"):
-            pair = Pair(*NETWORKS[network], arguments.layers, arguments.batch, compute)
+            pair = Pair(NETWORKS[network], arguments.layers, arguments.batch, compute)
             largest = {}
             for way, call in _passes(pair).items():
                 largest[way] = _kernels(call)

@@ -2,13 +2,15 @@
 
 import itertools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from benchmarks.measure import interleaved
-from benchmarks.reference import PlainSuperNet
+from benchmarks.reference import plain_net
 from darts_gdas.nets import Layout
+from darts_gdas.nets.skeletons.nasbench201 import NASBENCH201
 from darts_gdas.runtime.augment import Augment, Normalize
 from darts_gdas.runtime.compute import Compute, Precision
 from darts_gdas.runtime.data import Batch, BatchStream
@@ -30,27 +32,45 @@ from darts_gdas.tasks.running import Running
 from darts_gdas.tasks.stage import StageSearch
 
 SPACE = SearchSpace.named("darts")
-NETWORKS: dict[str, tuple[Relaxation, int]] = {  # name: (relaxation, channels)
-    "darts": (Softmax(), 16),
-    "gdas": (GumbelHard(), 16),
-    "pc-darts-sized": (Softmax(), 4),  # a quarter of the channels runs; without the bypass
+
+
+class Network(NamedTuple):
+    """What is timed: a relaxation of a space, in a network of some size."""
+
+    relaxation: Relaxation
+    channels: int
+    space: SearchSpace = SPACE
+
+    def layout(self, layers: int) -> Layout:
+        """That of CIFAR-10 with this many layers, five of them in NAS-Bench-201."""
+        if self.space is SPACE:
+            return Layout(self.channels, layers, 10)
+        return Layout(self.channels, NASBENCH201.fewest_layers, 10, skeleton=NASBENCH201)
+
+
+_NASBENCH201 = SearchSpace.named("nasbench201")
+NETWORKS = {
+    "darts": Network(Softmax(), 16),
+    "gdas": Network(GumbelHard(), 16),
+    "pc-darts-sized": Network(Softmax(), 4),  # a quarter of the channels; without the bypass
+    "nasbench201, darts": Network(Softmax(), 16, _NASBENCH201),
+    "nasbench201, gdas": Network(GumbelHard(), 16, _NASBENCH201),
 }
 
 
 class Pair:
     """A search task and its plain counterpart, with the same weights, alphas, noise and batch."""
 
-    def __init__(
-        self, relaxation: Relaxation, channels: int, layers: int, batch: int, compute: Compute
-    ) -> None:
+    def __init__(self, network: Network, layers: int, batch: int, compute: Compute) -> None:
         torch.manual_seed(0)
         self.compute = compute
-        self.relaxation = relaxation
-        layout = Layout(channels, layers, 10)
-        self.task = search_task(relaxation, FirstOrder(), layout, batch, 4 * batch, compute)
+        self.relaxation = network.relaxation
+        self.space, layout = network.space, network.layout(layers)
+        self.task = search_task(
+            self.relaxation, FirstOrder(), layout, batch, 4 * batch, compute, self.space
+        )
         self.task.supernet.train()
-        plain = PlainSuperNet(SPACE, layout).take_weights(self.task.supernet)
-        self.plain = plain.to(compute.device)
+        self.plain = plain_net(self.space, self.task.supernet).to(compute.device)
         self.optimizer = SGD().build(self.plain.parameters())
         self.arch_optimizer = Adam().build(self.task.alphas.parameters())
         self.batches = self.task.data.weight_batches.batch(0), self.task.data.arch_batches.batch(0)
@@ -85,7 +105,9 @@ class Pair:
 
     def _second_order(self, hypergradient: Hypergradient) -> float:
         layout, batch = self.task.supernet.layout, len(self.batches[0][1])
-        task = search_task(self.relaxation, hypergradient, layout, batch, 4 * batch, self.compute)
+        task = search_task(
+            self.relaxation, hypergradient, layout, batch, 4 * batch, self.compute, self.space
+        )
         task.supernet.train()
         call = {"step": lambda: task.arch_step(*self.batches, 0.5)}
         return interleaved(call, repeats=1, device=self.compute.device)["step"]
@@ -114,6 +136,7 @@ def search_task(
     batch: int,
     num_images: int,
     compute: Compute,
+    space: SearchSpace = SPACE,
 ) -> StageSearch:
     """A search on random images of CIFAR's size."""
     pixels = torch.randint(0, 256, (num_images, 3, 32, 32), dtype=torch.uint8)
@@ -135,7 +158,7 @@ def search_task(
     )
     method = Method(relaxation, hypergradient, ArgMax(), SGD(), Adam(), Order.arch_first)
     data = SearchData(weights, arch, images, normalize)
-    return StageSearch(SPACE, layout, method, data, 1, Running(compute, seed=0))
+    return StageSearch(space, layout, method, data, 1, Running(compute, seed=0))
 
 
 def seeded(generator: torch.Generator, call: Callable[[], object]) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""The supernet as it is usually written: one module per operation and edge, one after the other.
+"""Supernets as they are usually written: one module per operation and edge, one after the other.
 
 What the step's speed is compared with. It follows the common structure of public implementations
 (candidates in a module list per edge, every candidate computed and multiplied by its weight,
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets import SuperNet
-from darts_gdas.nets.layout import Layout
-from darts_gdas.space import SearchSpace
+from darts_gdas.nets.layout import NORMAL, RESIDUAL, Layout
+from darts_gdas.space import CellSpace, SearchSpace
 
 
 class Zero(nn.Module):
@@ -54,6 +54,9 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
     if name.startswith("sep"):
         first = block(channels, kernel, stride)
         return nn.Sequential(*first, *block(channels, kernel, 1))
+    if name.startswith("nor_conv"):
+        conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
+        return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(channels, affine=False))
     if name.startswith("dil"):
         return nn.Sequential(*block(channels, kernel, stride, 2))
     pool = (
@@ -93,13 +96,19 @@ class Cell(nn.Module):
 
     def forward(self, before: Tensor, last: Tensor, weights: Tensor, one: bool) -> Tensor:
         states = [self.first(before), self.second(last)]
-        for node in range(self.space.num_nodes):
-            total = 0
-            for i in self.space.edges_into(node):
-                edge, x = self.edges[i], states[self.space.edges[i][1]]
-                total = total + (edge.forward_one if one else edge)(x, weights[i])  # type: ignore[operator]
-            states.append(total)  # type: ignore[arg-type]
-        return torch.cat(states[2:], dim=1)
+        return torch.cat(_run_edges(self.space, self.edges, states, weights, one)[2:], dim=1)
+
+
+def _run_edges(
+    space: CellSpace, edges: nn.ModuleList, states: list[Tensor], weights: Tensor, one: bool
+) -> list[Tensor]:
+    for node in range(space.num_nodes):
+        total = 0
+        for i in space.edges_into(node):
+            edge, x = edges[i], states[space.edges[i][1]]
+            total = total + (edge.forward_one if one else edge)(x, weights[i])  # type: ignore[operator]
+        states.append(total)  # type: ignore[arg-type]
+    return states
 
 
 def _mix(channels_in: int, channels: int) -> nn.Module:
@@ -132,8 +141,59 @@ class PlainSuperNet(nn.Module):
             before, last = last, cell(before, last, weights[kind], one)
         return self.classifier(F.adaptive_avg_pool2d(last, 1).flatten(1))
 
-    def take_weights(self, net: SuperNet) -> "PlainSuperNet":
-        """The weights of a fused network; both hold them in the same order."""
-        for mine, other in zip(self.parameters(), net.parameters(), strict=True):
-            mine.data.copy_(other.data)
-        return self
+
+class Block(nn.Module):
+    """Two convolutions beside a pooling and a 1x1 convolution: halves the resolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _conv(channels // 2, channels, 2)
+        self.second = _conv(channels, channels, 1)
+        conv = nn.Conv2d(channels // 2, channels, 1, bias=False)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.second(self.first(x))
+
+
+def _conv(before: int, channels: int, stride: int) -> nn.Module:
+    conv = nn.Conv2d(before, channels, 3, stride, 1, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(channels))
+
+
+class PlainNasBench201(nn.Module):
+    """The same function as `SuperNet` in the space of NAS-Bench-201."""
+
+    def __init__(self, space: SearchSpace, layout: Layout) -> None:
+        super().__init__()
+        self.space, self.kinds = space.cells[NORMAL], layout.kinds
+        channels = layout.channels
+        conv = nn.Conv2d(layout.in_channels, channels, 3, padding=1, bias=False)
+        self.stem = nn.Sequential(conv, nn.BatchNorm2d(channels))
+        cells: list[nn.Module] = []
+        for kind in self.kinds:
+            channels *= 2 if kind == RESIDUAL else 1
+            edges = (Edge(names, channels, 1) for names in self.space.candidates)
+            cells.append(Block(channels) if kind == RESIDUAL else nn.ModuleList(edges))
+        self.cells = nn.ModuleList(cells)
+        self.tail = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
+        self.classifier = nn.Linear(channels, layout.num_classes)
+
+    def forward(self, images: Tensor, weights: dict[str, Tensor], one: bool = False) -> Tensor:
+        """Logits under weights [edges, candidates] of the normal cells, as in `PlainSuperNet`."""
+        x = self.stem(images)
+        for cell in self.cells:
+            if isinstance(cell, nn.ModuleList):
+                x = _run_edges(self.space, cell, [x], weights[NORMAL], one)[-1]
+            else:
+                x = cell(x)
+        return self.classifier(F.adaptive_avg_pool2d(self.tail(x), 1).flatten(1))
+
+
+def plain_net(space: SearchSpace, net: SuperNet) -> PlainSuperNet | PlainNasBench201:
+    """The plain network with the weights of a fused one; both hold them in the same order."""
+    kind = PlainNasBench201 if RESIDUAL in net.layout.kinds else PlainSuperNet
+    plain = kind(space, net.layout)
+    for mine, other in zip(plain.parameters(), net.parameters(), strict=True):
+        mine.data.copy_(other.data)
+    return plain

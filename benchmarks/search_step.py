@@ -30,7 +30,9 @@ from darts_gdas.search import FirstOrder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--steps-only", action="store_true", help="no memory, counts and profile")
+    parser.add_argument("--layers", type=int, default=8, help="in the DARTS space")
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--repeats", type=int, default=3, help="at the first batch size")
     parser.add_argument("--threads", type=int, default=1)
@@ -53,13 +55,13 @@ def run(arguments: argparse.Namespace) -> None:
         "layers": arguments.layers,
     }
     print(f"{compute.describe()}, torch {torch.__version__}, {report['date']};", end=" ")
-    print(f"{arguments.layers} cells, images of 3x32x32, whole steps with their optimisers\n")
+    print(f"{arguments.layers} cells (5 in NAS-Bench-201), images of 3x32x32, whole steps\n")
     print("| network | batch | step | plain, ms | fused, ms | plain / fused |")
     print("|---|---|---|---|---|---|")
     rows = []
     for i, batch in enumerate(arguments.batches):
-        for name, (relaxation, channels) in NETWORKS.items():
-            pair = Pair(relaxation, channels, arguments.layers, batch, compute)
+        for name in arguments.networks:
+            pair = Pair(NETWORKS[name], arguments.layers, batch, compute)
             repeats = arguments.repeats if i == 0 else max(arguments.repeats // 2, 1)
             for step, (plain, fused) in pair.times(repeats, second_order=i == 0).items():
                 ratio = "-" if plain is None else f"{plain / fused:.2f}"
@@ -70,6 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
                 )
             del pair
     report["steps"] = rows
+    if arguments.steps_only:
+        return
     if arguments.compile:
         report["compiled"] = _print_compiled(arguments, compute)
     report["memory"] = _print_counts(arguments, compute)
@@ -89,7 +93,7 @@ def _print_compiled(arguments: argparse.Namespace, compute: Compute) -> list[dic
     print("|---|---|---|---|---|")
     for how in ["none", *arguments.compile]:
         compilation = replace(compute, compilation=Compilation[how])
-        relaxation, channels = NETWORKS["darts"]
+        relaxation, channels, _ = NETWORKS["darts"]
         layout = Layout(channels, arguments.layers, 10)
         task = search_task(relaxation, FirstOrder(), layout, batch, 4 * batch, compilation)
         task.supernet.train()
@@ -119,7 +123,7 @@ def _print_counts(arguments: argparse.Namespace, compute: Compute) -> list[dict]
     print("| network | step | kept, MiB: plain | fused | share | operations: plain | fused |")
     print("|---|---|---|---|---|---|---|")
     for name in ("darts", "gdas"):
-        pair = Pair(*NETWORKS[name], arguments.layers, batch, compute)
+        pair = Pair(NETWORKS[name], arguments.layers, batch, compute)
         task, weights = pair.task, [*pair.task.supernet.parameters(), *pair.plain.parameters()]
         fused_steps = {
             "W": lambda t=task, p=pair: t.step_weights(p.batches[0], 0.5),
@@ -160,7 +164,7 @@ def _print_counts(arguments: argparse.Namespace, compute: Compute) -> list[dict]
 
 def _print_kinds(arguments: argparse.Namespace, compute: Compute) -> dict[str, dict[str, float]]:
     """Where the time of a DARTS weight step goes."""
-    pair = Pair(*NETWORKS["darts"], arguments.layers, arguments.batches[0], compute)
+    pair = Pair(NETWORKS["darts"], arguments.layers, arguments.batches[0], compute)
     calls = {
         "plain": lambda: pair.plain_step(pair.batches[0], weights=True),
         "fused": lambda: pair.task.step_weights(pair.batches[0], 0.5),
@@ -178,7 +182,7 @@ def _print_kinds(arguments: argparse.Namespace, compute: Compute) -> dict[str, d
 def _print_roofline(arguments: argparse.Namespace, compute: Compute) -> dict[str, float]:
     """The fused DARTS weight step against what its operations and bytes would take at best."""
     batch = arguments.batches[0]
-    pair = Pair(*NETWORKS["darts"], arguments.layers, batch, compute)
+    pair = Pair(NETWORKS["darts"], arguments.layers, batch, compute)
     images = pair.batches[0][0]
     mixture = pair.relaxation(pair.task.alphas).detach()
     with FlopCounterMode(display=False) as flops, torch.no_grad():
@@ -205,7 +209,7 @@ def _print_projection(compute: Compute, warm_up: int = 10, measured: int = 30) -
     """Whole steps (W, A, batches) on as many images as CIFAR-10 has, and the papers' runs."""
     found = {}
     for name, batch, epochs in (("darts", 64, 50), ("gdas", 64, 250)):
-        relaxation, channels = NETWORKS[name]
+        relaxation, channels, _ = NETWORKS[name]
         layout = Layout(channels, 8, 10)
         task = search_task(relaxation, FirstOrder(), layout, batch, 25_000, compute)
         steps = task.steps_per_epoch
