@@ -24,7 +24,7 @@ BLOCKS = "space.candidates=[skip_connect,mbconv3_3x3,mbconv6_3x3]"
     "more",
     [
         ("method=darts", "penalties=[cost]", "penalties.cost.target=1500"),
-        ("method=gdas", "warm_start=ntk"),
+        ("method=gdas", "warm_start=ntk", "warm_start.samples=10", "warm_start.batch_size=4"),
     ],
     ids=["darts", "gdas"],
 )

@@ -57,10 +57,10 @@ def figures(folder: Path) -> dict:
 @pytest.mark.parametrize(
     ("name", "signum"),
     [
-        ("te_nas", signal.SIGTERM),
+        ("warm_start", signal.SIGUSR2),
         ("darts_pt", signal.SIGTERM),
+        pytest.param("te_nas", signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param("te_nas", signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param("warm_start", signal.SIGUSR2, marks=pytest.mark.slow),
         pytest.param("darts_pt", signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("random_ws", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("random_ws", signal.SIGKILL, marks=pytest.mark.slow),
