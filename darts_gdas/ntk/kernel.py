@@ -148,7 +148,7 @@ def empirical_ntk(
                 return gram.result()
             except Unsupported as error:
                 reason = error
-    raise ValueError(f'method="{method}" cannot take this network: {reason}; use "auto"')
+    raise Unsupported(f'method="{method}" cannot take this network: {reason}; use "auto"')
 
 
 def _candidates(method: str, batch_norm: str | None) -> tuple[str, ...]:

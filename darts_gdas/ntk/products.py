@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import jvp
 
+from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import (
     check_inputs,
     check_model,
@@ -192,6 +193,12 @@ def push_forward(
         with warnings.catch_warnings():
             # The library's own, when it first loads its rules of forward mode.
             warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
-            return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
+            try:
+                return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
+            except NotImplementedError as error:
+                reason = str(error).splitlines()[0]
+                raise Unsupported(
+                    f"products with the kernel cannot take this network: {reason} use empirical_ntk"
+                ) from error
 
     return torch.cat([outputs(images).detach() for images in x.split(chunk_size)])
