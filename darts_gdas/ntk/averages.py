@@ -130,13 +130,7 @@ def monte_carlo_nngp(
 ) -> Estimate:
     """The kernel of outputs averaged over initialisations: the covariance of untrained outputs.
 
-    Args:
-        make: As in `monte_carlo`.
-        x1: As in `empirical_nngp`.
-        x2: As in `empirical_nngp`.
-        draws: How many networks.
-        seed: As in `monte_carlo`.
-        **options: Further arguments of `empirical_nngp`.
+    Arguments are those of `monte_carlo_ntk`, with `empirical_nngp` in place of `empirical_ntk`.
     """
     return monte_carlo(
         make, lambda net: empirical_nngp(net, x1, x2, **options), draws=draws, seed=seed

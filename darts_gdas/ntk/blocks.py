@@ -1,18 +1,16 @@
 """Kernels of thousands of samples, block by block in files, by several processes, resumable.
 
-A folder holds `plan.json` (what is computed, with a digest of weights and samples), one file per
-block of samples times samples, each with its sha256 beside it, and in the end `kernel.npy`. Files
-are written under another name and renamed, so a file is whole or not there; which process computes
-which block is a function of its rank, so none waits for another.
+A folder holds `plan.json` (what is computed, with a digest of it), one file per block of samples
+times samples, and in the end `kernel.npy`, each array with its sha256 beside it. Files are written
+under another name and renamed, so a file is whole or not there; which process computes which block
+is a function of its rank, so none waits for another.
 """
 
 import hashlib
-import io
+import inspect
 import json
 import math
 import os
-import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,9 +21,20 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from darts_gdas.ntk.kernel import empirical_ntk
+from darts_gdas.ntk.checks import (
+    check_count,
+    check_inputs,
+    check_model,
+    gradient_type,
+    select_parameters,
+    unequal,
+)
+from darts_gdas.ntk.kernel import check_choices, empirical_ntk
+from darts_gdas.ntk.normalization import flat_outputs, preserved
+from darts_gdas.ntk.sealed import is_whole, read_array, replace, seal, temporary, write_array
 
 PLAN, WHOLE = "plan.json", "kernel.npy"
+_SIGNATURE = inspect.signature(empirical_ntk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +46,17 @@ class _Plan:
         others: On the second side; None if they are the same, and blocks above the diagonal do.
         block_size: Samples per side of a block.
         digest: Of weights, samples and options.
+        outputs: Of the model for some samples, projected; the length of all comes first.
+        gradients: Of these outputs, in the same form. Where a kernel's machines differ, so do the
+            last digits of both, hence they are compared, and no part of the digest.
     """
 
     samples: int
     others: int | None
     block_size: int
     digest: str
+    outputs: list[float]
+    gradients: list[float]
 
     def blocks(self) -> list[tuple[int, int]]:
         """Places of all blocks, row by row."""
@@ -50,6 +64,11 @@ class _Plan:
         columns = rows if self.others is None else math.ceil(self.others / self.block_size)
         first = (lambda i: i) if self.others is None else (lambda i: 0)
         return [(i, j) for i in range(rows) for j in range(first(i), columns)]
+
+    @property
+    def key(self) -> str:
+        """What its blocks are sealed with."""
+        return repr(self)
 
     def part(self, index: int) -> slice:
         """The samples of a block."""
@@ -88,31 +107,39 @@ def ntk_on_disc(
         How many blocks this call computed.
 
     Raises:
-        ValueError: As `empirical_ntk`, or if the folder is that of other weights, samples or
-            options.
+        ValueError: As `empirical_ntk`, or if the folder is that of other weights, samples,
+            options or functions between the weights.
     """
-    if block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    check_count("block_size", block_size)
     if not 0 <= rank < world:
         raise ValueError(f"rank must lie in 0..{world - 1} (world is {world}), got {rank}")
+    given = _SIGNATURE.bind(model, x1, x2, **options)
+    given.apply_defaults()
     if options.get("batch_norm") is not None:
         raise ValueError(
             f"batch_norm={options['batch_norm']!r} would take the statistics of each block; leave "
             "it out, with norms in evaluation"
         )
+    check_choices(
+        *(given.arguments[name] for name in ("kind", "method", "batch_norm", "chunk_size"))
+    )
+    check_inputs(x1, x2)
+    check_model(model, x1, None)
+    others, digest = None if x2 is None else len(x2), _digest(model, (x1, x2), given.arguments)
+    computes = _fingerprint(model, x1, given.arguments["params"])
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    others = None if x2 is None else len(x2)
-    digest = _digest(model, (x1, x2), options)
-    plan = _planned(folder, _Plan(len(x1), others, block_size, digest))
+    eps = torch.finfo(gradient_type(x1, dict(model.named_parameters()))).eps
+    plan = _planned(folder, _Plan(len(x1), others, block_size, digest, *computes), eps**0.5)
     computed = 0
     for i, j in plan.blocks()[rank::world]:
-        if _read(folder, i, j) is not None:
+        path = _path(folder, i, j)
+        if is_whole(path, plan.key):
             continue
         left, right = x1[plan.part(i)], (x1 if x2 is None else x2)[plan.part(j)]
         own = x2 is None and i == j
         block = empirical_ntk(model, left, None if own else right, **options)
-        _write(folder, i, j, block.cpu().numpy())
+        write_array(path, plan.key, block.cpu().numpy())
         computed += 1
     return computed
 
@@ -120,58 +147,65 @@ def ntk_on_disc(
 def collect_ntk(folder: str | Path) -> np.memmap:
     """The whole kernel of a folder, as an array on disc, read-only.
 
-    The first call writes `kernel.npy` from the blocks; later ones open it.
+    The first call writes `kernel.npy` from the blocks; later ones open it. Either reads the file
+    once, for its sum; one that is damaged is written again, with a warning.
 
     Raises:
-        ValueError: If blocks are missing or damaged; it says how many of how many, and
-            `ntk_on_disc` computes them.
+        ValueError: If the folder holds no plan or one that cannot be read, or blocks are missing or
+            damaged; it says how many of how many, and `ntk_on_disc` computes them.
     """
-    folder = Path(folder)
-    if not (folder / WHOLE).exists():
-        if not (folder / PLAN).exists():
-            raise ValueError(f"{str(folder)!r} holds no kernel: there is no {PLAN}")
-        _assemble(folder, _Plan(**json.loads((folder / PLAN).read_text())))
-    opened = np.load(folder / WHOLE, mmap_mode="r")
+    path = Path(folder) / WHOLE
+    if not (Path(folder) / PLAN).exists():
+        raise ValueError(f"{str(folder)!r} holds no kernel: there is no {PLAN}")
+    plan = _plan_of(Path(folder))
+    if not is_whole(path, plan.key):
+        _assemble(Path(folder), plan)
+    opened = np.load(path, mmap_mode="r")
     assert isinstance(opened, np.memmap)
     return opened
 
 
 def _assemble(folder: Path, plan: _Plan) -> None:
     """Write the kernel while its blocks are read, each once."""
-    temporary, places = _temporary(folder / WHOLE), plan.blocks()
+    new, places = temporary(folder / WHOLE), plan.blocks()
     columns = plan.samples if plan.others is None else plan.others
     whole, missing = None, 0
     for i, j in places:
-        block = _read(folder, i, j)
+        block = read_array(_path(folder, i, j), plan.key)
         missing += block is None
         if block is None or missing:
             continue
         if whole is None:
             shape = (plan.samples, columns, *block.shape[2:])
-            whole = np.lib.format.open_memmap(temporary, mode="w+", dtype=block.dtype, shape=shape)
+            whole = np.lib.format.open_memmap(new, mode="w+", dtype=block.dtype, shape=shape)
         whole[plan.part(i), plan.part(j)] = block
         if plan.others is None and i != j:
             turned = block.swapaxes(0, 1)
             whole[plan.part(j), plan.part(i)] = turned.swapaxes(2, 3) if block.ndim == 4 else turned
     if missing or whole is None:
-        temporary.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise ValueError(
             f"{missing} of {len(places)} blocks in {str(folder)!r} are missing or damaged; call "
             "ntk_on_disc with the same arguments, it computes those alone"
         )
     whole.flush()
     del whole
-    os.replace(temporary, folder / WHOLE)
+    os.replace(new, folder / WHOLE)
+    seal(folder / WHOLE, plan.key)
 
 
-def _planned(folder: Path, plan: _Plan) -> _Plan:
+def _planned(folder: Path, plan: _Plan, tolerance: float) -> _Plan:
     """Write the plan, or compare it with the one that is there."""
     path = folder / PLAN
     if not path.exists():
-        _replace(path, json.dumps(asdict(plan), indent=2).encode() + b"\n")
-    there = _Plan(**json.loads(path.read_text()))
-    if there != plan:
-        differing = [name for name, value in asdict(plan).items() if getattr(there, name) != value]
+        replace(path, json.dumps(asdict(plan), indent=2).encode() + b"\n")
+    there = _plan_of(folder)
+    differing = [
+        name
+        for name, value in asdict(plan).items()
+        if not _is_close(getattr(there, name), value, tolerance)
+    ]
+    if differing:
         raise ValueError(
             f"{str(folder)!r} holds another kernel: {', '.join(differing)} differ (the digest is "
             "that of weights, samples and options); take another folder"
@@ -179,21 +213,66 @@ def _planned(folder: Path, plan: _Plan) -> _Plan:
     return there
 
 
+def _is_close(a: object, b: object, tolerance: float) -> bool:
+    """Whether two values of a plan are one."""
+    if not isinstance(a, list) or not isinstance(b, list):
+        return a == b
+    return len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+def _plan_of(folder: Path) -> _Plan:
+    path = folder / PLAN
+    try:
+        plan = _Plan(**json.loads(path.read_text()))
+        blocks = len(plan.blocks())
+        if min(blocks, plan.samples, plan.block_size) < 1:
+            raise ValueError("numbers below 1")
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); delete it and call ntk_on_disc with the arguments of "
+            "before, which writes it again and keeps the blocks that belong to it"
+        ) from error
+    return plan
+
+
 def _digest(
     model: nn.Module, sides: tuple[Tensor, Tensor | None], options: Mapping[str, Any]
 ) -> str:
     """Of everything that the numbers depend on and that can be read."""
-    found = hashlib.sha256(re.sub(r" at 0x\w+", "", repr(model)).encode())  # activations too
-    chosen = options.get("params", "all")
+    found = hashlib.sha256()
+    chosen = options["params"]
     for name, value in _tensors(model, sides):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     for name, parameter in model.named_parameters():
         taken = chosen(name, parameter) if callable(chosen) else chosen
         found.update(f"{name} {parameter.requires_grad} {taken}".encode())
-    settings = {name: str(options.get(name)) for name in ("kind", "dtype", "method")}
+    settings = {name: str(options[name]) for name in ("kind", "dtype", "method")}
     found.update(json.dumps(settings).encode())
     return found.hexdigest()
+
+
+def _fingerprint(model: nn.Module, x: Tensor, params: Any) -> tuple[list[float], list[float]]:
+    """What the model computes, whatever the functions that it calls: outputs and their gradients.
+
+    Of four samples, since one may lie where two functions are alike; one backward pass.
+    """
+    some = x[torch.linspace(0, len(x) - 1, 4).round().long().to(x.device)]
+    weights = list(select_parameters(model, params).values())
+    with torch.enable_grad(), preserved(model), flat_outputs(model):
+        outputs = model(some)
+        gradients = torch.autograd.grad(
+            outputs, weights, unequal(outputs), allow_unused=True, materialize_grads=True
+        )
+    flat = torch.cat([g.detach().flatten() for g in gradients])
+    return _projected(outputs.detach().flatten()), _projected(flat)
+
+
+def _projected(numbers: Tensor) -> list[float]:
+    """The length of a vector, and its products with random signs."""
+    values, rng = numbers.double().cpu(), np.random.default_rng(0)
+    signs = (torch.from_numpy(rng.choice([-1.0, 1.0], len(values))) for _ in range(8))
+    return [float(values.norm()), *(float(values @ s) for s in signs)]
 
 
 def _tensors(model: nn.Module, sides: tuple[Tensor, Tensor | None]) -> Iterator[tuple[str, Tensor]]:
@@ -204,40 +283,5 @@ def _tensors(model: nn.Module, sides: tuple[Tensor, Tensor | None]) -> Iterator[
         yield name, tensor.flatten()
 
 
-def _paths(folder: Path, i: int, j: int) -> tuple[Path, Path]:
-    path = folder / f"block_{i:05d}_{j:05d}.npy"
-    return path, path.with_suffix(".sha256")
-
-
-def _write(folder: Path, i: int, j: int, block: np.ndarray) -> None:
-    """The block first, its sum after it: a block without a sum is not there yet."""
-    path, seal = _paths(folder, i, j)
-    buffer = io.BytesIO()
-    np.save(buffer, block, allow_pickle=False)
-    _replace(path, buffer.getvalue())
-    _replace(seal, f"{hashlib.sha256(buffer.getvalue()).hexdigest()}\n".encode())
-
-
-def _read(folder: Path, i: int, j: int) -> np.ndarray | None:
-    """A block; None if it is not there, or not what was written."""
-    path, seal = _paths(folder, i, j)
-    if not (path.exists() and seal.exists()):
-        return None
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != seal.read_text().strip():
-        warnings.warn(f"{path} is damaged and does not count", stacklevel=3)
-        return None
-    return np.load(io.BytesIO(content), allow_pickle=False)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = _temporary(path)
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+def _path(folder: Path, i: int, j: int) -> Path:
+    return folder / f"block_{i:05d}_{j:05d}.npy"

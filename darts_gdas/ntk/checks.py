@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from darts_gdas.ntk.gram import Kind
-from darts_gdas.ntk.normalization import batch_norms
+from darts_gdas.ntk.normalization import batch_norms, preserved
 
 Filter = Callable[[str, nn.Parameter], bool]
 
 
-def kind_of(kind: str, chunk_size: int) -> Kind:
+def kind_of(kind: str, chunk_size: object) -> Kind:
     """The kind of kernel by its name, where samples per pass are a number of samples.
 
     Raises:
@@ -22,9 +22,14 @@ def kind_of(kind: str, chunk_size: int) -> Kind:
     if kind not in [k.value for k in Kind]:
         known = ", ".join(k.value for k in Kind)
         raise ValueError(f"kind must be one of {known}, got {kind!r}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    check_count("chunk_size", chunk_size)
     return Kind(kind)
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise a `ValueError` unless a number is a whole one, and not below 1."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number and at least 1, got {value!r}")
 
 
 def check_inputs(x1: Tensor, x2: Tensor | None) -> None:
@@ -41,22 +46,50 @@ def check_inputs(x1: Tensor, x2: Tensor | None) -> None:
             raise ValueError(
                 f"{name} must hold samples [samples, ...], at least one, got shape {tuple(x.shape)}"
             )
-        if not torch.isfinite(x).all():
-            raise ValueError(f"{name} holds numbers that are not finite")
-    if x2 is not None and (x2.shape[1:] != x1.shape[1:] or x2.dtype != x1.dtype):
+    if x2 is not None and _form(x1) != _form(x2):
         raise ValueError(
-            f"x1 and x2 must hold samples of one shape and type, got {tuple(x1.shape[1:])} in "
-            f"{x1.dtype} and {tuple(x2.shape[1:])} in {x2.dtype}"
+            f"x1 and x2 must hold samples of one shape and type on one device, got {_form(x1)} and "
+            f"{_form(x2)}"
         )
+    for name, x in (("x1", x1), ("x2", x2)):
+        if x is not None and not torch.isfinite(x).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
-def check_model(model: nn.Module, batch_norm: str | None) -> None:
+def _form(x: Tensor) -> str:
+    return f"{tuple(x.shape[1:])} in {x.dtype} on {x.device}"
+
+
+def check_fits(model: nn.Module, x: Tensor) -> None:
+    """Raise a `ValueError` if the model cannot take samples of another type or place than its own.
+
+    It is tried, for a model may convert its samples.
+    """
+    for name, parameter in model.named_parameters():
+        same_type = not x.is_floating_point() or x.dtype == parameter.dtype
+        if same_type and x.device == parameter.device:
+            continue
+        try:
+            with torch.no_grad(), preserved(model):
+                model(x[[0, -1]])
+        except RuntimeError as error:
+            raise ValueError(
+                f"the model cannot take samples in {x.dtype} on {x.device}: its parameter "
+                f"{name!r} is in {parameter.dtype} on {parameter.device}; convert one of them by "
+                f".to(...)"
+            ) from error
+        return
+
+
+def check_model(model: nn.Module, x: Tensor, batch_norm: str | None) -> None:
     """Raise a `ValueError` unless a sample's output is a function of that sample and the weights.
 
     Args:
         model: The network.
+        x: Samples.
         batch_norm: What was chosen for its norms.
     """
+    check_fits(model, x)
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ValueError(f"parameter {name!r} holds numbers that are not finite")

@@ -49,7 +49,7 @@ def gradient_descent(
         loss: A function of outputs [N, O] (float64) and `y_train`; its value is what the optimiser
             descends, so take the mean where training does.
         k_train_train: [N, N] for each output alike, or [N, N, O, O], as in `predict_mse`.
-        y_train: Targets in whatever form the loss takes them.
+        y_train: Targets in whatever form the loss takes them, N of them; [N, O] if floating point.
         k_test_train: [M, N] or [M, N, O, O]; None predicts the training samples only.
         f0_train: Outputs before training [N, O].
         f0_test: Outputs before training [M, O]; needed with `k_test_train`.
@@ -63,7 +63,7 @@ def gradient_descent(
 
     Raises:
         ValueError: If shapes do not fit, a number has no meaning, the kernel is no kernel, or the
-            loss has no finite gradient on the way.
+            loss fails, is not one number, or has no finite gradient on the way.
 
     Example:
         >>> kernel, y, f0 = torch.eye(1), torch.ones(1, 1), torch.zeros(1, 1)
@@ -76,6 +76,7 @@ def gradient_descent(
     """
     _check(k_train_train, k_test_train, f0_train, f0_test)
     _check_numbers(times, learning_rate, momentum, tolerance)
+    _check_loss(loss, f0_train, y_train)
     matrix = as_matrix(k_train_train)
     clip(torch.linalg.eigvalsh(matrix), k_train_train)  # for its error
     is_full = k_train_train.ndim == 4
@@ -161,6 +162,32 @@ def _check(kernel: Tensor, cross: Tensor | None, f0_train: Tensor, f0_test: Tens
     if cross is not None and f0_test is not None:
         check_shape("k_test_train", cross, (len(f0_test), samples, *ends), "f0_train and f0_test")
         check_shape("f0_test", f0_test, (len(f0_test), outputs), "f0_train")
+
+
+def _check_loss(loss: Loss, f0: Tensor, y: Tensor) -> None:
+    """Try it once; targets that would be broadcast against the outputs are another loss."""
+    if len(y) != len(f0) or (y.is_floating_point() and y.shape != f0.shape):
+        raise ValueError(
+            f"y_train must hold {len(f0)} targets, [{len(f0)}] labels or floating point "
+            f"{list(f0.shape)} as f0_train, got {y.dtype} of shape {tuple(y.shape)}"
+        )
+    outputs = f0.detach().double().requires_grad_()
+    try:
+        with torch.enable_grad():
+            value = loss(outputs, y)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"loss fails for outputs {list(f0.shape)} in float64 and y_train {list(y.shape)} in "
+            f"{y.dtype}: {error}"
+        ) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"loss must return one number, got {got}; take the mean or the sum")
+    gradient = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, outputs, allow_unused=True)
+    if gradient is None:
+        raise ValueError("loss has no gradient in the outputs; compute it from them with torch")
 
 
 def _check_numbers(

@@ -121,10 +121,10 @@ def empirical_ntk(
         Jacot, Gabriel, Hongler, NeurIPS 2018, https://arxiv.org/abs/1806.07572; the `sum` kernel:
         Mohamadi, Bae, Sutherland, ICML 2023, https://arxiv.org/abs/2206.12543.
     """
-    which = _check_choices(kind, method, batch_norm, chunk_size, coupled=x2 is not None)
+    which = check_choices(kind, method, batch_norm, chunk_size, coupled=x2 is not None)
     if not trusted:
         check_inputs(x1, x2)
-        check_model(model, batch_norm)
+        check_model(model, x1, batch_norm)
     parameters = select_parameters(model, params)
     with torch.no_grad(), _normalisation(model, x1, batch_norm), flat_outputs(model):
         if batch_norm == "batch":
@@ -148,7 +148,7 @@ def empirical_ntk(
                 return gram.result()
             except Unsupported as error:
                 reason = error
-    raise ValueError(f'method="{method}" cannot take this network: {reason}; use "auto"')
+    raise Unsupported(f'method="{method}" cannot take this network: {reason}; use "auto"')
 
 
 def _candidates(method: str, batch_norm: str | None) -> tuple[str, ...]:
@@ -158,9 +158,18 @@ def _candidates(method: str, batch_norm: str | None) -> tuple[str, ...]:
     return ("structured", "jacobian", "loop") if method == "auto" else (method,)
 
 
-def _check_choices(
-    kind: str, method: str, batch_norm: str | None, chunk_size: int, *, coupled: bool
+def check_choices(
+    kind: str, method: str, batch_norm: str | None, chunk_size: object, *, coupled: bool = False
 ) -> Kind:
+    """The kind by its name; raises a `ValueError` for a choice that there is not.
+
+    Args:
+        kind: As in `empirical_ntk`, as the next three.
+        method: How.
+        batch_norm: Which statistics.
+        chunk_size: Samples per pass.
+        coupled: Whether there is a second side.
+    """
     which = kind_of(kind, chunk_size)
     for name, value, allowed in (("method", method, METHODS), ("batch_norm", batch_norm, NORMS)):
         if value not in allowed:

@@ -56,7 +56,7 @@ def empirical_nngp(
     """
     which = kind_of(kind, chunk_size)
     check_inputs(x1, x2)
-    check_model(model, None)
+    check_model(model, x1, None)
     with torch.no_grad(), preserved(model), flat_outputs(model):
         num_outputs = check_uncoupled(model, x1)
         check_memory(which, x1, x2, num_outputs, dtype)

@@ -23,27 +23,46 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
     """The model's output with other weights, on copies of the samples and of its buffers.
 
     So it may write into either, which transforms do not allow it to do to what lies outside them.
-    Attention runs by its definition, for fused kernels have no forward-mode derivative; so does
-    PReLU, whose rows by `vmap(jacrev)` are silently wrong for as many samples as outputs
-    (`findings/vmap_of_prelu_mixes_samples.sh`).
+    Attention and weight norm run by their definitions, for fused kernels have no forward-mode
+    derivative; so does PReLU, whose rows by `vmap(jacrev)` are silently wrong for as many samples
+    as outputs (`findings/vmap_of_prelu_mixes_samples.sh`). Tied tensors are found here, since
+    `functional_call` leaves the new weights in a module that stands in two places
+    (`findings/functional_call_keeps_weights_of_shared_modules.sh`).
     """
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with _plain_attention(), _PlainPReLU():
-        return functional_call(model, {**buffers, **weights}, (x.clone(),))
+    values = {name: buffer.clone() for name, buffer in model.named_buffers()} | dict(weights)
+    named = (*model.named_parameters(), *model.named_buffers())
+    given = {id(tensor): values[name] for name, tensor in named if name in values}
+    tied = {
+        f"{place}.{name}".lstrip("."): given[id(tensor)]
+        for place, module in model.named_modules()
+        for own in (module._parameters, module._buffers)
+        for name, tensor in own.items()
+        if id(tensor) in given
+    }
+    with _plain_attention(), _Plain():
+        return functional_call(model, tied, (x.clone(),), tie_weights=False)
 
 
-class _PlainPReLU(TorchFunctionMode):
+class _Plain(TorchFunctionMode):
+    """Functions by their definitions whose own derivatives are missing or wrong."""
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func in (F.prelu, torch.prelu, Tensor.prelu):
-            return _prelu(*args, **(kwargs or {}))
+            func = _prelu
+        elif func is torch._weight_norm:  # type: ignore[attr-defined]
+            func = _weight_norm
         return func(*args, **(kwargs or {}))
 
 
 def _prelu(input: Tensor, weight: Tensor) -> Tensor:
     shape = (1, -1) + (1,) * (input.ndim - 2) if weight.numel() > 1 and input.ndim > 1 else (-1,)
     return torch.where(input > 0, input, input * weight.reshape(shape))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import jvp
 
+from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import (
+    check_count,
     check_inputs,
     check_model,
     check_uncoupled,
@@ -49,8 +51,9 @@ def ntk_vector_product(
     Raises:
         ValueError: As `empirical_ntk`, or if the vector has another shape.
     """
+    check_count("chunk_size", chunk_size)
     check_inputs(x1, x2)
-    check_model(model, None)
+    check_model(model, x1, None)
     parameters = select_parameters(model, params)
     with preserved(model), flat_outputs(model):
         num_outputs = check_uncoupled(model, x1)
@@ -59,6 +62,12 @@ def ntk_vector_product(
             raise ValueError(
                 f"the vector must have shape {(len(others), num_outputs)} (samples, outputs), "
                 f"got {tuple(vector.shape)}"
+            )
+        like = gradient_type(x1, parameters)
+        if vector.dtype != like or vector.device != x1.device:
+            raise ValueError(
+                f"the vector must be in {like} on {x1.device} as the outputs, got {vector.dtype} "
+                f"on {vector.device}; convert it by .to(...)"
             )
         return _product(model, parameters, x1, others, vector, chunk_size)
 
@@ -90,8 +99,9 @@ def extreme_eigenvalues(
         tolerance: Relative accuracy.
         max_products: After so many an `ArpackNoConvergence` is raised.
     """
+    check_count("chunk_size", chunk_size)
     check_inputs(x, None)
-    check_model(model, None)
+    check_model(model, x, None)
     if end not in ("largest", "smallest"):
         raise ValueError(f"end must be largest or smallest, got {end!r}")
     parameters = select_parameters(model, params)
@@ -192,6 +202,12 @@ def push_forward(
         with warnings.catch_warnings():
             # The library's own, when it first loads its rules of forward mode.
             warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
-            return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
+            try:
+                return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
+            except NotImplementedError as error:
+                reason = str(error).splitlines()[0]
+                raise Unsupported(
+                    f"products with the kernel cannot take this network: {reason} use empirical_ntk"
+                ) from error
 
     return torch.cat([outputs(images).detach() for images in x.split(chunk_size)])

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from darts_gdas.ntk.averages import Estimate, draw_seed, estimate, subset_error
 from darts_gdas.ntk.checks import (
+    check_fits,
     check_inputs,
     check_memory,
     check_model,
+    check_output,
     check_uncoupled,
     kind_of,
     select_parameters,
@@ -68,7 +70,7 @@ def projected_ntk(
         raise ValueError(f"projections must be at least 2 for an error bar, got {projections}")
     which = kind_of(kind, chunk_size)
     check_inputs(x1, x2)
-    check_model(model, None)
+    check_model(model, x1, None)
     parameters = select_parameters(model, params)
     with preserved(model), flat_outputs(model):
         num_outputs = check_uncoupled(model, x1)
@@ -118,8 +120,10 @@ def subsampled_ntk(
     """
     if "kind" in options:
         raise ValueError('kind is "trace" here; leave it out')
+    check_inputs(x1, x2)
+    check_fits(model, x1)
     with torch.no_grad(), preserved(model), flat_outputs(model):
-        total = model(x1[:1]).shape[1]
+        total = check_output(model(x1[:1]), 1).shape[1]
     if not 2 <= outputs <= total:
         raise ValueError(f"outputs must lie in 2..{total}, the model's number, got {outputs}")
     rng = torch.Generator().manual_seed(draw_seed(seed, 0))

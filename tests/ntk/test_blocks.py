@@ -1,11 +1,13 @@
 """Kernels on disc: the same numbers, whatever the blocks, the ranks and the interruptions."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch import Tensor
 
 from darts_gdas.ntk import blocks, collect_ntk, empirical_ntk, ntk_on_disc
 from tests.ntk.networks import make
@@ -70,18 +72,88 @@ def test_a_folder_belongs_to_one_kernel(tmp_path: Path):
     for other in ({"kind": "trace"}, {"params": "weights"}, {"block_size": 3}):
         with pytest.raises(ValueError, match=r"holds another kernel: .* differ"):
             ntk_on_disc(tmp_path, model, x, **{"block_size": 2} | other)
-    with pytest.raises(ValueError, match="holds another kernel: digest differ"):
+    with pytest.raises(ValueError, match="holds another kernel: digest"):
         ntk_on_disc(tmp_path, model, x + 1, block_size=2)
     with torch.no_grad():
         next(model.parameters()).add_(1)
-    with pytest.raises(ValueError, match="holds another kernel: digest differ"):
+    with pytest.raises(ValueError, match="holds another kernel: digest"):
         ntk_on_disc(tmp_path, model, x, block_size=2)
+
+
+class Function(torch.nn.Module):
+    """A layer, and a function that is no module."""
+
+    def __init__(self, layer: torch.nn.Linear, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = layer, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+def cut_off(y: Tensor) -> Tensor:
+    """The values of y^2, with the gradient of y * constant."""
+    return y * y.detach()
+
+
+@pytest.mark.parametrize("other", [torch.sigmoid, lambda y: 2 * y.square(), cut_off])
+def test_a_folder_belongs_to_one_function(tmp_path: Path, other: Callable[[Tensor], Tensor]):
+    layer, x = torch.nn.Linear(3, 2).double(), torch.randn(4, 3).double()
+    ntk_on_disc(tmp_path, Function(layer, torch.square), x)
+    with pytest.raises(ValueError, match=r"holds another kernel: (outputs, )?gradients differ"):
+        ntk_on_disc(tmp_path, Function(layer, other), x)
+    assert ntk_on_disc(tmp_path, Function(layer, lambda y: y**2), x, kind="sum") == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged and does not count")
+@pytest.mark.parametrize("harm", ["flipped", "cut", "unsealed"])
+def test_a_damaged_kernel_is_written_again(tmp_path: Path, harm: str):
+    model, x, _ = make("mlp", samples=4)
+    ntk_on_disc(tmp_path, model, x, block_size=2)
+    expected = np.array(collect_ntk(tmp_path))
+    path = tmp_path / "kernel.npy"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content[:-8] if harm == "cut" else content)
+    if harm == "unsealed":
+        path.with_suffix(".sha256").unlink()
+    assert (collect_ntk(tmp_path) == expected).all()
+    path.write_bytes(content)
+    (tmp_path / "block_00000_00001.npy").unlink()
+    with pytest.raises(ValueError, match="1 of 3 blocks"):
+        collect_ntk(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"samples": 3}', "\0"])
+def test_a_damaged_plan_is_one_line_and_loses_nothing(tmp_path: Path, content: str):
+    model, x, _ = make("mlp", samples=4)
+    ntk_on_disc(tmp_path, model, x, block_size=2)
+    plan = tmp_path / "plan.json"
+    plan.write_text(content)
+    with pytest.raises(ValueError, match=r"plan\.json is damaged .*delete it"):
+        collect_ntk(tmp_path)
+    with pytest.raises(ValueError, match=r"plan\.json is damaged .*delete it"):
+        ntk_on_disc(tmp_path, model, x, block_size=2)
+    plan.unlink()
+    assert ntk_on_disc(tmp_path, model, x, block_size=2) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged and does not count")
+def test_blocks_of_another_plan_do_not_count(tmp_path: Path):
+    model, x, _ = make("mlp", samples=4)
+    ntk_on_disc(tmp_path, model, x, block_size=2)
+    collect_ntk(tmp_path)
+    (tmp_path / "plan.json").unlink()
+    with pytest.raises(ValueError, match="holds no kernel"):
+        collect_ntk(tmp_path)
+    assert ntk_on_disc(tmp_path, model, x + 1, block_size=2) == 3
+    assert_allclose(collect_ntk(tmp_path), empirical_ntk(model, x + 1).numpy(), rtol=1e-12)
 
 
 def test_a_folder_belongs_to_one_activation(tmp_path: Path):
     linear, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
     ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.ReLU()), x)
-    with pytest.raises(ValueError, match="holds another kernel: digest differ"):
+    with pytest.raises(ValueError, match="holds another kernel: outputs, gradients differ"):
         ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.Tanh()), x)
     assert ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.ReLU()), x) == 0
 
@@ -89,7 +161,12 @@ def test_a_folder_belongs_to_one_activation(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"block_size": 0}, "block_size must be at least 1, got 0"),
+        ({"block_size": 0}, "block_size must be a whole number and at least 1, got 0"),
+        ({"block_size": 2.5}, "block_size must be a whole number and at least 1, got 2.5"),
+        ({"kind": "mean"}, "kind must be one of sum, trace, diagonal, full, got 'mean'"),
+        ({"chunk_size": 0}, "chunk_size must be a whole number"),
+        ({"x2": torch.ones(0, 5).double()}, "x2 must hold samples .* at least one"),
+        ({"x2": torch.ones(2, 5)}, r"one shape and type .*float64 on cpu and .*float32 on cpu"),
         ({"rank": 2, "world": 2}, r"rank must lie in 0..1 \(world is 2\), got 2"),
         ({"batch_norm": "frozen"}, "would take the statistics of each block"),
     ],
@@ -98,8 +175,9 @@ def test_bad_input_is_refused_before_anything_is_written(
     tmp_path: Path, options: dict, message: str
 ):
     model, x, _ = make("mlp")
+    unchecked = getattr(ntk_on_disc, "__wrapped__", ntk_on_disc)  # types are the tests' own
     with pytest.raises(ValueError, match=message):
-        ntk_on_disc(tmp_path / "new", model, x, **options)
+        unchecked(tmp_path / "new", model, x, **options)
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="holds no kernel"):
         collect_ntk(tmp_path)

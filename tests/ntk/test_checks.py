@@ -1,12 +1,22 @@
 """Wrong input to a kernel is one clear error, before any work."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
-from darts_gdas.ntk import checks, empirical_ntk, extreme_eigenvalues, ntk_vector_product
+from darts_gdas.ntk import (
+    checks,
+    empirical_nngp,
+    empirical_ntk,
+    extreme_eigenvalues,
+    ntk_vector_product,
+    projected_ntk,
+    subsampled_ntk,
+)
 
 X = torch.ones(3, 4)
 
@@ -52,8 +62,10 @@ def with_nan() -> nn.Module:
         (torch.ones(0, 4), None, "at least one"),
         (X * math.inf, None, "x1 holds numbers that are not finite"),
         (X, X * math.nan, "x2 holds numbers that are not finite"),
-        (X, torch.ones(3, 5), r"one shape and type, got \(4,\) .* and \(5,\)"),
-        (X, X.double(), "torch.float32 and .* torch.float64"),
+        (X, torch.ones(0, 4), "x2 must hold samples .*at least one"),
+        (X, torch.ones(3, 5), r"one shape and type .*, got \(4,\) .* and \(5,\)"),
+        (X, X.to("meta"), "on cpu and .* on meta"),
+        (X, X.double(), "torch.float32 on cpu and .* torch.float64 on cpu"),
     ],
 )
 def test_inputs_are_checked(x1: Tensor, x2: Tensor | None, message: str):
@@ -83,6 +95,55 @@ def test_models_are_checked(model: nn.Module, message: str):
         empirical_ntk(model, x)
 
 
+@pytest.mark.parametrize(
+    ("model", "x"), [(linear(), X.double()), (linear().double(), X), (linear().to("meta"), X)]
+)
+def test_samples_that_the_model_cannot_take_are_named(model: nn.Module, x: Tensor):
+    place = next(model.parameters())
+    message = rf"take samples in {x.dtype} on cpu: .*'weight' is in {place.dtype} on {place.device}"
+    for call in (
+        lambda: empirical_ntk(model, x),
+        lambda: empirical_ntk(model, x, batch_norm="frozen"),
+        lambda: empirical_nngp(model, x),
+        lambda: subsampled_ntk(model, x, outputs=2),
+        lambda: extreme_eigenvalues(model, x),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+class Converts(nn.Module):
+    """Takes samples of any type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.float())
+
+
+def test_a_model_may_convert_its_samples():
+    model = Converts()
+    assert_close(empirical_ntk(model, X.double()), empirical_ntk(model.layer, X))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "4"])
+def test_samples_per_pass_are_a_whole_number(size: Any):
+    def unchecked(function: Any) -> Any:  # types are the tests' own
+        return getattr(function, "__wrapped__", function)
+
+    for call in (
+        lambda: unchecked(empirical_ntk)(linear(), X, chunk_size=size),
+        lambda: unchecked(empirical_nngp)(linear(), X, chunk_size=size),
+        lambda: unchecked(extreme_eigenvalues)(linear(), X, chunk_size=size),
+        lambda: unchecked(ntk_vector_product)(linear(), X, torch.ones(3, 2), chunk_size=size),
+        lambda: unchecked(projected_ntk)(linear(), X, projections=2, chunk_size=size),
+    ):
+        with pytest.raises(ValueError, match=f"chunk_size must be a whole .* 1, got {size!r}"):
+            call()
+
+
 def test_params_are_checked():
     with pytest.raises(ValueError, match="params must be all, weights or a function, got 'bias'"):
         checks.select_parameters(linear(), "bias")
@@ -104,6 +165,8 @@ def test_free_memory_is_some_of_this_machines():
 def test_the_vector_must_fit():
     with pytest.raises(ValueError, match=r"must have shape \(3, 2\) .* got \(3, 3\)"):
         ntk_vector_product(linear(), X, torch.ones(3, 3))
+    with pytest.raises(ValueError, match=r"must be in torch.float32 on cpu .*got torch.float64"):
+        ntk_vector_product(linear(), X, torch.ones(3, 2).double())
 
 
 def test_eigenvalues_are_some_of_those_there_are():

@@ -113,7 +113,15 @@ def test_small_steps_on_the_cross_entropy_approach_it(momentum: float):
         ({"f0_test": None}, "must both be given"),
         ({"k_train_train": torch.full((5, 5), torch.nan)}, "k_train_train has NaN"),
         ({"k_train_train": -torch.eye(5)}, "negative eigenvalue"),
-        ({"loss": lambda f, y: (f - 100).log().sum()}, "gradient that is not finite"),
+        ({"loss": lambda f, y: f.sub(f.detach()).sqrt().sum()}, "gradient that is not finite"),
+        ({"loss": lambda f, y: (f - y).square()}, r"must return one number, got \(5, 3\)"),
+        ({"loss": lambda f, y: 1.0}, "must return one number, got float"),
+        ({"loss": lambda f, y: (f.detach() - y).sum()}, "no gradient in the outputs"),
+        ({"loss": lambda f, y: y.clone().requires_grad_().sum()}, "no gradient in the outputs"),
+        ({"loss": F.nll_loss}, r"loss fails for outputs \[5, 3\] .* y_train \[5, 3\]"),
+        ({"y_train": torch.zeros(3).double()}, r"must hold 5 targets.* got .*float64 .* \(3,\)"),
+        ({"y_train": torch.zeros(5).double()}, r"floating point \[5, 3\]"),
+        ({"y_train": torch.zeros(4).long()}, "must hold 5 targets"),
     ],
 )
 def test_bad_input_is_refused(options: dict, message: str):
@@ -121,7 +129,5 @@ def test_bad_input_is_refused(options: dict, message: str):
     if "k_train_train" in options:
         given["k_test_train"] = given["k_test_train"][..., 0, 0]
     arguments = {"loss": half_squares, "y_train": torch.zeros(5, 3).double(), "times": [1.0]}
-    if "loss" in options:
-        options = {"loss": lambda f, y: f.sub(f.detach()).sqrt().sum()}
     with pytest.raises(ValueError, match=message):
         gradient_descent(**arguments | given | options)

@@ -531,7 +531,7 @@ def test_it_works_with_gradients_on_or_off_and_returns_no_graph(method: str, gra
         ({"kind": "mean"}, "kind must be one of sum, trace, diagonal, full, got 'mean'"),
         ({"method": "fast"}, "method must be one of auto, loop, .*, got 'fast'"),
         ({"batch_norm": "eval"}, "batch_norm must be one of None, frozen, batch, got 'eval'"),
-        ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+        ({"chunk_size": 0}, "chunk_size must be a whole number and at least 1, got 0"),
         ({"params": "biases"}, "params must be all, weights or a function, got 'biases'"),
         (
             {"batch_norm": "batch", "method": "structured"},

@@ -34,7 +34,7 @@ def test_outputs_of_any_shape_count_in_their_order():
     ("options", "message"),
     [
         ({"kind": "mean"}, "kind must be one of sum, trace, diagonal, full, got 'mean'"),
-        ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+        ({"chunk_size": 0}, "chunk_size must be a whole number and at least 1, got 0"),
     ],
 )
 def test_choices_are_checked(options: dict, message: str):
