@@ -13,7 +13,7 @@ from torch import Tensor
 from darts_gdas.runtime.dataset import Dataset, Pair
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.picture_files import DEFAULT_TEST_FRACTION, TEST_FOLDERS
-from darts_gdas.runtime.split import check_fraction, check_share, class_share, stratified_split
+from darts_gdas.runtime.split import check_fraction, check_share, class_share, split_in_two
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class SplitSet(Dataset):
                 share,
                 share,
             )
-        return stratified_split(labels, share, self.seed)
+        return split_in_two(labels, share, self.seed, "dataset.test_fraction")
 
     def share(self, labels: Int64[Tensor, " images"]) -> Int64[Tensor, " chosen"]:
         """Positions of what is trained on."""

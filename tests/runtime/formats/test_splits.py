@@ -55,6 +55,11 @@ def test_without_a_part_for_testing_a_share_of_each_class_is_kept(caplog):
     assert test.labels.bincount().tolist() == [3, 3] and not caplog.text
 
 
+def test_one_image_of_each_class_cannot_be_split():
+    with pytest.raises(ValueError, match=r"dataset.test_fraction=0.2 cannot split 5 images of 5 c"):
+        Named().kept_for_testing(torch.arange(5))
+
+
 def test_a_fraction_is_of_what_is_trained_on_alone():
     train, test = Named(fraction=0.4).load()
     assert train.labels.bincount().tolist() == [2, 2] and len(test) == 2
