@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from darts_gdas.runtime.dataset import Dataset, Pair
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import ImageSet, check_class_names
 from darts_gdas.runtime.picture_files import DEFAULT_TEST_FRACTION, TEST_FOLDERS
 from darts_gdas.runtime.split import check_fraction, check_share, class_share, split_in_two
 
@@ -56,6 +56,10 @@ class SplitSet(Dataset):
         if self.test_fraction is not None:
             check_fraction(self.test_fraction, "dataset.test_fraction")
         check_share(self.fraction, "dataset.fraction")
+        try:
+            check_class_names(self.class_names or ())
+        except ValueError as error:
+            raise ValueError(f"dataset.class_names: {error}") from None
 
     def place(self) -> Path:
         """The root.
@@ -150,7 +154,7 @@ class SplitSet(Dataset):
                 f"labels must count the classes from 0; the largest of {len(together)} is {largest}"
             )
         numbers = tuple(map(str, range(largest + 1)))
-        names = tuple(self.class_names or (named.pop() if named else numbers))
+        names = tuple(self.class_names or (_distinct(named.pop()) if named else numbers))
         if largest >= len(names):
             where = "dataset.class_names" if self.class_names else "the data set"
             raise ValueError(f"{where} names {len(names)} classes, but a label is {largest}")
@@ -195,6 +199,11 @@ def joined(parts: Sequence[ImageSet]) -> ImageSet:
         first.preparation,
         tuple(name for part in parts for name in part.names),
     )
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a format, with their number where two are the same, as the cranes of ImageNet."""
+    return tuple(f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names))
 
 
 def checked_labels(values: object, count: int, what: str) -> Int64[Tensor, " images"]:

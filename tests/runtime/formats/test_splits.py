@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from darts_gdas.runtime.formats.splits import SplitSet, checked_labels, joined
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import ImageSet, checked_parts
 
 
 @dataclass(kw_only=True)
@@ -85,6 +85,16 @@ def test_a_fraction_is_of_what_is_trained_on_alone():
 def test_parts_that_cannot_be_are_told(settings: dict, message: str):
     with pytest.raises(ValueError, match=message):
         Named(**settings).load()
+
+
+def test_classes_of_one_name_are_refused_or_numbered():
+    """A user may not give them; ImageNet has two kinds of cranes."""
+    with pytest.raises(ValueError, match=r"class_names: each class must .*, got 'a' twice$"):
+        Named(class_names=["a", "b", "a"])
+    names = Named().classes([("crane", "dog", "crane")], [torch.tensor([0, 2, 1])])
+    assert names == ("crane (0)", "dog", "crane (2)")
+    with pytest.raises(ValueError, match="name of its own, got 'x' twice"):
+        checked_parts((part([0, 1], 0, ("x", "x")), part([0, 1], 0, ("x", "x"))))
 
 
 @pytest.mark.parametrize(("name", "value"), [("fraction", 0.0), ("test_fraction", 1.0)])
