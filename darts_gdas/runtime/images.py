@@ -253,7 +253,7 @@ def checked_parts(parts: tuple[Images, Images]) -> tuple[Images, Images]:
 
 
 def check_class_names(names: Iterable[str]) -> None:
-    """Raise a `ValueError` unless names differ, and can be written: a folder's need not be UTF-8."""
+    """Raise a `ValueError` unless names differ and can be written: a folder's need not be UTF-8."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

@@ -87,6 +87,31 @@ def test_parts_that_cannot_be_are_told(settings: dict, message: str):
         Named(**settings).load()
 
 
+AIRCRAFT = ("trainval", "train", "val", "test")
+
+
+def test_a_part_that_holds_another_is_not_tested_on_it():
+    """FGVCAircraft's `trainval` is its `train` and `val` together."""
+    assert Named().chosen(AIRCRAFT) == (["trainval"], ["test"])
+    assert Named().chosen(AIRCRAFT[:3]) == (["trainval"], [])  # a share is kept, not `val`
+    assert Named(train_split="train").chosen(AIRCRAFT) == (["train"], ["test"])
+    assert Named(train_split="train").chosen(AIRCRAFT[:3]) == (["train"], ["val"])
+    assert Named(train_split="train", test_split="val").chosen(AIRCRAFT) == (["train"], ["val"])
+    for train, test, shared in (
+        ("trainval", "val", "val"),
+        ("train", "trainval", "train"),
+        ("trainval", "test+train", "train"),
+    ):
+        told = rf"not be trained on, but '{shared}' is, as a part of 'trainval'$"
+        with pytest.raises(ValueError, match=told):
+            Named(train_split=train, test_split=test).chosen(AIRCRAFT)
+    with pytest.raises(ValueError, match=r"train_split='val\+trainval' .* once, got 'val'"):
+        Named(train_split="val+trainval").chosen(AIRCRAFT)
+    places = ("train-standard", "train-challenge", "val")
+    with pytest.raises(ValueError, match="but 'train-standard' is, as a part of"):
+        Named(test_split="train-challenge").chosen(places)
+
+
 def test_classes_of_one_name_are_refused_or_numbered():
     """A user may not give them; ImageNet has two kinds of cranes."""
     with pytest.raises(ValueError, match=r"class_names: each class must .*, got 'a' twice$"):
