@@ -41,7 +41,7 @@ from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.look import loaded, of_halves
 from darts_gdas.runtime.optim import Adam
-from darts_gdas.runtime.split import check_fraction, stratified_split
+from darts_gdas.runtime.split import check_fraction, split_in_two
 from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
 from darts_gdas.runtime.workers import check_workers
 from darts_gdas.scoring.warm_start import WarmStart
@@ -263,7 +263,7 @@ class SearchConfig(RunConfig):
     def _halves(self, train: Images, compute: Compute) -> list[Images]:
         """The images for the weights and those for the alphas, on the device."""
         seed = derive_seed(self.seed, "split")
-        split = stratified_split(train.labels, self.weights_fraction, seed)
+        split = split_in_two(train.labels, self.weights_fraction, seed, "weights_fraction")
         halves = [train.select(indices).to(compute.device) for indices in split]
         if told := of_halves(halves):
             logging.getLogger(__name__).warning("%s", told)

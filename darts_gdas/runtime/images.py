@@ -253,8 +253,12 @@ def checked_parts(parts: tuple[Images, Images]) -> tuple[Images, Images]:
 
 
 def check_class_names(names: Iterable[str]) -> None:
-    """Raise a `ValueError` unless names can be written to a file: a folder's need not be UTF-8."""
+    """Raise a `ValueError` unless names differ and can be written: a folder's need not be UTF-8."""
+    seen: set[str] = set()
     for name in names:
+        if name in seen:
+            raise ValueError(f"each class must have a name of its own, got {name!r} twice")
+        seen.add(name)
         try:
             name.encode()
         except UnicodeEncodeError:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from darts_gdas.runtime.images import check_class_names
 from darts_gdas.runtime.pictures import Header, Preparation, header
-from darts_gdas.runtime.split import stratified_split
+from darts_gdas.runtime.split import split_in_two
 
 logger = logging.getLogger(__name__)
 
@@ -153,12 +153,7 @@ def _split(files: Files, fraction: float | None, seed: int) -> tuple[Files, File
             fraction,
             fraction,
         )
-    test, train = stratified_split(files.labels, fraction, seed)
-    if not len(test):
-        raise ValueError(
-            f"dataset.test_fraction={fraction} of the {len(files)} images is "
-            "none of them; raise it, or add a folder test"
-        )
+    test, train = split_in_two(files.labels, fraction, seed, "dataset.test_fraction")
     return files.select(train), files.select(test)
 
 

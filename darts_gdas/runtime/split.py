@@ -55,6 +55,30 @@ def stratified_split(
     return first.to(labels.device), second.to(labels.device)
 
 
+def split_in_two(
+    labels: Int64[Tensor, " images"], fraction: float, seed: int, setting: str
+) -> tuple[Int64[Tensor, " first"], Int64[Tensor, " second"]]:
+    """The same, where both parts must hold images, which two of one class are enough for.
+
+    Args:
+        labels: Class of each image.
+        fraction: Size of the first part, in (0, 1).
+        seed: Which of the possible splits.
+        setting: What the fraction is called, for an error.
+
+    Raises:
+        ValueError: If one part is empty: there is one image of each class.
+    """
+    first, second = stratified_split(labels, fraction, seed)
+    if not len(first) or not len(second):
+        raise ValueError(
+            f"{setting}={fraction} cannot split {len(labels)} images of "
+            f"{len(labels.unique())} classes in two: at least 2 images of a class are needed, one "
+            "for each part, and 2 of every class for both to know all of them"
+        )
+    return first, second
+
+
 def class_share(
     labels: Int64[Tensor, " images"], fraction: float, seed: int
 ) -> Int64[Tensor, " chosen"]:

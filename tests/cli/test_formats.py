@@ -63,7 +63,7 @@ def test_thirteen_channels_are_searched_retrained_and_taken_away(run, tmp_path: 
         (["dataset=torchvision", "dataset.name=SVNH"], "sets with a class for each"),
         (
             ["dataset=torchvision", "dataset.name=SVHN"],
-            "SVHN in dataset.root='data'; data",
+            "SVHN is not in dataset.root='data', or damaged; pass dataset.download=true",
         ),
         (
             ["dataset=imagenet16", "dataset.root=."],

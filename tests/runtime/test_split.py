@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from darts_gdas.runtime.split import class_share, stratified_split
+from darts_gdas.runtime.split import class_share, split_in_two, stratified_split
 
 
 @given(
@@ -73,3 +73,15 @@ def test_a_share_is_of_every_class_and_leaves_none_out(labels, fraction, seed):
 def test_another_seed_is_another_share():
     labels = torch.arange(200) % 4
     assert class_share(labels, 0.1, 0).tolist() != class_share(labels, 0.1, 1).tolist()
+
+
+def test_two_parts_need_two_images_of_a_class():
+    first, second = split_in_two(torch.tensor([0, 0, 1]), 0.2, 0, "dataset.test_fraction")
+    assert first.tolist() in ([0], [1]) and len(second) == 2
+    for fraction in (0.2, 0.8):  # nothing is left for one part, or for the other
+        with pytest.raises(
+            ValueError,
+            match=rf"^weights_fraction={fraction} cannot split 4 images of 4 classes in two: at "
+            "least 2 images of a class are needed",
+        ):
+            split_in_two(torch.arange(4), fraction, 0, "weights_fraction")

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from darts_gdas.runtime.images import CHUNK
 
+USUAL_CHANNELS = (1, 3, 4)
+"""Grey, colour, and colour with one more: infrared, or transparency."""
+
 
 class Layout(Enum):
     """Where the channels of images stand: [N, C, H, W] or [N, H, W, C]; `auto` finds out."""
@@ -23,8 +26,7 @@ class Layout(Enum):
 def with_channels_first(images: np.ndarray, layout: Layout, what: str) -> np.ndarray:
     """A view [images, channels, height, width]; grey images may be [images, height, width].
 
-    `auto` takes the order in which images are square, and where that does not tell, the one in
-    which there are fewer channels than pixels in both directions.
+    `auto` takes the one order in which images are as most are: of 1, 3 or 4 channels, or square.
 
     Args:
         images: Numbers.
@@ -32,7 +34,7 @@ def with_channels_first(images: np.ndarray, layout: Layout, what: str) -> np.nda
         what: Names them in an error.
 
     Raises:
-        ValueError: If the axes do not fit, or do not tell.
+        ValueError: If the axes do not fit, or `auto` finds both orders usual, or neither.
     """
     if images.ndim == 3 and images.size:
         return images[:, None]
@@ -42,19 +44,20 @@ def with_channels_first(images: np.ndarray, layout: Layout, what: str) -> np.nda
             f"width, got shape {list(images.shape)}"
         )
     if layout is Layout.auto:
-        first, *_, last = images.shape[1:]
-        height, width = images.shape[2], images.shape[3]
-        is_first, is_last = height == width, images.shape[1] == images.shape[2]
-        if is_first == is_last:
-            is_first = first < min(height, width)
-            is_last = last < min(images.shape[1:3])
-        if is_first == is_last:
+        _, *first = images.shape  # channels, height, width
+        last = [first[2], first[0], first[1]]
+        if _is_usual(*first) == _is_usual(*last):
+            told = [f"{c} channels of {height}x{width}" for c, height, width in (first, last)]
             raise ValueError(
-                f"{what} of shape {list(images.shape)}: it does not tell where the channels are; "
-                "pass dataset.layout=channels_first or dataset.layout=channels_last"
+                f"{what} of shape {list(images.shape)}: dataset.layout must say where the channels "
+                f"are, channels_first ({told[0]} pixels) or channels_last ({told[1]} pixels)"
             )
-        layout = Layout.channels_first if is_first else Layout.channels_last
+        layout = Layout.channels_first if _is_usual(*first) else Layout.channels_last
     return images if layout is Layout.channels_first else images.transpose(0, 3, 1, 2)
+
+
+def _is_usual(channels: int, height: int, width: int) -> bool:
+    return channels in USUAL_CHANNELS or height == width
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,11 @@ class Scale:
 
     Attributes:
         ends: (low, high) of each channel; None for bytes.
+        kind: The type of the numbers, in this machine's order of bytes.
     """
 
     ends: tuple[tuple[float, float], ...] | None
+    kind: np.dtype
 
     @classmethod
     def of(
@@ -81,26 +86,27 @@ class Scale:
         Raises:
             ValueError: If they are no numbers, or of unknown range, or the range has no effect.
         """
-        kinds, channels = {part.dtype.kind for part in parts}, {part.shape[1] for part in parts}
-        if not kinds <= set("iufb") or len(channels) > 1:
+        kind, channels = _kind(parts[0]), parts[0].shape[1]
+        alike = {(_kind(part), part.shape[1]) for part in parts}
+        if kind.kind not in "iufb" or len(alike) > 1:
             raise ValueError(
-                f"{what} must be numbers with the same channels, got "
+                f"{what} must be numbers of one type with the same channels, got "
                 f"{', '.join(f'{part.shape[1]} of {part.dtype}' for part in parts)}"
             )
-        if all(part.dtype == np.uint8 for part in parts):
+        if kind == np.uint8:
             if declared is not None:
                 raise ValueError(f"dataset.value_range has no effect: {what} holds bytes")
-            return cls(None)
+            return cls(None, kind)
         if declared is not None:
-            return cls(((declared[0], declared[1]),) * channels.pop())
-        if "f" in kinds:
+            return cls(((declared[0], declared[1]),) * channels, kind)
+        if kind.kind == "f":
             raise ValueError(
                 f"{what} holds floats of unknown range; pass dataset.value_range=[BLACK,WHITE], "
                 "such as [0,1]"
             )
         low = np.min([part.min((0, 2, 3)) for part in parts], 0).astype(np.float64)
         high = np.max([part.max((0, 2, 3)) for part in parts], 0).astype(np.float64)
-        return cls(tuple(zip(low.tolist(), np.maximum(high, low + 1).tolist(), strict=True)))
+        return cls(tuple(zip(low.tolist(), np.maximum(high, low + 1).tolist(), strict=True)), kind)
 
     def bytes(self, images: np.ndarray, what: str) -> UInt8[Tensor, "images channels height width"]:
         """Images as bytes, rounded, and cut off beyond the ends.
@@ -112,13 +118,13 @@ class Scale:
         Raises:
             ValueError: If they are of another type or other channels than the scale, or not finite.
         """
-        if self.ends is None or len(self.ends) != images.shape[1]:
-            if self.ends is None and images.dtype == np.uint8:
-                return torch.from_numpy(np.array(images, order="C"))
+        if _kind(images) != self.kind or (self.ends and len(self.ends) != images.shape[1]):
             raise ValueError(
-                f"{what} must be like the images to train on, got {images.shape[1]} channels of "
-                f"{images.dtype}"
+                f"{what} must be like the images to train on, which are {self.kind}, got "
+                f"{images.shape[1]} channels of {images.dtype}"
             )
+        if self.ends is None:
+            return torch.from_numpy(np.array(images, order="C"))
         low, high = np.array(self.ends).T[:, None, :, None, None]
         found = np.empty(images.shape, dtype=np.uint8)
         for start in range(0, len(images), CHUNK):
@@ -137,3 +143,7 @@ class Scale:
             return ("values from {:g} to {:g} become 0 to 255".format(*self.ends[0]),)
         told = ", ".join(f"{low:g} to {high:g}" for low, high in self.ends)
         return (f"values of each channel become 0 to 255: {told}",)
+
+
+def _kind(values: np.ndarray) -> np.dtype:
+    return values.dtype.newbyteorder("=")

@@ -10,7 +10,7 @@ import numpy as np
 
 from darts_gdas.runtime.dataset import Pair
 from darts_gdas.runtime.formats.arrays import Layout, Scale, with_channels_first
-from darts_gdas.runtime.formats.owners import owner, reading
+from darts_gdas.runtime.formats.owners import looking, owner
 from darts_gdas.runtime.formats.splits import SplitSet, checked_labels
 from darts_gdas.runtime.images import ImageSet
 
@@ -69,10 +69,15 @@ class MedMnist(SplitSet):
 
     def _read(self, kind: Any, root: str, part: str, classes: tuple[str, ...]) -> ImageSet:
         what = f"dataset.name={self.name}, dataset.root={self.root!r}"
-        with reading(f"{what} (dataset.download={str(self.download).lower()})"):
+        with looking(self.name, self.root, can_fetch=True, has_tried=self.download):
             found = kind(split=part, root=root, size=self.size, download=self.download)
         what = f"{what}: {part}"
         images = with_channels_first(np.asarray(found.imgs), Layout.channels_last, what)
+        if images.shape[2:] != (self.size, self.size):
+            raise ValueError(
+                f"{what} must hold images of {self.size}x{self.size} pixels "
+                f"(dataset.size), got {images.shape[2]}x{images.shape[3]}"
+            )
         labels = checked_labels(found.labels, len(images), f"{what}_labels")
         scale = Scale.of([images], None, f"{what}_images")
         return ImageSet(scale.bytes(images, what), labels, classes, scale.words())

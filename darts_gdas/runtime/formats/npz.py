@@ -27,6 +27,12 @@ PATTERNS = (
 WHOLE = (("images", "labels"), ("x", "y"), ("X", "y"), ("data", "labels"), ("data", "target"))
 """Names of the arrays of a set in one part."""
 
+KNOWN = (
+    *((part, x.format(part), y.format(part)) for part in PARTS for x, y in PATTERNS),
+    *(("", x, y) for x, y in WHOLE),
+)
+"""(part, images, labels); of no name is the part that is the whole set."""
+
 Arrays = Mapping[str, Callable[[], np.ndarray]]
 
 
@@ -56,7 +62,10 @@ class Npz(SplitSet):
     def load(self) -> Pair:
         """Find the arrays by name, and read those of the chosen parts."""
         arrays = self._arrays()
-        names = parts_of(list(arrays))
+        try:
+            names = parts_of(list(arrays))
+        except ValueError as error:
+            raise ValueError(f"dataset.root={self.root!r}: {error}") from None
         if not names:
             raise ValueError(
                 f"dataset.root={self.root!r} must hold images and labels under names such as "
@@ -109,15 +118,26 @@ def _read(arrays: Arrays, name: str, what: str) -> np.ndarray:
 def parts_of(names: list[str]) -> dict[str, tuple[str, str]]:
     """Names of images and labels of each part, in an order that does not depend on the file.
 
+    Raises:
+        ValueError: If a part has several, or images without labels, or labels without images.
+
     Example:
         >>> parts_of(["y_train", "x_train", "more"])
         {'train': ('x_train', 'y_train')}
     """
-    found = {
-        part: (images.format(part), labels.format(part))
-        for part in PARTS
-        for images, labels in PATTERNS
-        if images.format(part) in names and labels.format(part) in names
-    }
-    whole = next((pair for pair in WHOLE if set(pair) <= set(names)), None)
-    return found or ({"train": whole} if whole else {})
+    found: dict[str, list[tuple[str, str]]] = {}
+    for part, images, labels in KNOWN:
+        if images in names and labels in names:
+            found.setdefault(part, []).append((images, labels))
+    if not found:
+        return {}
+    taken = sorted({name for pairs in found.values() for pair in pairs for name in pair})
+    if (len(found) > 1 and "" in found) or any(len(pairs) > 1 for pairs in found.values()):
+        raise ValueError(f"each part must have its images and labels once, got {', '.join(taken)}")
+    known = {name for _, *pair in KNOWN for name in pair}
+    if single := sorted(known & set(names) - set(taken)):
+        raise ValueError(
+            f"images and labels must come in pairs, got {', '.join(single)} without the other, "
+            f"beside {', '.join(taken)}"
+        )
+    return {part or "train": pairs[0] for part, pairs in found.items()}

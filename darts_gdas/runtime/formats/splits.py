@@ -11,9 +11,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from darts_gdas.runtime.dataset import Dataset, Pair
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import ImageSet, check_class_names
 from darts_gdas.runtime.picture_files import DEFAULT_TEST_FRACTION, TEST_FOLDERS
-from darts_gdas.runtime.split import check_fraction, check_share, class_share, stratified_split
+from darts_gdas.runtime.split import check_fraction, check_share, class_share, split_in_two
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ Splits = Mapping[str, Callable[[], ImageSet]]
 
 TRAIN = ("trainval", "train", "train-standard")
 """Parts for training: the first that is there is taken."""
+
+HOLDS = {"trainval": ("train", "val"), "train-challenge": ("train-standard",)}
+"""Parts that consist of others, by what their sets say (FGVCAircraft, Places365)."""
 
 PARTS = ("train", "val", "valid", "validation", "test")
 """What people call parts where a format has no names for them."""
@@ -56,6 +59,10 @@ class SplitSet(Dataset):
         if self.test_fraction is not None:
             check_fraction(self.test_fraction, "dataset.test_fraction")
         check_share(self.fraction, "dataset.fraction")
+        try:
+            check_class_names(self.class_names or ())
+        except ValueError as error:
+            raise ValueError(f"dataset.class_names: {error}") from None
 
     def place(self) -> Path:
         """The root.
@@ -81,7 +88,7 @@ class SplitSet(Dataset):
         usual = next((name for name in TRAIN if name in known), None)
         usual = known[0] if usual is None and len(known) == 1 else usual
         train = self._named("train_split", self.train_split or usual, known)
-        left = [name for name in known if name not in train]
+        left = [name for name in known if not _common([name], train)]
         test = self.test_split or next((name for name in TEST_FOLDERS if name in left), None)
         if test is None:
             return train, []
@@ -91,8 +98,11 @@ class SplitSet(Dataset):
                 "images for testing; leave one of them out"
             )
         tested = self._named("test_split", test, known)
-        if both := sorted(set(train) & set(tested)):
-            raise ValueError(f"dataset.test_split must not be trained on, but {both[0]!r} is")
+        if both := _common(train, tested):
+            raise ValueError(
+                f"dataset.test_split must not be trained on, but {both[0]!r} is"
+                + (f", as a part of {' and of '.join(both[1:])}" if both[1:] else "")
+            )
         return train, tested
 
     def _named(self, setting: str, text: str | None, known: Sequence[str]) -> list[str]:
@@ -105,8 +115,10 @@ class SplitSet(Dataset):
                 else f"dataset.{setting} must name one of the parts that are there, which are "
                 f"{', '.join(map(repr, known)) or 'none'}"
             )
-        if len(names) > len(set(names)):
-            raise ValueError(f"dataset.{setting}={text!r} must name each part once")
+        everything = [held for name in names for held in _held(name)]
+        if len(everything) > len(set(everything)):
+            twice = next(name for name in everything if everything.count(name) > 1)
+            raise ValueError(f"dataset.{setting}={text!r} must name each part once, got {twice!r}")
         return names
 
     def pair(self, splits: Splits) -> Pair:
@@ -150,7 +162,7 @@ class SplitSet(Dataset):
                 f"labels must count the classes from 0; the largest of {len(together)} is {largest}"
             )
         numbers = tuple(map(str, range(largest + 1)))
-        names = tuple(self.class_names or (named.pop() if named else numbers))
+        names = tuple(self.class_names or (_distinct(named.pop()) if named else numbers))
         if largest >= len(names):
             where = "dataset.class_names" if self.class_names else "the data set"
             raise ValueError(f"{where} names {len(names)} classes, but a label is {largest}")
@@ -168,13 +180,25 @@ class SplitSet(Dataset):
                 share,
                 share,
             )
-        return stratified_split(labels, share, self.seed)
+        return split_in_two(labels, share, self.seed, "dataset.test_fraction")
 
     def share(self, labels: Int64[Tensor, " images"]) -> Int64[Tensor, " chosen"]:
         """Positions of what is trained on."""
         if self.fraction == 1:
             return torch.arange(len(labels))
         return class_share(labels, self.fraction, self.seed)
+
+
+def _held(name: str) -> tuple[str, ...]:
+    """A part and those that it consists of."""
+    return (name, *HOLDS.get(name, ()))
+
+
+def _common(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """What two choices share, and behind it those of their parts that consist of it."""
+    held = [{part for name in names for part in _held(name)} for names in (first, second)]
+    shared = sorted(held[0] & held[1])[:1]
+    return shared + [repr(n) for n in (*first, *second) if shared and shared[0] in _held(n)[1:]]
 
 
 def joined(parts: Sequence[ImageSet]) -> ImageSet:
@@ -195,6 +219,11 @@ def joined(parts: Sequence[ImageSet]) -> ImageSet:
         first.preparation,
         tuple(name for part in parts for name in part.names),
     )
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a format, with their number where two are the same, as the cranes of ImageNet."""
+    return tuple(f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names))
 
 
 def checked_labels(values: object, count: int, what: str) -> Int64[Tensor, " images"]:

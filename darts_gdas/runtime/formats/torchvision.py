@@ -10,7 +10,7 @@ from typing import Any, final
 from darts_gdas.runtime.dataset import Pair
 from darts_gdas.runtime.folder import ImageFolder, Storage
 from darts_gdas.runtime.formats.kinds import KINDS, Kind
-from darts_gdas.runtime.formats.owners import owner, reading
+from darts_gdas.runtime.formats.owners import looking, owner, reading
 from darts_gdas.runtime.formats.sized import Sample, SizedSet
 from darts_gdas.runtime.formats.splits import checked_labels
 from darts_gdas.runtime.images import ImageSet
@@ -95,9 +95,8 @@ class Torchvision(SizedSet):
             settings["download"] = self.download
         if kind.is_in_files:
             settings["loader"] = str  # in place of a picture its path
-        what = f"{self.name} in dataset.root={self.root!r}"
-        advice = "" if self.download else "; dataset.download=true fetches what can be fetched"
-        with reading(f"{what}{advice}:"):
+        can_fetch = "download" in _arguments(factory)
+        with looking(self.name, self.root, can_fetch=can_fetch, has_tried=self.download):
             return factory(str(Path(self.root).expanduser()), **settings)
 
     def _read(self, kind: Kind, factory: Any, part: str) -> ImageSet:

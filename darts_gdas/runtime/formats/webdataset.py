@@ -1,5 +1,6 @@
 """Tar shards of pictures and labels, by the package webdataset."""
 
+import logging
 import re
 import tarfile
 from collections import defaultdict
@@ -17,6 +18,10 @@ from darts_gdas.runtime.picture_files import SUFFIXES
 
 WORD = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])")
 """The part that a shard's path below the root says it is of, the last one."""
+
+PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
+
+logger = logging.getLogger(__name__)
 
 
 @final
@@ -39,10 +44,24 @@ class WebDataset(SizedSet):
         package, root = owner("webdataset"), self.place()
         shards: dict[str, list[str]] = defaultdict(list)
         found = sorted(root.rglob("*.tar"))
+        packed = sorted(p for ending in PACKED for p in root.rglob(f"*{ending}"))
+        if packed:
+            raise ValueError(
+                f"dataset.root={self.root!r} holds compressed shards, such as {packed[0].name!r}; "
+                "unpack them to .tar"
+            )
         said = {shard: WORD.findall(str(shard.relative_to(root)).lower()) for shard in found}
         for shard, words in said.items():
             if words or not any(said.values()):
                 shards[words[-1] if words else "train"].append(str(shard.resolve()))
+        read = sum(map(len, shards.values()))
+        if read < len(found):
+            others = [path.name for path, words in said.items() if not words]
+            logger.warning(
+                "%d of %d shards are not read, for their names do not say of which part they are, "
+                "such as %r",
+                *(len(others), len(found), others[0]),
+            )
         if not shards:
             raise ValueError(f"dataset.root={self.root!r} must be a folder with shards, *.tar")
         splits = {
@@ -97,7 +116,7 @@ def _all(shards: Any) -> Any:
 
 
 def check_complete(shard: Path) -> None:
-    """Raise a `ValueError` unless a tar file has its end, and nothing but zeros behind it.
+    """Raise a `ValueError` unless a tar file has its end; one without members is zeros alone.
 
     Readers take a member that is damaged, or cut off in its header, for the end of the file, and
     say nothing.
@@ -109,5 +128,7 @@ def check_complete(shard: Path) -> None:
         stream = tar.fileobj
         assert stream is not None
         stream.seek(end)
-        if not last or stream.read(512) != bytes(512):
+        behind = stream.read(512 if last else tarfile.RECORDSIZE + 1)
+        is_end = len(behind) >= 512 if last else 1024 <= len(behind) <= tarfile.RECORDSIZE
+        if not is_end or any(behind):
             raise ValueError("it is cut off or damaged: members are lacking at its end")

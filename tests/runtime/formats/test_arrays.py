@@ -32,11 +32,29 @@ def test_the_channels_are_found(shape: tuple[int, ...], expected: tuple[int, ...
 
 def test_where_the_shape_does_not_tell_it_is_asked_for():
     cube = np.arange(3 * 8 * 8 * 8).reshape(3, 8, 8, 8)
-    with pytest.raises(ValueError, match=r"\[3, 8, 8, 8\]: .*dataset\.layout=channels_first or "):
+    with pytest.raises(
+        ValueError, match=r"\[3, 8, 8, 8\]: dataset\.layout must say .*8 channels of 8x8"
+    ):
         with_channels_first(cube, Layout.auto, "these")
     assert np.array_equal(with_channels_first(cube, Layout.channels_first, ""), cube)
     last = with_channels_first(cube, Layout.channels_last, "")
     assert last[1, 2, 3, 4] == cube[1, 3, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "last"),
+    [
+        ((40, 8, 16, 13), "8 channels of 16x13", "13 channels of 8x16"),
+        ((5, 2, 20, 30), "2 channels of 20x30", "30 channels of 2x20"),
+        ((5, 3, 32, 4), "3 channels of 32x4", "4 channels of 3x32"),
+        ((5, 4, 4, 13), "4 channels of 4x13", "13 channels of 4x4"),  # colour, or square
+    ],
+    ids=str,
+)
+def test_where_both_orders_are_usual_or_neither_both_are_told(shape, first: str, last: str):
+    told = rf"these of shape .*: dataset\.layout must .*{first} pixels\) or .*{last} pixels\)$"
+    with pytest.raises(ValueError, match=told):
+        with_channels_first(np.zeros(shape), Layout.auto, "these")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +82,7 @@ def test_whole_numbers_are_scaled_by_their_ends_in_training_channel_by_channel()
     scale = Scale.of([train[:1], train[1:]], None, "these")
     assert scale.ends == ((100.0, 355.0), (0.0, 2550.0))
     assert scale.bytes(train, "").tolist() == [[[[0, 1]], [[0, 255]]], [[[255, 200]], [[1, 2]]]]
-    test = np.array([[[[0, 400]], [[5000, 1275]]]], dtype=np.int32)
+    test = np.array([[[[0, 400]], [[5000, 1275]]]], dtype=">u2")
     assert scale.bytes(test, "").tolist() == [[[[0, 255]], [[255, 128]]]]  # 127.5 to even
     assert scale.words() == ("values of each channel become 0 to 255: 100 to 355, 0 to 2550",)
 
@@ -90,11 +108,13 @@ def test_parts_that_differ_are_told():
     grey, colour = np.zeros((1, 1, 2, 2), np.uint16), np.zeros((1, 3, 2, 2), np.uint16)
     with pytest.raises(ValueError, match="same channels, got 1 of uint16, 3 of uint16"):
         Scale.of([grey, colour], None, "these")
-    with pytest.raises(ValueError, match="must be numbers with the same channels, got 1 of <U1"):
+    with pytest.raises(ValueError, match=r"must be numbers of one type with .* got 1 of <U1"):
         Scale.of([np.full((1, 1, 2, 2), "a")], None, "these")
-    with pytest.raises(ValueError, match="must be like the images to train on, got 3 channels of "):
+    with pytest.raises(
+        ValueError, match=r"must be like the images to train on, .* got 3 channels of "
+    ):
         Scale.of([grey], None, "").bytes(colour, "these")
-    with pytest.raises(ValueError, match="must be like the images to train on, got 1 channels of "):
+    with pytest.raises(ValueError, match="to train on, which are uint8, got 1 channels of uint16"):
         Scale.of([grey.astype(np.uint8)], None, "").bytes(grey, "these")
     with pytest.raises(ValueError, match=r"dataset\.value_range has no effect: these holds bytes"):
         Scale.of([grey.astype(np.uint8)], [0, 1], "these")

@@ -75,10 +75,15 @@ def test_sets_that_cannot_be_are_answered_with_those_that_can(settings, message,
 
 def test_missing_and_damaged_files_are_one_line(tmp_path: Path):
     chosen = MedMnist(name="PathMNIST", root=str(tmp_path))
-    with pytest.raises(ValueError, match=r"cannot be read \(RuntimeError: Dataset not found"):
+    with pytest.raises(
+        ValueError, match=r"^PathMNIST is not in dataset.root=.*download=true to fetch"
+    ):
         chosen.load()
     path = tmp_path / "pathmnist.npz"
     written(path, 28, 28, 3, classes=9)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"PathMNIST.* cannot be read \(BadZipFile"):
         chosen.load()
+    written(tmp_path / "pathmnist_64.npz", 28, 28, 3, classes=9)
+    with pytest.raises(ValueError, match=r"train must hold images of 64x64 .*, got 28x28"):
+        MedMnist(name="PathMNIST", root=str(tmp_path), size=64).load()

@@ -103,6 +103,8 @@ GOOD |= {"y_test": labels(6)}
         ({"y_test": labels(6) / 2}, r"y_test must be whole numbers, got float64"),
         ({"x_test": images(6, 8, 9)}, r"the same channels, size and classes, got .1, 8, 8"),
         ({"x_test": np.ones((6, 8, 8))}, r"x_test must be like the images to train on, .*float64"),
+        ({"x_test": images(6, 8, 8, kind=np.uint16)}, r"x_test must be .* are uint8, .* of uint16"),
+        ({"x_test": images(6, 8, 8, 3)}, r"the same channels, size and classes, got .1, 8, 8"),
         ({"x_train": np.ones((9, 8, 8))}, r"the images holds floats of unknown range"),
         ({"x_train": np.ones((9, 64))}, r"x_train must be \[images, height, width\].*\[9, 64\]"),
         ({"y_train": labels(9) * 9000}, "count the classes from 0; the largest of 15 is 18000"),
@@ -115,6 +117,38 @@ def test_arrays_that_cannot_be_right_are_one_line(changed: dict, message: str, t
     with pytest.raises(ValueError, match=message) as error:
         loaded(Npz(root=str(path)))
     assert "\n" not in str(error.value)
+
+
+def test_a_test_set_of_another_type_is_not_scaled_as_what_is_trained_on(tmp_path: Path):
+    """Fractions of 1 would all become black beside whole numbers up to 4000."""
+    whole = images(9, 8, 8, high=4000, kind=np.uint16)
+    root = saved(tmp_path / "a.npz", **(GOOD | {"x_train": whole, "x_test": np.ones((6, 8, 8))}))
+    with pytest.raises(
+        ValueError, match=r"x_test must be .* are uint16, got 1 channels of float64"
+    ):
+        Npz(root=root).load()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            "x_train y_train train_images train_labels",
+            "once, got train_images, train_labels, x_train, y_train$",
+        ),
+        ("x_train X_train y_train", "once, got X_train, x_train, y_train$"),
+        ("images data labels", "once, got data, images, labels$"),
+        ("images labels x_test y_test", "once, got images, labels, x_test, y_test$"),
+        ("x_train y_train y_test", "in pairs, got y_test without the other, beside x_train, y_tr"),
+        ("x_train y_train x_test", "in pairs, got x_test without the other"),
+        ("x_train y_train train_labels x_val", "in pairs, got train_labels, x_val without"),
+        ("images labels target", "in pairs, got target without the other, beside images, labels$"),
+    ],
+)
+def test_what_is_there_twice_or_alone_is_refused(names: str, message: str, tmp_path: Path):
+    root = saved(tmp_path / "a.npz", **dict.fromkeys(names.split(), images(3, 8, 8)))
+    with pytest.raises(ValueError, match=rf"^dataset.root='.*a.npz': .*{message}"):
+        Npz(root=root).load()
 
 
 def test_not_finite_values_are_named(tmp_path: Path):

@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from darts_gdas.runtime.formats.splits import SplitSet, checked_labels, joined
-from darts_gdas.runtime.images import ImageSet
+from darts_gdas.runtime.images import ImageSet, checked_parts
 
 
 @dataclass(kw_only=True)
@@ -55,6 +55,11 @@ def test_without_a_part_for_testing_a_share_of_each_class_is_kept(caplog):
     assert test.labels.bincount().tolist() == [3, 3] and not caplog.text
 
 
+def test_one_image_of_each_class_cannot_be_split():
+    with pytest.raises(ValueError, match=r"dataset.test_fraction=0.2 cannot split 5 images of 5 c"):
+        Named().kept_for_testing(torch.arange(5))
+
+
 def test_a_fraction_is_of_what_is_trained_on_alone():
     train, test = Named(fraction=0.4).load()
     assert train.labels.bincount().tolist() == [2, 2] and len(test) == 2
@@ -80,6 +85,41 @@ def test_a_fraction_is_of_what_is_trained_on_alone():
 def test_parts_that_cannot_be_are_told(settings: dict, message: str):
     with pytest.raises(ValueError, match=message):
         Named(**settings).load()
+
+
+AIRCRAFT = ("trainval", "train", "val", "test")
+
+
+def test_a_part_that_holds_another_is_not_tested_on_it():
+    """FGVCAircraft's `trainval` is its `train` and `val` together."""
+    assert Named().chosen(AIRCRAFT) == (["trainval"], ["test"])
+    assert Named().chosen(AIRCRAFT[:3]) == (["trainval"], [])  # a share is kept, not `val`
+    assert Named(train_split="train").chosen(AIRCRAFT) == (["train"], ["test"])
+    assert Named(train_split="train").chosen(AIRCRAFT[:3]) == (["train"], ["val"])
+    assert Named(train_split="train", test_split="val").chosen(AIRCRAFT) == (["train"], ["val"])
+    for train, test, shared in (
+        ("trainval", "val", "val"),
+        ("train", "trainval", "train"),
+        ("trainval", "test+train", "train"),
+    ):
+        told = rf"not be trained on, but '{shared}' is, as a part of 'trainval'$"
+        with pytest.raises(ValueError, match=told):
+            Named(train_split=train, test_split=test).chosen(AIRCRAFT)
+    with pytest.raises(ValueError, match=r"train_split='val\+trainval' .* once, got 'val'"):
+        Named(train_split="val+trainval").chosen(AIRCRAFT)
+    places = ("train-standard", "train-challenge", "val")
+    with pytest.raises(ValueError, match="but 'train-standard' is, as a part of"):
+        Named(test_split="train-challenge").chosen(places)
+
+
+def test_classes_of_one_name_are_refused_or_numbered():
+    """A user may not give them; ImageNet has two kinds of cranes."""
+    with pytest.raises(ValueError, match=r"class_names: each class must .*, got 'a' twice$"):
+        Named(class_names=["a", "b", "a"])
+    names = Named().classes([("crane", "dog", "crane")], [torch.tensor([0, 2, 1])])
+    assert names == ("crane (0)", "dog", "crane (2)")
+    with pytest.raises(ValueError, match="name of its own, got 'x' twice"):
+        checked_parts((part([0, 1], 0, ("x", "x")), part([0, 1], 0, ("x", "x"))))
 
 
 @pytest.mark.parametrize(("name", "value"), [("fraction", 0.0), ("test_fraction", 1.0)])

@@ -111,6 +111,29 @@ def test_a_shard_with_a_damaged_header_is_told(tmp_path: Path):
         check_complete(path)
 
 
+def test_a_shard_of_no_members_is_whole_and_zeros_of_another_length_are_not(tmp_path: Path):
+    """A writer that was given nothing leaves one record of zeros."""
+    path = tmp_path / "a.tar"
+    tar_of(path, 0)
+    check_complete(path)
+    for content in (bytes(512), bytes(1 << 20)):
+        path.write_bytes(content)
+        with pytest.raises((ValueError, tarfile.TarError)):
+            check_complete(path)
+
+
+@formats
+def test_shards_that_are_empty_packed_or_of_no_part(shards, tmp_path: Path, caplog):
+    tar_of(tmp_path / "set-train-002.tar", 0)
+    tar_of(tmp_path / "more.tar", 1)
+    train, _ = WebDataset(root=str(tmp_path)).load()
+    assert len(train) == 24
+    assert "1 of 5 shards are not read, for their names do not say" in caplog.text
+    (tmp_path / "set-val-000.tar.gz").touch()
+    with pytest.raises(ValueError, match=r"holds compressed shards, such as 'set-val-000.tar.gz'"):
+        WebDataset(root=str(tmp_path)).load()
+
+
 @formats
 def test_a_damaged_shard_is_one_line(shards, tmp_path: Path):
     path = tmp_path / "set-train-001.tar"
