@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from darts_gdas.reasons import reason
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State
 from darts_gdas.runtime.compute import random_state, set_random_state
 from darts_gdas.runtime.dataset import DataFault
@@ -118,8 +119,9 @@ class Loop:
             task.load_state_dict(state["task"])
             self._load_own(state["meter"], state["random"])
         except UNFIT as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from None
+            raise CheckpointError(
+                f"the checkpoint does not fit this run: {reason(error)}"
+            ) from None
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.best, self.last = dict(state["best"]), dict(state["last"])
         if self.ranks.is_first and self.step == 0 and self.best.get("epoch") == self.epoch - 1:

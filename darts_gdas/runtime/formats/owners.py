@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-LONGEST = 300
-"""Characters of another package's message that are repeated."""
+from darts_gdas.reasons import reason
 
 
 def owner(package: str) -> Any:
@@ -39,5 +38,6 @@ def reading(what: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:LONGEST]
-        raise ValueError(f"{what} cannot be read ({type(error).__name__}: {said})") from error
+        raise ValueError(
+            f"{what} cannot be read ({type(error).__name__}: {reason(error)})"
+        ) from error
