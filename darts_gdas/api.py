@@ -26,6 +26,8 @@ from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import run_page
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import setting
+from darts_gdas.runtime.process import left_as_found
+from darts_gdas.runtime.usage import INTERRUPTED
 from darts_gdas.space import Genotype
 
 __all__ = ["Result", "search", "train"]
@@ -72,7 +74,8 @@ def search(settings: Mapping[str, Any] | None = None) -> Result:
     """Search for a cell, in this process.
 
     It says on stderr what `search.py` says. Ctrl-C, or a notebook's stop, saves the state and is
-    a `KeyboardInterrupt`; with the same `run_dir` and `resume: "auto"` the search goes on.
+    a `KeyboardInterrupt`; with the same `run_dir` and `resume: "auto"` the search goes on. The
+    process is left as it was found: random generators, environment, logging, warnings, signals.
 
     Args:
         settings: As on the command line: `{"method": "darts", "optimizer.lr": 0.1}`. A list is a
@@ -81,6 +84,7 @@ def search(settings: Mapping[str, Any] | None = None) -> Result:
     Raises:
         ValueError: If a setting or a value is wrong, in the words of `search.py`.
         RuntimeError: If the run had a fault, or this is not the main thread.
+        SystemExit: With the state saved, after another signal that ends a run, such as SIGTERM.
     """
     return _run("search", settings or {})
 
@@ -91,6 +95,7 @@ def train(settings: Mapping[str, Any]) -> Result:
     Raises:
         ValueError: As there.
         RuntimeError: As there.
+        SystemExit: As there.
     """
     return _run("train", settings)
 
@@ -105,7 +110,7 @@ def _run(program: str, settings: Mapping[str, Any]) -> Result:
     if settings.get("resume", "auto") not in ("auto", "none"):
         raise ValueError("resume must be auto or none here; name the run's folder in run_dir")
     overrides = [_override(name, value) for name, value in settings.items()]
-    with configuration.composing():
+    with left_as_found(), configuration.composing():
         try:
             if not settings.get("run_dir"):
                 root = Path(compose(program, overrides).outputs) / program
@@ -114,7 +119,6 @@ def _run(program: str, settings: Mapping[str, Any]) -> Result:
         except Exception as error:  # whatever hydra says of a wrong setting
             raise ValueError(one_line(error)) from None
         folder = Path(cfg.run_dir)
-        before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(cfg)
         OmegaConf.set_struct(cfg, False)
         del cfg["hydra"]
@@ -123,15 +127,15 @@ def _run(program: str, settings: Mapping[str, Any]) -> Result:
             PROGRAMS[program](cfg)
         except SystemExit as stop:
             raise _error(stop, folder) from stop.__context__
-        finally:
-            HydraConfig.instance().cfg = before
     return Result.of(folder)
 
 
 def _error(stop: SystemExit, folder: Path) -> BaseException:
     """What a program has told on stderr, as an exception."""
-    if isinstance(stop.code, int) and stop.code > 128:
+    if stop.code == INTERRUPTED:
         return KeyboardInterrupt(f"stopped; {folder} is kept")
+    if isinstance(stop.code, int) and stop.code > INTERRUPTED:
+        return stop
     told = stop.__context__
     if isinstance(told, ValueError | OSError):
         return ValueError(one_line(told))

@@ -1,30 +1,91 @@
 """Runs from Python: the same folder, cell and figures as from the command line."""
 
+import contextlib
 import json
+import logging
 import os
+import random
 import re
+import signal
 import subprocess
 import sys
 import threading
+import warnings
+from collections.abc import Iterator, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from hydra import initialize, version
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from darts_gdas.api import Result, search, train
+from darts_gdas.runtime.task import Progress
 from darts_gdas.space import Genotype
+from darts_gdas.tasks.search import SearchTask
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
 SMALL = dict(item.split("=") for item in TINY) | {"epochs": 1}
 
 
+@contextlib.contextmanager
+def as_before() -> Iterator[None]:
+    """The block leaves the process as it was."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    before = shared()
+    yield
+    after = shared()
+    torch.set_num_threads(threads)
+    assert {name: found for name, found in after.items() if found != before[name]} == {}
+
+
+def shared() -> dict[str, Any]:
+    """All that a run in this process could leave changed for whoever has called it."""
+    loggers = [
+        logging.getLogger(),
+        logging.getLogger("darts_gdas"),
+        logging.getLogger("matplotlib"),
+    ]
+    signals = [item for item in signal.Signals if item not in (signal.SIGKILL, signal.SIGSTOP)]
+    hydra = GlobalHydra.instance()
+    return {
+        "torch's generator": torch.get_rng_state().tolist(),
+        "NumPy's generator": str(np.random.get_state()),
+        "Python's generator": random.getstate(),
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "arguments, path": (list(sys.argv), list(sys.path)),
+        "streams, hooks": (sys.stdout, sys.stderr, sys.excepthook, threading.excepthook),
+        "loggers": [(x.level, list(x.handlers), x.propagate, x.disabled) for x in loggers],
+        "warnings": (list(warnings.filters), warnings.showwarning),
+        "signals": {item: signal.getsignal(item) for item in signals},
+        "torch": (
+            torch.get_num_threads(),
+            torch.get_num_interop_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cudnn.benchmark,
+        ),
+        "hydra": (hydra.is_initialized(), HydraConfig.instance().cfg, version.getbase()),
+        "threads": {item.name for item in threading.enumerate()},
+    }
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("api")
-    return search({**SMALL, "run_dir": folder / "run", "seed": 5})
+    with as_before():
+        return search({**SMALL, "run_dir": folder / "run", "seed": 5})
 
 
 def test_a_search_finds_what_the_command_finds(found: Result):
@@ -106,3 +167,31 @@ def test_the_main_thread_is_asked_for():
 def test_a_folder_without_a_result_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="holds no result of a run"):
         Result.of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault", "end"),
+    [
+        ({"verbosity": "verbose", "threads": 1}, signal.SIGINT, KeyboardInterrupt),
+        ({}, signal.SIGTERM, SystemExit),
+        ({"batch_size": 0}, None, ValueError),
+        ({}, FloatingPointError("diverged"), RuntimeError),
+    ],
+    ids=str,
+)
+def test_however_it_ends_the_process_is_left_as_it_was_found(
+    tmp_path, monkeypatch, settings, fault, end
+):
+    step = SearchTask.train_step
+
+    def disturbed(task: SearchTask, progress: Progress) -> Mapping[str, tuple[torch.Tensor, int]]:
+        if isinstance(fault, Exception):
+            raise fault
+        signal.raise_signal(fault)
+        return step(task, progress)
+
+    monkeypatch.setattr(SearchTask, "train_step", disturbed)
+    with initialize(version_base="1.2"), as_before(), pytest.raises(end) as caught:
+        search({**SMALL, "run_dir": tmp_path / "run", **settings})
+    if end is SystemExit:
+        assert caught.value.code == 143

@@ -46,7 +46,6 @@ def begin_search(task: StageSearch, run: Opened[SearchConfig, Any]) -> None:
     else:
         with run.phases("in the warm start") as work:
             found = work.alone(lambda: begin(work))
-            work.heed()
     alphas, task.learning_rate = found
     with torch.no_grad():
         for parameter, values in zip(task.alphas.parameters(), alphas, strict=True):

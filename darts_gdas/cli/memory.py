@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from darts_gdas.config import AnyConfig, ScoreConfig, SearchConfig
+from darts_gdas.reasons import reason
 from darts_gdas.runtime.compute import Compute, Precision
 
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")
@@ -50,7 +51,7 @@ def _told(error: BaseException, config: AnyConfig) -> str:
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         total = f" of {properties.total_memory / GIB:.2f}"
     used = f"{peak / GIB:.2f}{total} GiB"
-    what = " ".join(str(error).split())[:150] or type(error).__name__
+    what = reason(error, most=150) or type(error).__name__
     exact, other = _remedies(config)
     first = f"{' or '.join(exact)} (goes on from the checkpoints), or else " if exact else ""
     return (

@@ -95,7 +95,9 @@ class Opened(Generic[Config, Built]):
                     StopRequest(f"stopping; {kept}") as request,
                     PhaseLine(self.terminal) as line,
                 ):
-                    yield Work(line, request, self.ranks, lambda: f"stopped {told}; {kept}")
+                    work = Work(line, request, self.ranks, lambda: f"stopped {told}; {kept}")
+                    yield work
+                    work.heed()  # what came after its last look
             except Interrupted:
                 self.ranks.wait()  # the first rank's launcher may just have requeued the job
                 raise

@@ -12,6 +12,7 @@ from torch import Tensor
 from darts_gdas import config as configuration
 from darts_gdas.cli.resume import OVERRIDES
 from darts_gdas.config import TrainConfig
+from darts_gdas.reasons import reason
 from darts_gdas.report.runs import read_file
 from darts_gdas.runtime.dataset import Pair
 from darts_gdas.runtime.look import loaded
@@ -31,8 +32,7 @@ def data_of(run: Path) -> Pair:
         with configuration.composing():
             config = configuration.typed(compose("train", said), TrainConfig)
     except (HydraException, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{str(run / OVERRIDES)!r} says no known data: {reason}") from None
+        raise ValueError(f"{str(run / OVERRIDES)!r} says no known data: {reason(error)}") from None
     return loaded(config.dataset)
 
 

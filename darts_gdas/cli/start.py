@@ -59,10 +59,10 @@ def take_own_gpu(device: Device = Device.cpu) -> None:
     Raises:
         ValueError: If the sweep would run several jobs at once on a GPU, or hides them all.
     """
-    number = configuration.local_job()
+    number, hidden = configuration.local_job(), hidden_gpus()
     if number is not None:
         take_gpu(number)
-    elif device is Device.auto and hidden_gpus() and not configuration.hides_gpus(unasked=False):
+    elif device is Device.auto and hidden and not configuration.hides_gpus(unasked=False):
         if configuration.hides_gpus(unasked=True):
             raise ValueError(
                 "this launcher hides all GPUs unless it is told how many there are: pass "
@@ -71,7 +71,7 @@ def take_own_gpu(device: Device = Device.cpu) -> None:
         logger.warning(
             "CUDA_VISIBLE_DEVICES is empty, so this machine's %d GPUs are not used; device=cpu "
             "says that this is meant",
-            hidden_gpus(),
+            hidden,
         )
 
 

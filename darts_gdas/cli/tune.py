@@ -17,6 +17,7 @@ from darts_gdas.cli.arguments import as_meant
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.plan import OBJECTIVES, Plan, settings_of
 from darts_gdas.config.objective import values_of
+from darts_gdas.reasons import reason
 from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records
@@ -95,10 +96,9 @@ def _open(options: argparse.Namespace, plan: Plan) -> "Study":
         begun = study.user_attrs.get(PLAN)
         trials = study.get_trials(deepcopy=False)
     except Exception as error:  # whatever the database says
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} cannot be read as a study: {reason}. Move it away to begin anew; the runs "
-            "beside it stand"
+            f"{path} cannot be read as a study: {reason(error)}. Move it away to begin anew; "
+            "the runs beside it stand"
         ) from None
     if begun not in (None, plan.told()):
         changes = configuration.told_changes(begun, plan.told())

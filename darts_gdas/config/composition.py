@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 
 from darts_gdas.config.groups import GROUPS, SEVERAL
@@ -77,12 +79,21 @@ def register() -> None:
 def composing() -> Iterator[None]:
     """Inside, `hydra.compose` knows the programs of `conf/` and the parts of other packages.
 
+    Afterwards hydra holds again what it held of a caller, whose program may be hydra's too.
+
     Raises:
         ValueError: If such a package cannot be loaded.
     """
-    register()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        yield
+    settings, version = HydraConfig.instance(), VersionBase.instance()
+    cfg, version_base, hydra = settings.cfg, version.version_base, GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()  # it takes no second program beside a first
+    try:
+        register()
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            yield
+    finally:
+        settings.cfg, version.version_base = cfg, version_base
+        GlobalHydra.instance().hydra = hydra
 
 
 def store_part(group: str, name: str, part: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from darts_gdas.nets.layout import SKELETONS, Layout, Stem
+from darts_gdas.reasons import reason
 from darts_gdas.runtime import checkpoint
 from darts_gdas.runtime.checkpoint import CheckpointError, State
 from darts_gdas.runtime.state import UNFIT
@@ -89,8 +90,7 @@ def read_model(path: Path | str, build: Callable[[StoredModel], Made]) -> Made:
     try:
         return build(StoredModel.from_state(state))
     except UNFIT as error:  # a damaged file, or a stranger's
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{str(path)!r} is no model of ours: {reason}") from None
+        raise CheckpointError(f"{str(path)!r} is no model of ours: {reason(error)}") from None
 
 
 def _check_retraining(folder: Path) -> None:

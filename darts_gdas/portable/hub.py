@@ -19,6 +19,7 @@ from darts_gdas.nets.stored import layout_from_dict, layout_to_dict
 from darts_gdas.portable.bundle import put
 from darts_gdas.portable.card import Card
 from darts_gdas.portable.extras import check_extra
+from darts_gdas.reasons import reason
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import CheckpointError
 from darts_gdas.runtime.state import UNFIT
@@ -144,8 +145,9 @@ def from_pretrained(folder: Path | str) -> TrainedModel:
         normalize = Normalize(torch.tensor(data["mean"]), torch.tensor(data["std"]))
         return TrainedModel(net, normalize, tuple(settings["label_names"]), (height, width))
     except (OSError, SafetensorError, *UNFIT) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{str(path)!r} is no network of the hub's form: {reason}") from None
+        raise CheckpointError(
+            f"{str(path)!r} is no network of the hub's form: {reason(error)}"
+        ) from None
 
 
 def readme(model: TrainedModel, card: Card) -> str:

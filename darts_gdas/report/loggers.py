@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darts_gdas.reasons import reason
 from darts_gdas.report.logger import Logged, Logger, Sink
 from darts_gdas.report.numbers import is_number
 from darts_gdas.report.outcome import closing_figures
@@ -120,8 +121,8 @@ class Loggers(Callback):
             yield
         except Exception as error:  # whatever it is, the run is worth more
             self._sinks.pop(name, None)
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            logger.warning("the run goes on without logger=[%s]: %s", name, reason)
+            why = reason(error, named=True)
+            logger.warning("the run goes on without logger=[%s]: %s", name, why)
 
 
 def _point(epoch: int, seconds: float, metrics: Mapping[str, float]) -> dict[str, float]:

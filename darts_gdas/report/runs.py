@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import darts_gdas
+from darts_gdas.reasons import reason
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.terminal import complain
 
@@ -280,8 +281,7 @@ def read_file(path: Path, parse: Any, kind: type) -> Any:
     try:
         data = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{str(path)!r} cannot be read: {reason}") from None
+        raise ValueError(f"{str(path)!r} cannot be read: {reason(error)}") from None
     if not isinstance(data, kind):
         raise ValueError(f"{str(path)!r} is damaged: it must hold a {kind.__name__}")
     return data

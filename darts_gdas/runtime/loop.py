@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from darts_gdas.reasons import reason
 from darts_gdas.runtime.checkpoint import CheckpointError, CheckpointFolder, State
 from darts_gdas.runtime.compute import random_state, set_random_state
 from darts_gdas.runtime.dataset import DataFault
@@ -97,6 +98,8 @@ class Loop:
                         self._roll_back(task, error)
                     except DataFault as error:
                         raise self._without_data(task, error) from None
+                if signum := self.ranks.largest(request.signum or 0):  # since the last step
+                    raise self._interrupted(request, signum, f"after the last epoch, {self.epoch}")
         return self.last
 
     def _leave(self) -> None:
@@ -118,8 +121,9 @@ class Loop:
             task.load_state_dict(state["task"])
             self._load_own(state["meter"], state["random"])
         except UNFIT as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"the checkpoint does not fit this run: {reason}") from None
+            raise CheckpointError(
+                f"the checkpoint does not fit this run: {reason(error)}"
+            ) from None
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.best, self.last = dict(state["best"]), dict(state["last"])
         if self.ranks.is_first and self.step == 0 and self.best.get("epoch") == self.epoch - 1:
@@ -164,12 +168,10 @@ class Loop:
                 self._finite(self.meter.over(self.ranks).means())
                 self.seconds += time.monotonic() - start
                 is_saved = self._save(task, is_best=False)
-                self.ranks.wait()  # whoever starts ranks may end all of them with the first
-                request.signum = signum  # of whichever rank; each one's launcher is to know
-                self.is_stopped = True
-                raise Interrupted(
+                raise self._interrupted(
+                    request,
                     signum,
-                    f"stopped in epoch {self.epoch + 1} after step {self.step} "
+                    f"in epoch {self.epoch + 1} after step {self.step} "
                     f"of {task.steps_per_epoch}; the state "
                     + ("is saved" if is_saved else "could not be saved, earlier checkpoints stand"),
                 )
@@ -193,6 +195,12 @@ class Loop:
                 callback.on_epoch_end(report)
         self.epoch, self.step, self.meter = self.epoch + 1, 0, Meter()
         self._save(task, is_best=is_best)
+
+    def _interrupted(self, request: StopRequest, signum: int, told: str) -> Interrupted:
+        self.ranks.wait()  # whoever starts ranks may end all of them with the first
+        request.signum = signum  # of whichever rank; each one's launcher is to know
+        self.is_stopped = True
+        return Interrupted(signum, f"stopped {told}")
 
     def _where(self, task: Task) -> str:
         if self.step >= task.steps_per_epoch:

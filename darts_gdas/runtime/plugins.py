@@ -3,6 +3,8 @@
 import functools
 from importlib.metadata import entry_points
 
+from darts_gdas.reasons import reason
+
 GROUP = "darts_gdas"
 """Group of the entry points."""
 
@@ -23,8 +25,7 @@ def load_plugins() -> None:
                 part()
         except Exception as error:  # whatever a package of somebody else does wrong
             package = entry.dist.name if entry.dist else entry.module
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
-                f"the package {package!r} adds {entry.value!r}, which cannot be loaded: {reason}; "
-                "repair the package, or uninstall it"
+                f"the package {package!r} adds {entry.value!r}, which cannot be loaded: "
+                f"{reason(error, named=True)}; repair the package, or uninstall it"
             ) from None

@@ -54,8 +54,8 @@ class StopRequest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
+        for signum in SIGNALS[::-1]:  # Ctrl-C last: from there on it can cut this short
+            signal.signal(signum, self._previous[signum])
         if self.signum is not None:
             earlier = self._previous[self.signum]
             if callable(earlier) and earlier is not signal.default_int_handler:

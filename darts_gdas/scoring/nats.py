@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from darts_gdas.reasons import reason
+
 SUFFIX = ".pbz2"
 """The ending of NATS-Bench's files: one file of everything, or a folder with one file per cell."""
 
@@ -121,5 +123,4 @@ def _asked(path: Path, what: str, question: Callable[[], Any]) -> Any:
     try:
         return question()
     except Exception as error:  # whatever the package and a foreign pickle raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ValueError(f"benchmark {str(path)!r}: {what}: {reason}") from error
+        raise ValueError(f"benchmark {str(path)!r}: {what}: {reason(error, named=True)}") from error

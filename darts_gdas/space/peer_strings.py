@@ -4,6 +4,8 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from darts_gdas.reasons import reason
+
 PEER_BEGINNINGS = ("Genotype(", "{'normal'", '{"normal"')
 KINDS = ("normal", "reduce")
 IGNORED = ("connectN", "connects")
@@ -43,10 +45,9 @@ def peer_cells(text: str) -> dict[str, Any]:
             }
         }
     except (ValueError, TypeError, IndexError, SyntaxError, RecursionError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
             "a cell of DARTS or GDAS is written Genotype(normal=[('sep_conv_3x3', 0), ...], "
-            f"normal_concat=range(2, 6), reduce=[...], reduce_concat=...): {reason}"
+            f"normal_concat=range(2, 6), reduce=[...], reduce_concat=...): {reason(error)}"
         ) from None
 
 

@@ -374,6 +374,24 @@ def test_a_second_signal_during_the_save_does_not_spoil_it(tmp_path: Path, monke
     assert found is not None and found[1]["step"] == 2
 
 
+def test_a_signal_after_the_last_step_is_heeded_and_nothing_is_done_again(tmp_path: Path):
+    class AskedLate(Walk):
+        def evaluate(self, progress: Progress) -> dict[str, float]:
+            if progress.epoch == self.num_epochs - 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().evaluate(progress)
+
+    loop, _ = loop_in(tmp_path)
+    with pytest.raises(Interrupted, match="stopped after the last epoch, 4") as stop:
+        loop.run(AskedLate())
+    assert stop.value.exit_status == 130
+    again, recorder = loop_in(tmp_path)
+    found, task = CheckpointFolder(tmp_path / "checkpoints").newest(), Walk()
+    assert found is not None
+    again.load(task, found[1])
+    assert again.run(task) == loop.last and (task.seen, recorder.reports) == ([], [])
+
+
 def test_a_crash_between_the_best_checkpoint_and_its_note_loses_neither(tmp_path: Path):
     torch.manual_seed(0)
     first, _ = loop_in(tmp_path)

@@ -34,7 +34,6 @@ warnings=$'filterwarnings=default\nerror:::darts_gdas'
 # Deprecated there, while the versions that pyproject.toml allows have no other way.
 [ "$end" = next ] && warnings+=$'\nignore:register_new_resolver\nignore:The version_base parameter\nignore:ConfigStore config'
 [ "$end" = newest ] || set -- -o "$warnings" "$@"
-for last; do :; done
-[ -e "${last:-}" ] || set -- "$@" tests/test_config.py tests/test_extend.py tests/cli tests/ntk/test_kernel.py tests/nets/test_supernet.py \
-    tests/report tests/portable tests/runtime/test_checkpoint.py tests/runtime/test_datasets.py tests/runtime/test_folder.py
-"$UV_PYTHON" -m pytest -q "$@"
+soonest="tests/test_config.py tests/test_extend.py tests/cli tests/ntk/test_kernel.py tests/nets/test_supernet.py tests/report tests/portable
+    tests/runtime/test_checkpoint.py tests/runtime/test_datasets.py tests/runtime/test_folder.py"
+"$UV_PYTHON" -m pytest -q -o "testpaths=$soonest" "$@"  # pytest itself knows whether ARGS name tests

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-LONGEST = 300
-"""Characters of another package's message that are repeated."""
+from darts_gdas.reasons import reason
 
 ABSENT = re.compile(r"^Dataset not found|download=True|No such file")
 """What packages say where files are not there, in place of which our settings are named."""
@@ -43,8 +42,9 @@ def reading(what: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:LONGEST]
-        raise ValueError(f"{what} cannot be read ({type(error).__name__}: {said})") from error
+        raise ValueError(
+            f"{what} cannot be read ({type(error).__name__}: {reason(error)})"
+        ) from error
 
 
 @contextlib.contextmanager
