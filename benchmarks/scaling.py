@@ -105,7 +105,7 @@ def _measure(
     else:
         calls["W"]()  # makes the library's wrapper, where one is used
         parallel = task.weight_step.replica._parallel
-    sent = _counted(parallel)
+    sent = counted(parallel)
     found: dict[str, float] = {}
     for step, call in calls.items():  # sampled paths differ in size
         call()
@@ -128,7 +128,7 @@ def _library_step(task: StageSearch, parallel: nn.Module, batch: Batch) -> None:
     task.method.optimizer.step(task.weight_step.optimizer)
 
 
-def _counted(parallel: DistributedDataParallel | None) -> dict[str, int]:
+def counted(parallel: DistributedDataParallel | None) -> dict[str, int]:
     """Bytes that this rank hands to the process group from here on."""
     sent, plain = {"bytes": 0}, dist.all_reduce
 

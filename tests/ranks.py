@@ -43,7 +43,7 @@ def on_ranks(
         here, there = server.Pipe(duplex=False)
         ranks = Ranks(rank, size, rank, Watch(patience))
         arguments = cloudpickle.dumps(function), ranks, f"file://{store}", there, patience
-        process = server.Process(target=_run, args=arguments, daemon=True)
+        process = server.Process(target=_run, args=arguments)
         process.start()
         there.close()
         pipes.append(here)

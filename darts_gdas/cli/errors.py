@@ -17,6 +17,7 @@ from darts_gdas import config as configuration
 from darts_gdas.cli.memory import OutOfMemory
 from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.distributed import FirstRankFailed
+from darts_gdas.runtime.division import RankFailed
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
 from darts_gdas.runtime.terminal import complain
@@ -24,9 +25,12 @@ from darts_gdas.runtime.usage import FAULT, INTERRUPTED, USAGE_ERROR
 from darts_gdas.runtime.watch import RankLost
 from darts_gdas.scoring.correlation import NothingTold
 
-FAULTS = (FloatingPointError, OutOfMemory, WriteError, NothingTold, DataFault)
+FAULTS = (
+    FloatingPointError, OutOfMemory, WriteError, NothingTold, DataFault, RankFailed,
+    ChildProcessError,
+)  # fmt: skip
 """What may end a run whose input was right: diverged, out of memory, a full disc, no order, no
-images any more."""
+images any more, another rank's failure, a worker's death."""
 
 
 class JobFailed(RuntimeError):

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from darts_gdas.cli.closing import (
 from darts_gdas.cli.errors import program
 from darts_gdas.cli.objectives import Returned, objectives
 from darts_gdas.cli.prologue import Opened, opened
-from darts_gdas.cli.resume import rank_timeout
 from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective
@@ -35,7 +33,6 @@ from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import joined
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.task import Callback, Task
 from darts_gdas.runtime.terminal import EpochTable
@@ -68,16 +65,12 @@ def _whole(
 ) -> Returned:
     """A run from its configuration to its objectives; `work` is what it does between."""
     has_ended = False
-    with program() as mark, opened(mark, cfg, kind, name, build, _joined) as run:
+    with program() as mark, opened(mark, cfg, kind, name, build) as run:
         if run is not None:
             with _loggers(run) as loggers:
                 work(run, loggers)
         has_ended = True
     return objectives(cfg, known) if has_ended else None
-
-
-def _joined(cfg: DictConfig) -> AbstractContextManager[Ranks]:
-    return joined(rank_timeout(cfg))
 
 
 def _build_search(start: Start[SearchConfig], ranks: Ranks) -> tuple[SearchTask, dict[str, str]]:

@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -13,7 +12,7 @@ from darts_gdas import config as configuration
 from darts_gdas.cli.content import check_content, write_content
 from darts_gdas.cli.errors import Mark
 from darts_gdas.cli.memory import memory_errors
-from darts_gdas.cli.resume import check_fingerprint, tell_finished
+from darts_gdas.cli.resume import check_fingerprint, rank_timeout, tell_finished
 from darts_gdas.cli.start import (
     Config,
     Start,
@@ -21,10 +20,10 @@ from darts_gdas.cli.start import (
     prepare,
     take_own_gpu,
 )
-from darts_gdas.runtime.distributed import Ranks, lost_ranks, same_fate
+from darts_gdas.runtime.distributed import ALONE, Ranks, lost_ranks, same_fate
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.journal import Journal
-from darts_gdas.runtime.launch import command, is_follower, setting, shell_quoted
+from darts_gdas.runtime.launch import command, is_follower, joined, setting, shell_quoted
 from darts_gdas.runtime.saving import Writes
 from darts_gdas.runtime.signals import Interrupted, StopRequest
 from darts_gdas.runtime.terminal import PhaseLine, Terminal
@@ -102,17 +101,27 @@ class Opened(Generic[Config, Built]):
                 self.ranks.wait()  # the first rank's launcher may just have requeued the job
                 raise
 
-    def journal(self, name: str, writes: Writes, about: str = "", *, workers: int = 1) -> Journal:
-        """Where measurements are kept, in the run's folder; the rank that measures opens it.
+    def journal(
+        self,
+        name: str,
+        writes: Writes,
+        about: str = "",
+        *,
+        workers: int = 1,
+        ranks: Ranks = ALONE,
+    ) -> Journal:
+        """Where measurements are kept, in the run's folder.
 
         Args:
             name: The file's name.
             writes: What becomes of the run where it cannot be written.
             about: What they depend on beside the run's settings and data.
             workers: Processes that measure side by side.
+            ranks: Who measures, and calls this: the rank that opens it alone, or all ranks.
         """
         settings = f"{self.fingerprint} {about}".rstrip()
-        found = Journal(self.folder.path / name, settings, writes.attempt, workers)
+        path = self.folder.path / name if ranks.is_first else None
+        found = Journal(path, settings, writes.attempt, workers, ranks)
         if len(found):
             self.terminal.say(f"going on with {len(found)} measurements of {found.path}")
         return found
@@ -125,7 +134,6 @@ def opened(
     kind: type[Config],
     name: str,
     build: Callable[[Start[Config], Ranks], tuple[Built, dict[str, str]]],
-    among: Callable[[DictConfig], AbstractContextManager[Ranks]],
 ) -> Iterator[Opened[Config, Built] | None]:
     """Check all input, then make the folder of a run and hold it.
 
@@ -139,7 +147,6 @@ def opened(
         name: The kind of run.
         build: Makes what the run needs; also says, by name, what the results depend on besides the
             configuration. Called by all ranks.
-        among: Joins those who run.
 
     Yields:
         The run; None if `resume=auto` meets a finished one.
@@ -148,7 +155,7 @@ def opened(
         terminal = Terminal(cfg.verbosity)
         terminal.listen(follows=is_follower())
         take_own_gpu(cfg.device)
-        ranks = stack.enter_context(among(cfg))
+        ranks = stack.enter_context(joined(rank_timeout(cfg)))
         stack.enter_context(lost_ranks(ranks, lambda: "outside the training loop"))
         start = prepare(cfg, kind, name, ranks)
         if start is None:

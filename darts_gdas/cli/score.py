@@ -1,7 +1,6 @@
 """The program that ranks untrained cells."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,9 @@ from darts_gdas.report.columns import csv_text, table_lines
 from darts_gdas.report.live import try_report
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.summary import summary
-from darts_gdas.runtime.distributed import ALONE, Ranks
+from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
-from darts_gdas.runtime.launch import refuse_ranks, retraining
+from darts_gdas.runtime.launch import retraining
 from darts_gdas.runtime.saving import OnSaveError, Writes
 from darts_gdas.runtime.workers import count_workers
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
@@ -36,23 +35,19 @@ def run_score(cfg: DictConfig) -> float | None:
     Returns:
         0, for a ranking has no objective; None after a fault, as `run_search`.
     """
-    with program() as mark, opened(mark, cfg, ScoreConfig, SCORE, _build, _alone) as run:
+    with program() as mark, opened(mark, cfg, ScoreConfig, SCORE, _build) as run:
         if run is not None:
             task, table = run.built
             run.begin(f"scoring {len(task.genotypes)} cells in {run.folder.path}")
             with run.phases("while scoring") as work:
                 workers = count_workers(run.start.config.workers, task.compute.device)
-                journal = run.journal(BOOK, Writes(OnSaveError.stop), workers=workers)
-                scored = task.run(journal, partial(work, "scoring"))
-                print(_finish(run.folder, scored, table, run.start.overrides))
+                writes = Writes(OnSaveError.stop)
+                journal = run.journal(BOOK, writes, workers=workers, ranks=run.ranks)
+                scored = work.together(lambda: task.run(journal, partial(work, "scoring")))
+                if run.ranks.is_first:
+                    print(_finish(run.folder, scored, table, run.start.overrides))
         return 0.0
     return None
-
-
-@contextlib.contextmanager
-def _alone(cfg: DictConfig) -> Iterator[Ranks]:
-    refuse_ranks("a ranking")
-    yield ALONE
 
 
 def _build(

@@ -1,6 +1,5 @@
 """The configuration that every run has."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.optim import SGD
 from darts_gdas.runtime.saving import Saving
 from darts_gdas.runtime.terminal import Verbosity
+from darts_gdas.runtime.watch import check_patience
 
 MAX_THREADS = 1024
 
@@ -108,10 +108,7 @@ class RunConfig(Saving):
             raise ValueError(
                 "sync_batch_norm=true makes norms see more images, accumulate fewer; leave one out"
             )
-        if not 0 < self.rank_timeout_minutes < math.inf:
-            raise ValueError(
-                f"rank_timeout_minutes must be positive, got {self.rank_timeout_minutes}"
-            )
+        check_patience(self.rank_timeout_minutes)
         if self.sync_batch_norm and self.compile is not Compilation.none:
             raise ValueError(
                 f"sync_batch_norm=true waits for other ranks inside the cells, which "

@@ -17,6 +17,7 @@ from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.datasets import Dataset
 from darts_gdas.runtime.look import loaded
 from darts_gdas.runtime.terminal import Verbosity
+from darts_gdas.runtime.watch import check_patience
 from darts_gdas.runtime.workers import check_workers
 from darts_gdas.scoring.scores import DEFAULT_SCORES, SIZES, check_scores
 from darts_gdas.scoring.table import AccuracyTable
@@ -47,7 +48,9 @@ class ScoreConfig:
         seed: Determines everything random.
         device: Where to compute.
         threads: CPU threads; 0 is one per core.
-        workers: Processes that score cells side by side, each with one thread; 0 is one per core.
+        workers: Processes of each rank that score cells side by side, each with one thread; 0 is
+            one per core, shared among the ranks of a machine.
+        rank_timeout_minutes: How long a rank waits for another before the run ends with an error.
         outputs: Where new run folders go.
         run_dir: This run's folder; null makes a new one below `outputs`.
         resume: "none"; "auto" (the newest unfinished ranking); or a run folder to go on in.
@@ -68,6 +71,7 @@ class ScoreConfig:
     device: Device = Device.auto
     threads: int = 1
     workers: int = 0
+    rank_timeout_minutes: float = 30.0
     outputs: str = "outputs"
     run_dir: str | None = None
     resume: str = "none"
@@ -76,6 +80,7 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         check_scores(self.scores, "scores")
         check_workers(self.workers)
+        check_patience(self.rank_timeout_minutes)
         minima = {"count": 3, "repeats": 1, "batch_size": 2, "channels": 2, "threads": 0}
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:

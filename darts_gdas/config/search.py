@@ -71,8 +71,8 @@ class SearchConfig(RunConfig):
             penalties=[NAME, ...].
         perturbation: What the weight step does to its mixture.
         warm_start: Where the first alphas come from.
-        workers: Processes that measure side by side in a warm start, each with one thread; 0 is
-            one per core.
+        workers: Processes of each rank that measure side by side in a warm start, each with one
+            thread; 0 is one per core, shared among the ranks of a machine.
         diagnostics: What is measured along the way, and whether the search stops by itself.
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.

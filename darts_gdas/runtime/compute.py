@@ -31,6 +31,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def local_ranks() -> int:
+    """How many ranks run on this machine, where a launcher says so; else 1."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+
+
+def own_cores() -> int:
+    """This machine's cores that the process may use, shared among the ranks on it; at least 1."""
+    return max(usable_cores() // local_ranks(), 1)
+
+
 class Device(Enum):
     """`auto` is CUDA where there is one, else the CPU."""
 

@@ -20,7 +20,7 @@ from typing import final
 import numpy as np
 from PIL import Image
 
-from darts_gdas.runtime.compute import usable_cores
+from darts_gdas.runtime.compute import own_cores
 from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.picture_cache import PictureCache
 from darts_gdas.runtime.pictures import BROKEN, Preparation
@@ -45,9 +45,7 @@ OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 def default_workers() -> int:
     """This machine's cores that the process may use, shared among the ranks on it."""
-    return min(
-        max(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1), DEFAULT_WORKERS
-    )
+    return min(own_cores(), DEFAULT_WORKERS)
 
 
 @dataclass(frozen=True, slots=True)

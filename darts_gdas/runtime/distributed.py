@@ -45,8 +45,8 @@ def lost_ranks(ranks: "Ranks", where: Callable[[], str]) -> Iterator[None]:
             raise  # no loss, or told already
         raise RankLost(
             f"{where()}: rank {ranks.rank} has lost another rank, which died or gave no answer in "
-            "time (rank_timeout_minutes). Checkpoints stand; go on with resume=auto. "
-            + " ".join(str(error).split())
+            "time (rank_timeout_minutes). Checkpoints and measurements stand; go on with "
+            "resume=auto. " + " ".join(str(error).split())
         ) from error
 
 
@@ -116,13 +116,10 @@ class Ranks:
         return values
 
     @contextlib.contextmanager
-    def at_work(self, asked: Callable[[], int] = lambda: 0) -> Iterator[None]:
+    def at_work(self) -> Iterator[None]:
         """Within it a rank takes as long as it needs; leaving it, it waits for the others.
 
         They give up on a rank that hangs or is gone, not on one that works.
-
-        Args:
-            asked: As of `Watch.meet`.
         """
         if self.size == 1:
             yield
@@ -131,14 +128,10 @@ class Ranks:
             try:
                 yield
             finally:
-                self.watch.meet(self.rank, self.size, asked)
+                self.watch.meet(self.rank, self.size)
 
-    def from_first(self, make: Callable[[], Value], asked: Callable[[], int] = lambda: 0) -> Value:
+    def from_first(self, make: Callable[[], Value]) -> Value:
         """What the first rank makes, on all ranks; only that one calls `make`, which may take long.
-
-        Args:
-            make: Makes it.
-            asked: As of `Watch.meet`.
 
         Raises:
             FirstRankFailed: On the other ranks, where `make` failed on the first.
@@ -147,7 +140,7 @@ class Ranks:
             return make()
         box: list[Any] = [None, None]
         mine: BaseException | None = None
-        with self.at_work(asked):
+        with self.at_work():
             try:
                 if self.is_first:
                     box[0] = make()

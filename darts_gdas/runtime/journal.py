@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darts_gdas.runtime.distributed import ALONE, Ranks
+from darts_gdas.runtime.division import divided
 from darts_gdas.runtime.files import append_line
 from darts_gdas.runtime.workers import spread
 
@@ -31,16 +33,18 @@ class Journal:
     """A file with one line per measurement; a line that a crash cut off is dropped.
 
     Attributes:
-        path: Where; None keeps the numbers in memory alone.
+        path: Where; None keeps the numbers in memory alone, as all ranks do but the first.
         settings: What the numbers depend on, as text; a file with others is begun anew.
         attempt: Around every write, told what is written: `Writes.attempt`, or nothing.
         workers: Processes that measure side by side (`runtime.workers`).
+        ranks: Who measures; all of them ask for the same, in the same order.
     """
 
     path: Path | None
     settings: str
     attempt: Callable[[str], AbstractContextManager[None]] = _as_it_comes
     workers: int = 1
+    ranks: Ranks = ALONE
     _known: dict[str, Numbers] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -127,26 +131,42 @@ class Journal:
             measure: The numbers of a batch.
             report: Progress: once before the first measurement, and after each.
         """
+        known = self.ranks.from_first(lambda: {k: self._known[k] for k in keys if k in self._known})
+        self._known.update(known)
         counts = Counter(keys)
-        done = sum(count for key, count in counts.items() if key in self._known)
+        done = sum(counts[key] for key in known)
         if report is not None:
             report(done, len(keys))
         missing: dict[tuple[str, ...], Sequence[int]] = {}
         for batch in batches:
             names = tuple(keys[i] for i in batch)
-            if not all(name in self._known for name in names):
+            if not all(name in known for name in names):
                 missing.setdefault(names, batch)
         todo = list(missing.values())
-        with contextlib.closing(spread(todo, measure, self.workers)) as found:
-            for position, rows in found:
-                for i, numbers in zip(todo[position], rows, strict=True):
-                    if keys[i] in self._known:
-                        continue
-                    self.add(keys[i], numbers)
-                    done += counts[keys[i]]
-                    if report is not None:
-                        report(done, len(keys))
-        return [self._known[key] for key in keys]
+
+        def keep(position: int, rows: Sequence[Numbers]) -> None:
+            nonlocal done
+            for i, numbers in zip(todo[position], rows, strict=True):
+                if keys[i] in self._known:
+                    continue
+                self.add(keys[i], numbers)
+                done += counts[keys[i]]
+                if report is not None:
+                    report(done, len(keys))
+
+        def whole() -> list[Numbers]:
+            for position, rows in division.arrived():
+                keep(position, rows)
+            return [self._known[key] for key in keys]
+
+        with divided(self.ranks) as division:
+            mine = spread(todo, measure, self.workers, division.take(len(todo)))
+            with contextlib.closing(mine):
+                for position, rows in division.exchange(mine):
+                    keep(position, rows)
+        found = self.ranks.from_first(whole)
+        self._known.update(zip(keys, found, strict=True))
+        return found
 
 
 def _encoded(number: float) -> float | str:

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from darts_gdas.runtime.distributed import ALONE, Ranks
-from darts_gdas.runtime.watch import Watch
+from darts_gdas.runtime.watch import Watch, check_patience
 
 COMMAND = "darts-gdas"
 """The console command of an installed package."""
@@ -122,8 +122,7 @@ def joined(timeout_minutes: float) -> Iterator[Ranks]:
     if size == 1:
         yield ALONE
         return
-    if timeout_minutes <= 0:
-        raise ValueError(f"rank_timeout_minutes must be positive, got {timeout_minutes}")
+    check_patience(timeout_minutes)
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name):
             raise ValueError(f"WORLD_SIZE is {size}, but {name} is not set; start with torchrun")
@@ -185,14 +184,6 @@ def first_host(hosts: str) -> str:
     if first is None:
         raise ValueError(f"this is no list of hosts: {hosts!r}")
     return first[1] + (first[2] or "") + first[3]
-
-
-def refuse_ranks(what: str) -> None:
-    """Raise a `ValueError` if this is one of several processes."""
-    _take_from_slurm()
-    size = _number("WORLD_SIZE", default=1, least=1)
-    if size > 1:
-        raise ValueError(f"{what} runs in a single process, this is one of {size} (WORLD_SIZE)")
 
 
 def is_follower() -> bool:

@@ -1,6 +1,7 @@
 """Ranks that wait for one that works: signs of life, through the store of the process group."""
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -10,14 +11,23 @@ from pathlib import Path
 
 from torch.distributed.distributed_c10d import Store, _get_default_store
 
-LONGEST = 10.0
+LONGEST = 1.0
 """Seconds between two signs of life, or a fifth of the patience."""
+
+LEAVING = 5.0
+"""The patience of a rank that was asked to stop: whoever asked may soon kill it."""
 
 SOON = 0.5
 """Seconds within which a rank that waits is heard when it is asked to stop."""
 
 IDLE = 0.02
 """Share of a processor's time below which a process does nothing: waiting costs some, too."""
+
+
+def check_patience(minutes: float) -> None:
+    """Raise a `ValueError` unless a rank can wait so long for another."""
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"rank_timeout_minutes must be positive, got {minutes}")
 
 
 class RankLost(RuntimeError):
@@ -33,14 +43,23 @@ class Watch:
 
     Args:
         patience: Seconds without a sign of life after which a rank counts as lost.
+
+    Attributes:
+        request: The signal that has asked this rank to stop, or 0; heard while it waits.
     """
 
     def __init__(self, patience: float = 1800.0) -> None:
         self.patience = patience
+        self.request: Callable[[], int] | None = None
         self.every = min(patience / 5, LONGEST)
         self._depth, self._beats, self._meetings, self._signs = 0, 0, 0, 0
         self._store: Store | None = None
         self._asks_again = 0.0
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether this rank works by itself, so that a message to all would find nobody."""
+        return self._depth > 0
 
     @contextlib.contextmanager
     def alive(self, rank: int) -> Iterator[None]:
@@ -87,14 +106,12 @@ class Watch:
         self._asks_again = now + SOON
         return int(_read(_get_default_store(), f"asked/{self._meetings + 1}") or 0)
 
-    def meet(self, rank: int, size: int, asked: Callable[[], int] = lambda: 0) -> None:
-        """Return when all ranks have come here.
+    def meet(self, rank: int, size: int) -> None:
+        """Return when all ranks have come here; whoever works is told of a request to stop.
 
         Args:
             rank: This one.
             size: How many there are.
-            asked: The signal that has asked this rank to stop while it waits, or 0; whoever works
-                is told.
 
         Raises:
             RankLost: If one has not, and has given no sign of life for as long as the patience.
@@ -104,8 +121,9 @@ class Watch:
         store.set(f"met/{number}/{rank}", "")
         seen = {other: ("", time.monotonic()) for other in range(size) if other != rank}
         while seen:
-            if not signum and (signum := asked()):
+            if not signum and self.request is not None and (signum := self.request()):
                 store.set(f"asked/{number}", str(signum))
+            patience = min(self.patience, LEAVING) if signum else self.patience
             with contextlib.suppress(RuntimeError):  # not yet
                 store.wait([f"met/{number}/{min(seen)}"], timedelta(seconds=min(self.every, SOON)))
             for other, (last, since) in list(seen.items()):
@@ -114,10 +132,10 @@ class Watch:
                     del seen[other]
                 elif beat != last:
                     seen[other] = beat, time.monotonic()
-                elif time.monotonic() - since > self.patience:
+                elif time.monotonic() - since > patience:
                     raise RankLost(
                         f"rank {rank} waited for rank {other}, which gave no sign of life for "
-                        f"{self.patience:g} s"
+                        f"{patience:g} s"
                     )
 
 

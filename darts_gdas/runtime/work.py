@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from darts_gdas.runtime.distributed import ALONE, Ranks
+from darts_gdas.runtime.distributed import Ranks, is_lost
 from darts_gdas.runtime.signals import Interrupted, StopRequest
 from darts_gdas.runtime.terminal import PhaseLine
 
@@ -25,7 +25,7 @@ class Work:
     ) -> None:
         self.ranks = ranks
         self._line, self._request, self._told = line, request, told
-        self._among = ranks
+        ranks.watch.request = self._asked
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Show that `done` of `total` is done in a phase; then as `heed`."""
@@ -37,13 +37,14 @@ class Work:
         """Go on, unless a rank was asked to stop.
 
         Raises:
-            Interrupted: On all ranks; within `alone`, on the first one, and then on the others.
+            Interrupted: On all ranks; within `alone` and `together` on one, and then on the others.
         """
         watch = self.ranks.watch
         watch.sign()
-        signum = self._among.largest(self._asked())
-        if self._among is not self.ranks:
-            signum = signum or watch.asked()  # by one of those who wait
+        if watch.is_at_work:
+            signum = self._asked() or watch.asked()  # asked: by one of those who wait
+        else:
+            signum = self.ranks.largest(self._asked())
         if signum:
             raise self._interrupted(signum)
 
@@ -58,18 +59,37 @@ class Work:
         """
 
         def outcome() -> tuple[Value | None, int]:
-            self._among = ALONE
             try:
                 return make(), 0
             except Interrupted as stop:
                 return None, stop.signum
-            finally:
-                self._among = self.ranks
 
-        value, signum = self.ranks.from_first(outcome, self._asked)
+        value, signum = self.ranks.from_first(outcome)
         if signum:
             raise self._interrupted(signum)
         return value  # type: ignore[return-value]
+
+    def together(self, make: Callable[[], Value]) -> Value:
+        """What each rank makes with the others.
+
+        Args:
+            make: Fails on all ranks where it fails on one, as within `divided`.
+
+        Raises:
+            Interrupted: On all ranks, if `make` heeds a request on one.
+        """
+        try:
+            value = make()
+        except Exception as error:
+            if isinstance(error, RuntimeError) and is_lost(error):
+                raise
+            signum = error.signum if isinstance(error, Interrupted) else 0
+            if signum := self.ranks.largest(signum):
+                raise self._interrupted(signum) from None
+            raise
+        if signum := self.ranks.largest(0):
+            raise self._interrupted(signum)
+        return value
 
     def _interrupted(self, signum: int) -> Interrupted:
         self._request.signum = signum  # of whichever rank; each one's launcher is to know

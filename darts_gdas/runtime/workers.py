@@ -9,13 +9,13 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 import torch
 
-from darts_gdas.runtime.compute import ALL_THREADS
+from darts_gdas.runtime.compute import ALL_THREADS, local_ranks, own_cores
 from darts_gdas.runtime.signals import SIGNALS
 
 Item = TypeVar("Item")
@@ -38,14 +38,21 @@ def count_workers(wanted: int, device: torch.device) -> int:
     """How many processes measure.
 
     Args:
-        wanted: What the user asked for; 0 is one per core that PyTorch may use.
+        wanted: What the user asked for; 0 is one per core that PyTorch may use, shared among the
+            ranks of this machine.
         device: Where they compute. A GPU's state cannot be copied, so there it is one.
     """
-    return 1 if device.type != "cpu" else wanted or ALL_THREADS
+    if device.type != "cpu":
+        return 1
+    # To each of several ranks of a machine torchrun gives one thread, however many cores there are.
+    return wanted or (own_cores() if local_ranks() > 1 else ALL_THREADS)
 
 
 def spread(
-    items: Sequence[Item], measure: Callable[[Item], Value], workers: int
+    items: Sequence[Item],
+    measure: Callable[[Item], Value],
+    workers: int,
+    positions: Iterable[int] | None = None,
 ) -> Generator[tuple[int, Value], None, None]:
     """Position and value of each item, as they come; with one worker in this process, in order.
 
@@ -56,22 +63,23 @@ def spread(
         items: What to measure.
         measure: Of one item; what it changes stays in its process.
         workers: At least 1.
+        positions: Which items; asked for the next one when a worker is free. All by default.
 
     Raises:
         ChildProcessError: If a worker dies.
         Exception: What `measure` raises.
     """
+    waiting = iter(range(len(items)) if positions is None else positions)
     workers = min(workers, len(items))
     if workers <= 1:
-        for i, item in enumerate(items):
+        for i in waiting:
             with _one_thread():
-                value = measure(item)
+                value = measure(items[i])
             yield i, value
         return
     context = multiprocessing.get_context("fork")
     with contextlib.ExitStack() as stack:
         idle: list[Any] = []
-        waiting = iter(range(len(items)))
         for _ in range(workers):
             ours, theirs = context.Pipe()
             arguments = (theirs, items, measure, os.getpid())

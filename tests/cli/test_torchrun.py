@@ -146,13 +146,43 @@ def test_a_signal_at_another_rank_ends_the_first_ones_warm_start_at_once(tmp_pat
     assert f"going on with {kept} measurements" in err
 
 
+SCORE = ("count=60", "channels=2", "batch_size=4", "scores=[naswot,params]", "run_dir=run",
+         "resume=auto", "workers=1")  # fmt: skip
+
+
+def test_two_ranks_rank_cells_and_a_killed_one_ends_them_in_one_line(tmp_path: Path):
+    """What is measured stands; a single process goes on, and ends as undisturbed."""
+    script = tmp_path / "score.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from darts_gdas.cli.main import run_composed; run_composed('score')"
+    )
+    process = start(tmp_path, str(script), *SCORE)
+    seen = "".join(until(process, "scoring: 1 of 60"))
+    os.kill(rank(process, 1), signal.SIGKILL)
+    _, err = finish(process, fails=True)
+    told = [line for line in (seen + err).splitlines() if line.startswith(("error", "stopped"))]
+    assert len(told) == 1, seen + err
+    kept = len((tmp_path / "run" / "scores.jsonl").read_text().splitlines()) - 1
+    assert 1 <= kept < 60
+    out, err = finish(start(tmp_path, str(script), *SCORE))
+    assert f"going on with {kept} measurements" in err and out.count("Scoring finished") == 1
+    alone = test_runs.start(tmp_path, str(script), *SCORE, "run_dir=alone")
+    test_runs.finish(alone)
+    assert (tmp_path / "run" / "scores.csv").read_text() == (
+        tmp_path / "alone" / "scores.csv"
+    ).read_text()
+
+
 def test_a_first_rank_that_hangs_in_a_warm_start_is_lost(tmp_path: Path):
     script = tmp_path / "search_and_hang.py"
     script.write_text(
-        f"""import sys, time
+        f"""import os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from darts_gdas.cli import beginning
-beginning.set_first_alphas = lambda *arguments: time.sleep(1000)
+plain = beginning.set_first_alphas
+hangs = lambda *arguments: time.sleep(1000)
+beginning.set_first_alphas = plain if os.environ["RANK"] == "1" else hangs
 sys.argv[0] = {str(ROOT / "search.py")!r}
 exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """

@@ -14,7 +14,6 @@ from darts_gdas.runtime.launch import (
     is_follower,
     joined,
     own_door,
-    refuse_ranks,
     retraining,
     setting,
     shell_quoted,
@@ -153,12 +152,6 @@ def test_the_first_host_of_a_list(hosts: str, first: str):
 def test_no_hosts_are_an_error():
     with pytest.raises(ValueError, match="this is no list of hosts: ''"):
         first_host("")
-
-
-def test_a_program_for_one_process_refuses_several(bare: pytest.MonkeyPatch):
-    bare.setenv("WORLD_SIZE", "4")
-    with pytest.raises(ValueError, match="a ranking runs in a single process, this is one of 4"):
-        refuse_ranks("a ranking")
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,16 @@ def is_running(pid: int) -> bool:
     return False
 
 
+def test_the_cores_of_a_machine_are_shared_among_its_ranks(monkeypatch: pytest.MonkeyPatch):
+    """Though torchrun says OMP_NUM_THREADS=1 to each of several."""
+    monkeypatch.setattr("darts_gdas.runtime.compute.usable_cores", lambda: 12)
+    monkeypatch.setattr("darts_gdas.runtime.workers.ALL_THREADS", 1)
+    for ranks, workers in ((None, 1), ("1", 1), ("2", 6), ("8", 1), ("16", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks or "")
+        assert count_workers(0, torch.device("cpu")) == workers
+        assert count_workers(3, torch.device("cpu")) == 3
+
+
 def test_a_gpu_is_measured_on_by_one_process_and_numbers_are_checked():
     assert count_workers(3, torch.device("cpu")) == 3
     assert count_workers(0, torch.device("cpu")) >= 1
