@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import darts_gdas
@@ -25,6 +26,33 @@ from darts_gdas.runtime.usage import FAULT
 PACKAGE = "darts-gdas"
 SAMPLE_BYTES = 64 * 2**20
 """Written and read again, to see how fast the disc is."""
+
+PATIENCE = 300
+"""Seconds that the small search may take."""
+
+PURPOSES = {
+    "datasets": "dataset=huggingface",
+    "medmnist": "dataset=medmnist",
+    "webdataset": "dataset=webdataset",
+    "nats-bench": "tables of known accuracies",
+    "onnx": "export --format onnx",
+    "onnxscript": "export --format onnx",
+    "onnxruntime": "ONNX files run and are measured",
+    "openvino": "export --format openvino",
+    "executorch": "export --format executorch",
+    "huggingface-hub": "folders of the hub",
+    "safetensors": "weights as safetensors",
+    "timm": "timm.create_model",
+    "wandb": "logger=[wandb]",
+    "mlflow": "logger=[mlflow]",
+    "optuna": "tune",
+    "submitit": "jobs of Slurm",
+    "hydra-submitit-launcher": "hydra/launcher=submitit_slurm",
+    "playwright": "tests of pages",
+    "axe-playwright-python": "tests of pages",
+    "mkdocs-material": "the documentation's pages",
+}
+"""What a package of an extra is for; those of `dev` are for who works on this package."""
 
 SELF_TEST = (
     *(
@@ -95,16 +123,26 @@ def packages() -> Iterator[Finding]:
             yield _judged(requirement)
     for extra in metadata.metadata(PACKAGE).get_all("Provides-Extra") or []:
         names = [
-            requirement.name
+            lack
             for requirement in asked
             if requirement.marker is not None
             and not requirement.marker.evaluate({"extra": ""})
             and requirement.marker.evaluate({"extra": extra})
-            and _version(requirement.name) is None
+            and (lack := _lack(requirement))
         ]
         if names:
-            told = f"not here: {', '.join(names)}. If you want it: pip install '{PACKAGE}[{extra}]'"
+            told = f"{', '.join(names)}. If you want it: pip install '{PACKAGE}[{extra}]'"
             yield Finding(f"extra {extra!r}", told)
+
+
+def _lack(requirement: Requirement) -> str | None:
+    """What is wrong with an optional package, and what it is for; None if it is here."""
+    found = _version(requirement.name)
+    if found is not None and requirement.specifier.contains(found, prereleases=True):
+        return None
+    state = "not here" if found is None else f"{found}, but {requirement.specifier} is needed"
+    purpose = PURPOSES.get(canonicalize_name(requirement.name))
+    return f"{requirement.name} {state}" + (f" (for {purpose})" if purpose else "")
 
 
 def _judged(requirement: Requirement) -> Finding:
@@ -131,6 +169,7 @@ def devices() -> Iterator[Finding]:
     yield Finding(
         "CPU", f"{usable_cores()} cores for this process, {kind}, {memory:.0f} GiB of memory"
     )
+    yield Finding("threads", f"torch computes with {torch.get_num_threads()} (threads=N)")
     yield Finding("device=auto", Compute.select(Device.auto, Precision.fp32, False).describe())
     if torch.version.cuda and not torch.cuda.is_available():
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -165,7 +204,10 @@ def self_test() -> Finding:
     with tempfile.TemporaryDirectory() as name:
         call = [sys.executable, "-c", door, "search", *SELF_TEST, f"run_dir={name}/run"]
         begin = time.perf_counter()
-        done = subprocess.run(call, capture_output=True, text=True)
+        try:
+            done = subprocess.run(call, capture_output=True, text=True, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            return Finding("a small search", f"has no end within {PATIENCE} s", True)
         seconds = time.perf_counter() - begin
         if done.returncode == 0 and (Path(name) / "run" / "genotype.json").is_file():
             return Finding("a small search", f"ran in {seconds:.0f} s, start included")

@@ -2,9 +2,12 @@
 
 import subprocess
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from darts_gdas import __version__
 from darts_gdas.cli import doctor
@@ -42,8 +45,42 @@ def test_a_missing_and_a_wrong_version_are_faults(monkeypatch, capsys):
     assert found["no-such-package"].told == "missing: pip install 'no-such-package>=2'"
     assert found["torch"].told == f"{metadata.version('torch')}, but >=99 is needed"
     assert found["extra 'x'"].told.endswith(
-        "other-one. If you want it: pip install 'darts-gdas[x]'"
+        "other-one not here. If you want it: pip install 'darts-gdas[x]'"
     )
+
+
+def test_each_optional_package_says_what_it_is_for(monkeypatch):
+    asked = ["medmnist>=3.0; extra == 'x'", "datasets>=4.0; extra == 'x'", "numpy; extra == 'x'"]
+    versions = {"datasets": "3.6.0", "numpy": "2.0"}
+    monkeypatch.setattr(metadata, "requires", lambda _: asked)
+    monkeypatch.setattr(doctor, "_version", versions.get)
+    about = metadata.metadata("darts-gdas")
+    monkeypatch.setattr(about.__class__, "get_all", lambda *_: ["x"])
+    (found,) = packages()
+    assert not found.is_fault and found.told == (
+        "medmnist not here (for dataset=medmnist), datasets 3.6.0, but >=4.0 is needed (for "
+        "dataset=huggingface). If you want it: pip install 'darts-gdas[x]'"
+    )
+
+
+def test_every_package_of_an_extra_for_users_has_a_purpose():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 does not have it")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    names = {
+        canonicalize_name(Requirement(text).name)
+        for extra in extras.keys() - {"dev"}
+        for text in extras[extra]
+    }
+    assert names == doctor.PURPOSES.keys()
+
+
+def test_a_search_without_an_end_is_a_fault(monkeypatch):
+    def hang(call: list[str], timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(call, timeout)
+
+    monkeypatch.setattr(doctor.subprocess, "run", hang)
+    assert self_test() == Finding("a small search", "has no end within 300 s", True)
 
 
 def test_a_pre_release_is_named(monkeypatch):
