@@ -189,8 +189,7 @@ def seconds(arguments: Namespace) -> None:
 
     def features(setting: Setting) -> list[float]:
         pixels = setting.images * SIDE**2
-        products = pixels * setting.channels**2 * setting.layers  # alike in cells of all sizes
-        return [setting.layers, pixels * sum(cell_sizes(setting)), products]
+        return [setting.layers, pixels * sum(cell_sizes(setting))]
 
     alone, factors = _fitted(features, measured, "W step", lambda t: f"{t:.3f} s")
     print(f"factors {', '.join(f'{factor:.3g}' for factor in factors)}\n")
