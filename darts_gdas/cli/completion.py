@@ -20,6 +20,8 @@ from omegaconf import DictConfig
 from darts_gdas import config as configuration
 from darts_gdas.config.groups import SEVERAL
 
+COMPLETION = "--completion"
+
 OPTIONAL = ("experiment", "hydra/launcher")
 """Groups beside those that a program's own defaults choose from."""
 
@@ -109,10 +111,11 @@ def script(shell: str, composed: Mapping[str, Any], plain: Mapping[str, Any]) ->
         ValueError: If the shell is not known.
     """
     if shell not in SHELLS:
-        raise ValueError(f"--completion {shell!r}: choose one of {', '.join(SHELLS)}")
+        raise ValueError(f"{COMPLETION} {shell!r}: choose one of {', '.join(SHELLS)}")
     whole, case = SHELLS[shell]
     words = {name: _settings(name) for name in composed}
     words |= {name: _options(*where[:2]) for name, where in plain.items()}
+    words[COMPLETION] = Words(tuple(SHELLS))
     cases = [
         case.format(program=name, names=" ".join(own.names), values=" ".join(own.values))
         for name, own in words.items()
@@ -161,10 +164,11 @@ def _few(value: object) -> list[str]:
 
 
 def _options(module: str, function: str) -> Words:
-    """The options of a program, from its help."""
+    """The options of a program and what they and its arguments choose from, from its help."""
     told = io.StringIO()
     with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
         getattr(importlib.import_module(module), function)(["--help"])
-    return Words(
-        tuple(sorted({"--help", *re.findall(r"(?<![\w-])--[a-z][\w-]*", told.getvalue())}))
-    )
+    options = re.findall(r"(?<![\w-])--[a-z][\w-]*", told.getvalue())
+    choices = re.findall(r"\{([\w,.-]+)\}", told.getvalue())
+    few = (name for some in choices for name in some.split(","))
+    return Words(tuple(sorted({"--help", *options, *few})))
