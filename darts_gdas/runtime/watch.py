@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 
 from torch.distributed.distributed_c10d import Store, _get_default_store
@@ -19,6 +18,9 @@ LEAVING = 5.0
 
 SOON = 0.5
 """Seconds within which a rank that waits is heard when it is asked to stop."""
+
+SHORTEST = 0.001
+"""Seconds of the first pause of a rank that waits; each is twice the one before, up to `SOON`."""
 
 IDLE = 0.02
 """Share of a processor's time below which a process does nothing: waiting costs some, too."""
@@ -120,12 +122,14 @@ class Watch:
         store, number, signum = _get_default_store(), self._meetings, 0
         store.set(f"met/{number}/{rank}", "")
         seen = {other: ("", time.monotonic()) for other in range(size) if other != rank}
+        pause = SHORTEST
         while seen:
             if not signum and self.request is not None and (signum := self.request()):
                 store.set(f"asked/{number}", str(signum))
             patience = min(self.patience, LEAVING) if signum else self.patience
-            with contextlib.suppress(RuntimeError):  # not yet
-                store.wait([f"met/{number}/{min(seen)}"], timedelta(seconds=min(self.every, SOON)))
+            if not store.check([f"met/{number}/{other}" for other in seen]):
+                time.sleep(pause)  # the store's own waiting logs every time that it is over
+                pause = min(2 * pause, self.every, SOON)
             for other, (last, since) in list(seen.items()):
                 beat = _read(store, f"beat/{other}")
                 if store.check([f"met/{number}/{other}"]):
