@@ -23,7 +23,10 @@ BLOCKS = "space.candidates=[skip_connect,mbconv3_3x3,mbconv6_3x3]"
 @pytest.mark.parametrize(
     "more",
     [
-        ("method=darts", "penalties=[cost]", "penalties.cost.target=1500"),
+        pytest.param(
+            ("method=darts", "penalties=[cost]", "penalties.cost.target=1500"),
+            marks=pytest.mark.slow,
+        ),
         ("method=gdas", "warm_start=ntk", "warm_start.samples=10", "warm_start.batch_size=4"),
     ],
     ids=["darts", "gdas"],

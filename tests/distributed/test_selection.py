@@ -53,7 +53,7 @@ def selected(
     return task.genotype().to_json(), metrics["search/selected_accuracy"], len(reports)
 
 
-@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("who", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_stopped_on_one_rank_all_stop_and_go_on_to_the_same_end(tmp_path: Path, who: int):
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     first, second = on_ranks(lambda ranks: selected(ranks, whole), tmp_path)
