@@ -19,6 +19,7 @@ from benchmarks import (
     search_step,
     second_order,
     soak,
+    spread,
     stream,
     te_nas,
 )
@@ -40,6 +41,7 @@ PROGRAMS = {
     "scaling": scaling,
     "scaling_model": scaling_model,
     "soak": soak,
+    "spread": spread,
     "stream": stream,
     "report": report,
 }
