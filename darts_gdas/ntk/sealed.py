@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,37 +19,58 @@ def write_array(path: Path, key: str, array: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     replace(path, buffer.getvalue())
-    seal(path, key)
+    _write_sum(path, _sum(key, [buffer.getvalue()]))
 
 
 def seal(path: Path, key: str) -> None:
     """Write the sum of a file beside it."""
-    replace(path.with_suffix(".sha256"), f"{_sum(path, key)}\n".encode())
-
-
-def _sum(path: Path, key: str) -> str:
-    """Of the key and the file."""
-    found = hashlib.sha256(key.encode())
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            found.update(part)
-    return found.hexdigest()
+    _write_sum(path, _sum(key, _parts(path)))
 
 
 def is_whole(path: Path, key: str) -> bool:
     """Whether a file is there, and is what was written under this key."""
-    seal = path.with_suffix(".sha256")
-    if not (path.exists() and seal.exists()):
-        return False
-    if _sum(path, key).encode() == seal.read_bytes().strip():
-        return True
-    warnings.warn(f"{path} is damaged and does not count", stacklevel=3)
-    return False
+    return _is_there(path) and _agrees(path, _sum(key, _parts(path)))
 
 
 def read_array(path: Path, key: str) -> np.ndarray | None:
     """An array; None if it is not there, or not what was written."""
-    return np.load(path, allow_pickle=False) if is_whole(path, key) else None
+    if not _is_there(path):
+        return None
+    content = path.read_bytes()
+    if not _agrees(path, _sum(key, [content])):
+        return None
+    return np.load(io.BytesIO(content), allow_pickle=False)
+
+
+def _sum(key: str, parts: Iterable[bytes]) -> bytes:
+    """Of the key and the content."""
+    found = hashlib.sha256(key.encode())
+    for part in parts:
+        found.update(part)
+    return found.hexdigest().encode()
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    """A file that need not fit into memory."""
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            yield part
+
+
+def _write_sum(path: Path, found: bytes) -> None:
+    replace(path.with_suffix(".sha256"), found + b"\n")
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() and path.with_suffix(".sha256").exists()
+
+
+def _agrees(path: Path, found: bytes) -> bool:
+    """Whether a sum is the one beside the file; a warning if not."""
+    if found == path.with_suffix(".sha256").read_bytes().strip():
+        return True
+    warnings.warn(f"{path} is damaged and does not count", stacklevel=4)
+    return False
 
 
 def replace(path: Path, content: bytes) -> None:
