@@ -42,9 +42,7 @@ def reading(what: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        raise ValueError(
-            f"{what} cannot be read ({type(error).__name__}: {reason(error)})"
-        ) from error
+        raise ValueError(f"{what} cannot be read ({reason(error, named=True)})") from error
 
 
 @contextlib.contextmanager

@@ -91,11 +91,11 @@ class Torchvision(SizedSet):
         settings = dict(kind.defaults) | self.options
         if kind.argument is not None:
             settings[kind.argument] = part == "train" if kind.argument == "train" else part
-        if "download" in _arguments(factory):
+        can_fetch = "download" in _arguments(factory)
+        if can_fetch:
             settings["download"] = self.download
         if kind.is_in_files:
             settings["loader"] = str  # in place of a picture its path
-        can_fetch = "download" in _arguments(factory)
         with looking(self.name, self.root, can_fetch=can_fetch, has_tried=self.download):
             return factory(str(Path(self.root).expanduser()), **settings)
 
