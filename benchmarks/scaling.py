@@ -1,11 +1,8 @@
 """Steps of a search on several ranks: seconds, and bytes that the ranks send."""
 
 import argparse
-import tempfile
 import warnings
 from collections.abc import Callable
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +10,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.measure import MEBIBYTE, interleaved
 from benchmarks.pair import search_task
+from benchmarks.ranks import on_ranks
 from darts_gdas.nets import Layout
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import Batch
@@ -42,10 +39,10 @@ def run(arguments: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|")
     for method in RELAXATIONS:
         for size in arguments.ranks:
-            print(_row(method, str(size), _spawn(size, method, arguments)))
+            print(_row(method, str(size), step_on_ranks(size, method, arguments)))
     most = max(arguments.ranks)
     if most > 1:
-        sparse = _spawn(most, "gdas", arguments, find_unused=True)
+        sparse = step_on_ranks(most, "gdas", arguments, find_unused=True)
         print(_row("gdas, by find_unused_parameters", str(most), sparse))
 
 
@@ -55,40 +52,19 @@ def _row(method: str, ranks: str, found: dict[str, float]) -> str:
     return f"| {method} | {ranks} | {times} | {sent} |"
 
 
-def _spawn(
+def step_on_ranks(
     size: int, method: str, arguments: argparse.Namespace, *, find_unused: bool = False
 ) -> dict[str, float]:
-    """What the first rank measures; every rank has one thread."""
-    with tempfile.TemporaryDirectory() as folder:
-        given = (size, method, arguments, find_unused, folder)
-        spawn(_measure, given, nprocs=size)
-        return torch.load(Path(folder) / "found.pt", weights_only=True)
+    """Seconds and bytes of both steps, as the first rank measures them."""
+    backend = "cpu:gloo,cuda:nccl" if arguments.device == "cuda" else "gloo"
+    return on_ranks(size, _measure, method, arguments, find_unused, backend=backend)
 
 
 def _measure(
-    rank: int,
-    size: int,
-    method: str,
-    arguments: argparse.Namespace,
-    find_unused: bool,
-    folder: str,
-) -> None:
-    torch.set_num_threads(1)
-    cuda = arguments.device == "cuda"
-    if cuda:
-        torch.cuda.set_device(rank)
-    if size > 1:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            init_method=f"file://{folder}/store",
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(minutes=10),
-        )
+    ranks: Ranks, method: str, arguments: argparse.Namespace, find_unused: bool
+) -> dict[str, float]:
     torch.manual_seed(0)
-    compute = Compute(
-        torch.device(arguments.device), channels_last=True, ranks=Ranks(rank, size, rank)
-    )
+    compute = Compute(torch.device(arguments.device), channels_last=True, ranks=ranks)
     layout = Layout(arguments.channels, arguments.layers, 10)
     batch = arguments.batch
     task = search_task(RELAXATIONS[method], FirstOrder(), layout, batch, 4 * batch, compute)
@@ -114,11 +90,7 @@ def _measure(
             call()
         found[f"sent {step}"] = sent["bytes"] / count
     repeats = arguments.repeats * (4 if method == "gdas" else 1)
-    found |= interleaved(calls, repeats=repeats, device=compute.device)
-    if rank == 0:
-        torch.save(found, Path(folder) / "found.pt")
-    if size > 1:
-        dist.destroy_process_group()
+    return found | interleaved(calls, repeats=repeats, device=compute.device)
 
 
 def _library_step(task: StageSearch, parallel: nn.Module, batch: Batch) -> None:

@@ -3,25 +3,23 @@
 import argparse
 import itertools
 import statistics
-import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch.multiprocessing.spawn import spawn
 
-from benchmarks import scaling
 from benchmarks.measure import MEBIBYTE, saved_bytes
 from benchmarks.pair import search_task
+from benchmarks.ranks import on_ranks
+from benchmarks.scaling import step_on_ranks
 from darts_gdas.nets import Layout, SuperNet
 from darts_gdas.runtime.compute import Compute, usable_cores
+from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.search import FirstOrder, Softmax
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.stage import StageSearch
@@ -111,7 +109,7 @@ def _step(size: int, setting: Setting, repeats: int) -> dict[str, float]:
         batch=setting.images * size, channels=setting.channels, layers=setting.layers,
         repeats=max(repeats, 1), device="cpu",
     )  # fmt: skip
-    return scaling._spawn(size, "darts", given)
+    return step_on_ranks(size, "darts", given)
 
 
 def cell_sizes(setting: Setting) -> tuple[float, float, float]:
@@ -196,7 +194,7 @@ def seconds(arguments: Namespace) -> None:
     print("| ranks | latency | bandwidth | held-out sizes: largest error |\n|---|---|---|---|")
     links = {}
     for size in arguments.ranks:
-        times = _messages(size)
+        times = on_ranks(size, _messages)
         rows = [[1.0, on_the_wire(handed, size)] for handed in times]
         latency, inverse = links[size] = _least_squares(rows[::2], [*times.values()][::2])
         errors = [
@@ -218,19 +216,8 @@ def seconds(arguments: Namespace) -> None:
     print()
 
 
-def _messages(size: int) -> dict[int, float]:
+def _messages(ranks: Ranks) -> dict[int, float]:
     """Median seconds of sums over ranks, by the bytes that each hands over."""
-    with tempfile.TemporaryDirectory() as folder:
-        spawn(_time_messages, (size, folder), nprocs=size)
-        return torch.load(Path(folder) / "found.pt", weights_only=True)
-
-
-def _time_messages(rank: int, size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group(
-        "gloo", init_method=store, rank=rank, world_size=size, timeout=timedelta(minutes=10)
-    )
     found = {}
     for power in range(12, 25):
         numbers, times = torch.zeros(2**power // 4), []
@@ -239,9 +226,7 @@ def _time_messages(rank: int, size: int, folder: str) -> None:
             dist.all_reduce(numbers)
             times.append(time.perf_counter() - begin)
         found[2**power] = statistics.median(times[2:])
-    if rank == 0:
-        torch.save(found, Path(folder) / "found.pt")
-    dist.destroy_process_group()
+    return found
 
 
 PAPER = Setting(16, 8, 64)

@@ -21,7 +21,6 @@ from benchmarks.measure import (
     time_per_kind,
 )
 from benchmarks.pair import NETWORKS, Pair, search_task, seeded
-from darts_gdas.nets import Layout
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.files import write_text
@@ -93,9 +92,9 @@ def _print_compiled(arguments: argparse.Namespace, compute: Compute) -> list[dic
     print("|---|---|---|---|---|")
     for how in ["none", *arguments.compile]:
         compilation = replace(compute, compilation=Compilation[how])
-        relaxation, channels, _ = NETWORKS["darts"]
-        layout = Layout(channels, arguments.layers, 10)
-        task = search_task(relaxation, FirstOrder(), layout, batch, 4 * batch, compilation)
+        network = NETWORKS["darts"]
+        layout = network.layout(arguments.layers)
+        task = search_task(network.relaxation, FirstOrder(), layout, batch, 4 * batch, compilation)
         task.supernet.train()
         batches = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
         calls = {
@@ -209,9 +208,10 @@ def _print_projection(compute: Compute, warm_up: int = 10, measured: int = 30) -
     """Whole steps (W, A, batches) on as many images as CIFAR-10 has, and the papers' runs."""
     found = {}
     for name, batch, epochs in (("darts", 64, 50), ("gdas", 64, 250)):
-        relaxation, channels, _ = NETWORKS[name]
-        layout = Layout(channels, 8, 10)
-        task = search_task(relaxation, FirstOrder(), layout, batch, 25_000, compute)
+        network = NETWORKS[name]
+        task = search_task(
+            network.relaxation, FirstOrder(), network.layout(8), batch, 25_000, compute
+        )
         steps = task.steps_per_epoch
         torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()

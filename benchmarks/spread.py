@@ -2,17 +2,14 @@
 
 import argparse
 import statistics
-import tempfile
 import time
 from argparse import Namespace
-from datetime import timedelta
-from pathlib import Path
+from dataclasses import replace
 from random import Random
 
 import torch
-import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
 
+from benchmarks.ranks import on_ranks
 from darts_gdas.nets import NASBENCH201, Layout
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
@@ -70,7 +67,7 @@ def _timed(task: ScoreTask, workers: int = 1, ranks: Ranks = ALONE) -> float:
 
 
 def _few(task: ScoreTask) -> ScoreTask:
-    return ScoreTask(**{**vars(task), "genotypes": task.genotypes[:3]})
+    return replace(task, genotypes=task.genotypes[:3])
 
 
 def _by_workers(space: str, arguments: Namespace, workers: int) -> float:
@@ -78,21 +75,8 @@ def _by_workers(space: str, arguments: Namespace, workers: int) -> float:
 
 
 def _by_ranks(space: str, arguments: Namespace, size: int) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        spawn(_rank, (size, space, arguments, folder), nprocs=size)
-        return torch.load(Path(folder) / "found.pt", weights_only=True)
+    return on_ranks(size, _on_rank, space, arguments)
 
 
-def _rank(rank: int, size: int, space: str, arguments: Namespace, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=size,
-        timeout=timedelta(minutes=10),
-    )
-    found = _timed(_task(space, arguments), ranks=Ranks(rank, size, rank))
-    if rank == 0:
-        torch.save(found, Path(folder) / "found.pt")
-    dist.destroy_process_group()
+def _on_rank(ranks: Ranks, space: str, arguments: Namespace) -> float:
+    return _timed(_task(space, arguments), ranks=ranks)
