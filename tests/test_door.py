@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOORS = [ROOT / "search.py", ROOT / "train.py", *(ROOT / "darts_gdas").glob("*.py")]
+MAINS = (ROOT / "darts_gdas").glob("*/__main__.py")
+DOORS = [ROOT / "search.py", ROOT / "train.py", *(ROOT / "darts_gdas").glob("*.py"), *MAINS]
 DOORS = [path for path in DOORS if '"__main__":' in path.read_text()]
 INTERRUPTED = """
 import os, signal, sys

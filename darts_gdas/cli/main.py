@@ -24,7 +24,7 @@ HYDRA = {
 PLAIN = {
     "show": ("darts_gdas.cli.show", "main", "draw a cell and say what its network costs"),
     "export": ("darts_gdas.cli.export", "main", "take a trained network away"),
-    "report": ("darts_gdas.report.__main__", "main", "render the page of a run, or of several"),
+    "report": ("darts_gdas.report.command", "main", "render the page of a run, or of several"),
     "compare": ("darts_gdas.cli.compare", "main", "compare finished runs"),
     "doctor": ("darts_gdas.cli.doctor", "main", "look at this installation, and try it"),
     "new": ("darts_gdas.cli.new", "main", "begin a package with a part of your own"),

@@ -100,6 +100,8 @@ class Opened(Generic[Config, Built]):
             except Interrupted:
                 self.ranks.wait()  # the first rank's launcher may just have requeued the job
                 raise
+            finally:
+                self.ranks.watch.request = None  # of this phase
 
     def journal(
         self,

@@ -6,11 +6,13 @@ under another name and renamed, so a file is whole or not there; which process c
 is a function of its rank, so none waits for another.
 """
 
+import errno
 import hashlib
 import inspect
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,6 +155,7 @@ def collect_ntk(folder: str | Path) -> np.memmap:
     Raises:
         ValueError: If the folder holds no plan or one that cannot be read, or blocks are missing or
             damaged; it says how many of how many, and `ntk_on_disc` computes them.
+        OSError: If the disc has no room for the whole.
     """
     path = Path(folder) / WHOLE
     if not (Path(folder) / PLAN).exists():
@@ -177,6 +180,7 @@ def _assemble(folder: Path, plan: _Plan) -> None:
             continue
         if whole is None:
             shape = (plan.samples, columns, *block.shape[2:])
+            _check_room(folder, math.prod(shape) * block.itemsize)
             whole = np.lib.format.open_memmap(new, mode="w+", dtype=block.dtype, shape=shape)
         whole[plan.part(i), plan.part(j)] = block
         if plan.others is None and i != j:
@@ -192,6 +196,13 @@ def _assemble(folder: Path, plan: _Plan) -> None:
     del whole
     os.replace(new, folder / WHOLE)
     seal(folder / WHOLE, plan.key)
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """A disc that fills up under a mapped file ends the process without a word."""
+    if (free := shutil.disk_usage(folder).free) < size:
+        told = f"{WHOLE} takes {size:,} bytes, the disc of {str(folder)!r} has {free:,} left"
+        raise OSError(errno.ENOSPC, told)
 
 
 def _planned(folder: Path, plan: _Plan, tolerance: float) -> _Plan:

@@ -1,5 +1,7 @@
 """Kernels on disc: the same numbers, whatever the blocks, the ranks and the interruptions."""
 
+import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from torch import Tensor
+from torch import Tensor, nn
 
 from darts_gdas.ntk import blocks, collect_ntk, empirical_ntk, ntk_on_disc
 from tests.ntk.networks import make
@@ -181,3 +183,16 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="holds no kernel"):
         collect_ntk(tmp_path)
+
+
+def test_a_kernel_that_has_no_room_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of five samples in float64, 200 bytes."""
+    model, x = nn.Linear(2, 1).double(), torch.randn(5, 2).double()
+    ntk_on_disc(tmp_path, model, x, block_size=2)
+    before, usage = sorted(tmp_path.iterdir()), shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=199))
+    with pytest.raises(OSError, match=r"kernel.npy takes 200 bytes, .* has 199 left") as refused:
+        collect_ntk(tmp_path)
+    assert refused.value.errno == errno.ENOSPC and sorted(tmp_path.iterdir()) == before
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200))
+    assert collect_ntk(tmp_path).shape == (5, 5)

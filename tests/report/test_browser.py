@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.report import write_run
-from darts_gdas.report.__main__ import main
+from darts_gdas.report.command import main
 from darts_gdas.report.page import document
 from darts_gdas.report.run_page import write_report
 from tests.pages import browser

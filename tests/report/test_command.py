@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from darts_gdas.report.__main__ import main
+from darts_gdas.report.command import main
 from tests.pages import Page
 from tests.report.test_comparison_page import make_sweep
 from tests.report.test_run_page import make_search
@@ -58,7 +58,7 @@ def test_ctrl_c_is_one_line(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("darts_gdas.report.__main__.write_report", interrupted)
+    monkeypatch.setattr("darts_gdas.report.command.write_report", interrupted)
     with pytest.raises(SystemExit) as stop:
         main([str(make_search(tmp_path / "a"))])
     assert stop.value.code == 130
