@@ -89,7 +89,10 @@ def _spellings(operations: frozenset[str]) -> dict[str, str]:
     first: dict[str, str] = {}
     for ops in product(sorted(operations, key=lambda op: (op != NONE, op)), repeat=6):
         text = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*ops)
-        first.setdefault(network_key(Genotype.from_arch_string(text)), text)
+        genotype = Genotype.from_arch_string(text)
+        (cell,) = genotype.cells.values()
+        if len(live_edges(cell)) == sum(op != NONE for op in ops):  # else `none` stood there before
+            first.setdefault(network_key(genotype), text)
     return first
 
 
