@@ -215,19 +215,17 @@ class Genotype:
         """A published genotype by name, a cell by its string, or one from a file.
 
         Args:
-            source: A name out of `published_names()`, a string as of `to_arch_string`, one that
-                DARTS or GDAS prints (`space.peer_strings`), a path to a `genotype.json`, or a run
-                folder that holds one.
+            source: A name out of `published_names()`, a string as of `to_arch_string` or `to_json`
+                or one that DARTS or GDAS prints (`space.peer_strings`), a path to a file with such
+                a text, or a run folder that holds a `genotype.json`.
 
         Raises:
             ValueError: If it is neither, or the file is not a valid genotype.
         """
         if str(source) in published_names():
             return cls.from_json((PUBLISHED / f"{source}.json").read_text())
-        if str(source).startswith("|"):
-            return cls.from_arch_string(str(source))
-        if str(source).startswith(PEER_BEGINNINGS):
-            return cls.from_json(json.dumps(peer_cells(str(source))))
+        if is_written_out(str(source)):
+            return cls._read(str(source))
         path = Path(source)
         try:
             path = path / "genotype.json" if path.is_dir() else path
@@ -240,9 +238,22 @@ class Genotype:
         except UnicodeDecodeError:
             raise ValueError(f"genotype {str(path)!r} is not a text file") from None
         try:
-            return cls.from_json(text)
+            return cls._read(text)
         except ValueError as error:
             raise ValueError(f"genotype {str(path)!r}: {error}") from None
+
+    @classmethod
+    def _read(cls, text: str) -> "Genotype":
+        """A cell in any of its forms."""
+        if text.lstrip().startswith("|"):
+            return cls.from_arch_string(text.strip())
+        is_peers = text.lstrip().startswith(PEER_BEGINNINGS)
+        return cls.from_json(json.dumps(peer_cells(text)) if is_peers else text)
+
+
+def is_written_out(source: str) -> bool:
+    """Whether it is a cell itself, in any of its forms, not the name or the file of one."""
+    return source.lstrip().startswith(("|", "{", *PEER_BEGINNINGS))
 
 
 def published_names() -> tuple[str, ...]:

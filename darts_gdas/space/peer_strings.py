@@ -6,7 +6,10 @@ from typing import Any
 
 from darts_gdas.reasons import reason
 
-PEER_BEGINNINGS = ("Genotype(", "{'normal'", '{"normal"')
+PRINTED = "Genotype("
+"""How a cell of DARTS begins."""
+
+PEER_BEGINNINGS = (PRINTED, "{'normal'", '{"normal"')
 KINDS = ("normal", "reduce")
 IGNORED = ("connectN", "connects")
 
