@@ -66,7 +66,7 @@ def weights_of(net: DerivedNet) -> dict[str, Tensor]:
 
 def settings_of(model: TrainedModel) -> dict[str, Any]:
     """What `config.json` holds: timm's words for the data, ours for the network."""
-    layout, (height, width) = model.net.layout, model.image_size
+    layout = model.net.layout
     numbers = layout_to_dict(layout)
     return {
         "architecture": ARCHITECTURE,
@@ -78,18 +78,25 @@ def settings_of(model: TrainedModel) -> dict[str, Any]:
             "layout": {k: v for k, v in numbers.items() if k not in ("num_classes", "in_channels")},
         },
         "pretrained_cfg": {
-            "input_size": [layout.in_channels, height, width],
-            "fixed_input_size": False,
-            "interpolation": "bicubic",
-            "crop_pct": 1.0,  # as `runtime.pictures`: scaled to cover, the centre cut out
-            "crop_mode": "center",
+            **data_config(model.net, model.image_size),
             "mean": model.normalize.mean.tolist(),
             "std": model.normalize.std.tolist(),
-            "num_classes": layout.num_classes,
-            "pool_size": None,
-            "first_conv": first_conv(model.net),
-            "classifier": "classifier",
         },
+    }
+
+
+def data_config(net: DerivedNet, image_size: tuple[int, int]) -> dict[str, Any]:
+    """What timm has to know of a network, and of images (height, width) for it, in its words."""
+    return {
+        "input_size": [net.layout.in_channels, *image_size],
+        "fixed_input_size": False,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,  # as `runtime.pictures`: scaled to cover, the centre cut out
+        "crop_mode": "center",
+        "num_classes": net.num_classes,
+        "pool_size": None,
+        "first_conv": first_conv(net),
+        "classifier": "classifier",
     }
 
 
