@@ -126,7 +126,8 @@ def _to_hub(path: Path, out: Path | None) -> None:
     _check_trained(path)
     model, folder = load_model(path), path if path.is_dir() else path.parent
     out = out or folder / "export" / HUB
-    hub.save_pretrained(out, model, describe(model, folder))
+    difference = hub.save_pretrained(out, model, describe(model, folder))
+    print(f"largest difference of logits when read back: {difference:.2g}")
     for name in (hub.WEIGHTS, hub.SETTINGS, hub.README):
         print(out / name)
 

@@ -157,17 +157,37 @@ def largest_difference(
     logits = _logits(form, files, batches)
     with torch.no_grad():
         ours = [model.net(model.normalize(images)) for images in batches]
-    pairs = list(zip(logits, ours, strict=True))
+    remark = ""
+    if form is Format.onnx and find_spec("onnxruntime") is None:
+        remark = (
+            "; they come from onnx's own evaluator, which is wrong for some pooling with "
+            "ceil_mode: pip install onnxruntime, and it is asked instead"
+        )
+    return checked_difference(logits, ours, form.tolerance, remark)
+
+
+def checked_difference(
+    found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float, remark: str = ""
+) -> float:
+    """The largest difference of two logits.
+
+    Args:
+        found: Logits of what was written, batch by batch.
+        expected: Those of the network.
+        tolerance: What rounding may make, in units of the largest logit.
+        remark: What an error says besides.
+
+    Raises:
+        ExportFailed: If the difference is more than rounding.
+    """
+    pairs = list(zip(found, expected, strict=True))
     difference = max(float((a - b).abs().max()) for a, b in pairs)
     largest = max(float(b.abs().max()) for _, b in pairs)
-    if not difference <= form.tolerance * max(largest, 1.0):  # a NaN is no agreement
-        told = f"the exported network computes something else: logits differ by {difference:.3g}"
-        if form is Format.onnx and find_spec("onnxruntime") is None:
-            told += (
-                "; they come from onnx's own evaluator, which is wrong for some pooling with "
-                "ceil_mode: pip install onnxruntime, and it is asked instead"
-            )
-        raise ExportFailed(told)
+    if not difference <= tolerance * max(largest, 1.0):  # a NaN is no agreement
+        raise ExportFailed(
+            f"the exported network computes something else: logits differ by {difference:.3g}"
+            + remark
+        )
     return difference
 
 

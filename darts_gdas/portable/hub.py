@@ -5,7 +5,9 @@ the form that timm reads, too (`portable.timm_models`). Nothing here needs a net
 hub is a folder as soon as `huggingface_hub.snapshot_download` has fetched it.
 """
 
+import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,16 @@ from torch import Tensor
 from darts_gdas.nets import DerivedNet, Layout, count_parameters
 from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.stored import layout_from_dict, layout_to_dict
-from darts_gdas.portable.bundle import put
+from darts_gdas.portable.bundle import Format, checked_difference, put
 from darts_gdas.portable.card import Card
 from darts_gdas.portable.extras import check_extra
+from darts_gdas.portable.graphs import PixelNet, sample_images
 from darts_gdas.reasons import reason
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import CheckpointError
 from darts_gdas.runtime.state import UNFIT
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.model import TrainedModel
+from darts_gdas.tasks.model import Readme, TrainedModel
 
 ARCHITECTURE = "darts_gdas"
 WEIGHTS, SETTINGS, README = "model.safetensors", "config.json", "README.md"
@@ -36,27 +39,50 @@ def check_packages() -> None:
     check_extra("--format hub", "hub", EXTRA)
 
 
-def save_pretrained(folder: Path | str, model: TrainedModel, card: Card | None = None) -> None:
-    """Write the folder; its files take their names together.
+def save_pretrained(folder: Path | str, model: TrainedModel, card: Card | None = None) -> float:
+    """Write the folder; its files take their names together, once they have been read back.
 
     Args:
         folder: Made if it is not there.
         model: The network. An auxiliary head stays behind.
-        card: What `portable.card.describe` says of it; without one the README is short.
+        card: What `portable.card.describe` says of it. Without one the README is that of
+            `from_pretrained`, where the weights are still the same, else a short one.
+
+    Returns:
+        The largest difference of two logits between the network and what was read back.
 
     Raises:
         ValueError: If packages are missing.
+        ExportFailed: If what was read back computes something else.
     """
     check_packages()
+    weights, known = _weights_bytes(model.net), model.readme
+    is_known = card is None and known is not None and known.weights == _sha256(weights)
+    files = {
+        WEIGHTS: weights,
+        SETTINGS: (json.dumps(settings_of(model), indent=2) + "\n").encode(),
+        README: (known.text if known and is_known else readme(model, card or {})).encode(),
+    }
+    with tempfile.TemporaryDirectory() as name:
+        put(Path(name), files)
+        again = from_pretrained(name)
+    images = sample_images(model, 3)
+    with torch.no_grad():
+        theirs, ours = (PixelNet(x).float().cpu()(images) for x in (again, model))
+    difference = checked_difference([theirs], [ours], Format.torch.tolerance)
+    put(Path(folder), files)
+    return difference
+
+
+def _weights_bytes(net: DerivedNet) -> bytes:
+    """The file of weights: the same weights, the same bytes."""
     from safetensors.torch import save  # type: ignore
 
-    weights = {name: x.contiguous() for name, x in weights_of(model.net).items()}
-    files = {
-        WEIGHTS: save(weights, {"format": "pt"}),
-        SETTINGS: (json.dumps(settings_of(model), indent=2) + "\n").encode(),
-        README: readme(model, card or {}).encode(),
-    }
-    put(Path(folder), files)
+    return save({name: x.contiguous() for name, x in weights_of(net).items()}, {"format": "pt"})
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def weights_of(net: DerivedNet) -> dict[str, Tensor]:
@@ -150,7 +176,11 @@ def from_pretrained(folder: Path | str) -> TrainedModel:
         net = net_of(settings["model_args"], settings["num_classes"], channels)
         net.load_state_dict(load_file(path / WEIGHTS))
         normalize = Normalize(torch.tensor(data["mean"]), torch.tensor(data["std"]))
-        return TrainedModel(net, normalize, tuple(settings["label_names"]), (height, width))
+        text, known = path / README, None
+        if text.exists():
+            known = Readme(text.read_text(encoding="utf-8"), _sha256(_weights_bytes(net)))
+        classes = tuple(settings["label_names"])
+        return TrainedModel(net, normalize, classes, (height, width), known)
     except (OSError, SafetensorError, *UNFIT) as error:
         raise CheckpointError(
             f"{str(path)!r} is no network of the hub's form: {reason(error)}"
