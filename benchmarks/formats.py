@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.measure import stopwatch
 from darts_gdas.cli.export import CALIBRATION
-from darts_gdas.cli.run_data import data_of, some_images
+from darts_gdas.cli.run_data import data_of, some_of
 from darts_gdas.nets import count_parameters
 from darts_gdas.portable.bundle import Format, make, put
 from darts_gdas.portable.fresh import LOADERS
@@ -84,7 +84,7 @@ def loaded(model: TrainedModel, run: Path, folder: Path) -> tuple[dict[str, Run]
         except ValueError as error:
             print(f"| {form.value} | {error} | | | | |", flush=True)
             continue
-        images = some_images(run, CALIBRATION) if form is Format.onnx_int8 else None
+        images = some_of(data_of(run)[0], CALIBRATION)[0] if form is Format.onnx_int8 else None
         files = make(model, form, images=images)
         put(folder / form.value, files)
         runs[form.value] = LOADERS[form.value](folder / form.value)

@@ -8,15 +8,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from darts_gdas import config as configuration
+from darts_gdas.nets import OPERATIONS
 from darts_gdas.nets.registry import check_name
 from darts_gdas.runtime.files import write_text
 from darts_gdas.runtime.launch import command, shell_quoted
 from darts_gdas.runtime.usage import wrong_input
+from darts_gdas.scoring.scores import COLUMNS, SCORES
 
 CHOSEN_BY = {
     "my_method": "method={0}",
     "my_space": "space={0} method=gdas",
     "my_dataset": "dataset={0} dataset.root=PATH",
+    "my_operation": "space.candidates=[none,skip_connect,sep_conv_3x3,{0}] method=gdas",
+    "my_penalty": "penalties=[{0}]",
+    "my_score": "warm_start=ntk warm_start.scores=[{0},naswot] method=gdas",
 }
 """What can be begun, and how a search then takes it."""
 
@@ -50,14 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _known(kind: str) -> set[str]:
     """Names that the group of a part has already."""
-    group = kind.removeprefix("my_")
+    group = {"my_penalty": "penalties"}.get(kind, kind.removeprefix("my_"))
     files = (configuration.conf_folder() / group).glob("*.yaml")
-    return {path.stem for path in files} | {*configuration.GROUPS.get(group, ())}
+    tables = {"my_operation": {*OPERATIONS}, "my_score": {*SCORES, *COLUMNS}}
+    names = {path.stem for path in files} | {*configuration.GROUPS.get(group, ())}
+    return names | tables.get(kind, set())
 
 
 def _files(kind: str, name: str) -> dict[Path, str]:
     """What the package holds, by its places in it."""
     places = {
+        "readme": Path("README.md"),
         "pyproject": Path("pyproject.toml"),
         kind: Path(name, "part.py"),
         f"{kind}_test": Path("tests", f"test_{name}.py"),
@@ -66,7 +74,10 @@ def _files(kind: str, name: str) -> dict[Path, str]:
         path: (TEMPLATES / f"{template}.txt").read_text(encoding="utf-8").replace("NAME", name)
         for template, path in places.items()
     }
-    pyproject = Path("pyproject.toml")
-    texts[pyproject] = texts[pyproject].replace("DISTRIBUTION", name.replace("_", "-"))
-    first = texts[Path(name, "part.py")].splitlines()[0]
+    first = texts[places[kind]].splitlines()[0]
+    chosen = " ".join(map(shell_quoted, CHOSEN_BY[kind].format(name).split()))
+    words = {"DISTRIBUTION": name.replace("_", "-"), "ABOUT": first.strip('"'), "CHOSEN": chosen}
+    for path in (places["readme"], places["pyproject"]):
+        for word, value in words.items():
+            texts[path] = texts[path].replace(word, value)
     return {**texts, Path(name, "__init__.py"): f"{first}\n"}

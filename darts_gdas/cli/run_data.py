@@ -15,6 +15,7 @@ from darts_gdas.config import TrainConfig
 from darts_gdas.reasons import reason
 from darts_gdas.report.runs import read_file
 from darts_gdas.runtime.dataset import Pair
+from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.look import loaded
 
 
@@ -36,13 +37,15 @@ def data_of(run: Path) -> Pair:
     return loaded(config.dataset)
 
 
-def some_images(run: Path, count: int) -> Tensor:
-    """At most so many training images of a run, uint8 [images, channels, height, width].
+def some_of(images: Images, most: int) -> tuple[Tensor, Tensor]:
+    """At most so many images and their labels, on the CPU: the same ones each time.
+
+    Returns:
+        Pixels, uint8 [images, channels, height, width], and classes [images].
 
     Raises:
-        ValueError: As `data_of`.
+        DataFault: If they cannot be read.
     """
-    train, _ = data_of(run)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    pixels, _ = train.request(order[:count].to(train.labels.device))()
-    return pixels.cpu()
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    pixels, labels = images.request(order[:most].to(images.labels.device))()
+    return pixels.cpu(), labels.cpu()

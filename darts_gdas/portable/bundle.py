@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from darts_gdas.runtime.files import write_together
 from darts_gdas.tasks.model import TrainedModel
 
 BATCHES = (3, 1)
+TEST_BATCH = 64
 EXTRA, RUNTIME = ("onnx", "onnxscript"), ("onnxruntime",)
 
 
@@ -50,7 +52,12 @@ class Format(Enum):
     @property
     def tolerance(self) -> float:
         """Largest difference of logits, in units of the largest of them, that rounding may make."""
-        return {Format.onnx_fp16: 1e-2, Format.onnx_int8: 0.3}.get(self, 1e-3)
+        return _COARSE.get(self, 1e-3)
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether it may say other classes than the network: it has fewer bits than float32."""
+        return self in _COARSE
 
     def check_packages(self) -> None:
         """Raise a `ValueError` that says what to install, where something is missing."""
@@ -63,6 +70,24 @@ class Format(Enum):
         }
         if self in needed:
             check_extra(f"--format {self.value}", *needed[self])
+
+
+_COARSE = {Format.onnx_fp16: 1e-2, Format.onnx_int8: 0.3}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The accuracy of exported files, in their own runtime.
+
+    Attributes:
+        accuracy: The share of the images whose largest logit is that of their class.
+        images: How many images were asked for.
+        of: How many test images there are.
+    """
+
+    accuracy: float
+    images: int
+    of: int
 
 
 class ExportFailed(RuntimeError):
@@ -128,12 +153,70 @@ def largest_difference(
         ExportFailed: If the process fails, or the difference is more than rounding.
     """
     seen = sample_images(model, max(BATCHES)) if images is None else images
-    batches = [seen[:batch].contiguous() for batch in BATCHES]
-    with tempfile.TemporaryDirectory() as name, torch.no_grad():
+    batches = [seen[:batch] for batch in BATCHES]
+    logits = _logits(form, files, batches)
+    with torch.no_grad():
+        ours = [model.net(model.normalize(images)) for images in batches]
+    remark = ""
+    if form is Format.onnx and find_spec("onnxruntime") is None:
+        remark = (
+            "; they come from onnx's own evaluator, which is wrong for some pooling with "
+            "ceil_mode: pip install onnxruntime, and it is asked instead"
+        )
+    return checked_difference(logits, ours, form.tolerance, remark)
+
+
+def checked_difference(
+    found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float, remark: str = ""
+) -> float:
+    """The largest difference of two logits.
+
+    Args:
+        found: Logits of what was written, batch by batch.
+        expected: Those of the network.
+        tolerance: What rounding may make, in units of the largest logit.
+        remark: What an error says besides.
+
+    Raises:
+        ExportFailed: If the difference is more than rounding.
+    """
+    pairs = list(zip(found, expected, strict=True))
+    difference = max(float((a - b).abs().max()) for a, b in pairs)
+    largest = max(float(b.abs().max()) for _, b in pairs)
+    if not difference <= tolerance * max(largest, 1.0):  # a NaN is no agreement
+        raise ExportFailed(
+            f"the exported network computes something else: logits differ by {difference:.3g}"
+            + remark
+        )
+    return difference
+
+
+def measured(
+    form: Format, files: Mapping[str, bytes], images: Tensor, labels: Tensor, of: int
+) -> Accuracy:
+    """Ask the files for the classes of images, in a fresh process.
+
+    Args:
+        form: The format.
+        files: Its files.
+        images: Test images, uint8 [images, channels, height, width].
+        labels: Their classes [images].
+        of: How many test images there are.
+
+    Raises:
+        ExportFailed: If the process fails.
+    """
+    said = torch.cat(_logits(form, files, images.split(TEST_BATCH))).argmax(1)
+    return Accuracy(float((said == labels).double().mean()), len(labels), of)
+
+
+def _logits(form: Format, files: Mapping[str, bytes], batches: Sequence[Tensor]) -> list[Tensor]:
+    """What the files say of each batch, in a fresh process without this project."""
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file, content in files.items():
             (folder / file).write_bytes(content)
-        torch.save(batches, folder / "images")
+        torch.save([batch.clone() for batch in batches], folder / "images")  # not what it is of
         arguments = [form.value, name, str(folder / "images"), str(folder / "logits")]
         done = subprocess.run(
             [sys.executable, "-I", fresh.__file__, *arguments], capture_output=True, text=True
@@ -141,20 +224,7 @@ def largest_difference(
         if done.returncode != 0:
             reason = " ".join(done.stderr.strip().splitlines()[-1:])
             raise ExportFailed(f"the exported network does not run by itself: {reason}")
-        logits = torch.load(folder / "logits", weights_only=True)
-        ours = [model.net(model.normalize(images)) for images in batches]
-    pairs = list(zip(logits, ours, strict=True))
-    difference = max(float((a - b).abs().max()) for a, b in pairs)
-    largest = max(float(b.abs().max()) for _, b in pairs)
-    if not difference <= form.tolerance * max(largest, 1.0):  # a NaN is no agreement
-        told = f"the exported network computes something else: logits differ by {difference:.3g}"
-        if form is Format.onnx and find_spec("onnxruntime") is None:
-            told += (
-                "; they come from onnx's own evaluator, which is wrong for some pooling with "
-                "ceil_mode: pip install onnxruntime, and it is asked instead"
-            )
-        raise ExportFailed(told)
-    return difference
+        return torch.load(folder / "logits", weights_only=True)
 
 
 def put(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 
 from darts_gdas.nets import count_multiply_adds, count_parameters
 from darts_gdas.nets.stored import layout_to_dict
-from darts_gdas.portable.bundle import Format
+from darts_gdas.portable.bundle import Accuracy, Format
 from darts_gdas.portable.runtimes import MOST_IMAGES
 from darts_gdas.report.origin import data_name
 from darts_gdas.report.runs import VERSIONS, read_file, user_choices, versions_here
@@ -19,6 +20,7 @@ from darts_gdas.report.summary import count, genotype_lines
 from darts_gdas.tasks.model import TrainedModel
 
 Card = dict[str, Any]
+FILES = "the exported files"
 _COLOURS = {1: "grey", 3: "RGB"}
 USES = {
     Format.torch: """program = torch.export.load("network.pt2").module()
@@ -90,11 +92,24 @@ def describe(model: TrainedModel, folder: Path) -> Card:
     }
 
 
-def with_files(card: Card, form: Format, files: Mapping[str, bytes], difference: float) -> Card:
-    """The card of files: what they are, and how far their logits are from the network's own."""
+def with_files(
+    card: Card,
+    form: Format,
+    files: Mapping[str, bytes],
+    difference: float,
+    accuracy: Accuracy | None = None,
+) -> Card:
+    """The card of files: what they are, and how far their logits are from the network's own.
+
+    The accuracy becomes that of the files where it was measured; the network's stands beside it.
+    """
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     made = {"format": form.value, "sha256": digests, "largest_difference_of_logits": difference}
-    return {**card, "export": made}
+    whole = {**card, "accuracy_of": "the network in float32", "export": made}
+    if accuracy is not None:
+        told = {"accuracy": asdict(accuracy), "accuracy_of": FILES}
+        whole |= told | {"accuracy_in_float32": card["accuracy"]}
+    return whole
 
 
 def about(card: Card) -> list[str]:
@@ -111,10 +126,31 @@ def about(card: Card) -> list[str]:
         f"Images are uint8, [{shape}], pixels {card['input']['pixels']}: they are normalised",
         f"inside. Logits are [batch, {classes}], in the order of `CLASSES`.",
         "",
-        f"Test accuracy: {_accuracy(card)}. Parameters: {count(card['parameters'])}. "
+        f"Test accuracy: {told_accuracy(card)}. Parameters: {count(card['parameters'])}. "
         f"Multiply-adds: {count(card['multiply_adds'])}.",
         f"Needs torch alone; written by darts_gdas {card['versions']['exported']['darts_gdas']}.",
     ]
+
+
+def told_accuracy(card: Card) -> str:
+    """The test accuracy, and, where files may say other classes than the network, whose it is."""
+    test, made = card["accuracy"] or {}, card.get("export")
+    if "accuracy" not in test:
+        return "not known"
+    told = _percent(test)
+    if made is None or not Format(made["format"]).is_coarse:
+        return told
+    if card["accuracy_of"] != FILES:
+        return f"{told}, of the network in float32: these files were not tested"
+    number, of = test["images"], test["of"]
+    on = f"all {of:,}" if number == of else f"{number:,} of {of:,}"
+    before = card["accuracy_in_float32"] or {}
+    beside = f"; the network in float32: {_percent(before)} of all" if "accuracy" in before else ""
+    return f"{told} of {on} test images, by these files{beside}"
+
+
+def _percent(test: Mapping[str, float]) -> str:
+    return f"{100 * test['accuracy']:.2f} %"
 
 
 def markdown(card: Card, model: TrainedModel) -> str:
@@ -124,7 +160,7 @@ def markdown(card: Card, model: TrainedModel) -> str:
     normal = card["normalization"]
     facts = {
         "data": card["data"]["name"] or "not known",
-        "test accuracy": _accuracy(card),
+        "test accuracy": told_accuracy(card),
         "input": f"`images`, uint8 [{shape}], pixels {card['input']['pixels']}",
         "preprocessing before it": "; ".join(card["preprocessing"] or ["not known"]),
         "normalisation": "inside the network; per channel "
@@ -162,11 +198,6 @@ def _page(facts: Mapping[str, str], use: str, classes: str, cells: list[str]) ->
 def _read(path: Path, parse: Any) -> dict[str, Any]:
     """A file of the run; nothing where there is none."""
     return read_file(path, parse, dict) if path.exists() else {}
-
-
-def _accuracy(card: Card) -> str:
-    test = card["accuracy"] or {}
-    return f"{100 * test['accuracy']:.2f} %" if "accuracy" in test else "not known"
 
 
 def _versions(versions: Mapping[str, str | None]) -> str:

@@ -5,7 +5,9 @@ the form that timm reads, too (`portable.timm_models`). Nothing here needs a net
 hub is a folder as soon as `huggingface_hub.snapshot_download` has fetched it.
 """
 
+import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,16 @@ from torch import Tensor
 from darts_gdas.nets import DerivedNet, Layout, count_parameters
 from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.stored import layout_from_dict, layout_to_dict
-from darts_gdas.portable.bundle import put
+from darts_gdas.portable.bundle import Format, checked_difference, put
 from darts_gdas.portable.card import Card
 from darts_gdas.portable.extras import check_extra
+from darts_gdas.portable.graphs import PixelNet, sample_images
 from darts_gdas.reasons import reason
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import CheckpointError
 from darts_gdas.runtime.state import UNFIT
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.model import TrainedModel
+from darts_gdas.tasks.model import Readme, TrainedModel
 
 ARCHITECTURE = "darts_gdas"
 WEIGHTS, SETTINGS, README = "model.safetensors", "config.json", "README.md"
@@ -36,27 +39,50 @@ def check_packages() -> None:
     check_extra("--format hub", "hub", EXTRA)
 
 
-def save_pretrained(folder: Path | str, model: TrainedModel, card: Card | None = None) -> None:
-    """Write the folder; its files take their names together.
+def save_pretrained(folder: Path | str, model: TrainedModel, card: Card | None = None) -> float:
+    """Write the folder; its files take their names together, once they have been read back.
 
     Args:
         folder: Made if it is not there.
         model: The network. An auxiliary head stays behind.
-        card: What `portable.card.describe` says of it; without one the README is short.
+        card: What `portable.card.describe` says of it. Without one the README is that of
+            `from_pretrained`, where the weights are still the same, else a short one.
+
+    Returns:
+        The largest difference of two logits between the network and what was read back.
 
     Raises:
         ValueError: If packages are missing.
+        ExportFailed: If what was read back computes something else.
     """
     check_packages()
+    weights, known = _weights_bytes(model.net), model.readme
+    is_known = card is None and known is not None and known.weights == _sha256(weights)
+    files = {
+        WEIGHTS: weights,
+        SETTINGS: (json.dumps(settings_of(model), indent=2) + "\n").encode(),
+        README: (known.text if known and is_known else readme(model, card or {})).encode(),
+    }
+    with tempfile.TemporaryDirectory() as name:
+        put(Path(name), files)
+        again = from_pretrained(name)
+    images = sample_images(model, 3)
+    with torch.no_grad():
+        theirs, ours = (PixelNet(x).float().cpu()(images) for x in (again, model))
+    difference = checked_difference([theirs], [ours], Format.torch.tolerance)
+    put(Path(folder), files)
+    return difference
+
+
+def _weights_bytes(net: DerivedNet) -> bytes:
+    """The file of weights: the same weights, the same bytes."""
     from safetensors.torch import save  # type: ignore
 
-    weights = {name: x.contiguous() for name, x in weights_of(model.net).items()}
-    files = {
-        WEIGHTS: save(weights, {"format": "pt"}),
-        SETTINGS: (json.dumps(settings_of(model), indent=2) + "\n").encode(),
-        README: readme(model, card or {}).encode(),
-    }
-    put(Path(folder), files)
+    return save({name: x.contiguous() for name, x in weights_of(net).items()}, {"format": "pt"})
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def weights_of(net: DerivedNet) -> dict[str, Tensor]:
@@ -66,7 +92,7 @@ def weights_of(net: DerivedNet) -> dict[str, Tensor]:
 
 def settings_of(model: TrainedModel) -> dict[str, Any]:
     """What `config.json` holds: timm's words for the data, ours for the network."""
-    layout, (height, width) = model.net.layout, model.image_size
+    layout = model.net.layout
     numbers = layout_to_dict(layout)
     return {
         "architecture": ARCHITECTURE,
@@ -78,18 +104,25 @@ def settings_of(model: TrainedModel) -> dict[str, Any]:
             "layout": {k: v for k, v in numbers.items() if k not in ("num_classes", "in_channels")},
         },
         "pretrained_cfg": {
-            "input_size": [layout.in_channels, height, width],
-            "fixed_input_size": False,
-            "interpolation": "bicubic",
-            "crop_pct": 1.0,  # as `runtime.pictures`: scaled to cover, the centre cut out
-            "crop_mode": "center",
+            **data_config(model.net, model.image_size),
             "mean": model.normalize.mean.tolist(),
             "std": model.normalize.std.tolist(),
-            "num_classes": layout.num_classes,
-            "pool_size": None,
-            "first_conv": first_conv(model.net),
-            "classifier": "classifier",
         },
+    }
+
+
+def data_config(net: DerivedNet, image_size: tuple[int, int]) -> dict[str, Any]:
+    """What timm has to know of a network, and of images (height, width) for it, in its words."""
+    return {
+        "input_size": [net.layout.in_channels, *image_size],
+        "fixed_input_size": False,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,  # as `runtime.pictures`: scaled to cover, the centre cut out
+        "crop_mode": "center",
+        "num_classes": net.num_classes,
+        "pool_size": None,
+        "first_conv": first_conv(net),
+        "classifier": "classifier",
     }
 
 
@@ -143,7 +176,11 @@ def from_pretrained(folder: Path | str) -> TrainedModel:
         net = net_of(settings["model_args"], settings["num_classes"], channels)
         net.load_state_dict(load_file(path / WEIGHTS))
         normalize = Normalize(torch.tensor(data["mean"]), torch.tensor(data["std"]))
-        return TrainedModel(net, normalize, tuple(settings["label_names"]), (height, width))
+        text, known = path / README, None
+        if text.exists():
+            known = Readme(text.read_text(encoding="utf-8"), _sha256(_weights_bytes(net)))
+        classes = tuple(settings["label_names"])
+        return TrainedModel(net, normalize, classes, (height, width), known)
     except (OSError, SafetensorError, *UNFIT) as error:
         raise CheckpointError(
             f"{str(path)!r} is no network of the hub's form: {reason(error)}"

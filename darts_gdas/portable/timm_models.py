@@ -12,10 +12,13 @@ from typing import Any
 
 from torch import nn
 
-from darts_gdas.nets import DerivedNet
+from darts_gdas.nets import DerivedNet, Stem
 from darts_gdas.portable.extras import check_extra
-from darts_gdas.portable.hub import ARCHITECTURE, net_of, settings_of, weights_of
+from darts_gdas.portable.hub import ARCHITECTURE, data_config, net_of, settings_of, weights_of
 from darts_gdas.tasks.model import load_model
+
+SIZES = {Stem.cifar: 32, Stem.imagenet: 224}
+"""Height and width of the images that the papers feed to a stem."""
 
 
 def register() -> None:
@@ -49,10 +52,13 @@ def darts_gdas(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         )
     from timm.models import build_model_with_cfg  # type: ignore
 
-    layout = _network(kwargs["genotype"], kwargs.get("layout")).layout
+    said = {k: kwargs[k] for k in ("genotype", "layout", "num_classes", "in_chans") if k in kwargs}
+    net = _network(**said)
+    layout = net.layout
     reductions = sorted(layout.reduction_positions)
     ends = tuple(p - 1 for p in (*reductions, layout.layers) if p > 0)
     features = {"feature_cls": "hook", "out_indices": tuple(range(len(ends)))}
+    kwargs["pretrained_cfg"] = kwargs.get("pretrained_cfg") or _untrained(net)
     return build_model_with_cfg(_network, ARCHITECTURE, pretrained, feature_cfg=features, **kwargs)
 
 
@@ -78,6 +84,13 @@ def from_run(run: Path | str, **kwargs: Any) -> nn.Module:
     }
     arguments = settings["model_args"] | kwargs
     return create_model(ARCHITECTURE, pretrained=True, pretrained_cfg=data, **arguments)
+
+
+def _untrained(net: DerivedNet) -> dict[str, Any]:
+    """The data config of a network that has seen no data; timm's mean and deviation for colours."""
+    size, channels = SIZES[net.layout.stem], net.layout.in_channels
+    grey = {} if channels == 3 else dict.fromkeys(("mean", "std"), [0.5] * channels)
+    return data_config(net, (size, size)) | grey
 
 
 def _network(

@@ -229,6 +229,9 @@ SCORES: dict[str, Score] = {
 }
 """All scores by the names that a user gives; `register_score` adds one."""
 
+COLUMNS = ("rank", "cell", "remark", "accuracy")
+"""What else stands in the table of a ranking."""
+
 DEFAULT_SCORES = ("ntk_condition", "naswot", "synflow", "params")
 """Their rank sum orders NAS-Bench-201 best; chosen on half of 400 cells (docs/benchmarks.md)."""
 
@@ -250,8 +253,7 @@ def register_score(name: str, function: Score) -> None:
     Raises:
         ValueError: If the name is taken or malformed.
     """
-    columns = {"rank", "cell", "remark", "accuracy"}  # what else stands in the table of a ranking
-    check_name(name, "score", {*SCORES, *columns})
+    check_name(name, "score", {*SCORES, *COLUMNS})
     SCORES[name] = function
 
 

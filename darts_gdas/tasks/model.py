@@ -12,6 +12,19 @@ from darts_gdas.runtime.augment import Normalize
 
 
 @dataclass(frozen=True)
+class Readme:
+    """What people read of published weights.
+
+    Attributes:
+        text: Markdown, with the hub's metadata.
+        weights: The sha256 of the weights that it tells of.
+    """
+
+    text: str
+    weights: str
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A network with its classes and the normalisation it was trained with.
 
@@ -20,12 +33,14 @@ class TrainedModel:
         normalize: uint8 images [batch, channels, height, width] to what `net` takes.
         classes: Names of the outputs.
         image_size: (height, width) it was trained on.
+        readme: What was published with it, where it is from the hub.
     """
 
     net: DerivedNet
     normalize: Normalize
     classes: tuple[str, ...]
     image_size: tuple[int, int]
+    readme: Readme | None = None
 
     def predict(self, images: Tensor) -> Tensor:
         """Class probabilities [batch, classes] of uint8 images [batch, channels, height, width]."""

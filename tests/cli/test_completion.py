@@ -10,6 +10,7 @@ import pytest
 
 from darts_gdas.cli import main as module
 from darts_gdas.cli.completion import SHELLS, script
+from darts_gdas.cli.new import CHOSEN_BY
 from darts_gdas.config import conf_folder
 
 ASK = {
@@ -66,7 +67,7 @@ def test_programs_settings_and_choices_are_completed(shell: str, scripts: Path):
     assert "method=" not in ask("darts-gdas train ")
     assert "+experiment=gdas_cifar10" in ask("darts-gdas search +experiment=")
     assert {"--format", "--out"} <= ask("darts-gdas export --")
-    assert ask("darts-gdas new my_") == {"my_method", "my_space", "my_dataset"}
+    assert ask("darts-gdas new my_") == {*CHOSEN_BY}
     assert ask("darts-gdas --com") == {"--completion"}
     shells = ask("darts-gdas --completion ") - {"--"}  # which stands before what zsh is given
     assert shells == {"bash", "zsh", "fish"}

@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from darts_gdas.cli.export import main
-from darts_gdas.cli.run_data import data_of, some_images
-from darts_gdas.portable.bundle import ExportFailed
+from darts_gdas.cli.run_data import data_of, some_of
+from darts_gdas.nets import Layout
+from darts_gdas.portable.bundle import ExportFailed, Format
 from darts_gdas.space import Genotype
+from darts_gdas.tasks.model import load_model, save_model
 from tests.nets.test_stored import saved
+from tests.portable.test_bundle import same_process  # noqa: F401
+from tests.portable.test_source import model_of
 
 
 @pytest.fixture
@@ -71,16 +76,69 @@ def test_a_missing_extra_is_named(
 
 def test_images_of_a_run_are_those_that_its_settings_name(tmp_path: Path):
     with pytest.raises(ValueError, match=r"overrides\.yaml' cannot be read"):
-        some_images(tmp_path, 5)
+        data_of(tmp_path)
     (tmp_path / "overrides.yaml").write_text("[dataset=digits, dataset.test_fraction=0.5]\n")
-    found = some_images(tmp_path, 5)
     train, _ = data_of(tmp_path)
+    found, labels = some_of(train, 5)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:5]
     assert torch.equal(found, train.sample.images[order]) and found.dtype == torch.uint8
-    assert len(train) == 899
+    assert torch.equal(labels, train.labels[order]) and len(train) == 899
     (tmp_path / "overrides.yaml").write_text("[dataset=stars]\n")
     with pytest.raises(ValueError, match=r"overrides\.yaml' says no known data: "):
-        some_images(tmp_path, 5)
+        data_of(tmp_path)
+
+
+@pytest.fixture
+def of_digits(tmp_path: Path) -> Path:
+    """A run on the digits, of which 359 are test images; it says that its accuracy is 84.12 %."""
+    model = model_of(Genotype.load("DARTS_V2"), Layout(4, 1, 10, 1, reductions=()), (8, 8))
+    model.net.float()
+    (tmp_path / "overrides.yaml").write_text("[dataset=digits]\n")
+    _, test = data_of(tmp_path)
+    save_model(tmp_path / "model.pt", replace(model, classes=test.classes))
+    (tmp_path / "result.json").write_text(json.dumps({"test": {"accuracy": 0.8412}}))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("same_process")
+@pytest.mark.parametrize("most", [359, 100])
+def test_files_of_fewer_bits_have_an_accuracy_of_their_own(
+    of_digits: Path, capsys: pytest.CaptureFixture[str], monkeypatch, most: int
+):
+    """Those of Python stand for them here, as they are written within a second."""
+    monkeypatch.setattr(Format, "is_coarse", True)
+    monkeypatch.setattr("darts_gdas.cli.export.TESTED", most)
+    main([str(of_digits), "--format", "python"])
+    images, labels = some_of(data_of(of_digits)[1], most)
+    said = load_model(of_digits).predict(images).argmax(1)
+    accuracy = float((said == labels).double().mean())
+    folder = of_digits / "export" / "python"
+    card = json.loads((folder / "model_card.json").read_text())
+    assert card["accuracy"] == {"accuracy": accuracy, "images": most, "of": 359}
+    assert card["accuracy_in_float32"] == {"accuracy": 0.8412}
+    on = "all 359" if most == 359 else "100 of 359"
+    told = f"{100 * accuracy:.2f} % of {on} test images, by these files; the network in float32: "
+    assert f"test accuracy: {told}84.12 % of all" in capsys.readouterr().out.splitlines()
+    assert f"| test accuracy | {told}84.12 % of all |" in (folder / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize("lacks", ["settings", "classes"])
+def test_files_that_cannot_be_tested_say_whose_accuracy_theirs_is(
+    of_digits: Path, capsys: pytest.CaptureFixture[str], monkeypatch, lacks: str
+):
+    monkeypatch.setattr(Format, "check_packages", lambda self: None)
+    monkeypatch.setattr("darts_gdas.cli.export.make", lambda *_: {"network.onnx": b""})
+    monkeypatch.setattr("darts_gdas.cli.export.largest_difference", lambda *_: 0.0)
+    if lacks == "settings":
+        (of_digits / "overrides.yaml").write_text("[dataset=stars]\n")
+    else:
+        save_model(of_digits / "model.pt", replace(load_model(of_digits), classes=(*"abcdefghij",)))
+    main([str(of_digits), "--format", "onnx_fp16"])
+    told = capsys.readouterr()
+    assert told.err.startswith("the files are not tested: ")
+    line = "84.12 %, of the network in float32: these files were not tested"
+    assert f"test accuracy: {line}" in told.out.splitlines()
+    assert line in (of_digits / "export" / "onnx_fp16" / "model_card.md").read_text()
 
 
 def test_wrong_input_is_one_line(

@@ -11,7 +11,16 @@ import torch
 from torch.testing import assert_close
 
 from darts_gdas.nets import NASBENCH201, Layout, Stem
-from darts_gdas.portable.bundle import EXTRA, ExportFailed, Format, largest_difference, make, put
+from darts_gdas.portable.bundle import (
+    EXTRA,
+    Accuracy,
+    ExportFailed,
+    Format,
+    largest_difference,
+    make,
+    measured,
+    put,
+)
 from darts_gdas.portable.fresh import main
 from darts_gdas.portable.graphs import PixelNet, exported, sample_images
 from darts_gdas.runtime.files import WriteError
@@ -94,6 +103,16 @@ def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr("darts_gdas.portable.bundle.subprocess.run", run)
+
+
+@pytest.mark.usefixtures("same_process")
+def test_the_accuracy_is_that_of_the_files():
+    """Of the classes that the network itself gives 70 images, three are changed."""
+    model, images = small(), sample_images(small(), 70)
+    labels = model.net(model.normalize(images)).argmax(1)
+    labels[[0, 1, 69]] = (labels[[0, 1, 69]] + 1) % 5
+    files = make(model, Format.torch)
+    assert measured(Format.torch, files, images, labels, 100) == Accuracy(67 / 70, 70, 100)
 
 
 @pytest.mark.usefixtures("same_process")

@@ -8,8 +8,8 @@ import torch
 import yaml
 
 from darts_gdas.nets import Layout, count_multiply_adds
-from darts_gdas.portable.bundle import Format, make, put
-from darts_gdas.portable.card import USES, about, describe, markdown, with_files
+from darts_gdas.portable.bundle import Accuracy, Format, make, put
+from darts_gdas.portable.card import USES, about, describe, markdown, told_accuracy, with_files
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import TrainedModel
 from tests.portable.test_source import model_of, pixels
@@ -82,6 +82,22 @@ def test_a_model_without_its_run_has_a_card_with_gaps(tmp_path: Path, model: Tra
     assert card["export"]["sha256"] == {  # of no bytes
         "network.pt2": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     }
+
+
+def test_only_files_of_fewer_bits_may_have_another_accuracy(folder: Path, model: TrainedModel):
+    assert [form.name for form in Format if form.is_coarse] == ["onnx_fp16", "onnx_int8"]
+    card = describe(model, folder)
+    exact, coarse = (with_files(card, f, {}, 0.0) for f in (Format.onnx, Format.onnx_int8))
+    assert told_accuracy(exact) == "97.31 %"
+    assert (
+        told_accuracy(coarse) == "97.31 %, of the network in float32: these files were not tested"
+    )
+    found = Accuracy(0.5, 1000, 2000)
+    told = told_accuracy(with_files(card, Format.onnx_int8, {}, 0.0, found))
+    files = "50.00 % of 1,000 of 2,000 test images, by these files"
+    assert told == f"{files}; the network in float32: 97.31 % of all"
+    unknown = with_files(card | {"accuracy": None}, Format.onnx_int8, {}, 0.0, found)
+    assert told_accuracy(unknown) == files
 
 
 def test_a_table_stays_a_table(folder: Path, model: TrainedModel):

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from darts_gdas.nets import Layout
-from darts_gdas.portable.bundle import Format, largest_difference, make, put
+from darts_gdas.portable.bundle import Accuracy, Format, largest_difference, make, measured, put
 from darts_gdas.portable.fresh import load_executorch
 from darts_gdas.portable.graphs import PixelNet, onnx_bytes, sample_images
 from darts_gdas.portable.runtimes import MOST_IMAGES
@@ -76,12 +76,16 @@ def test_8_bits_keep_most_predictions_of_the_images_they_were_measured_on(model:
     import onnxruntime
 
     images = sample_images(model, 64)
-    content = make(model, Format.onnx_int8, images=images)["network.onnx"]
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    files = make(model, Format.onnx_int8, images=images)
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(files["network.onnx"], providers=providers)
     (found,) = session.run(None, {"images": images.numpy()})
     ours = logits_of(model, images)
     error = (torch.from_numpy(found) - ours).abs().mean() / ours.std()
     assert error < 0.15 and found.shape == (64, 5)
+    labels = ours.argmax(1)
+    accuracy = float((torch.from_numpy(found).argmax(1) == labels).double().mean())
+    assert measured(Format.onnx_int8, files, images, labels, 64) == Accuracy(accuracy, 64, 64)
 
 
 @needs(*ONNX)

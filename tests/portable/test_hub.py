@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import yaml
 
 from darts_gdas.cli.export import main
 from darts_gdas.nets import count_parameters
+from darts_gdas.portable.bundle import ExportFailed
+from darts_gdas.portable.card import Card
 from darts_gdas.portable.hub import EXTRA, from_pretrained, net_of, save_pretrained, settings_of
+from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import CheckpointError
 from darts_gdas.tasks.model import TrainedModel
 from tests.nets.test_stored import PIXELS, saved
@@ -90,9 +94,44 @@ def test_a_run_is_exported_with_its_accuracy(
     main([str(tmp_path / "run"), "--format", "hub"])
     out = tmp_path / "run" / "export" / "hub"
     names = ["model.safetensors", "config.json", "README.md"]
-    assert capsys.readouterr().out.splitlines() == [str(out / name) for name in names]
+    first, *paths = capsys.readouterr().out.splitlines()
+    assert first == "largest difference of logits when read back: 0"
+    assert paths == [str(out / name) for name in names]
     (result,) = ModelCard.load(out / "README.md").data.eval_results
     assert (result.metric_value, result.dataset_name) == (0.75, "images of birds")
+
+
+@portable
+@needs_hub
+def test_the_card_stays_with_its_weights(tmp_path: Path, model: TrainedModel):
+    from huggingface_hub import ModelCard
+
+    card: Card = {"data": {"name": "images of birds"}, "accuracy": {"accuracy": 0.75}}
+    save_pretrained(tmp_path / "hub", model, card)
+    path = tmp_path / "hub" / "README.md"
+    path.write_text(path.read_text() + "\nPhotographs of a garden.\n")  # of who published it
+    again = from_pretrained(tmp_path / "hub")
+    save_pretrained(tmp_path / "same", again)
+    assert (tmp_path / "same" / "README.md").read_text() == path.read_text()
+    (result,) = ModelCard.load(tmp_path / "same" / "README.md").data.eval_results
+    assert (result.metric_value, result.dataset_name) == (0.75, "images of birds")
+    with torch.no_grad():
+        again.net.classifier.bias.add_(1)
+    save_pretrained(tmp_path / "tuned", again)  # another network, which nobody has tested
+    about = ModelCard.load(tmp_path / "tuned" / "README.md").data
+    assert about.eval_results is None and about.model_name == "darts_gdas of images"
+
+
+@portable
+@needs_hub
+def test_what_reads_back_as_another_network_is_not_put_in_place(
+    tmp_path: Path, model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+):
+    other = replace(model, normalize=Normalize(torch.zeros(3), torch.ones(3)))
+    monkeypatch.setattr("darts_gdas.portable.hub.from_pretrained", lambda _: other)
+    with pytest.raises(ExportFailed, match="computes something else: logits differ by"):
+        save_pretrained(tmp_path / "hub", model)
+    assert not (tmp_path / "hub").exists()
 
 
 @portable

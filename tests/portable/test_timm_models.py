@@ -105,3 +105,29 @@ def test_an_untrained_network_by_its_numbers():
     assert timm.create_model("darts_gdas", genotype="GDAS_V1", layout={"layers": 3}).training
     with pytest.raises(ValueError, match="needs genotype="):
         timm.create_model("darts_gdas")
+
+
+@portable
+@needs_timm
+@pytest.mark.parametrize(
+    ("layout", "channels", "size"), [({}, 3, 32), ({"stem": "imagenet"}, 3, 224), ({}, 1, 32)]
+)
+def test_an_untrained_network_takes_images_for_its_stem(
+    caplog: pytest.LogCaptureFixture, layout: dict, channels: int, size: int
+):
+    import timm
+
+    timm_models.register()
+    net = timm.create_model(
+        "darts_gdas",
+        genotype="DARTS_V2",
+        layout={"layers": 3, "channels": 4, **layout},
+        num_classes=100,
+        in_chans=channels,
+    )
+    data = timm.data.resolve_model_data_config(net)
+    assert tuple(data["input_size"]) == (channels, size, size)
+    assert len(data["mean"]) == len(data["std"]) == channels
+    assert net.pretrained_cfg["num_classes"] == net.num_classes == 100
+    assert not caplog.records  # nothing of a default
+    assert net(torch.zeros(2, *data["input_size"])).shape == (2, 100)
