@@ -13,6 +13,7 @@ from darts_gdas.portable import hub
 from darts_gdas.portable.bundle import (
     ExportFailed,
     Format,
+    check_folder,
     largest_difference,
     make,
     measured,
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     with wrong_input(), wrong_input((ExportFailed, WriteError, DataFault), status=FAULT):
+        if options.out is not None:
+            check_folder(options.out, "--out")
         if options.format == HUB:
             _to_hub(options.run, options.out)
         else:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_name(name, "part", _known(options.kind))
         if folder.exists():
             raise ValueError(f"{str(folder.resolve())!r} is there already; choose another NAME")
-        if keyword.iskeyword(name) or name[0].isdigit() or find_spec(name):
+        if keyword.iskeyword(name) or not _is_plain(name) or find_spec(name):
             raise ValueError(f"{name!r} cannot be a package of yours; choose another NAME")
         for path, text in _files(options.kind, name).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,14 @@ def _known(kind: str) -> set[str]:
     files = (configuration.conf_folder() / group).glob("*.yaml")
     tables = {"my_operation": {*OPERATIONS}, "my_score": {*SCORES, *COLUMNS}}
     names = {path.stem for path in files} | {*configuration.GROUPS.get(group, ())}
+    tables["my_method"] = {*configuration.GROUPS["relaxation"]}  # it brings one of its name
     return names | tables.get(kind, set())
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a distribution may be called so, and hydra reads it as a name."""
+    words = ("null", "true", "false", "on", "off", "yes", "no", "nan", "inf")
+    return name[0].isalpha() and name[-1] != "_" and name.lower() not in words
 
 
 def _files(kind: str, name: str) -> dict[Path, str]:

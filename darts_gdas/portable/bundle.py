@@ -227,6 +227,12 @@ def _logits(form: Format, files: Mapping[str, bytes], batches: Sequence[Tensor])
         return torch.load(folder / "logits", weights_only=True)
 
 
+def check_folder(path: Path | str, name: str) -> None:
+    """Raise a `ValueError` if files cannot go there, since it is a file itself."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise ValueError(f"{name} must be a folder, {str(path)!r} is a file")
+
+
 def put(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write all of the files or none; makes the folder."""
     folder.mkdir(parents=True, exist_ok=True)

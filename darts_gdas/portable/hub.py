@@ -18,7 +18,7 @@ from torch import Tensor
 from darts_gdas.nets import DerivedNet, Layout, count_parameters
 from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.stored import layout_from_dict, layout_to_dict
-from darts_gdas.portable.bundle import Format, checked_difference, put
+from darts_gdas.portable.bundle import Format, check_folder, checked_difference, put
 from darts_gdas.portable.card import Card
 from darts_gdas.portable.extras import check_extra
 from darts_gdas.portable.graphs import PixelNet, sample_images
@@ -27,7 +27,7 @@ from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.checkpoint import CheckpointError
 from darts_gdas.runtime.state import UNFIT
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.model import Readme, TrainedModel
+from darts_gdas.tasks.model import Readme, TrainedModel, check_outputs
 
 ARCHITECTURE = "darts_gdas"
 WEIGHTS, SETTINGS, README = "model.safetensors", "config.json", "README.md"
@@ -52,10 +52,13 @@ def save_pretrained(folder: Path | str, model: TrainedModel, card: Card | None =
         The largest difference of two logits between the network and what was read back.
 
     Raises:
-        ValueError: If packages are missing.
+        ValueError: If packages are missing, the folder is a file, or the network's outputs are not
+            the model's classes.
         ExportFailed: If what was read back computes something else.
     """
     check_packages()
+    check_folder(folder, "what is written")
+    check_outputs(model)
     weights, known = _weights_bytes(model.net), model.readme
     is_known = card is None and known is not None and known.weights == _sha256(weights)
     files = {
@@ -139,6 +142,9 @@ def net_of(arguments: Mapping[str, Any], num_classes: int, in_channels: int) -> 
             numbers are those of the paper where it does not say them.
         num_classes: Outputs; 0 leaves the classifier out.
         in_channels: Channels of the images.
+
+    Raises:
+        ValueError: If they make no network.
     """
     given = arguments["genotype"]
     genotype = (
@@ -146,7 +152,10 @@ def net_of(arguments: Mapping[str, Any], num_classes: int, in_channels: int) -> 
     )
     paper = skeleton_of(genotype.num_inputs).paper
     usual = layout_to_dict(Layout.of(genotype, *paper, max(num_classes, 2), in_channels))
-    layout = usual | dict(arguments.get("layout") or {})
+    asked = dict(arguments.get("layout") or {})
+    if strange := sorted(asked.keys() - usual.keys()):
+        raise ValueError(f"layout has no {strange[0]!r}; it may have {', '.join(usual)}")
+    layout = usual | asked
     for name in ("reductions", "widths"):
         layout[name] = None if layout[name] is None else tuple(layout[name])
     net = DerivedNet(genotype, layout_from_dict(layout))
@@ -180,6 +189,8 @@ def from_pretrained(folder: Path | str) -> TrainedModel:
         if text.exists():
             known = Readme(text.read_text(encoding="utf-8"), _sha256(_weights_bytes(net)))
         classes = tuple(settings["label_names"])
+        if len(classes) != net.num_classes:
+            raise ValueError(f"{len(classes)} label_names for {net.num_classes} outputs")
         return TrainedModel(net, normalize, classes, (height, width), known)
     except (OSError, SafetensorError, *UNFIT) as error:
         raise CheckpointError(

@@ -3,7 +3,8 @@
 After `register()`, `timm.create_model("local-dir:FOLDER", pretrained=True)` takes what
 `export --format hub` wrote, and `from_run` a run without that. `num_classes`, `in_chans`,
 `drop_path_rate` and `features_only` are timm's words: a new classifier, a first convolution that is
-adapted, drop-path, the outputs of the last cell of each resolution.
+adapted, drop-path, the outputs of the last cell of each resolution. `drop_rate=0` and
+`global_pool="avg"`, which training scripts pass, are what these networks have.
 """
 
 from collections.abc import Mapping
@@ -99,8 +100,14 @@ def _network(
     num_classes: int = 10,
     in_chans: int = 3,
     drop_path_rate: float = 0.0,
+    drop_rate: float = 0.0,
+    global_pool: str = "avg",
 ) -> DerivedNet:
     """What timm builds; it reads `feature_info` where only features are asked for."""
+    if drop_rate:
+        raise ValueError(f"drop_rate must be 0, there is no dropout here; got {drop_rate}")
+    if global_pool != "avg":
+        raise ValueError(f"global_pool must be 'avg', the network's own; got {global_pool!r}")
     net = net_of({"genotype": genotype, "layout": layout}, num_classes, in_chans)
     net.drop_path_probability = drop_path_rate
     numbers, features = net.layout, []

@@ -54,12 +54,8 @@ def save_model(path: Path, model: TrainedModel) -> None:
     Raises:
         ValueError: If its classifier has been taken away, or has another number of classes.
     """
+    check_outputs(model)
     net = model.net
-    if not isinstance(net.classifier, nn.Linear) or net.num_classes != len(model.classes):
-        raise ValueError(
-            f"a model is saved with its {len(model.classes)} classes, the network has "
-            f"{net.num_classes}; give it as many by reset_classifier"
-        )
     StoredModel(
         net.genotype,
         net.layout,
@@ -70,6 +66,16 @@ def save_model(path: Path, model: TrainedModel) -> None:
         model.classes,
         model.image_size,
     ).write(path)
+
+
+def check_outputs(model: TrainedModel) -> None:
+    """Raise a `ValueError` unless the network tells the model's classes apart."""
+    net = model.net
+    if not isinstance(net.classifier, nn.Linear) or net.num_classes != len(model.classes):
+        raise ValueError(
+            f"a model is saved with its {len(model.classes)} classes, the network has "
+            f"{net.num_classes}; give it as many by reset_classifier"
+        )
 
 
 def load_model(path: Path | str) -> TrainedModel:

@@ -155,6 +155,9 @@ def test_wrong_input_is_one_line(
     (run_folder / "model.pt").write_bytes(b"no model")
     assert "is damaged: its sha256 does not match" in refused(capsys, str(run_folder))
     assert not (run_folder / "export").exists()
+    (tmp_path / "file").touch()
+    line = refused(capsys, str(run_folder), "--out", str(tmp_path / "file"))
+    assert f"--out must be a folder, '{tmp_path / 'file'}' is a file" in line  # before all else
 
 
 def test_what_does_not_run_by_itself_is_not_put_in_place(

@@ -94,6 +94,9 @@ def test_installed_it_is_known_to_the_command(tmp_path, monkeypatch, capsys):
         (["my_dataset", "class"], "'class' cannot be a package of yours"),
         (["my_dataset", "torch"], "'torch' cannot be a package of yours"),
         (["my_dataset", "2nd"], "'2nd' cannot be a package of yours"),
+        (["my_dataset", "on"], "'on' cannot be a package of yours"),
+        (["my_method", "__x"], "'__x' cannot be a package of yours"),
+        (["my_method", "softmax"], "the name 'softmax' is taken"),
         (["my_skeleton", "x"], "choose from"),
     ],
 )

@@ -1,5 +1,6 @@
 """Folders of the hub's form: what is written is read back, by us and by the hub's own package."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -61,6 +62,25 @@ def test_packages_of_others_wait_until_they_are_asked_for():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert found.stdout.split() == []
+
+
+@portable
+@needs_hub
+def test_outputs_are_the_classes_that_are_named(tmp_path: Path, model: TrainedModel):
+    save_pretrained(tmp_path / "hub", model)
+    settings = json.loads((tmp_path / "hub" / "config.json").read_text())
+    settings["label_names"].append("one more")
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="label_names for"):
+        from_pretrained(tmp_path / "hub")
+    other = copy.deepcopy(model)
+    for outputs in (0, len(model.classes) + 1):
+        other.net.reset_classifier(outputs)
+        with pytest.raises(ValueError, match=f"classes, the network has {outputs};"):
+            save_pretrained(tmp_path / "new", other)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="what is written must be a folder"):
+        save_pretrained(tmp_path / "hub" / "config.json", model)
 
 
 @portable

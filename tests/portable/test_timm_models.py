@@ -109,6 +109,23 @@ def test_an_untrained_network_by_its_numbers():
 
 @portable
 @needs_timm
+def test_what_training_scripts_pass_is_taken_where_it_is_true():
+    import timm
+
+    timm_models.register()
+    small = {"genotype": "DARTS_V2", "layout": {"channels": 4, "layers": 3}}
+    timm.create_model("darts_gdas", **small, drop_rate=0.0, global_pool="avg")
+    for wrong, told in (
+        ({"drop_rate": 0.1}, "drop_rate must be 0"),
+        ({"global_pool": ""}, "global_pool must be 'avg'"),
+        ({"layout": {"chanels": 4}}, "layout has no 'chanels'"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            timm.create_model("darts_gdas", **small | wrong)
+
+
+@portable
+@needs_timm
 @pytest.mark.parametrize(
     ("layout", "channels", "size"), [({}, 3, 32), ({"stem": "imagenet"}, 3, 224), ({}, 1, 32)]
 )
