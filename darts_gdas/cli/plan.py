@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from darts_gdas import config as configuration
 from darts_gdas.config.composition import MANNER
-from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective, names_of
+from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective, directions_of, names_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution  # pyright: ignore[reportMissingImports]
@@ -59,6 +59,7 @@ class Plan:
         if placed:
             raise ValueError(f"{placed[0]}: the runs of a study lie below its folder; leave it out")
         parsed = OverridesParser.create().parse_overrides(list(settings))
+        check_objective(parsed)
         space = {item.get_key_element(): _distribution(item) for item in parsed if _varies(item)}
         if not space:
             raise ValueError(
@@ -77,8 +78,7 @@ class Plan:
     @property
     def directions(self) -> list[str]:
         """Of the objectives, as Optuna calls them."""
-        known = OBJECTIVES[self.program]
-        return ["minimize" if known[name].is_cost else "maximize" for name in self.objectives]
+        return directions_of(self.objectives, OBJECTIVES[self.program])
 
     @property
     def curve(self) -> str | None:
@@ -92,6 +92,21 @@ class Plan:
         fixed = [item for item in self.fixed if not configuration.said_names([item]) <= manner]
         space = {name: repr(distribution) for name, distribution in self.space.items()}
         return {"program": self.program, "fixed": sorted(fixed), "space": space}
+
+
+def check_objective(parsed: Sequence[Override]) -> None:
+    """Raise a `ValueError` if what runs are judged by varies, which would mean several objectives.
+
+    Args:
+        parsed: Settings, of which some may vary.
+    """
+    for item in parsed:
+        if item.get_key_element() == "objective" and _varies(item):
+            names = ",".join(item.sweep_string_iterator())
+            raise ValueError(
+                f"{item.input_line}: what runs are judged by cannot vary; several objectives at "
+                f"once are a list: objective=[{names}]"
+            )
 
 
 def settings_of(values: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from darts_gdas.cli.plan import Plan
 from darts_gdas.cli.tune import main
 from tests.sweepers.environments import ROOT, SHORT, finish, python_with, start
 
@@ -158,6 +159,13 @@ def test_the_commands_of_the_page_run(python: str, tmp_path: Path):
     (line,) = (line for line in lines if "hydra/sweeper=optuna" in line)
     words = re.sub(r"n_trials=\d+", "n_trials=2", re.sub(r"epochs=\d+", "epochs=1", line))
     finish(start(tmp_path, sweeper, str(ROOT / "search.py"), *shlex.split(words)[2:], *SHORT[1:-2]))
+
+
+@pytest.mark.parametrize("varied", ["objective=seconds,parameters", "objective=choice(seconds)"])
+def test_what_trials_are_judged_by_cannot_vary(varied: str):
+    names = "seconds,parameters" if "," in varied else "seconds"
+    with pytest.raises(ValueError, match=rf"cannot vary; .* are a list: objective=\[{names}\]$"):
+        Plan.of("search", [RATE, varied])
 
 
 def test_without_optuna_it_names_what_to_install(
