@@ -79,7 +79,8 @@ def search(settings: Mapping[str, Any] | None = None) -> Result:
 
     Args:
         settings: As on the command line: `{"method": "darts", "optimizer.lr": 0.1}`. A list is a
-            choice of several, such as `{"penalties": ["cost"]}`.
+            choice of several, such as `{"penalties": ["cost"]}`; a mapping is what it is,
+            such as `{"dataset.options": {"split": "letters"}}`.
 
     Raises:
         ValueError: If a setting or a value is wrong, in the words of `search.py`.
@@ -143,6 +144,9 @@ def _error(stop: SystemExit, folder: Path) -> BaseException:
 
 
 def _override(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = (_override(str(key), item).replace("=", ":", 1) for key, item in value.items())
+        return f"{name}={{{','.join(pairs)}}}"
     if isinstance(value, list | tuple):
         return f"{name}=[{','.join(setting('', item)[1:] for item in value)}]"
     return setting(name, value.item() if isinstance(value, np.generic) else value)
