@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 Splits = Mapping[str, Callable[[], ImageSet]]
 """What reads each part of a data set. Images without names of classes have none of them."""
 
-TRAIN = ("trainval", "train", "train-standard")
+TRAIN = ("trainval", "train", "training", "train-standard")
 """Parts for training: the first that is there is taken."""
 
 HOLDS = {"trainval": ("train", "val"), "train-challenge": ("train-standard",)}
 """Parts that consist of others, by what their sets say (FGVCAircraft, Places365)."""
 
-PARTS = ("train", "val", "valid", "validation", "test")
+PARTS = ("trainval", "train", "training", *TEST_FOLDERS)
 """What people call parts where a format has no names for them."""
 
 
@@ -37,9 +37,10 @@ class SplitSet(Dataset):
     Attributes:
         root: Where they are.
         train_split: What is trained on; several are joined by a plus, `train+val`. Null is
-            `trainval`, `train` or the only part.
-        test_split: What is tested on. Null is `test`, `val`, `valid` or `validation`, and where
-            there is none of them a share of each class of what is trained on.
+            `trainval`, `train`, `training`, or the only part unless it is called as tests are.
+        test_split: What is tested on. Null is `test`, `testing`, `eval`, `evaluation`, `val`,
+            `valid`, `validation` or `dev`, the first that is there, and where there is none of
+            them a share of each class of what is trained on.
         test_fraction: That share; null is a fifth.
         fraction: Share of each class that is trained on, at least one image of each.
         seed: Which images those are; independent of the seed of the run.
@@ -86,7 +87,8 @@ class SplitSet(Dataset):
             ValueError: If a part is not there, or serves both.
         """
         usual = next((name for name in TRAIN if name in known), None)
-        usual = known[0] if usual is None and len(known) == 1 else usual
+        if usual is None and len(known) == 1 and known[0] not in TEST_FOLDERS:
+            usual = known[0]
         train = self._named("train_split", self.train_split or usual, known)
         left = [name for name in known if not _common([name], train)]
         test = self.test_split or next((name for name in TEST_FOLDERS if name in left), None)

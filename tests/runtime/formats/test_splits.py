@@ -112,6 +112,15 @@ def test_a_part_that_holds_another_is_not_tested_on_it():
         Named(test_split="train-challenge").chosen(places)
 
 
+@pytest.mark.parametrize("name", ["test", "testing", "eval", "val", "validation", "dev"])
+def test_a_part_for_testing_is_trained_on_only_if_it_is_asked_for(name: str):
+    with pytest.raises(ValueError, match=rf"train_split must name one of the .* are '{name}'$"):
+        Named().chosen([name])
+    assert Named(train_split=name).chosen([name]) == ([name], [])
+    assert Named().chosen([name, "training"]) == (["training"], [name])
+    assert Named().chosen(["photos"]) == (["photos"], [])
+
+
 def test_classes_of_one_name_are_refused_or_numbered():
     """A user may not give them; ImageNet has two kinds of cranes."""
     with pytest.raises(ValueError, match=r"class_names: each class must .*, got 'a' twice$"):
