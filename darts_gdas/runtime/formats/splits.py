@@ -174,14 +174,19 @@ class SplitSet(Dataset):
         self, labels: Int64[Tensor, " images"]
     ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " left"]]:
         """Positions of what is kept for testing where there is no part for it, and of the rest."""
-        share = DEFAULT_TEST_FRACTION if self.test_fraction is None else self.test_fraction
         if self.test_fraction is None:
             logger.warning(
                 "there is no part for testing: %g of each class is kept for it, and never trained "
                 "on; dataset.test_fraction=%g says so, or another share",
-                share,
-                share,
+                DEFAULT_TEST_FRACTION,
+                DEFAULT_TEST_FRACTION,
             )
+        return self._split(labels)
+
+    def _split(
+        self, labels: Int64[Tensor, " images"]
+    ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " left"]]:
+        share = DEFAULT_TEST_FRACTION if self.test_fraction is None else self.test_fraction
         return split_in_two(labels, share, self.seed, "dataset.test_fraction")
 
     def share(self, labels: Int64[Tensor, " images"]) -> Int64[Tensor, " chosen"]:
@@ -189,6 +194,21 @@ class SplitSet(Dataset):
         if self.fraction == 1:
             return torch.arange(len(labels))
         return class_share(labels, self.fraction, self.seed)
+
+    def trained_on(
+        self, labels: Sequence[Int64[Tensor, " images"]], *, is_split: bool
+    ) -> list[Int64[Tensor, " chosen"]]:
+        """Positions, in each of the parts that are joined, of what `pair` will train on.
+
+        Args:
+            labels: Those of each part.
+            is_split: Whether there is no part for testing, so that some of these are kept for it.
+        """
+        together = torch.cat(list(labels))
+        left = self._split(together)[1] if is_split else torch.arange(len(together))
+        is_chosen = torch.zeros(len(together), dtype=torch.bool)
+        is_chosen[left[self.share(together[left])]] = True
+        return [part.nonzero().flatten() for part in is_chosen.split([len(one) for one in labels])]
 
 
 def _held(name: str) -> tuple[str, ...]:
