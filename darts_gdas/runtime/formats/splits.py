@@ -137,6 +137,7 @@ class SplitSet(Dataset):
         if test is None:
             kept, left = self.kept_for_testing(train.labels)
             train, test = train.select(left), train.select(kept)
+        check_known(train.labels, test.labels, classes)
         return train.select(self.share(train.labels)), test
 
     def classes(
@@ -246,6 +247,25 @@ def joined(parts: Sequence[ImageSet]) -> ImageSet:
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of a format, with their number where two are the same, as the cranes of ImageNet."""
     return tuple(f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names))
+
+
+def check_known(
+    train: Int64[Tensor, " images"], test: Int64[Tensor, " tested"], classes: Sequence[str]
+) -> None:
+    """Raise a `ValueError` if images for testing are of a class that has none to train on.
+
+    Args:
+        train: Labels.
+        test: Labels.
+        classes: Names of all classes.
+    """
+    lacking = sorted(set(test.tolist()) - set(train.tolist()))
+    if lacking:
+        more = f", and {len(lacking) - 3} more" if lacking[3:] else ""
+        raise ValueError(
+            "images for testing must be of classes that are trained on, but there are no images "
+            f"for training of {', '.join(repr(classes[label]) for label in lacking[:3])}{more}"
+        )
 
 
 def checked_labels(values: object, count: int, what: str) -> Int64[Tensor, " images"]:
