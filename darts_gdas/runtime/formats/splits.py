@@ -133,12 +133,11 @@ class SplitSet(Dataset):
         parts = [joined([splits[name]() for name in some]) for some in names if some]
         classes = self.classes([part.classes for part in parts], [part.labels for part in parts])
         train, *rest = [replace(part, classes=classes) for part in parts]
-        test = rest[0] if rest else None
-        if test is None:
+        if not rest:
             kept, left = self.kept_for_testing(train.labels)
-            train, test = train.select(left), train.select(kept)
-        check_known(train.labels, test.labels, classes)
-        return train.select(self.share(train.labels)), test
+            train, rest = train.select(left), [train.select(kept)]
+        check_known(train.labels, rest[0].labels, classes)
+        return train.select(self.share(train.labels)), rest[0]
 
     def classes(
         self, said: Sequence[tuple[str, ...]], labels: Sequence[Int64[Tensor, " images"]]
@@ -252,13 +251,7 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 def check_known(
     train: Int64[Tensor, " images"], test: Int64[Tensor, " tested"], classes: Sequence[str]
 ) -> None:
-    """Raise a `ValueError` if images for testing are of a class that has none to train on.
-
-    Args:
-        train: Labels.
-        test: Labels.
-        classes: Names of all classes.
-    """
+    """Raise a `ValueError` if labels for testing are of a class that has none to train on."""
     lacking = sorted(set(test.tolist()) - set(train.tolist()))
     if lacking:
         more = f", and {len(lacking) - 3} more" if lacking[3:] else ""
