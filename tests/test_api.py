@@ -140,6 +140,11 @@ def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, m
         (OmegaConf.create({"net": {"channels": 0}}), "net.channels"),
         ({"hydra": {"mode": "MULTIRUN"}}, "'hydra' is for the command line"),
         ({"optimizer.lr": np.float32(-0.5)}, "optimizer.lr must be positive, got -0.5"),
+        (
+            {"dataset": "torchvision", "dataset.name": "EMNIST", "dataset.root": "."}
+            | {"dataset.options": {"split": "no letters=", "train": None}},
+            "dataset.options of EMNIST may have split, got 'train'",
+        ),
     ],
 )
 def test_bad_input_is_a_value_error_and_leaves_no_folder(tmp_path, settings, message):

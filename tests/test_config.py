@@ -17,6 +17,7 @@ from darts_gdas.config import (
     typed,
 )
 from darts_gdas.runtime.datasets import Cifar10, Cifar100, Digits
+from darts_gdas.runtime.formats import Torchvision
 from darts_gdas.runtime.optim import SGD, Adam, Cosine, Decay
 from darts_gdas.runtime.task import Progress
 from darts_gdas.search import FirstOrder, GumbelHard, Linear, Softmax, Unrolled, UnrolledExact
@@ -312,6 +313,21 @@ def test_the_fingerprint_tells_apart_what_changes_results_and_nothing_else():
         assert fingerprint(search_config(other)) != base, other
     cifar = [fingerprint(search_config(f"dataset=cifar{n}")) for n in (10, 100)]
     assert cifar[0] != cifar[1]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["dataset.options={split: letters,partition: 2}"],
+        ["dataset.options.split=letters", "+dataset.options.partition=2"],
+        ["dataset.options={split: digits,partition: 2}", "dataset.options.split=letters"],
+    ],
+    ids=str,
+)
+def test_names_in_a_mapping_are_the_users_own(typed: list[str]):
+    dataset = search_config("dataset=torchvision", *typed).dataset
+    assert isinstance(dataset, Torchvision)
+    assert dataset.options == {"split": "letters", "partition": 2}
 
 
 def test_known_keys_name_every_setting():

@@ -15,9 +15,10 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from darts_gdas import config as configuration
+from darts_gdas.cli.plan import OBJECTIVES
 from darts_gdas.config.groups import SEVERAL
 
 COMPLETION = "--completion"
@@ -28,12 +29,18 @@ OPTIONAL = ("experiment", "hydra/launcher")
 BASH = """\
 # eval "$(darts-gdas --completion bash)" in ~/.bashrc
 _darts_gdas() {{
-    local line="${{COMP_LINE:0:COMP_POINT}}" names="{programs}" values="" command program
+    local line="${{COMP_LINE:0:COMP_POINT}}" names="{programs}" values="" command program word words
     local current="${{line##*[[:space:]]}}"
     read -r command program _ <<< "${{line%"$current"}}"  # whatever path and blanks are typed
     case "$program" in
 {cases}
     esac
+    read -ra words <<< "$line"
+    for word in "${{words[@]}}"; do
+        case "$word" in
+{parts}
+        esac
+    done
     if [[ $current == *=* ]]; then names=$values; fi
     mapfile -t COMPREPLY < <(compgen -W "$names" -- "$current")
     if [[ ${{#COMPREPLY[@]}} -eq 1 && ${{COMPREPLY[0]}} == *= ]]; then
@@ -50,11 +57,16 @@ ZSH = """\
 #compdef darts-gdas
 # darts-gdas --completion zsh > a file _darts-gdas in a folder of $fpath; or eval, after compinit
 _darts_gdas() {{
-    local names values
+    local names values word
     if (( CURRENT == 2 )); then compadd -- {programs}; return; fi
     case "$words[2]" in
 {cases}
     esac
+    for word in "${{words[@]}}"; do
+        case "$word" in
+{parts}
+        esac
+    done
     if [[ $PREFIX == *=* ]]; then compadd -- ${{=values}}; else compadd -S '' -- ${{=names}}; fi
     _files
 }}
@@ -73,6 +85,11 @@ function __darts_gdas
 {cases}
         end
     end
+    for word in $words
+        switch $word
+{parts}
+        end
+    end
     string match -q '*=*' -- (commandline -ct); and set names $values
     printf '%s\\n' $names
 end
@@ -83,7 +100,20 @@ FISH_CASE = """            case {program}
                 set names {names}
                 set values {values}"""
 
-SHELLS = {"bash": (BASH, BASH_CASE), "zsh": (ZSH, ZSH_CASE), "fish": (FISH, FISH_CASE)}
+PART = """            "{word}") names+=" {names}"; values+=" {values}" ;;"""
+FISH_PART = """            case "{word}"
+                set -a names {names}
+                set -a values {values}"""
+
+SHELLS = {
+    "bash": (BASH, BASH_CASE, PART),
+    "zsh": (ZSH, ZSH_CASE, PART),
+    "fish": (FISH, FISH_CASE, FISH_PART),
+}
+"""Of each shell the script, the words of a program in it, and those that a choice adds."""
+
+FEW = {"resume": ("none", "auto"), "class_weights": ("none", "balanced")}
+"""Words that a setting may be, beside other values."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +142,7 @@ def script(shell: str, composed: Mapping[str, Any], plain: Mapping[str, Any]) ->
     """
     if shell not in SHELLS:
         raise ValueError(f"{COMPLETION} {shell!r}: choose one of {', '.join(SHELLS)}")
-    whole, case = SHELLS[shell]
+    whole, case, part = SHELLS[shell]
     words = {name: _settings(name) for name in composed}
     words |= {name: _options(*where[:2]) for name, where in plain.items()}
     words[COMPLETION] = Words(tuple(SHELLS))
@@ -120,7 +150,27 @@ def script(shell: str, composed: Mapping[str, Any], plain: Mapping[str, Any]) ->
         case.format(program=name, names=" ".join(own.names), values=" ".join(own.values))
         for name, own in words.items()
     ]
-    return whole.format(programs=" ".join(words), cases="\n".join(cases))
+    parts = [
+        part.format(word=word, names=" ".join(own.names), values=" ".join(own.values))
+        for word, own in _parts()
+    ]
+    return whole.format(programs=" ".join(words), cases="\n".join(cases), parts="\n".join(parts))
+
+
+def _parts() -> Iterator[tuple[str, Words]]:
+    """What each choice of a group, as it is typed, adds: the settings of its part."""
+    for group, nodes in configuration.GROUPS.items():
+        for name, node in nodes.items():
+            choice, package = name.removesuffix("_schema"), group.replace("/", ".")
+            if group in SEVERAL:
+                choice, package = f"[{choice}]", f"{group}.{name}"
+            keys = dict(_leaves(OmegaConf.structured(node), f"{package}."))
+            if keys:
+                yield f"{group}={choice}", Words(tuple(f"{key}=" for key in keys), _values(keys))
+
+
+def _values(keys: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(f"{key}={value}" for key, node in keys.items() for value in _few(node))
 
 
 def _settings(program: str) -> Words:
@@ -134,7 +184,9 @@ def _settings(program: str) -> Words:
     prefixes = {group: "+" if group in configuration.ADDABLE else "" for group in choices}
     values = [f"{prefixes[g]}{g}={name}" for g in choices for name in choices[g]]
     keys = dict(_leaves(cfg))
-    values += [f"{key}={value}" for key, node in keys.items() for value in _few(node)]
+    values += _values(keys)
+    few = FEW | {"objective": OBJECTIVES.get(program, ())}
+    values += [f"{key}={value}" for key in few if key in keys for value in few[key]]
     names = {*(f"{prefixes[g]}{g}=" for g in choices if choices[g]), *(f"{key}=" for key in keys)}
     return Words(("--multirun", "--help", *sorted(names)), tuple(dict.fromkeys(values)))
 
@@ -150,7 +202,7 @@ def _leaves(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:
         if not prefix and name == "hydra":
             continue
         value = cfg._get_node(name, throw_on_missing_value=False)
-        if isinstance(value, DictConfig) and not (value._is_none() or value._is_missing()):
+        if isinstance(value, DictConfig) and value:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", getattr(value, "_value", lambda: None)()
@@ -169,6 +221,7 @@ def _options(module: str, function: str) -> Words:
     with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
         getattr(importlib.import_module(module), function)(["--help"])
     options = re.findall(r"(?<![\w-])--[a-z][\w-]*", told.getvalue())
-    choices = re.findall(r"\{([\w,.-]+)\}", told.getvalue())
-    few = (name for some in choices for name in some.split(","))
-    return Words(tuple(sorted({"--help", *options, *few})))
+    choices = re.findall(r"(?:(--[\w-]+)\s+)?\{([\w,.-]+)\}", told.getvalue())
+    few = [(option, name) for option, some in choices for name in some.split(",")]
+    values = tuple(dict.fromkeys(f"{option}={name}" for option, name in few if option))
+    return Words(tuple(sorted({"--help", *options, *(name for _, name in few)})), values)

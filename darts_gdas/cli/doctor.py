@@ -117,7 +117,12 @@ def findings(folder: Path) -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     """Versions against what this package asks for, and the extras that are not here."""
-    asked = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
+    try:
+        asked = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
+    except metadata.PackageNotFoundError:
+        told = f"not looked at: {PACKAGE} is not installed, but found where it lies (pip install -e"
+        yield Finding("packages", f"{told} {Path(darts_gdas.__file__).parents[1]})")
+        return
     for requirement in asked:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield _judged(requirement)

@@ -157,7 +157,9 @@ def one_line(error: Exception) -> str:
         return f"{error.override!r} cannot be read; quote the value: {_quoted(error.override)}"
     if isinstance(error, AssertionError) and str(error).startswith("Unexpected type"):
         return CHOOSE_FIRST
-    told = f"{error}\n{error.__cause__ or ''}"
+    told = str(error)
+    if isinstance(error, HydraException):  # any other says itself why
+        told += f"\n{error.__cause__ or ''}"
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if misspelt:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
 
 from darts_gdas import config as configuration
+from darts_gdas.cli.errors import one_line
 from darts_gdas.config.composition import MANNER
-from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective, names_of
+from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective, directions_of, names_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution  # pyright: ignore[reportMissingImports]
@@ -34,14 +36,12 @@ class Plan:
         fixed: Settings of all runs, as they are typed.
         space: What is varied, by the names of settings.
         objectives: What the runs are judged by.
-        num_epochs: Epochs of a run.
     """
 
     program: str
     fixed: tuple[str, ...]
     space: Mapping[str, "BaseDistribution"]
     objectives: tuple[str, ...]
-    num_epochs: int
 
     @classmethod
     def of(cls, program: str, settings: Sequence[str]) -> "Plan":
@@ -59,6 +59,7 @@ class Plan:
         if placed:
             raise ValueError(f"{placed[0]}: the runs of a study lie below its folder; leave it out")
         parsed = OverridesParser.create().parse_overrides(list(settings))
+        check_objective(parsed)
         space = {item.get_key_element(): _distribution(item) for item in parsed if _varies(item)}
         if not space:
             raise ValueError(
@@ -67,18 +68,22 @@ class Plan:
             )
         fixed = tuple(str(item.input_line) for item in parsed if not _varies(item))
         with configuration.composing():
-            for values in _corners(space):
-                configuration.check(program, [*fixed, *settings_of(values)])
+            _check(program, fixed, space)
             cfg = compose(program, [*fixed, *settings_of(next(iter(_corners(space))))])
         values = configuration.to_values(cfg)
         names = names_of(values["objective"], OBJECTIVES[program])
-        return cls(program, fixed, space, tuple(names), int(values["epochs"]))
+        return cls(program, fixed, space, tuple(names))
+
+    def num_epochs(self, params: Mapping[str, Any]) -> int:
+        """Epochs of a run with these values of what varies, which a method may change too."""
+        with configuration.composing():
+            cfg = compose(self.program, [*self.fixed, *settings_of(params)])
+            return int(configuration.to_values(cfg)["epochs"])
 
     @property
     def directions(self) -> list[str]:
         """Of the objectives, as Optuna calls them."""
-        known = OBJECTIVES[self.program]
-        return ["minimize" if known[name].is_cost else "maximize" for name in self.objectives]
+        return directions_of(self.objectives, OBJECTIVES[self.program])
 
     @property
     def curve(self) -> str | None:
@@ -94,6 +99,21 @@ class Plan:
         return {"program": self.program, "fixed": sorted(fixed), "space": space}
 
 
+def check_objective(parsed: Sequence[Override]) -> None:
+    """Raise a `ValueError` if what runs are judged by varies, which would mean several objectives.
+
+    Args:
+        parsed: Settings, of which some may vary.
+    """
+    for item in parsed:
+        if item.get_key_element() == "objective" and _varies(item):
+            names = ",".join(item.sweep_string_iterator())
+            raise ValueError(
+                f"{item.input_line}: what runs are judged by cannot vary; several objectives at "
+                f"once are a list: objective=[{names}]"
+            )
+
+
 def settings_of(values: Mapping[str, Any]) -> list[str]:
     """Values of what is varied, as they are typed."""
     return [f"{name}={value}" for name, value in values.items()]
@@ -104,23 +124,62 @@ def _varies(override: Override) -> bool:
 
 
 def _distribution(override: Override) -> "BaseDistribution":
+    """The values of a setting that varies, as Optuna has them; errors name the setting."""
+    try:
+        return _of_interval(override) or _of_items(override)
+    except (ValueError, HydraException) as error:  # Optuna's words and hydra's
+        raise ValueError(f"{override.input_line}: {error}") from None
+
+
+def _of_interval(override: Override) -> "BaseDistribution | None":
     from optuna import distributions  # pyright: ignore[reportMissingImports]
 
     value = override.value()
-    if isinstance(value, IntervalSweep):
-        low, high, is_log = value.start, value.end, "log" in value.tags
-        assert low is not None and high is not None
-        if isinstance(low, int) and isinstance(high, int):
-            return distributions.IntDistribution(low, high, log=is_log)
-        return distributions.FloatDistribution(low, high, log=is_log)
-    items = list(override.sweep_string_iterator())
+    if not isinstance(value, IntervalSweep):
+        return None
+    low, high, is_log = value.start, value.end, "log" in value.tags
+    assert low is not None and high is not None
+    if unknown := sorted(value.tags - {"log"}):
+        raise ValueError(f"the tag of an interval must be log, got {unknown[0]}")
+    if isinstance(low, int) and isinstance(high, int):
+        return distributions.IntDistribution(low, high, log=is_log)
+    return distributions.FloatDistribution(low, high, log=is_log)
+
+
+def _of_items(override: Override) -> "BaseDistribution":
+    from optuna import distributions  # pyright: ignore[reportMissingImports]
+
+    value, items = override.value(), list(override.sweep_string_iterator())
+    if not items:
+        raise ValueError("there is no such value")
     if isinstance(value, RangeSweep) and isinstance(value.step, int) and all(map(_is_int, items)):
-        return distributions.IntDistribution(int(items[0]), int(items[-1]), step=abs(value.step))
+        numbers = sorted(map(int, items))  # which may count down, or be shuffled
+        return distributions.IntDistribution(numbers[0], numbers[-1], step=abs(value.step))
     return distributions.CategoricalDistribution(items)
 
 
 def _is_int(text: str) -> bool:
     return text.lstrip("-").isdigit()
+
+
+def _check(program: str, fixed: Sequence[str], space: Mapping[str, Any]) -> None:
+    """Compose runs with every choice and both ends of every range.
+
+    Raises:
+        ValueError: If a value cannot be, with the setting's name.
+    """
+    for values in _corners(space):
+        try:
+            configuration.check(program, [*fixed, *settings_of(values)])
+        except Exception as error:  # whatever hydra says of a wrong setting
+            told = one_line(error)
+            name = str(getattr(error.__cause__, "full_key", None))
+            if name in space and told.endswith("could not be converted to Integer"):
+                low, high = int(values[name]), int(_ends(space[name])[-1])
+                told = f"{name} takes whole numbers: {name}=range({low},{high + 1})"
+            if not any(varied in told for varied in space):
+                told = f"{' '.join(settings_of(values))}: {told}"
+            raise ValueError(told) from None
 
 
 def _corners(space: Mapping[str, "BaseDistribution"]) -> list[dict[str, Any]]:

@@ -1,19 +1,22 @@
 """A sweep: its jobs are checked before the first, its runs compared after the last."""
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, ListConfig, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.compare import compare
 from darts_gdas.cli.errors import one_line
-from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, names_of
+from darts_gdas.cli.plan import OBJECTIVES, check_objective
+from darts_gdas.config.objective import directions_of, names_of
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records
 from darts_gdas.report.run_page import PAGE
@@ -22,7 +25,13 @@ from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import FAULT, USAGE_ERROR
 
 SCORE = "score"
-OBJECTIVES = {"search": OF_SEARCH, "train": OF_TRAINING}
+
+SENSES = {
+    "direction": {"minimize": "minimize", "maximize": "maximize"},
+    "optim.maximize": {"minimize": "false", "maximize": "true"},
+    "ax_config.experiment.minimize": {"minimize": "true", "maximize": "false"},
+}
+"""Settings by which the sweepers of Optuna, Nevergrad and Ax are told which way is better."""
 
 
 class Comparison(Callback):
@@ -83,9 +92,7 @@ def _check_jobs(config: DictConfig) -> None:
     if not str(hydra.sweeper.get("_target_", "")).endswith("BasicSweeper"):
         _check_objectives(config)
         return
-    params = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *hydra.overrides.task])
-    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    (jobs,) = BasicSweeper.split_arguments(_overrides(config), None)
     for number, overrides in enumerate(jobs):
         try:
             configuration.check(hydra.job.config_name, overrides)
@@ -94,20 +101,36 @@ def _check_jobs(config: DictConfig) -> None:
             raise ValueError(f"job {number} ({said}): {one_line(error)}") from None
 
 
+def _overrides(config: DictConfig) -> list[Override]:
+    """What the command line and the sweeper's own file set, some of it to several values."""
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    return OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+
+
 def _check_objectives(config: DictConfig) -> None:
+    """Raise a `ValueError` unless all jobs have one objective, and the sweeper its direction."""
     name, sweeper = config.hydra.job.config_name, config.hydra.sweeper
     if name not in OBJECTIVES:
         raise ValueError(f"{name} has no objective that a sweeper could optimise")
+    check_objective(_overrides(config))
     value = config.get("objective")
     names = names_of(list(value) if isinstance(value, ListConfig) else value, OBJECTIVES[name])
-    said = sweeper.get("direction")
-    directions = list(said) if isinstance(said, ListConfig) else [said]
-    if said is not None and len(directions) != len(names):
-        wanted = ",".join("minimize" if OBJECTIVES[name][n].is_cost else "maximize" for n in names)
-        raise ValueError(
-            f"objective={','.join(names)} needs a direction for each: "
-            f"hydra.sweeper.direction=[{wanted}]"
-        )
+    wanted = directions_of(names, OBJECTIVES[name])
+    for setting, is_better in SENSES.items():
+        said = OmegaConf.select(sweeper, setting)
+        told = [_plain(one) for one in (said if isinstance(said, ListConfig) else [said])]
+        allowed = [is_better[direction] for direction in wanted]
+        if said is not None and told != allowed:
+            right = f"[{','.join(allowed)}]" if len(names) > 1 else allowed[0]
+            raise ValueError(
+                f"objective={','.join(names)} needs hydra.sweeper.{setting}={right}, or the worst "
+                f"would be taken for the best; got {','.join(told)}"
+            )
+
+
+def _plain(value: object) -> str:
+    """A value of a sweeper as it is typed."""
+    return value.name if isinstance(value, Enum) else str(value).lower()
 
 
 def _claim_folder(config: DictConfig) -> None:

@@ -199,6 +199,7 @@ def _follow(
 ) -> bool:
     """Wait for a run; whether it was ended because its running value is below the median."""
     seen, is_pruned, is_asked, runs = 0, False, False, True
+    num_epochs = plan.num_epochs(trial.params)
     while runs:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(LOOKS)
@@ -211,7 +212,7 @@ def _follow(
         for line in _lines(folder)[seen:]:
             trial.report(line[plan.curve], line["epoch"])
             seen += 1
-            is_last = not runs or line["epoch"] + 1 >= plan.num_epochs
+            is_last = not runs or line["epoch"] + 1 >= num_epochs
             if prunes and not is_last and not is_pruned and trial.should_prune():
                 process.send_signal(signal.SIGTERM)
                 is_pruned = True

@@ -54,6 +54,9 @@ CHOICES = ("method", "experiment")
 ADDABLE = ("experiment",)
 """Groups that `+GROUP=NAME` may add."""
 
+OPEN = "dataset.options."
+"""Where names are the user's own, so that `+` before them is no mistake."""
+
 
 def conf_folder() -> Path:
     """`conf/`: in the installed package, or beside it in a checkout."""
@@ -97,9 +100,13 @@ def composing() -> Iterator[None]:
 
 
 def store_part(group: str, name: str, part: object) -> None:
-    """Tell hydra a choice of a group."""
+    """Tell hydra a choice of a group, whose fields that are mappings take any names."""
     package = f"{group}.{name}" if group in SEVERAL else None
-    ConfigStore.instance().store(group=group, name=name, node=part, package=package)
+    node = OmegaConf.structured(part)
+    for field in node:
+        if OmegaConf.get_type(node, field) is dict:
+            OmegaConf.set_struct(node[field], False)
+    ConfigStore.instance().store(group=group, name=name, node=node, package=package)
 
 
 def typed(cfg: DictConfig, kind: type[Config]) -> Config:
@@ -125,8 +132,9 @@ def task_overrides() -> list[str]:
         key = override.split("=")[0]
         if key.startswith("~"):
             raise ValueError(f"{override!r}: a setting cannot be removed; set another value")
-        if key.startswith("+") and key.lstrip("+") not in ADDABLE:
-            raise ValueError(f"Could not override {key.lstrip('+')!r}")
+        name = key.lstrip("+")
+        if name != key and name not in ADDABLE and not name.startswith(OPEN):
+            raise ValueError(f"Could not override {name!r}")
     return overrides
 
 

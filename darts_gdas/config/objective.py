@@ -1,7 +1,7 @@
 """What a run is judged by where something optimises it: hydra's sweepers, and studies."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,11 @@ def names_of(value: Any, known: Mapping[str, Objective]) -> list[str]:
             f"objective={value} must be one, or a list of different ones, of {', '.join(known)}"
         )
     return names
+
+
+def directions_of(names: Sequence[str], known: Mapping[str, Objective]) -> list[str]:
+    """Which way each objective is better: "minimize" or "maximize", as Optuna calls them."""
+    return ["minimize" if known[name].is_cost else "maximize" for name in names]
 
 
 def values_of(

@@ -14,7 +14,7 @@ from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
-from darts_gdas.runtime.datasets import Dataset
+from darts_gdas.runtime.dataset import Dataset, needing_size
 from darts_gdas.runtime.look import loaded
 from darts_gdas.runtime.terminal import Verbosity
 from darts_gdas.runtime.watch import check_patience
@@ -142,7 +142,8 @@ class ScoreConfig:
         layout = Layout.of(genotypes[0], *sizes, stem)
         if not layout.searched_kinds <= set(inputs):  # no cells for reductions
             layout = replace(layout, reductions=())
-        layout.check_image_size(*train.image_size)
+        with needing_size(self.dataset):
+            layout.check_image_size(*train.image_size)
         return ScoreTask(
             genotypes,
             layout,

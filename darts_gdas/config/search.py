@@ -37,6 +37,7 @@ from darts_gdas.nets.partial import check_partial_channels
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
+from darts_gdas.runtime.dataset import needing_size
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.look import loaded, of_halves
@@ -168,7 +169,8 @@ class SearchConfig(RunConfig):
         train, _ = loaded(self.dataset)
         parts = [self.of_stage(i) for i in range(len(self.stages))] or [self]
         for part in parts:
-            part._layout_for(train).check_image_size(*train.image_size)
+            with needing_size(self.dataset):
+                part._layout_for(train).check_image_size(*train.image_size)
         halves = self._halves(train, compute)
 
         def build(index: int, space: SearchSpace) -> StageSearch:

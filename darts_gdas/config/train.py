@@ -14,6 +14,7 @@ from darts_gdas.nets.costs import whole
 from darts_gdas.nets.operations import check_operations
 from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.augment import Normalize
+from darts_gdas.runtime.dataset import needing_size
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.look import loaded
 from darts_gdas.space import Genotype
@@ -56,7 +57,8 @@ class TrainConfig(RunConfig):
             in_channels=train.in_channels,
             image_size=train.image_size,
         )
-        layout.check_image_size(*train.image_size)
+        with needing_size(self.dataset):
+            layout.check_image_size(*train.image_size)
         auxiliary = self.regularization.auxiliary_weight > 0
         normalize = Normalize(*train.statistics())
         train, test = train.to(compute.device), test.to(compute.device)

@@ -295,5 +295,5 @@ class Layout:
             raise ValueError(
                 f"images of {height}x{width} pixels are too small: {self.stem.value} stem and "
                 f"{len(self.reduction_positions)} reduction cells need at least "
-                f"{minimum}x{minimum}; choose a larger dataset.image_size"
+                f"{minimum}x{minimum}"
             )

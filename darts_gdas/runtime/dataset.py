@@ -1,13 +1,19 @@
 """What a data set is: its own configuration, and how its images are loaded."""
 
+import contextlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 
 from darts_gdas.runtime.augment import Augment
 from darts_gdas.runtime.images import Images
 
 Pair = tuple[Images, Images]
 """Images for training, and for testing."""
+
+
+SIZES = ("image_size", "size", "layout")
+"""Settings, of those data sets that have them, on which the size of the images depends."""
 
 
 class DataFault(RuntimeError):
@@ -31,3 +37,18 @@ class Dataset(ABC):
         Raises:
             ValueError: If the files are not there or not what they should be.
         """
+
+
+@contextlib.contextmanager
+def needing_size(dataset: Dataset) -> Iterator[None]:
+    """Around a check of the images' size, whose errors then name what this data set can set.
+
+    Raises:
+        ValueError: If the block does.
+    """
+    try:
+        yield
+    except ValueError as error:
+        names = [f"dataset.{part.name}" for part in fields(dataset) if part.name in SIZES]
+        remedy = f"see {' and '.join(names)}" if names else "those of this data set have one size"
+        raise ValueError(f"{error}; {remedy}") from None

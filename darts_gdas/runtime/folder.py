@@ -62,7 +62,8 @@ class ImageFolder(Dataset):
     orientation that a camera notes in EXIF is not applied, and transparency is dropped.
 
     Attributes:
-        root: The folder. In place of `test` it may hold `val`, `valid` or `validation`.
+        root: The folder. In place of `test` it may hold `testing`, `eval`, `evaluation`, `val`,
+            `valid`, `validation` or `dev`.
         image_size: Height in pixels of what the network sees.
         image_width: Its width; null is the same as the height.
         channels: 3 for colour, 1 for grey.

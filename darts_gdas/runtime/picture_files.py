@@ -28,7 +28,7 @@ SUFFIXES = (
 
 _ENDINGS = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
 
-TEST_FOLDERS = ("test", "val", "valid", "validation")
+TEST_FOLDERS = ("test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev")
 """Where pictures for testing may lie; the first that is there is taken."""
 
 DEFAULT_TEST_FRACTION = 0.2

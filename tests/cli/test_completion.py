@@ -65,6 +65,19 @@ def test_programs_settings_and_choices_are_completed(shell: str, scripts: Path):
     assert ask("darts-gdas search device=") == {"device=auto", "device=cpu", "device=cuda"}
     assert ask("darts-gdas search optimizer.schedule.") == {"optimizer.schedule.end="}
     assert "method=" not in ask("darts-gdas train ")
+    assert ask("darts-gdas train objective=b") == {"objective=balanced_accuracy"}
+    assert "objective=known_accuracy" in ask("darts-gdas search objective=")
+    assert ask("darts-gdas search dataset.na") == set()
+    assert ask("darts-gdas search dataset=torchvision dataset.na") == {"dataset.name="}
+    assert "dataset.options=" in ask("darts-gdas search dataset=torchvision dataset.")
+    layouts = {f"dataset.layout={name}" for name in ("auto", "channels_first", "channels_last")}
+    assert ask("darts-gdas train dataset=npz seed=1 dataset.layout=") == layouts
+    costs = ask("darts-gdas search penalties=[cost] penalties.cost.ta")
+    assert costs == {"penalties.cost.target="}
+    assert ask("darts-gdas export --format=onnx_") == {
+        "--format=onnx_fp16",
+        "--format=onnx_int8",
+    }
     assert "+experiment=gdas_cifar10" in ask("darts-gdas search +experiment=")
     assert {"--format", "--out"} <= ask("darts-gdas export --")
     assert ask("darts-gdas new my_") == {*CHOSEN_BY}

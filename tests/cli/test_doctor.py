@@ -90,6 +90,19 @@ def test_a_pre_release_is_named(monkeypatch):
     assert first.told.startswith("1.4.0rc3, a pre-release") and not first.is_fault
 
 
+def test_a_checkout_that_is_not_installed_is_told(monkeypatch):
+    def missing(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", missing)
+    (found,) = packages()
+    root = Path(doctor.__file__).parents[2]
+    assert not found.is_fault and found.told.startswith(
+        "not looked at: darts-gdas is not installed"
+    )
+    assert found.told.endswith(f"(pip install -e {root})")
+
+
 def test_gpus_and_hidden_gpus(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -1,10 +1,12 @@
 """Whose fault an error is: the mark of a program, through hydra's frames and a sweep's runs."""
 
 import pytest
+from hydra.errors import HydraException
 
 from darts_gdas.cli import errors
 from darts_gdas.cli.errors import program, usage_errors
 from darts_gdas.cli.memory import OutOfMemory
+from darts_gdas.runtime.formats.owners import reading
 
 ANY = [KeyError("k"), ValueError("v"), OSError("o"), AssertionError("a")]
 OF_INPUT = [ValueError("v"), OSError("o")]
@@ -37,6 +39,16 @@ def test_when_a_run_has_begun_none_is_and_it_passes_all_that_is_around(error: Ex
     assert caught.value is error and capsys.readouterr().err == ""
     with pytest.raises(SystemExit), usage_errors():  # nothing of the mark is left
         raise error
+
+
+def test_a_reason_is_told_once(capsys):
+    """Errors of our own say why themselves; of hydra's the cause does."""
+    with pytest.raises(SystemExit), usage_errors(), reading("a.npz"):
+        raise EOFError("no end")
+    assert capsys.readouterr().err == "error: a.npz cannot be read (EOFError: no end)\n"
+    with pytest.raises(SystemExit), usage_errors():
+        raise HydraException("it failed") from ValueError("for this")
+    assert capsys.readouterr().err == "error: it failed; for this\n"
 
 
 def test_a_program_needs_no_door(capsys):

@@ -65,6 +65,17 @@ def test_thirteen_channels_are_searched_retrained_and_taken_away(run, tmp_path: 
             ["dataset=torchvision", "dataset.name=SVHN"],
             "SVHN is not in dataset.root='data', or damaged; pass dataset.download=true",
         ),
+        *(
+            (
+                ["dataset=torchvision", "dataset.name=EMNIST", typed],
+                "(ValueError: Unknown value 'letterz' for argument split. Valid values are ",
+            )
+            for typed in (
+                "dataset.options={split: letterz}",
+                "dataset.options.split=letterz",
+                "+dataset.options.split=letterz",
+            )
+        ),
         (
             ["dataset=imagenet16", "dataset.root=."],
             "'train_data_batch_1' is missing and 10",

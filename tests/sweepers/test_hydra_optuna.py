@@ -70,6 +70,7 @@ def test_several_objectives_give_a_front(python: str, tmp_path: Path):
     [
         (["objective=acuracy"], "objective=acuracy must be one, or a list of different ones, of"),
         (["objective=[seconds,parameters]"], "hydra.sweeper.direction=[minimize,minimize]"),
+        ([], "needs hydra.sweeper.direction=maximize, "),  # its default is to minimise
     ],
 )
 def test_an_unknown_objective_is_told_before_the_first_run(

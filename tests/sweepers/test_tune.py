@@ -8,11 +8,15 @@ import signal
 import sqlite3
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from darts_gdas.cli.tune import main
+from darts_gdas.cli.plan import Plan
+from darts_gdas.cli.tune import _follow, main
+from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.signals import StopRequest
 from tests.sweepers.environments import ROOT, SHORT, finish, python_with, start
 
 sweepers = pytest.mark.sweepers
@@ -136,6 +140,73 @@ def test_bad_input_is_one_line_before_any_run(python: str, tmp_path: Path):
     assert (tmp_path / "study" / "study.db").read_bytes() == b"no database" * 500
 
 
+RANGES = {
+    "optimizer.lr=interval(0.02,0.01)": "optimizer.lr=interval(0.02,0.01): `low <= high` must hold",
+    "optimizer.lr=tag(log,interval(0,0.01))": "tag(log,interval(0,0.01)): `low > 0` must hold for",
+    "optimizer.lr=tag(lg,interval(0,0.01))": "the tag of an interval must be log, got lg",
+    "net.channels=range(4,4)": "net.channels=range(4,4): there is no such value",
+    "batch_size=interval(16,32)": "batch_size takes whole numbers: batch_size=range(16,33)",
+    "method=interval(1,2)": "method=1.0: ",
+    "net.channels=range(8,1,-2)": "IntDistribution(high=8, log=False, low=2, step=2)",
+}
+
+
+@sweepers
+def test_a_range_that_cannot_be_names_its_setting_and_one_may_count_down(
+    python: str, tmp_path: Path
+):
+    code = (
+        "import sys\nfrom darts_gdas.cli.plan import Plan\nfor typed in sys.argv[1:]:\n"
+        "    try: print(Plan.of('search', [typed]).space)\n"
+        "    except ValueError as error: print(error)"
+    )
+    out, _ = finish(start(tmp_path, python, "-c", code, *RANGES))
+    for line, told in zip(out.splitlines(), RANGES.values(), strict=True):
+        assert told in line
+
+
+class Running:
+    """A process that goes on until it is asked to end; a trial that is below the median."""
+
+    params: Mapping[str, str] = {"epochs": "1"}
+    returncode = None
+
+    def __init__(self, patience: int = 3) -> None:
+        self.looks, self.signals, self.told = patience, [], []
+
+    def wait(self, timeout: float) -> None:
+        self.looks -= 1
+
+    def poll(self) -> int | None:
+        return 0 if self.looks <= 0 or self.signals else None
+
+    def send_signal(self, signum: int) -> None:
+        self.signals.append(signum)
+
+    def report(self, value: float, step: int) -> None:
+        self.told.append((value, step))
+
+    def should_prune(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("varied", "is_pruned"), [("epochs=1", False), ("method=darts", True)])
+def test_a_run_is_pruned_before_its_own_last_epoch_alone(
+    varied: str, is_pruned: bool, tmp_path: Path
+):
+    """Epochs may be what varies, or be those of a method that does."""
+    plan = Plan("search", ("dataset=digits",), {}, ("validation_accuracy",))
+    running, folder = Running(), RunFolder(tmp_path)
+    name, _, value = varied.partition("=")
+    running.params = {name: value}
+    assert (plan.num_epochs(running.params) > 1) is is_pruned
+    folder.metrics.write_text('{"epoch": 0, "validation/accuracy": 0.25}\n')
+    with StopRequest("") as request:
+        found = _follow(running, running, folder, plan, request, prunes=True)  # type: ignore[arg-type]
+    assert found is is_pruned and running.told == [(0.25, 0)]
+    assert running.signals == [signal.SIGTERM] * is_pruned
+
+
 @sweepers
 def test_the_commands_of_the_page_run(python: str, tmp_path: Path):
     """With tiny sizes, and two trials each."""
@@ -158,6 +229,13 @@ def test_the_commands_of_the_page_run(python: str, tmp_path: Path):
     (line,) = (line for line in lines if "hydra/sweeper=optuna" in line)
     words = re.sub(r"n_trials=\d+", "n_trials=2", re.sub(r"epochs=\d+", "epochs=1", line))
     finish(start(tmp_path, sweeper, str(ROOT / "search.py"), *shlex.split(words)[2:], *SHORT[1:-2]))
+
+
+@pytest.mark.parametrize("varied", ["objective=seconds,parameters", "objective=choice(seconds)"])
+def test_what_trials_are_judged_by_cannot_vary(varied: str):
+    names = "seconds,parameters" if "," in varied else "seconds"
+    with pytest.raises(ValueError, match=rf"cannot vary; .* are a list: objective=\[{names}\]$"):
+        Plan.of("search", [RATE, varied])
 
 
 def test_without_optuna_it_names_what_to_install(

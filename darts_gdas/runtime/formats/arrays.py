@@ -1,12 +1,12 @@
 """From numbers of any type and any order of axes to bytes, a range for each channel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from darts_gdas.runtime.images import CHUNK
@@ -74,7 +74,11 @@ class Scale:
 
     @classmethod
     def of(
-        cls, parts: Sequence[np.ndarray], declared: Sequence[float] | None, what: str
+        cls,
+        parts: Sequence[np.ndarray],
+        declared: Sequence[float] | None,
+        what: str,
+        trained: Callable[[], Sequence[Int64[Tensor, " images"]]] | None = None,
     ) -> "Scale":
         """The scale of the images that are trained on.
 
@@ -82,6 +86,8 @@ class Scale:
             parts: Numbers, each [images, channels, height, width].
             declared: The ends in all channels; None measures those of whole numbers.
             what: Names them in an error.
+            trained: Says which images of each part are trained on, by their positions, where the
+                ends are measured; None is all.
 
         Raises:
             ValueError: If they are no numbers, or of unknown range, or the range has no effect.
@@ -104,8 +110,7 @@ class Scale:
                 f"{what} holds floats of unknown range; pass dataset.value_range=[BLACK,WHITE], "
                 "such as [0,1]"
             )
-        low = np.min([part.min((0, 2, 3)) for part in parts], 0).astype(np.float64)
-        high = np.max([part.max((0, 2, 3)) for part in parts], 0).astype(np.float64)
+        low, high = _extremes(parts, trained() if trained else map(_all, parts))
         return cls(tuple(zip(low.tolist(), np.maximum(high, low + 1).tolist(), strict=True)), kind)
 
     def bytes(self, images: np.ndarray, what: str) -> UInt8[Tensor, "images channels height width"]:
@@ -143,6 +148,24 @@ class Scale:
             return ("values from {:g} to {:g} become 0 to 255".format(*self.ends[0]),)
         told = ", ".join(f"{low:g} to {high:g}" for low, high in self.ends)
         return (f"values of each channel become 0 to 255: {told}",)
+
+
+def _extremes(
+    parts: Sequence[np.ndarray], chosen: Iterable[Int64[Tensor, " images"]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest value of each channel among the chosen images."""
+    ends = [
+        (found.min((0, 2, 3)), found.max((0, 2, 3)))
+        for part, positions in zip(parts, chosen, strict=True)
+        for some in positions.split(CHUNK)
+        if len(found := part[some.numpy()])
+    ]
+    low, high = (np.stack(end).astype(np.float64) for end in zip(*ends, strict=True))
+    return low.min(0), high.max(0)
+
+
+def _all(part: np.ndarray) -> Int64[Tensor, " images"]:
+    return torch.arange(len(part))
 
 
 def _kind(values: np.ndarray) -> np.dtype:

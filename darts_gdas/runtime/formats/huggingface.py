@@ -1,6 +1,6 @@
 """Folders of Hugging Face: what `datasets` has saved, and parquet files as they are on the hub."""
 
-import os
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -39,22 +39,30 @@ class HuggingFace(SizedSet):
 
     def load(self) -> Pair:
         """Open the folder, and read the chosen parts row by row."""
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all is on this disc
         package, root = owner("datasets"), self.place()
         what = f"dataset.root={self.root!r}"
-        with reading(what):
-            if any((root / name).exists() for name in SAVED):
-                found = package.load_from_disk(str(root))
-            else:  # without a copy in a cache
-                found = package.load_dataset(str(root), self.config, streaming=True)
-        if not isinstance(found, dict):
-            found = {"train": found}
-        return self.pair(
-            {
-                str(name): partial(self._read, package, part, f"{what}: {name}")
-                for name, part in found.items()
-            }
-        )
+        if not root.is_dir():
+            raise ValueError(f"{what} must be the folder that holds the data, got a file")
+        is_saved = any((root / name).exists() for name in SAVED)
+        if is_saved and self.config is not None:
+            raise ValueError(
+                f"dataset.config={self.config!r} has no effect: {what} was written by "
+                "save_to_disk, which knows no configurations; leave it out"
+            )
+        with offline():
+            with reading(what):
+                if is_saved:
+                    found = package.load_from_disk(str(root))
+                else:  # without a copy in a cache
+                    found = package.load_dataset(str(root), self.config, streaming=True)
+            if not isinstance(found, dict):
+                found = {"train": found}
+            return self.pair(
+                {
+                    str(name): partial(self._read, package, part, f"{what}: {name}")
+                    for name, part in found.items()
+                }
+            )
 
     def _read(self, package: Any, part: Any, what: str) -> ImageSet:
         features = part.features or {}
@@ -79,6 +87,23 @@ class HuggingFace(SizedSet):
                 f"{', '.join(map(repr, features))}, got {asked or found or 'none that tells'}"
             )
         return found[0]
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Inside, no server is asked, since all is on this disc; afterwards as the process had it.
+
+    The packages read the environment once, when they are imported.
+    """
+    switches = [owner("huggingface_hub.constants"), owner("datasets.config")]
+    before = [switch.HF_HUB_OFFLINE for switch in switches]
+    try:
+        for switch in switches:
+            switch.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for switch, was in zip(switches, before, strict=True):
+            switch.HF_HUB_OFFLINE = was
 
 
 def _samples(part: Any, image: str, label: str, what: str) -> Iterator[Sample]:

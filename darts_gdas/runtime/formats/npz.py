@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+from jaxtyping import Int64
+from torch import Tensor
 
 from darts_gdas.runtime.dataset import Pair
 from darts_gdas.runtime.formats.arrays import Layout, Scale, with_channels_first
@@ -73,17 +75,25 @@ class Npz(SplitSet):
                 f"{', '.join(map(repr, arrays)) or 'nothing'}"
             )
         what = f"dataset.root={self.root!r}: {{}}"
-        trained = {
-            name: self._images(arrays, names[name][0], what) for name in self.chosen(list(names))[0]
-        }
-        scale = Scale.of([*trained.values()], self.value_range, what.format("the images"))
+        train, tested = self.chosen(list(names))
+        images = {name: self._images(arrays, names[name][0], what) for name in train}
+
+        def labels(name: str) -> Int64[Tensor, " images"]:
+            of_labels, count = what.format(names[name][1]), len(images[name])
+            return checked_labels(_read(arrays, names[name][1], of_labels), count, of_labels)
+
+        def trained() -> list[Int64[Tensor, " images"]]:
+            numbers = [labels(name) for name in train]
+            return self.trained_on(numbers, is_split=not tested)
+
+        parts = [images[name] for name in train]
+        scale = Scale.of(parts, self.value_range, what.format("the images"), trained)
 
         def read(name: str) -> ImageSet:
-            images, labels = names[name]
-            of_images, of_labels = what.format(images), what.format(labels)
-            values = trained[name] if name in trained else self._images(arrays, images, what)
-            numbers = checked_labels(_read(arrays, labels, of_labels), len(values), of_labels)
-            return ImageSet(scale.bytes(values, of_images), numbers, (), scale.words())
+            if name not in images:
+                images[name] = self._images(arrays, names[name][0], what)
+            found = scale.bytes(images[name], what.format(names[name][0]))
+            return ImageSet(found, labels(name), (), scale.words())
 
         if scale.ends is not None and self.value_range is None:
             logger.warning("dataset.root: %s; dataset.value_range says otherwise", *scale.words())

@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 Splits = Mapping[str, Callable[[], ImageSet]]
 """What reads each part of a data set. Images without names of classes have none of them."""
 
-TRAIN = ("trainval", "train", "train-standard")
+TRAIN = ("trainval", "train", "training", "train-standard")
 """Parts for training: the first that is there is taken."""
 
 HOLDS = {"trainval": ("train", "val"), "train-challenge": ("train-standard",)}
 """Parts that consist of others, by what their sets say (FGVCAircraft, Places365)."""
 
-PARTS = ("train", "val", "valid", "validation", "test")
+PARTS = ("trainval", "train", "training", *TEST_FOLDERS)
 """What people call parts where a format has no names for them."""
 
 
@@ -37,9 +37,10 @@ class SplitSet(Dataset):
     Attributes:
         root: Where they are.
         train_split: What is trained on; several are joined by a plus, `train+val`. Null is
-            `trainval`, `train` or the only part.
-        test_split: What is tested on. Null is `test`, `val`, `valid` or `validation`, and where
-            there is none of them a share of each class of what is trained on.
+            `trainval`, `train`, `training`, or the only part unless it is called as tests are.
+        test_split: What is tested on. Null is `test`, `testing`, `eval`, `evaluation`, `val`,
+            `valid`, `validation` or `dev`, the first that is there, and where there is none of
+            them a share of each class of what is trained on.
         test_fraction: That share; null is a fifth.
         fraction: Share of each class that is trained on, at least one image of each.
         seed: Which images those are; independent of the seed of the run.
@@ -86,7 +87,8 @@ class SplitSet(Dataset):
             ValueError: If a part is not there, or serves both.
         """
         usual = next((name for name in TRAIN if name in known), None)
-        usual = known[0] if usual is None and len(known) == 1 else usual
+        if usual is None and len(known) == 1 and known[0] not in TEST_FOLDERS:
+            usual = known[0]
         train = self._named("train_split", self.train_split or usual, known)
         left = [name for name in known if not _common([name], train)]
         test = self.test_split or next((name for name in TEST_FOLDERS if name in left), None)
@@ -131,11 +133,11 @@ class SplitSet(Dataset):
         parts = [joined([splits[name]() for name in some]) for some in names if some]
         classes = self.classes([part.classes for part in parts], [part.labels for part in parts])
         train, *rest = [replace(part, classes=classes) for part in parts]
-        test = rest[0] if rest else None
-        if test is None:
+        if not rest:
             kept, left = self.kept_for_testing(train.labels)
-            train, test = train.select(left), train.select(kept)
-        return train.select(self.share(train.labels)), test
+            train, rest = train.select(left), [train.select(kept)]
+        check_known(train.labels, rest[0].labels, classes)
+        return train.select(self.share(train.labels)), rest[0]
 
     def classes(
         self, said: Sequence[tuple[str, ...]], labels: Sequence[Int64[Tensor, " images"]]
@@ -172,14 +174,19 @@ class SplitSet(Dataset):
         self, labels: Int64[Tensor, " images"]
     ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " left"]]:
         """Positions of what is kept for testing where there is no part for it, and of the rest."""
-        share = DEFAULT_TEST_FRACTION if self.test_fraction is None else self.test_fraction
         if self.test_fraction is None:
             logger.warning(
                 "there is no part for testing: %g of each class is kept for it, and never trained "
                 "on; dataset.test_fraction=%g says so, or another share",
-                share,
-                share,
+                DEFAULT_TEST_FRACTION,
+                DEFAULT_TEST_FRACTION,
             )
+        return self._split(labels)
+
+    def _split(
+        self, labels: Int64[Tensor, " images"]
+    ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " left"]]:
+        share = DEFAULT_TEST_FRACTION if self.test_fraction is None else self.test_fraction
         return split_in_two(labels, share, self.seed, "dataset.test_fraction")
 
     def share(self, labels: Int64[Tensor, " images"]) -> Int64[Tensor, " chosen"]:
@@ -187,6 +194,21 @@ class SplitSet(Dataset):
         if self.fraction == 1:
             return torch.arange(len(labels))
         return class_share(labels, self.fraction, self.seed)
+
+    def trained_on(
+        self, labels: Sequence[Int64[Tensor, " images"]], *, is_split: bool
+    ) -> list[Int64[Tensor, " chosen"]]:
+        """Positions, in each of the parts that are joined, of what `pair` will train on.
+
+        Args:
+            labels: Those of each part.
+            is_split: Whether there is no part for testing, so that some of these are kept for it.
+        """
+        together = torch.cat(list(labels))
+        left = self._split(together)[1] if is_split else torch.arange(len(together))
+        is_chosen = torch.zeros(len(together), dtype=torch.bool)
+        is_chosen[left[self.share(together[left])]] = True
+        return [part.nonzero().flatten() for part in is_chosen.split([len(one) for one in labels])]
 
 
 def _held(name: str) -> tuple[str, ...]:
@@ -224,6 +246,19 @@ def joined(parts: Sequence[ImageSet]) -> ImageSet:
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of a format, with their number where two are the same, as the cranes of ImageNet."""
     return tuple(f"{n} ({i})" if names.count(n) > 1 else n for i, n in enumerate(names))
+
+
+def check_known(
+    train: Int64[Tensor, " images"], test: Int64[Tensor, " tested"], classes: Sequence[str]
+) -> None:
+    """Raise a `ValueError` if labels for testing are of a class that has none to train on."""
+    lacking = sorted(set(test.tolist()) - set(train.tolist()))
+    if lacking:
+        more = f", and {len(lacking) - 3} more" if lacking[3:] else ""
+        raise ValueError(
+            "images for testing must be of classes that are trained on, but there are no images "
+            f"for training of {', '.join(repr(classes[label]) for label in lacking[:3])}{more}"
+        )
 
 
 def checked_labels(values: object, count: int, what: str) -> Int64[Tensor, " images"]:

@@ -12,7 +12,7 @@ from darts_gdas.runtime.folder import ImageFolder, Storage
 from darts_gdas.runtime.formats.kinds import KINDS, Kind
 from darts_gdas.runtime.formats.owners import looking, owner, reading
 from darts_gdas.runtime.formats.sized import Sample, SizedSet
-from darts_gdas.runtime.formats.splits import checked_labels
+from darts_gdas.runtime.formats.splits import check_known, checked_labels
 from darts_gdas.runtime.images import ImageSet
 from darts_gdas.runtime.picture_files import Files, with_headers
 from darts_gdas.runtime.stream import SAMPLE, some
@@ -113,6 +113,7 @@ class Torchvision(SizedSet):
         if len(parts) == 1:
             kept, left = self.kept_for_testing(parts[0].labels)
             parts = [parts[0].select(left), parts[0].select(kept)]
+        check_known(parts[0].labels, parts[1].labels, classes)
         height, width = self._size(parts[0])
         folder = ImageFolder(
             root=str(Path(self.root).expanduser()),

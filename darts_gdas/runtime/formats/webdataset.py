@@ -19,6 +19,12 @@ from darts_gdas.runtime.picture_files import SUFFIXES
 WORD = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])")
 """The part that a shard's path below the root says it is of, the last one."""
 
+HIDDEN = re.compile(r"\.(?!_)")
+"""The beginning of a name before which there is no sample's; `._` is what macOS adds."""
+
+NUMBER = re.compile(rb"\s*-?[0-9]+\s*")
+"""A label, which Python would also take with underscores."""
+
 PACKED = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst")
 
 logger = logging.getLogger(__name__)
@@ -43,8 +49,9 @@ class WebDataset(SizedSet):
         """Read the shards of the chosen parts, in the order of their names."""
         package, root = owner("webdataset"), self.place()
         shards: dict[str, list[str]] = defaultdict(list)
-        found = sorted(root.rglob("*.tar"))
-        packed = sorted(p for ending in PACKED for p in root.rglob(f"*{ending}"))
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        found = [path for path in files if path.suffix.lower() == ".tar"]
+        packed = [path for path in files if path.name.lower().endswith(PACKED)]
         if packed:
             raise ValueError(
                 f"dataset.root={self.root!r} holds compressed shards, such as {packed[0].name!r}; "
@@ -92,38 +99,35 @@ class WebDataset(SizedSet):
                 "of one sample follow each other, and its name ends at the first dot"
             )
         text = member[self.label_key]
-        try:
-            label = int(text)
-        except ValueError:
+        if not NUMBER.fullmatch(text):
             raise ValueError(
                 f"{what}: the label of {member['__key__']!r} must be a number in digits, "
                 f"got {text[:40]!r}"
-            ) from None
-        return Sample(member[pictures[0]], label, name)
+            )
+        return Sample(member[pictures[0]], int(text), name)
 
 
 def _members(package: Any, shard: str, what: str) -> Iterator[dict[str, Any]]:
     """Samples of a shard, as bytes by their endings."""
-    with reading(what):
-        # Every rank reads everything; a list, since a name with braces would be expanded.
-        yield from package.WebDataset(
-            [shard], shardshuffle=False, nodesplitter=_all, workersplitter=_all, empty_check=False
-        )
-
-
-def _all(shards: Any) -> Any:
-    return shards
+    with reading(what), open(shard, "rb") as file:  # a path that is opened there would be a URL
+        content = package.tariterators.tar_file_expander([{"url": shard, "stream": file}])
+        yield from package.tariterators.group_by_keys(content)
 
 
 def check_complete(shard: Path) -> None:
-    """Raise a `ValueError` unless a tar file has its end; one without members is zeros alone.
+    """Raise a `ValueError` unless readers see all that is in a tar file.
 
-    Readers take a member that is damaged, or cut off in its header, for the end of the file, and
-    say nothing.
+    They take a member that is damaged, or cut off in its header, for the end of the file, pass over
+    one whose name begins with a dot, and say nothing. A file without members is zeros alone.
     """
     with tarfile.open(shard) as tar:
         last = end = 0
         for member in tar:
+            name = Path(member.name)
+            if HIDDEN.match(name.name) and name.suffix.lower() in SUFFIXES:
+                raise ValueError(
+                    f"the picture {member.name!r} would be left out, for its name begins with a dot"
+                )
             last, end = member.offset_data, member.offset_data + -(-member.size // 512) * 512
         stream = tar.fileobj
         assert stream is not None

@@ -1,6 +1,8 @@
 """Folders that the package datasets has written: saved sets, and parquet as on the hub."""
 
 import io
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,40 @@ def test_parquet_of_plain_bytes_is_read_where_the_columns_are_named(
     named = {"image_column": "photo", "label_column": "kind"}
     train, test = HuggingFace(root=root, **named, test_fraction=0.2).load()
     assert (len(train), len(test)) == (8, 2) and train.classes == ("0", "1")
+
+
+def test_no_server_is_asked_and_the_process_is_left_as_it_was(
+    package, pixels, tmp_path: Path, monkeypatch
+):
+    import huggingface_hub.constants as hub
+
+    root = save(parts(package, pixels), tmp_path / "set", "parquet", package)
+    asked = []
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(package.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *at, **_: asked.append(at))
+    environment = dict(os.environ)
+    HuggingFace(root=root).load()
+    with pytest.raises(ValueError, match="train_split must be of"):
+        HuggingFace(root=root, train_split="more").load()
+    assert not asked and (hub.HF_HUB_OFFLINE, package.config.HF_HUB_OFFLINE) == (False, False)
+    assert dict(os.environ) == environment
+
+
+def test_what_is_no_folder_and_a_configuration_without_effect_are_told(
+    package, pixels, tmp_path: Path
+):
+    root = Path(save(parts(package, pixels), tmp_path / "set", "parquet", package))
+    (file,) = root.glob("data/train-*.parquet")
+    with pytest.raises(ValueError, match=r"parquet' must be the folder that holds the data, got a"):
+        HuggingFace(root=str(file)).load()
+    with pytest.raises(ValueError, match=r"cannot be read \(ValueError: BuilderConfig 'nonsense'"):
+        HuggingFace(root=str(root), config="nonsense").load()
+    saved = save(parts(package, pixels), tmp_path / "saved", "saved", package)
+    with pytest.raises(
+        ValueError, match=r"config='nonsense' has no effect: .* save_to_disk, which"
+    ):
+        HuggingFace(root=saved, config="nonsense").load()
 
 
 def test_hidden_labels_and_damaged_files_are_one_line(package, pixels, tmp_path: Path):

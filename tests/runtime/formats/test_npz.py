@@ -81,6 +81,24 @@ def test_values_beyond_bytes_are_scaled_by_what_is_trained_on(tmp_path: Path, ca
     assert int(train.images.max()) == round(255 * int(arrays["x_train"].max()) / 65535)
 
 
+@pytest.mark.parametrize(("parts", "fraction"), [(1, 1.0), (1, 0.5), (2, 0.5)])
+def test_a_range_is_measured_on_what_is_trained_on_alone(parts: int, fraction: float, tmp_path):
+    """Each image has one value, so that the extremes of any other would show."""
+    values = np.arange(60, dtype=np.uint16)[:, None, None].repeat(8, 1).repeat(8, 2) * 1000
+    arrays, settings = {"x_train": values, "y_train": labels(60)}, {}
+    if parts == 2:
+        arrays = {"x_train": values[:40], "y_train": labels(60)[:40]}
+        arrays |= {"x_val": values[40:], "y_val": labels(60)[40:]}
+        settings = {"train_split": "train+val"}
+    chosen = Npz(root=saved(tmp_path / "a.npz", **arrays), **settings, fraction=fraction, seed=1)
+    train, test = chosen.load()
+    raw = Npz(root=chosen.root, **settings, fraction=fraction, seed=1, value_range=[0, 255e3])
+    seen = raw.load()[0].images.double()  # a whole number for each image
+    expected = 255 * (seen - seen.min()) / (seen.max() - seen.min())
+    assert torch.equal(train.images.double(), expected.round())
+    assert len(train) == round(48 * fraction) and len(test) == 12
+
+
 def test_the_statistics_of_many_channels_are_theirs(tmp_path: Path):
     pixels = images(9, 8, 8, 5)
     train, _ = Npz(root=saved(tmp_path / "a.npz", x=pixels, y=labels(9)), test_fraction=0.3).load()

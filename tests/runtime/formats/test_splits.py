@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from darts_gdas.runtime.formats.splits import SplitSet, checked_labels, joined
 from darts_gdas.runtime.images import ImageSet, checked_parts
+from darts_gdas.runtime.look import remarks
 
 
 @dataclass(kw_only=True)
@@ -112,6 +113,15 @@ def test_a_part_that_holds_another_is_not_tested_on_it():
         Named(test_split="train-challenge").chosen(places)
 
 
+@pytest.mark.parametrize("name", ["test", "testing", "eval", "val", "validation", "dev"])
+def test_a_part_for_testing_is_trained_on_only_if_it_is_asked_for(name: str):
+    with pytest.raises(ValueError, match=rf"train_split must name one of the .* are '{name}'$"):
+        Named().chosen([name])
+    assert Named(train_split=name).chosen([name]) == ([name], [])
+    assert Named().chosen([name, "training"]) == (["training"], [name])
+    assert Named().chosen(["photos"]) == (["photos"], [])
+
+
 def test_classes_of_one_name_are_refused_or_numbered():
     """A user may not give them; ImageNet has two kinds of cranes."""
     with pytest.raises(ValueError, match=r"class_names: each class must .*, got 'a' twice$"):
@@ -165,6 +175,24 @@ def test_parts_of_other_classes_are_told():
 def test_labels_that_cannot_be_right_are_told(values: list, message: str):
     with pytest.raises(ValueError, match=rf"^these .*{message}"):
         checked_labels(values, 3, "these")
+
+
+def test_a_class_that_is_only_tested_on_is_refused():
+    """A network would have an output for it that never learns."""
+
+    @dataclass(kw_only=True)
+    class Lacking(SplitSet):
+        def load(self):
+            test = part([0, 2, 3, 4, 5], 9)
+            return self.pair({"train": lambda: part([0, 1, 1], 0), "test": lambda: test})
+
+    with pytest.raises(ValueError, match=r"no images for training of '2', '3', '4', and 1 more$"):
+        Lacking().load()
+    names = [*"abcdef", "never"]
+    with pytest.raises(ValueError, match=r"of 'c', 'd', 'e', and 1 more$"):
+        Lacking(class_names=names).load()
+    train, test = Named(class_names=["no", "yes", "never"]).load()  # may be lacking in both
+    assert "there are no training images of class 'never'" in remarks(train, test)
 
 
 def test_labels_are_taken_as_numpy_and_medmnist_have_them():

@@ -43,6 +43,29 @@ def test_shards_are_read_as_they_were_written(shards, tmp_path: Path, monkeypatc
     assert small.shape == (1, 4, 4)
 
 
+@formats
+@pytest.mark.parametrize("names", [("training", "testing"), ("train", "eval"), ("trainval", "dev")])
+def test_parts_are_called_as_people_call_them_in_any_folder(names, shards, tmp_path: Path):
+    """Also with an ending in capitals, and in a path that would be cut off as a URL."""
+    folder = tmp_path / "a#b?c=%20" / "two"
+    folder.mkdir(parents=True)
+    for old, new in zip(("train-000", "test-000"), names, strict=True):
+        (tmp_path / f"set-{old}.tar").rename(folder / f"{new}-000.TAR")
+    train, test = loaded(WebDataset(root=str(folder.parent)))
+    for part, name in ((train, "train-000"), (test, "test-000")):
+        assert np.array_equal(part.images.permute(0, 2, 3, 1).numpy(), shards[name])
+
+
+@formats
+def test_shards_for_testing_alone_are_not_trained_on(shards, tmp_path: Path):
+    for path in tmp_path.glob("set-train*"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"train_split must name one of the parts that .* 'test'$"):
+        WebDataset(root=str(tmp_path)).load()
+    train, test = WebDataset(root=str(tmp_path), train_split="test", test_fraction=0.25).load()
+    assert (len(train), len(test)) == (9, 3)
+
+
 def member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     about = tarfile.TarInfo(name)
     about.size = len(content)
@@ -73,12 +96,13 @@ def test_members_that_do_not_belong_together_are_named(names, message, tmp_path:
 
 
 @formats
-def test_labels_are_digits(shards, tmp_path: Path):
+@pytest.mark.parametrize("label", ["dog", "1_0", ""])
+def test_labels_are_digits(label: str, shards, tmp_path: Path):
     path = tmp_path / "set-train-000.tar"
     with tarfile.open(path, "a") as tar:
         member(tar, "z.png", b"")
-        member(tar, "z.cls", b"dog")
-    with pytest.raises(ValueError, match="label of 'z' must be a number in digits, got b'dog'"):
+        member(tar, "z.cls", label.encode())
+    with pytest.raises(ValueError, match=f"of 'z' must be a number in digits, got b'{label}'"):
         WebDataset(root=str(tmp_path)).load()
 
 
@@ -98,6 +122,19 @@ def test_a_shard_that_is_cut_off_is_told_wherever_that_is(kept: int, tmp_path: P
     path.write_bytes(content[:kept])
     with pytest.raises((ValueError, tarfile.TarError)):
         check_complete(path)
+
+
+def test_a_picture_whose_name_begins_with_a_dot_is_told(tmp_path: Path):
+    """Readers pass it over; so they do what macOS adds to a tar file, which is no picture."""
+    path = tmp_path / "a.tar"
+    for name, is_told in (("x/._0.png", False), (".DS_Store", False), ("x/.00077.png", True)):
+        with tarfile.open(path, "w") as tar:
+            member(tar, name, b"1")
+        if is_told:
+            with pytest.raises(ValueError, match=r"picture 'x/\.00077\.png' would be left out"):
+                check_complete(path)
+        else:
+            check_complete(path)
 
 
 def test_a_shard_with_a_damaged_header_is_told(tmp_path: Path):
