@@ -102,30 +102,42 @@ def gradient_descent(
             moved = torch.stack([learning_rate * parts[1], velocity])
         return moved.cpu().numpy().ravel()
 
-    size = start.numel() * (1 if momentum == 0 else 2)
-    states = _solve(change, size, times, tolerance)[:, : start.numel()]
+    sizes = _sizes(float(slope(torch.zeros_like(start)).abs().max()), matrix, times, learning_rate)
+    units = np.repeat(sizes if momentum else sizes[:1], start.numel())
+    states = _solve(change, units, times, tolerance)[:, : start.numel()]
     duals = [torch.from_numpy(state).to(matrix.device).reshape(shape) for state in states]
     return [_predicted(dual, start, matrix, f0_train, k_test_train, f0_test) for dual in duals]
 
 
+def _sizes(slope: float, matrix: Tensor, times: Sequence[float], rate: float) -> list[float]:
+    """How large the numbers a get, and their velocities: what errors are measured by.
+
+    At first a = rate slope t, until outputs have moved as far as the slope lets them, K a = slope,
+    so a unit of the kernel, the rate or the loss changes nothing. Without a slope nothing moves.
+    """
+    largest, first = float(matrix.abs().max()), next((t for t in times if t > 0), 1.0)
+    reached = min(rate * first, 1 / largest if largest else math.inf)
+    return [slope * reached or 1.0, slope * min(first, 1.0) or 1.0]
+
+
 def _solve(
     change: Callable[[float, np.ndarray], np.ndarray],
-    size: int,
+    units: np.ndarray,
     times: Sequence[float],
     tolerance: float,
 ) -> np.ndarray:
-    """States at the times, from zero at time zero."""
+    """States at the times, from zero at time zero; errors absolute in some units at first."""
     if times[-1] == 0:
-        return np.zeros((len(times), size))
+        return np.zeros((len(times), len(units)))
     solve: Any = solve_ivp
     found = solve(
         change,
         (0.0, float(times[-1])),
-        np.zeros(size),
+        np.zeros(len(units)),
         method="LSODA",
         t_eval=np.asarray(times, float),
         rtol=tolerance,
-        atol=1e-3 * tolerance,
+        atol=1e-3 * tolerance * units,
     )
     if not found.success:
         raise ValueError(f"the differential equation cannot be solved: {found.message}")

@@ -115,16 +115,16 @@ def test_samples_that_the_model_cannot_take_are_named(model: nn.Module, x: Tenso
 class Converts(nn.Module):
     """Takes samples of any type."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer = linear()
+        self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x.float())
 
 
 def test_a_model_may_convert_its_samples():
-    model = Converts()
+    model = Converts(linear())
     assert_close(empirical_ntk(model, X.double()), empirical_ntk(model.layer, X))
 
 
@@ -145,7 +145,7 @@ def test_samples_per_pass_are_a_whole_number(size: Any):
 
 
 def test_params_are_checked():
-    with pytest.raises(ValueError, match="params must be all, weights or a function, got 'bias'"):
+    with pytest.raises(ValueError, match=r"must be all, weights or a function .*, got 'bias'"):
         checks.select_parameters(linear(), "bias")
     with pytest.raises(ValueError, match="selects none"):
         empirical_ntk(linear(), X, params=lambda name, _: False)
@@ -170,5 +170,50 @@ def test_the_vector_must_fit():
 
 
 def test_eigenvalues_are_some_of_those_there_are():
-    with pytest.raises(ValueError, match=r"count must lie in 1\.\.5"):
+    with pytest.raises(
+        ValueError, match=r"count, below .* must be a whole number in 1\.\.5, got 6"
+    ):
         extreme_eigenvalues(linear(), X, count=6)
+
+
+class Spectral(nn.Module):
+    """A complex weight between a Fourier transform and its inverse, and a real layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.layer = nn.Parameter(torch.ones(3, dtype=torch.complex64)), linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(torch.fft.irfft(torch.fft.rfft(x) * self.weight, n=4))
+
+
+def test_complex_weights_are_refused_unless_they_are_left_out():
+    model, x = Spectral(), torch.randn(3, 4)
+    for call in (
+        lambda: empirical_ntk(model, x),
+        lambda: empirical_ntk(model, x, kind="full"),
+        lambda: projected_ntk(model, x, projections=2),
+        lambda: extreme_eigenvalues(model, x),
+    ):
+        with pytest.raises(
+            ValueError, match=r"'weight' is in torch\.complex64, of which there is no"
+        ):
+            call()
+    real = empirical_ntk(model, x, params=lambda _, p: not p.is_complex())
+    assert_close(real, empirical_ntk(model.layer, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["structured", "jacobian", "loop"])
+def test_products_of_half_precision_keep_their_range(method: str):
+    """2000 features of 8: 4 (2000 * 64 + 1), beyond float16, whose numbers end at 65,504."""
+    model, x = nn.Linear(2000, 4), torch.full((2, 2000), 8.0).half()
+    expected = torch.full((2, 2), 512_004.0).double()
+    assert_close(empirical_ntk(model.half(), x, method=method), expected)
+    assert_close(empirical_ntk(Converts(model.float()), x, method=method), expected)
+
+
+def test_what_half_precision_cannot_hold_is_refused():
+    x = torch.full((2, 2000), 8.0).half()
+    with pytest.raises(ValueError, match=r"exceed the range of the model's torch.float16; convert"):
+        empirical_ntk(nn.Linear(2000, 4).half(), x, method="vector_product")
+    assert_close(empirical_nngp(nn.Identity(), 50 * x[:, :3])[0, 1], torch.tensor(4.8e5).double())

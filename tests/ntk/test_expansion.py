@@ -64,5 +64,7 @@ def test_it_is_differentiable_in_the_parameters():
 
 @pytest.mark.parametrize("order", [0, -1])
 def test_orders_below_one_are_refused(order: int):
-    with pytest.raises(ValueError, match=f"order must be at least 1, got {order}"):
+    with pytest.raises(
+        ValueError, match=f"order must be a whole number and at least 1, got {order}"
+    ):
         taylor_expand(nn.Linear(2, 2), order)
