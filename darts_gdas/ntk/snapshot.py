@@ -2,7 +2,7 @@
 
 import copy
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -27,15 +27,10 @@ class Snapshot:
     def __init__(self, model: nn.Module) -> None:
         modules = [*model.modules()]
         self._attributes = [(vars(m), dict(vars(m))) for m in modules]
-        tables = [getattr(m, name) for m in modules for name in _TABLES]
         held = [value for m in modules for value in _own(m)]
-        containers = [value for value in held if isinstance(value, (*_LISTS, *_SETS))]
-        self._contents = [(c, copy.copy(c)) for c in (*tables, *containers)]
-        tensors = (
-            *model.parameters(),
-            *model.buffers(),
-            *(t for m in modules for t in _tensors(m)),
-        )
+        self._contents = [(t := vars(m)[name], dict(t)) for m in modules for name in _TABLES]
+        self._contents += [(v, copy.copy(v)) for v in held if isinstance(v, (*_LISTS, *_SETS))]
+        tensors = (*model.parameters(), *model.buffers(), *_tensors(held))
         self._values = [(t, _dense(t).detach().clone()) for t in tensors]
 
     @torch.no_grad()
@@ -60,7 +55,8 @@ def copied(model: nn.Module) -> nn.Module:
     Such are the weights that `torch.nn.utils.prune` and the older `weight_norm` and `spectral_norm`
     compute before each call: the copy holds their values until it computes its own.
     """
-    results = (t for m in model.modules() for t in _tensors(m) if not t.is_leaf)
+    held = (value for m in model.modules() for value in _own(m))
+    results = (t for t in _tensors(held) if not t.is_leaf)
     return copy.deepcopy(model, {id(t): t.detach().clone() for t in results})
 
 
@@ -69,12 +65,14 @@ def _own(module: nn.Module) -> Iterator[Any]:
     return (value for name, value in vars(module).items() if name not in _PLUMBING)
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Tensors in attributes, and in lists and dictionaries there."""
-    for value in _own(module):
-        inside = value.values() if isinstance(value, dict) else value
-        several = isinstance(value, (tuple, *_LISTS, *_SETS))
-        yield from (t for t in (inside if several else [value]) if isinstance(t, Tensor))
+def _tensors(held: Iterable[Any]) -> Iterator[Tensor]:
+    """Tensors among values, and in lists and dictionaries there."""
+    for value in held:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, *_LISTS, *_SETS)):
+            inside = value.values() if isinstance(value, dict) else value
+            yield from (t for t in inside if isinstance(t, Tensor))
 
 
 def _dense(tensor: Tensor) -> Tensor:

@@ -131,6 +131,7 @@ def test_small_steps_on_the_cross_entropy_approach_it(momentum: float):
         assert fine < 0.03 and fine == pytest.approx(coarse / 2, rel=0.15)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -138,6 +139,10 @@ def test_small_steps_on_the_cross_entropy_approach_it(momentum: float):
         ({"times": [2.0, 1.0]}, r"times must ascend .* got \[2.0, 1.0\]"),
         ({"times": [-1.0]}, "times must ascend"),
         ({"times": [math.inf]}, "be finite"),
+        ({"times": 3.0}, "times must be a sequence of numbers, got 3.0"),
+        ({"times": ["1"]}, r"times must be a sequence of numbers, got \['1'\]"),
+        ({"f0_train": [[1.0]]}, "f0_train must be a tensor, got list"),
+        ({"learning_rate": "1"}, "learning_rate must be positive and finite, got '1'"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
         ({"tolerance": 0.0}, "tolerance must lie in"),

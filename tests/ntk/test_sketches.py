@@ -66,6 +66,7 @@ def test_norms_may_use_the_batch(batch_norm: str):
         subsampled_ntk(net, x, outputs=2)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("call", "message"),
     [
