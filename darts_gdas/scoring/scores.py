@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -75,14 +74,17 @@ class Candidate:
     @cached_property
     def full_kernel(self) -> Float[Tensor, "batch batch outputs outputs"]:
         """Neural tangent kernel of all outputs, norms fixed to the batch's statistics."""
-        return self.kernel(kind="full", batch_norm="frozen", chunk_size=KERNEL_CHUNK)
-
-    def kernel(self, images: int | None = None, **options: Any) -> Tensor:
-        """Tangent kernel of the first images; what has been checked once is not checked again."""
         parts = {(self.layout.skeleton.name, name) for name in self.genotype.operations}
-        found = empirical_ntk(self.net, self.images[:images], trusted=parts <= _SEEN, **options)
+        kernel = empirical_ntk(
+            self.net,
+            self.images,
+            kind="full",
+            batch_norm="frozen",
+            chunk_size=KERNEL_CHUNK,
+            trusted=parts <= _SEEN,
+        )
         _SEEN.update(parts)
-        return found
+        return kernel
 
     @cached_property
     def patterns(self) -> Float[Tensor, "batch units"]:
@@ -114,7 +116,7 @@ def ntk_condition_sum(candidate: Candidate) -> float:
 
     TE-NAS's statistic with fixed norms.
     """
-    kernel = candidate.kernel(params="weights", batch_norm="frozen")
+    kernel = empirical_ntk(candidate.net, candidate.images, params="weights", batch_norm="frozen")
     return -math.log(condition_number(kernel))
 
 
@@ -124,7 +126,12 @@ def te_nas(candidate: Candidate) -> float:
     Chen, Gong, Wang, ICLR 2021, https://arxiv.org/abs/2102.11535, section 3.1.1. Samples are
     coupled by the norms, and the cost grows with the square of their number.
     """
-    kernel = candidate.kernel(TE_NAS_BATCH, params="weights", batch_norm="batch")
+    kernel = empirical_ntk(
+        candidate.net,
+        candidate.images[:TE_NAS_BATCH],
+        params="weights",
+        batch_norm="batch",
+    )
     return -math.log(condition_number(kernel))
 
 
