@@ -29,6 +29,8 @@ def load_darts_weights(net: DerivedNet, state: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: If a weight is missing, left over or of another shape.
     """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state must be a state dict, got {type(state).__name__}")
     theirs = {name.removeprefix("module."): weight for name, weight in state.items()}
     if net.auxiliary is None:
         theirs = {k: w for k, w in theirs.items() if not k.startswith("auxiliary_head.")}

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from darts_gdas.ntk.checks import check_count
 from darts_gdas.ntk.kernel import empirical_ntk
 from darts_gdas.ntk.nngp import empirical_nngp
 
@@ -79,10 +80,7 @@ def monte_carlo(
         >>> bool((found.mean.abs() < 4 * found.standard_error).all())
         True
     """
-    if draws < 2:
-        raise ValueError(f"draws must be at least 2 for a standard error, got {draws}")
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+    draws, seed = check_count("draws", draws, 2), check_count("seed", seed, 0)
 
     def one(number: int) -> Tensor:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):

@@ -27,13 +27,11 @@ from darts_gdas.ntk.checks import (
     check_count,
     check_inputs,
     check_model,
-    gradient_type,
-    select_parameters,
-    unequal,
 )
+from darts_gdas.ntk.fingerprint import Fingerprint, fingerprint
 from darts_gdas.ntk.kernel import check_choices, empirical_ntk
-from darts_gdas.ntk.normalization import flat_outputs, preserved
 from darts_gdas.ntk.sealed import is_whole, read_array, replace, seal, temporary, write_array
+from darts_gdas.ntk.trials import check_fits
 
 PLAN, WHOLE = "plan.json", "kernel.npy"
 _SIGNATURE = inspect.signature(empirical_ntk)
@@ -48,17 +46,19 @@ class _Plan:
         others: On the second side; None if they are the same, and blocks above the diagonal do.
         block_size: Samples per side of a block.
         digest: Of weights, samples and options.
-        outputs: Of the model for some samples, projected; the length of all comes first.
-        gradients: Of these outputs, in the same form. Where a kernel's machines differ, so do the
-            last digits of both, hence they are compared, and no part of the digest.
+        outputs: Of the model, projected, for every block of samples, those of the second side last;
+            the length of all comes first.
+        gradients: Of the outputs of some samples, in the same form. Where a kernel's machines
+            differ, so do the last digits of both, hence they are compared, and no part of the
+            digest.
     """
 
     samples: int
     others: int | None
     block_size: int
     digest: str
-    outputs: list[float]
-    gradients: list[float]
+    outputs: list[list[float]]
+    gradients: list[list[float]]
 
     def blocks(self) -> list[tuple[int, int]]:
         """Places of all blocks, row by row."""
@@ -94,6 +94,12 @@ def ntk_on_disc(
     that is damaged is computed again, with a warning. Memory is that of a block. Rows of J are
     computed anew for every block, so twice the block size is half the backward passes.
 
+    A folder is refused to another function of the same weights, as far as it can be told from what
+    rounding does on another machine: if outputs of any block of samples differ by more than 100
+    roundings of their type, or gradients at four samples by the root of a rounding (they jump where
+    a ReLU switches). Two functions that are closer than that, or that differ in gradients alone and
+    elsewhere, pass for one.
+
     Args:
         folder: Where; made if it is not there.
         model: As in `empirical_ntk`; batch norms in evaluation.
@@ -112,9 +118,8 @@ def ntk_on_disc(
         ValueError: As `empirical_ntk`, or if the folder is that of other weights, samples,
             options or functions between the weights.
     """
-    check_count("block_size", block_size)
-    if not 0 <= rank < world:
-        raise ValueError(f"rank must lie in 0..{world - 1} (world is {world}), got {rank}")
+    block_size, world = check_count("block_size", block_size), check_count("world", world)
+    rank = check_count("rank", rank, 0, world - 1)
     given = _SIGNATURE.bind(model, x1, x2, **options)
     given.apply_defaults()
     if options.get("batch_norm") is not None:
@@ -122,26 +127,30 @@ def ntk_on_disc(
             f"batch_norm={options['batch_norm']!r} would take the statistics of each block; leave "
             "it out, with norms in evaluation"
         )
-    check_choices(
-        *(given.arguments[name] for name in ("kind", "method", "batch_norm", "chunk_size"))
-    )
+    check_choices(*(given.arguments[name] for name in ("kind", "method", "batch_norm", "dtype")))
     check_inputs(x1, x2)
-    check_model(model, x1, None)
+    check_model(model, None)
+    check_fits(model, x1)
     others, digest = None if x2 is None else len(x2), _digest(model, (x1, x2), given.arguments)
-    computes = _fingerprint(model, x1, given.arguments["params"])
+    chunk_size = check_count("chunk_size", given.arguments["chunk_size"])
+    computes = fingerprint(model, (x1, x2), given.arguments["params"], block_size, chunk_size)
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file; the kernel goes into a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    eps = torch.finfo(gradient_type(x1, dict(model.named_parameters()))).eps
-    plan = _planned(folder, _Plan(len(x1), others, block_size, digest, *computes), eps**0.5)
-    computed = 0
+    plan = _Plan(
+        len(x1), others, block_size, digest, computes.outputs.tolist(), computes.gradients.tolist()
+    )
+    plan = _planned(folder, plan, computes)
+    computed, key = 0, plan.key
     for i, j in plan.blocks()[rank::world]:
         path = _path(folder, i, j)
-        if is_whole(path, plan.key):
+        if is_whole(path, key):
             continue
         left, right = x1[plan.part(i)], (x1 if x2 is None else x2)[plan.part(j)]
         own = x2 is None and i == j
         block = empirical_ntk(model, left, None if own else right, **options)
-        write_array(path, plan.key, block.cpu().numpy())
+        write_array(path, key, block.cpu().numpy())
         computed += 1
     return computed
 
@@ -158,7 +167,7 @@ def collect_ntk(folder: str | Path) -> np.memmap:
         OSError: If the disc has no room for the whole.
     """
     path = Path(folder) / WHOLE
-    if not (Path(folder) / PLAN).exists():
+    if not (Path(folder) / PLAN).is_file():
         raise ValueError(f"{str(folder)!r} holds no kernel: there is no {PLAN}")
     plan = _plan_of(Path(folder))
     if not is_whole(path, plan.key):
@@ -205,30 +214,21 @@ def _check_room(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, told)
 
 
-def _planned(folder: Path, plan: _Plan, tolerance: float) -> _Plan:
+def _planned(folder: Path, plan: _Plan, computes: Fingerprint) -> _Plan:
     """Write the plan, or compare it with the one that is there."""
     path = folder / PLAN
     if not path.exists():
         replace(path, json.dumps(asdict(plan), indent=2).encode() + b"\n")
     there = _plan_of(folder)
-    differing = [
-        name
-        for name, value in asdict(plan).items()
-        if not _is_close(getattr(there, name), value, tolerance)
-    ]
+    exact = (name for name in asdict(plan) if name not in ("outputs", "gradients"))
+    differing = [name for name in exact if getattr(there, name) != getattr(plan, name)]
+    differing += computes.differing(there.outputs, there.gradients)
     if differing:
         raise ValueError(
             f"{str(folder)!r} holds another kernel: {', '.join(differing)} differ (the digest is "
             "that of weights, samples and options); take another folder"
         )
     return there
-
-
-def _is_close(a: object, b: object, tolerance: float) -> bool:
-    """Whether two values of a plan are one."""
-    if not isinstance(a, list) or not isinstance(b, list):
-        return a == b
-    return len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
 def _plan_of(folder: Path) -> _Plan:
@@ -261,29 +261,6 @@ def _digest(
     settings = {name: str(options[name]) for name in ("kind", "dtype", "method")}
     found.update(json.dumps(settings).encode())
     return found.hexdigest()
-
-
-def _fingerprint(model: nn.Module, x: Tensor, params: Any) -> tuple[list[float], list[float]]:
-    """What the model computes, whatever the functions that it calls: outputs and their gradients.
-
-    Of four samples, since one may lie where two functions are alike; one backward pass.
-    """
-    some = x[torch.linspace(0, len(x) - 1, 4).round().long().to(x.device)]
-    weights = list(select_parameters(model, params).values())
-    with torch.enable_grad(), preserved(model), flat_outputs(model):
-        outputs = model(some)
-        gradients = torch.autograd.grad(
-            outputs, weights, unequal(outputs), allow_unused=True, materialize_grads=True
-        )
-    flat = torch.cat([g.detach().flatten() for g in gradients])
-    return _projected(outputs.detach().flatten()), _projected(flat)
-
-
-def _projected(numbers: Tensor) -> list[float]:
-    """The length of a vector, and its products with random signs."""
-    values, rng = numbers.double().cpu(), np.random.default_rng(0)
-    signs = (torch.from_numpy(rng.choice([-1.0, 1.0], len(values))) for _ in range(8))
-    return [float(values.norm()), *(float(values @ s) for s in signs)]
 
 
 def _tensors(model: nn.Module, sides: tuple[Tensor, Tensor | None]) -> Iterator[tuple[str, Tensor]]:

@@ -1,20 +1,24 @@
 """What can be wrong with the input of a kernel, found before any work."""
 
+import numbers
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
 
 from darts_gdas.ntk.gram import Kind
-from darts_gdas.ntk.normalization import batch_norms, preserved
+from darts_gdas.ntk.normalization import batch_norms
 
 Filter = Callable[[str, nn.Parameter], bool]
 
 
-def kind_of(kind: str, chunk_size: object) -> Kind:
-    """The kind of kernel by its name, where samples per pass are a number of samples.
+def kind_of(kind: str, dtype: object) -> Kind:
+    """The kind of kernel by its name, where its numbers are of a type that sums do not spoil.
 
     Raises:
         ValueError: If one of them is not.
@@ -22,21 +26,42 @@ def kind_of(kind: str, chunk_size: object) -> Kind:
     if kind not in [k.value for k in Kind]:
         known = ", ".join(k.value for k in Kind)
         raise ValueError(f"kind must be one of {known}, got {kind!r}")
-    check_count("chunk_size", chunk_size)
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype!r}")
     return Kind(kind)
 
 
-def check_count(name: str, value: object) -> None:
-    """Raise a `ValueError` unless a number is a whole one, and not below 1."""
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number and at least 1, got {value!r}")
+def check_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number within bounds, numpy's too; raises a `ValueError` for any other value."""
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
+        allowed = f"and at least {least}" if most is None else f"in {least}..{most}"
+        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
+    return int(value)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a real number, or a tensor of one."""
+    is_one = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_one or (isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex())
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise a `ValueError` unless a value is a tensor."""
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f"{name} must be a tensor, got {type(value).__name__}; torch.as_tensor(...) makes one "
+            "of arrays and lists of numbers"
+        )
 
 
 def check_inputs(x1: Tensor, x2: Tensor | None) -> None:
     """Raise a `ValueError` unless the inputs are finite numbers, or tokens, of one shape."""
     for name, x in (("x1", x1), ("x2", x2)):
-        if x is None:
+        if x is None and name == "x2":
             continue
+        check_tensor(name, x)
+        assert x is not None
         if not x.is_floating_point() and x.dtype not in (torch.int64, torch.int32):
             raise ValueError(
                 f"{name} must hold floating-point numbers, or tokens in int64 or int32, "
@@ -60,38 +85,33 @@ def _form(x: Tensor) -> str:
     return f"{tuple(x.shape[1:])} in {x.dtype} on {x.device}"
 
 
-def check_fits(model: nn.Module, x: Tensor) -> None:
-    """Raise a `ValueError` if the model cannot take samples of another type or place than its own.
-
-    It is tried, for a model may convert its samples.
-    """
-    for name, parameter in model.named_parameters():
-        same_type = not x.is_floating_point() or x.dtype == parameter.dtype
-        if same_type and x.device == parameter.device:
-            continue
-        try:
-            with torch.no_grad(), preserved(model):
-                model(x[[0, -1]])
-        except RuntimeError as error:
+def check_module(model: object) -> None:
+    """Raise a `ValueError` unless it is a network whose weights exist and can be exchanged."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
-                f"the model cannot take samples in {x.dtype} on {x.device}: its parameter "
-                f"{name!r} is in {parameter.dtype} on {parameter.device}; convert one of them by "
-                f".to(...)"
-            ) from error
-        return
+                f"the model is compiled by TorchScript ({name or type(module).__name__}), where "
+                "weights cannot be exchanged; pass the model that it was made from"
+            )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"{name!r} has no shape yet (a lazy layer); call the model once")
 
 
-def check_model(model: nn.Module, x: Tensor, batch_norm: str | None) -> None:
-    """Raise a `ValueError` unless a sample's output is a function of that sample and the weights.
+def check_model(model: nn.Module, batch_norm: str | None) -> None:
+    """Raise a `ValueError` unless a network is one, in a state that has a kernel.
+
+    What can be read off it, that is; `trials.py` runs it.
 
     Args:
         model: The network.
-        x: Samples.
         batch_norm: What was chosen for its norms.
     """
-    check_fits(model, x)
+    check_module(model)
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not (parameter.is_meta or torch.isfinite(parameter).all()):
             raise ValueError(f"parameter {name!r} holds numbers that are not finite")
     if batch_norm is None:
         for name, norm in batch_norms(model).items():
@@ -112,12 +132,16 @@ def select_parameters(model: nn.Module, params: str | Filter) -> dict[str, nn.Pa
         model: The network. A parameter with several names counts once, by its first.
         params: "all", "weights" (the name contains "weight"), or a function of name and parameter.
     """
-    if isinstance(params, str):
-        if params not in ("all", "weights"):
-            raise ValueError(f"params must be all, weights or a function, got {params!r}")
-        is_chosen: Filter = lambda name, _: params == "all" or "weight" in name  # noqa: E731
-    else:
-        is_chosen = params
+    if params not in ("all", "weights") and not callable(params):
+        raise ValueError(
+            f"params must be all, weights or a function of (name, parameter), got {params!r}"
+        )
+
+    def is_chosen(name: str, parameter: nn.Parameter) -> bool:
+        if callable(params):
+            return params(name, parameter)
+        return params == "all" or "weight" in name
+
     chosen = {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -127,44 +151,14 @@ def select_parameters(model: nn.Module, params: str | Filter) -> dict[str, nn.Pa
         raise ValueError(
             f"params={params!r} selects none of the model's parameters that require a gradient"
         )
+    for name, parameter in chosen.items():
+        if parameter.is_complex():
+            raise ValueError(
+                f"parameter {name!r} is in {parameter.dtype}, of which there is no real kernel; "
+                "hold its real and imaginary parts as one real parameter (torch.view_as_real), or "
+                "leave it out by params"
+            )
     return chosen
-
-
-def check_uncoupled(model: nn.Module, images: Tensor) -> int:
-    """The number of outputs, if samples do not influence each other.
-
-    Tried on the first and the last sample: the gradient of one's output in the other must vanish.
-    Tokens have no gradient: there the output must be the same beside another sample.
-    """
-    pair = images[[0, -1]].detach()
-    if not pair.is_floating_point():
-        return _check_apart(model, pair)
-    with torch.enable_grad():
-        pair = pair.requires_grad_()
-        output = check_output(model(pair), samples=2)
-        if output.requires_grad:
-            first = output[0]  # not its plain sum, which a softmax would make a constant
-            (gradient,) = torch.autograd.grad(first, pair, unequal(first), allow_unused=True)
-            if gradient is not None and gradient[1].any():
-                raise ValueError(_COUPLED)
-    return output.shape[1]
-
-
-_COUPLED = (
-    "the output of a sample depends on other samples of the batch, so there is no kernel of two "
-    'samples; for batch norms pass batch_norm="frozen"'
-)
-
-
-@torch.no_grad()
-def _check_apart(model: nn.Module, pair: Tensor) -> int:
-    """The number of outputs, if the first sample's are the same alone and beside another one."""
-    both = check_output(model(pair), samples=2)
-    alone = check_output(model(pair[:1]), samples=1)
-    tolerance = 1e3 * torch.finfo(both.dtype).eps * float(alone.abs().max())
-    if not torch.allclose(both[:1], alone, rtol=0.0, atol=tolerance):
-        raise ValueError(_COUPLED)
-    return both.shape[1]
 
 
 def check_output(output: object, samples: int) -> Tensor:
@@ -174,12 +168,22 @@ def check_output(output: object, samples: int) -> Tensor:
         raise ValueError(
             f"the model must return a tensor [samples, ...], got {got} for {samples} samples"
         )
+    if not output.is_floating_point():
+        raise ValueError(
+            f"the model's outputs must be real floating-point numbers, got {output.dtype}"
+        )
     return output
 
 
 def gradient_type(x: Tensor, parameters: Mapping[str, nn.Parameter]) -> torch.dtype:
-    """The type of gradients: that of the samples, of tokens that of the weights."""
-    return x.dtype if x.is_floating_point() else next(iter(parameters.values())).dtype
+    """The type of rows: that of the samples and of the weights, float32 if both have fewer digits.
+
+    Products of rows in float16 exceed its range, whatever they are added up in.
+    """
+    found = torch.promote_types(torch.float32, x.dtype)
+    for parameter in parameters.values():
+        found = torch.promote_types(found, parameter.dtype)
+    return found
 
 
 def unequal(like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ for small rates and momenta near one.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from darts_gdas.ntk.dynamics import Prediction, check_shape, flat_cross, rows
-from darts_gdas.ntk.spectrum import as_matrix, clip
+from darts_gdas.ntk.checks import check_tensor, is_number
+from darts_gdas.ntk.dynamics import Prediction, check_numbers, check_shape, flat_cross, rows
+from darts_gdas.ntk.spectrum import as_matrix, check_momentum, clip
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -102,30 +103,42 @@ def gradient_descent(
             moved = torch.stack([learning_rate * parts[1], velocity])
         return moved.cpu().numpy().ravel()
 
-    size = start.numel() * (1 if momentum == 0 else 2)
-    states = _solve(change, size, times, tolerance)[:, : start.numel()]
+    sizes = _sizes(float(slope(torch.zeros_like(start)).abs().max()), matrix, times, learning_rate)
+    units = np.repeat(sizes if momentum else sizes[:1], start.numel())
+    states = _solve(change, units, times, tolerance)[:, : start.numel()]
     duals = [torch.from_numpy(state).to(matrix.device).reshape(shape) for state in states]
     return [_predicted(dual, start, matrix, f0_train, k_test_train, f0_test) for dual in duals]
 
 
+def _sizes(slope: float, matrix: Tensor, times: Sequence[float], rate: float) -> list[float]:
+    """How large the numbers a get, and their velocities: what errors are measured by.
+
+    At first a = rate slope t, until outputs have moved as far as the slope lets them, K a = slope,
+    so a unit of the kernel, the rate or the loss changes nothing. Without a slope nothing moves.
+    """
+    largest, first = float(matrix.abs().max()), next((t for t in times if t > 0), 1.0)
+    reached = min(rate * first, 1 / largest if largest else math.inf)
+    return [slope * reached or 1.0, slope * min(first, 1.0) or 1.0]
+
+
 def _solve(
     change: Callable[[float, np.ndarray], np.ndarray],
-    size: int,
+    units: np.ndarray,
     times: Sequence[float],
     tolerance: float,
 ) -> np.ndarray:
-    """States at the times, from zero at time zero."""
+    """States at the times, from zero at time zero; errors absolute in some units at first."""
     if times[-1] == 0:
-        return np.zeros((len(times), size))
+        return np.zeros((len(times), len(units)))
     solve: Any = solve_ivp
     found = solve(
         change,
         (0.0, float(times[-1])),
-        np.zeros(size),
+        np.zeros(len(units)),
         method="LSODA",
         t_eval=np.asarray(times, float),
         rtol=tolerance,
-        atol=1e-3 * tolerance,
+        atol=1e-3 * tolerance * units,
     )
     if not found.success:
         raise ValueError(f"the differential equation cannot be solved: {found.message}")
@@ -148,12 +161,14 @@ def _predicted(
 
 
 def _check(kernel: Tensor, cross: Tensor | None, f0_train: Tensor, f0_test: Tensor | None) -> None:
+    check_tensor("f0_train", f0_train)
     if f0_train.ndim != 2 or not f0_train.is_floating_point():
         raise ValueError(
             f"f0_train must be floating point [samples, outputs], got {f0_train.dtype} of shape "
             f"{tuple(f0_train.shape)}"
         )
     samples, outputs = f0_train.shape
+    check_tensor("k_train_train", kernel)
     ends = (outputs, outputs) if kernel.ndim == 4 else ()
     check_shape("f0_train", f0_train, (samples, outputs), "f0_train")
     check_shape("k_train_train", kernel, (samples, samples, *ends), "f0_train")
@@ -166,7 +181,8 @@ def _check(kernel: Tensor, cross: Tensor | None, f0_train: Tensor, f0_test: Tens
 
 def _check_loss(loss: Loss, f0: Tensor, y: Tensor) -> None:
     """Try it once; targets that would be broadcast against the outputs are another loss."""
-    if len(y) != len(f0) or (y.is_floating_point() and y.shape != f0.shape):
+    check_tensor("y_train", y)
+    if y.ndim == 0 or len(y) != len(f0) or (y.is_floating_point() and y.shape != f0.shape):
         raise ValueError(
             f"y_train must hold {len(f0)} targets, [{len(f0)}] labels or floating point "
             f"{list(f0.shape)} as f0_train, got {y.dtype} of shape {tuple(y.shape)}"
@@ -193,12 +209,12 @@ def _check_loss(loss: Loss, f0: Tensor, y: Tensor) -> None:
 def _check_numbers(
     times: Sequence[float], learning_rate: float, momentum: float, tolerance: float
 ) -> None:
+    if not isinstance(times, Sized) or not all(map(is_number, times)):
+        raise ValueError(f"times must be a sequence of numbers, got {times!r}")
     ascending = all(a < b for a, b in zip(times, list(times)[1:], strict=False))
     if not len(times) or not ascending or not times[0] >= 0 or not times[-1] < math.inf:
         raise ValueError(f"times must ascend from 0 or later and be finite, got {list(times)}")
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}; common is 0.9")
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance must lie in (0, 1), got {tolerance}")
+    check_numbers(None, learning_rate, 0.0)
+    check_momentum(momentum)
+    if not (is_number(tolerance) and 0 < tolerance < 1):
+        raise ValueError(f"tolerance must lie in (0, 1), got {tolerance!r}")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from darts_gdas.ntk.checks import check_tensor, is_number
 from darts_gdas.ntk.spectrum import as_matrix, clip, resolution
 
 Column = Float64[Tensor, "rows columns"]
@@ -148,12 +149,12 @@ def rows(values: Tensor, is_full: bool) -> Column:
 
 def check_numbers(t: float | None, learning_rate: float, ridge: float) -> None:
     """Raise a `ValueError` for a time, rate or ridge without meaning."""
-    if t is not None and not (0 <= t < math.inf):
-        raise ValueError(f"t must be a finite time >= 0, got {t}; pass None for infinite time")
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
-    if not 0 <= ridge < math.inf:
-        raise ValueError(f"ridge must be finite and >= 0, got {ridge}; 0 is no ridge")
+    if t is not None and not (is_number(t) and 0 <= t < math.inf):
+        raise ValueError(f"t must be a finite time >= 0, got {t!r}; pass None for infinite time")
+    if not (is_number(learning_rate) and 0 < learning_rate < math.inf):
+        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
+    if not (is_number(ridge) and 0 <= ridge < math.inf):
+        raise ValueError(f"ridge must be finite and >= 0, got {ridge!r}; 0 is no ridge")
 
 
 def _check_shapes(
@@ -163,6 +164,8 @@ def _check_shapes(
     f0_train: Tensor | None,
     f0_test: Tensor | None,
 ) -> None:
+    check_tensor("y_train", y_train)
+    check_tensor("k_train_train", k_train_train)
     if y_train.ndim != 2 or not y_train.is_floating_point():
         raise ValueError(
             f"y_train must be floating point [samples, outputs], got {y_train.dtype} of shape "
@@ -181,6 +184,7 @@ def _check_shapes(
                 "test with training samples, or drop f0_test"
             )
         return
+    check_tensor("k_test_train", k_test_train)
     tests = k_test_train.shape[0] if k_test_train.ndim else 0
     check_shape("k_test_train", k_test_train, (tests, samples, *ends), "k_train_train and y_train")
     if f0_test is not None:
@@ -194,6 +198,7 @@ def _check_shapes(
 
 def check_shape(name: str, value: Tensor, expected: tuple[int, ...], by: str) -> None:
     """Raise a `ValueError` unless a tensor has a shape and is finite."""
+    check_tensor(name, value)
     if tuple(value.shape) != expected:
         raise ValueError(f"{name} has shape {tuple(value.shape)}; {by} ask for {list(expected)}")
     if not torch.isfinite(value).all():

@@ -1,6 +1,5 @@
 """Taylor expansions of a network in its parameters: the functions that tangent kernels describe."""
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -8,7 +7,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 from torch.func import jvp
 
+from darts_gdas.ntk.checks import check_count, check_module
 from darts_gdas.ntk.normalization import call_with
+from darts_gdas.ntk.snapshot import copied
 
 Expansion = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
@@ -67,9 +68,9 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
         >>> torch.allclose(taylor_expand(model, 2)(moved, x), exact)
         True
     """
-    if order < 1:
-        raise ValueError(f"order must be at least 1, got {order}; 1 is the linearised model")
-    frozen = copy.deepcopy(model).requires_grad_(False)
+    order = check_count("order", order)
+    check_module(model)
+    frozen = copied(model).requires_grad_(False)
     origin = {name: parameter.detach() for name, parameter in frozen.named_parameters()}
 
     def expansion(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from darts_gdas.ntk.checks import check_count
 from darts_gdas.ntk.infinite import (
     Conv,
     Dense,
@@ -13,8 +14,10 @@ from darts_gdas.ntk.infinite import (
     GlobalAverage,
     Nonlinearity,
     WideLayer,
+    check_layers,
 )
 from darts_gdas.ntk.moments import activation
+from darts_gdas.reasons import reason
 
 
 class _Map(nn.Module):
@@ -66,17 +69,26 @@ def finite_network(
         >>> net(torch.ones(5, 3)).shape
         torch.Size([5, 1])
     """
-    if width < 1 or num_outputs < 1:
-        raise ValueError(f"width and num_outputs must be at least 1, got {width} and {num_outputs}")
-    if not layers or not isinstance(layers[-1], Dense):
-        raise ValueError(f"the last of the layers must be Dense, got {list(layers)}")
+    width, num_outputs = check_count("width", width), check_count("num_outputs", num_outputs)
+    check_layers(layers)
+    if not isinstance(input_shape, Sequence) or len(input_shape) not in (1, 3):
+        raise ValueError(
+            "input_shape must be (features,) or (channels, height, width), without samples, got "
+            f"{input_shape!r}"
+        )
     modules: list[nn.Module] = []
-    shape = torch.Size(input_shape)
+    shape = torch.Size([check_count("input_shape", side) for side in input_shape])
     for place, layer in enumerate(layers, 1):
         channels = num_outputs if place == len(layers) else width
         added = _modules(layer, shape, channels)
-        with torch.no_grad():
-            shape = nn.Sequential(*added)(torch.zeros(1, *shape)).shape[1:]
+        try:
+            with torch.no_grad():
+                shape = nn.Sequential(*added)(torch.zeros(1, *shape)).shape[1:]
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"layer {place}, {layer}, does not fit samples of shape {tuple(shape)}: "
+                f"{reason(error)}"
+            ) from error
         modules += added
     return nn.Sequential(*modules)
 
@@ -93,7 +105,7 @@ def _modules(layer: WideLayer, shape: torch.Size, channels: int) -> list[nn.Modu
         return [_Map(activation(layer.name).function)]
     if isinstance(layer, Flatten):
         return [nn.Flatten()]
-    assert isinstance(layer, GlobalAverage)
+    assert isinstance(layer, GlobalAverage), layer
     return [_Map(lambda x: x.mean((2, 3)))]
 
 

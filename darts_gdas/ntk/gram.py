@@ -102,6 +102,7 @@ class Gram:
         """Add what a linear layer contributes, its samples in parts."""
         a, b = (torch.cat([f.inputs for f in side]) for side in (factors, others))
         g, h = (torch.cat([f.gradients for f in side]) for side in (factors, others))
+        a, b = _wide(a), _wide(b)
         inputs = (a @ b.mT).to(self._sum.dtype)
         if self.kind is Kind.full:
             inputs = inputs.repeat_interleave(self.num_outputs, 0)
@@ -109,7 +110,7 @@ class Gram:
         self._sum += inputs * self._product(g, h)
 
     def _product(self, rows: Tensor, others: Tensor) -> Tensor:
-        left, right = self.kind.arrange(rows), self.kind.arrange(others)
+        left, right = self.kind.arrange(_wide(rows)), self.kind.arrange(_wide(others))
         total = torch.zeros_like(self._sum)
         # Of a symmetric product, blocks on and above the diagonal.
         step = max(_FEWEST_ROWS, -(-left.shape[1] // 4)) if rows is others else left.shape[1]
@@ -134,6 +135,11 @@ class Gram:
         )
 
 
+def _wide(rows: Tensor) -> Tensor:
+    """Numbers whose products do not leave the range of their type, as those of float16 do."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+
 def gram_of_outputs(kind: Kind, sides: Sequence[Tensor], *, dtype: torch.dtype) -> Tensor:
     """The kernel of a kind of rows with a single column: outputs, or how they change.
 
@@ -142,7 +148,8 @@ def gram_of_outputs(kind: Kind, sides: Sequence[Tensor], *, dtype: torch.dtype) 
         sides: Outputs of one set of samples, or of two, [samples, outputs] each.
         dtype: In which the kernel is summed.
     """
-    rows = [(f.sum(1, keepdim=True) if kind is Kind.sum else f)[..., None] for f in sides]
+    wide = [_wide(f) for f in sides]
+    rows = [(f.sum(1, keepdim=True) if kind is Kind.sum else f)[..., None] for f in wide]
     samples, num_outputs = (len(sides[0]), len(sides[-1])), sides[0].shape[1]
     gram = Gram(kind, samples, num_outputs, dtype=dtype, device=sides[0].device)
     gram.add_rows(rows[0], rows[-1])

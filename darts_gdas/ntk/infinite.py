@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from darts_gdas.ntk.checks import check_inputs, free_memory
+from darts_gdas.ntk.checks import check_count, check_inputs, free_memory, is_number
 from darts_gdas.ntk.moments import activation
 
 
@@ -58,8 +58,8 @@ class WideLayer(ABC):
 
 def _check_variances(weight_variance: float, bias_variance: float) -> None:
     for name, value in (("weight_variance", weight_variance), ("bias_variance", bias_variance)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be finite and >= 0, got {value}; it is a variance")
+        if not (is_number(value) and 0 <= value < math.inf):
+            raise ValueError(f"{name} must be finite and >= 0, got {value!r}; it is a variance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,12 @@ class Conv(WideLayer):
 
     def __post_init__(self) -> None:
         _check_variances(self.weight_variance, self.bias_variance)
-        if self.size < 1 or self.stride < 1 or self.padding < 0:
-            raise ValueError(
-                f"a convolution needs size >= 1, stride >= 1, padding >= 0, got {self.size}, "
-                f"{self.stride}, {self.padding}"
-            )
+        for name, value, least in (
+            ("size", self.size, 1),
+            ("stride", self.stride, 1),
+            ("padding", self.padding, 0),
+        ):
+            check_count(name, value, least)
 
     def __call__(self, kernels: WideKernels) -> WideKernels:
         """Means over features and windows."""
@@ -186,6 +187,17 @@ def _check_images(layer: WideLayer, kernels: WideKernels) -> None:
         raise ValueError(f"{type(layer).__name__} needs images, and sees vectors")
 
 
+def check_layers(layers: Sequence[WideLayer]) -> None:
+    """Raise a `ValueError` unless they are layers of a wide network, the last of them `Dense`."""
+    if not isinstance(layers, Sequence) or not all(isinstance(x, WideLayer) for x in layers):
+        raise ValueError(
+            "layers must be a list of Dense, Conv, Nonlinearity, Flatten and GlobalAverage, got "
+            f"{layers!r}"
+        )
+    if not layers or not isinstance(layers[-1], Dense):
+        raise ValueError(f"the last of the layers must be Dense, got {list(layers)}")
+
+
 def infinite_kernels(
     layers: Sequence[WideLayer],
     x1: Float[Tensor, "samples ..."],
@@ -221,8 +233,7 @@ def infinite_kernels(
             f"x1 must hold vectors [samples, features] or images [samples, channels, height, "
             f"width] in floating point, got {x1.dtype} of shape {tuple(x1.shape)}"
         )
-    if not layers or not isinstance(layers[-1], Dense):
-        raise ValueError(f"the last of the layers must be Dense, got {list(layers)}")
+    check_layers(layers)
     x = (x1 if x2 is None else torch.cat([x1, x2])).double()
     pairs = any(isinstance(layer, GlobalAverage) for layer in layers)
     entries = len(x) ** 2 * math.prod(x.shape[2:]) ** (2 if pairs else 1)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import (
+    check_count,
     check_inputs,
     check_memory,
     check_model,
     check_output,
-    check_uncoupled,
     gradient_type,
     kind_of,
     select_parameters,
@@ -30,6 +30,7 @@ from darts_gdas.ntk.gram import Factors, Gram, Kind
 from darts_gdas.ntk.normalization import batch_norms, flat_outputs, frozen_statistics, preserved
 from darts_gdas.ntk.products import product_kernel
 from darts_gdas.ntk.structured import StructuredRows
+from darts_gdas.ntk.trials import check_fits, check_repeats, check_uncoupled
 
 Filter = Callable[[str, nn.Parameter], bool]
 METHODS = ("auto", "loop", "jacobian", "vector_product", "structured")
@@ -121,18 +122,21 @@ def empirical_ntk(
         Jacot, Gabriel, Hongler, NeurIPS 2018, https://arxiv.org/abs/1806.07572; the `sum` kernel:
         Mohamadi, Bae, Sutherland, ICML 2023, https://arxiv.org/abs/2206.12543.
     """
-    which = check_choices(kind, method, batch_norm, chunk_size, coupled=x2 is not None)
+    which = check_choices(kind, method, batch_norm, dtype, coupled=x2 is not None)
+    chunk_size = check_count("chunk_size", chunk_size)
     if not trusted:
         check_inputs(x1, x2)
-        check_model(model, x1, batch_norm)
+        check_model(model, batch_norm)
+        check_fits(model, x1)
     parameters = select_parameters(model, params)
     with torch.no_grad(), _normalisation(model, x1, batch_norm), flat_outputs(model):
         if batch_norm == "batch":
-            num_outputs, chunk_size = check_output(model(x1), len(x1)).shape[1], len(x1)
+            run = check_output(model(x1), len(x1)) if trusted else check_repeats(model, x1)
+            num_outputs, chunk_size = run.shape[1], len(x1)
         elif trusted:
             num_outputs = check_output(model(x1[:1]), 1).shape[1]
         else:
-            num_outputs = check_uncoupled(model, x1)
+            num_outputs = check_uncoupled(model, x1, x2).shape[1]
         check_memory(which, x1, x2, num_outputs, dtype)
         if method == "vector_product":
             return product_kernel(
@@ -159,7 +163,7 @@ def _candidates(method: str, batch_norm: str | None) -> tuple[str, ...]:
 
 
 def check_choices(
-    kind: str, method: str, batch_norm: str | None, chunk_size: object, *, coupled: bool = False
+    kind: str, method: str, batch_norm: str | None, dtype: object, *, coupled: bool = False
 ) -> Kind:
     """The kind by its name; raises a `ValueError` for a choice that there is not.
 
@@ -167,10 +171,10 @@ def check_choices(
         kind: As in `empirical_ntk`, as the next three.
         method: How.
         batch_norm: Which statistics.
-        chunk_size: Samples per pass.
+        dtype: In which products are added up.
         coupled: Whether there is a second side.
     """
-    which = kind_of(kind, chunk_size)
+    which = kind_of(kind, dtype)
     for name, value, allowed in (("method", method, METHODS), ("batch_norm", batch_norm, NORMS)):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")

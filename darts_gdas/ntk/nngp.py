@@ -6,15 +6,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from darts_gdas.ntk.checks import (
-    check_inputs,
-    check_memory,
-    check_model,
-    check_uncoupled,
-    kind_of,
-)
+from darts_gdas.ntk.checks import check_count, check_inputs, check_memory, check_model, kind_of
 from darts_gdas.ntk.gram import gram_of_outputs
 from darts_gdas.ntk.normalization import flat_outputs, preserved
+from darts_gdas.ntk.trials import check_fits, check_uncoupled
 
 
 def empirical_nngp(
@@ -54,11 +49,12 @@ def empirical_nngp(
     Reference:
         Lee et al., ICLR 2018, https://arxiv.org/abs/1711.00165.
     """
-    which = kind_of(kind, chunk_size)
+    which, chunk_size = kind_of(kind, dtype), check_count("chunk_size", chunk_size)
     check_inputs(x1, x2)
-    check_model(model, x1, None)
+    check_model(model, None)
+    check_fits(model, x1)
     with torch.no_grad(), preserved(model), flat_outputs(model):
-        num_outputs = check_uncoupled(model, x1)
+        num_outputs = check_uncoupled(model, x1, x2).shape[1]
         check_memory(which, x1, x2, num_outputs, dtype)
         sides = [
             torch.cat([model(part) for part in x.split(chunk_size)])

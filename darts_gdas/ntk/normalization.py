@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.overrides import TorchFunctionMode
+
+from darts_gdas.ntk.snapshot import Snapshot
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -80,28 +83,17 @@ def _plain_attention() -> Iterator[None]:
 def preserved(model: nn.Module) -> Iterator[None]:
     """Whatever the model does is undone afterwards; its calls get copies of the inputs.
 
-    Buffers, training flags and settings of norms are then what they were before. The copies are
+    Weights, buffers, attributes and training flags are then what they were before. The copies are
     for networks that begin with an operation in place: those would overwrite the caller's samples,
     and every further call would see other numbers.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    modules = [(module, module.training, dict(module._buffers)) for module in model.modules()]
-    settings = [
-        (norm, norm.momentum, norm.track_running_stats) for norm in batch_norms(model).values()
-    ]
+    before = Snapshot(model)
     copies = model.register_forward_pre_hook(_with_copies, prepend=True)
     try:
         yield
     finally:
         copies.remove()
-        for norm, momentum, tracks in settings:
-            norm.momentum, norm.track_running_stats = momentum, tracks
-        for module, flag, own in modules:
-            module.training = flag
-            module._buffers.update(own)
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+        before.restore()
 
 
 def _with_copies(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -111,17 +103,20 @@ def _with_copies(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
 @contextlib.contextmanager
 def flat_outputs(model: nn.Module) -> Iterator[None]:
     """The model's outputs as [samples, outputs], whatever their shape; a number is a row of one."""
-    handle = model.register_forward_hook(_flat)
+    handle = model.register_forward_hook(flattened)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _flat(model: nn.Module, inputs: tuple[Tensor, ...], output: object) -> object:
-    if isinstance(output, Tensor) and output.dim() not in (0, 2):
-        return output.reshape(len(output), -1)
-    return output
+def flattened(model: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Any:
+    """One row per sample; of a single one all that there is, for `squeeze` may take its axis."""
+    if not isinstance(output, Tensor):
+        return output
+    if len(inputs[0]) == 1:
+        return output.reshape(1, -1)
+    return output if output.dim() in (0, 2) else output.reshape(len(output), -1)
 
 
 @contextlib.contextmanager
@@ -139,6 +134,9 @@ def frozen_statistics(model: nn.Module, images: Tensor) -> Iterator[None]:
 @torch.no_grad()
 def _freeze(model: nn.Module, norms: Sequence[_BatchNorm], images: Tensor) -> None:
     model.eval()
+    for module in model.modules():
+        if isinstance(module, _InstanceNorm):  # training mode takes the sample's own statistics
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
     for norm in norms:
         if norm.running_mean is None:  # it had none; its batch's serve now
             like = next(model.parameters())

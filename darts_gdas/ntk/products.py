@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import jvp
 
@@ -16,12 +16,14 @@ from darts_gdas.ntk.checks import (
     check_count,
     check_inputs,
     check_model,
-    check_uncoupled,
+    check_tensor,
     gradient_type,
+    is_number,
     select_parameters,
 )
 from darts_gdas.ntk.gram import Kind
 from darts_gdas.ntk.normalization import call_with, flat_outputs, preserved
+from darts_gdas.ntk.trials import check_fits, check_uncoupled
 
 Filter = Callable[[str, nn.Parameter], bool]
 
@@ -51,23 +53,24 @@ def ntk_vector_product(
     Raises:
         ValueError: As `empirical_ntk`, or if the vector has another shape.
     """
-    check_count("chunk_size", chunk_size)
+    chunk_size = check_count("chunk_size", chunk_size)
     check_inputs(x1, x2)
-    check_model(model, x1, None)
+    check_tensor("vector", vector)
+    check_model(model, None)
+    check_fits(model, x1)
     parameters = select_parameters(model, params)
     with preserved(model), flat_outputs(model):
-        num_outputs = check_uncoupled(model, x1)
+        outputs = check_uncoupled(model, x1, x2)
         others = x1 if x2 is None else x2
-        if vector.shape != (len(others), num_outputs):
+        if vector.shape != (len(others), outputs.shape[1]):
             raise ValueError(
-                f"the vector must have shape {(len(others), num_outputs)} (samples, outputs), "
+                f"the vector must have shape {(len(others), outputs.shape[1])} (samples, outputs), "
                 f"got {tuple(vector.shape)}"
             )
-        like = gradient_type(x1, parameters)
-        if vector.dtype != like or vector.device != x1.device:
+        if vector.dtype != outputs.dtype or vector.device != outputs.device:
             raise ValueError(
-                f"the vector must be in {like} on {x1.device} as the outputs, got {vector.dtype} "
-                f"on {vector.device}; convert it by .to(...)"
+                f"the vector must be in {outputs.dtype} on {outputs.device} as the outputs, got "
+                f"{vector.dtype} on {vector.device}; convert it by .to(...)"
             )
         return _product(model, parameters, x1, others, vector, chunk_size)
 
@@ -98,23 +101,35 @@ def extreme_eigenvalues(
         chunk_size: Samples per pass.
         tolerance: Relative accuracy.
         max_products: After so many an `ArpackNoConvergence` is raised.
+
+    Raises:
+        ValueError: As `empirical_ntk`, or for numbers out of range.
     """
-    check_count("chunk_size", chunk_size)
+    chunk_size = check_count("chunk_size", chunk_size)
+    max_products = check_count("max_products", max_products)
     check_inputs(x, None)
-    check_model(model, x, None)
+    check_model(model, None)
+    check_fits(model, x)
     if end not in ("largest", "smallest"):
         raise ValueError(f"end must be largest or smallest, got {end!r}")
+    if not is_number(tolerance) or not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance must lie in [0, 1), got {tolerance!r}; 0 is that of float64")
     parameters = select_parameters(model, params)
     with preserved(model), flat_outputs(model):
-        shape = (len(x), check_uncoupled(model, x))
+        outputs = check_uncoupled(model, x)
+        shape = (len(x), outputs.shape[1])
         size = shape[0] * shape[1]
-        if not 1 <= count < size:
-            raise ValueError(
-                f"count must lie in 1..{size - 1} (samples * outputs - 1), got {count}"
-            )
+        if size < 2:
+            raise ValueError("one sample with one output has one eigenvalue, its kernel's number")
+        count = check_count("count, below samples * outputs,", count, most=size - 1)
+        left = iter(range(max_products))
 
         def multiply(v: np.ndarray) -> np.ndarray:
-            vector = torch.from_numpy(v.reshape(shape)).to(x.device, gradient_type(x, parameters))
+            if next(left, None) is None:
+                raise ArpackNoConvergence(
+                    f"no convergence after max_products={max_products}", np.empty(0), np.empty(0)
+                )
+            vector = torch.from_numpy(v.reshape(shape)).to(outputs)
             y = _product(model, parameters, x, x, vector, chunk_size)
             return y.double().cpu().numpy().ravel()
 
@@ -126,7 +141,7 @@ def extreme_eigenvalues(
             k=count,
             which="LA" if end == "largest" else "SA",
             return_eigenvectors=False,
-            tol=tolerance,
+            tol=float(tolerance),
             v0=start,
             maxiter=max_products,
         )
@@ -180,8 +195,9 @@ def _product(
     direction = [torch.zeros_like(w) for w in weights]
     with torch.enable_grad():
         for images, v in zip(x2.split(chunk_size), vector.split(chunk_size), strict=True):
+            outputs = model(images)
             gradients = torch.autograd.grad(
-                model(images), weights, v, allow_unused=True, materialize_grads=True
+                outputs, weights, v.to(outputs), allow_unused=True, materialize_grads=True
             )
             direction = [d + g for d, g in zip(direction, gradients, strict=True)]
     return push_forward(model, parameters, x1, direction, chunk_size)
@@ -210,4 +226,10 @@ def push_forward(
                     f"products with the kernel cannot take this network: {reason} use empirical_ntk"
                 ) from error
 
-    return torch.cat([outputs(images).detach() for images in x.split(chunk_size)])
+    found = torch.cat([outputs(images).detach() for images in x.split(chunk_size)])
+    if found.itemsize < 4 and not torch.isfinite(found).all():
+        raise ValueError(
+            f"products with the kernel exceed the range of the model's {found.dtype}; convert the "
+            "model and the samples by .float()"
+        )
+    return found

@@ -1,7 +1,6 @@
 """Approximate tangent kernels with an error bar: random directions of weights, parts of outputs."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -10,19 +9,19 @@ from torch import Tensor, nn
 
 from darts_gdas.ntk.averages import Estimate, draw_seed, estimate, subset_error
 from darts_gdas.ntk.checks import (
-    check_fits,
+    check_count,
     check_inputs,
     check_memory,
     check_model,
-    check_output,
-    check_uncoupled,
+    check_module,
     kind_of,
     select_parameters,
 )
 from darts_gdas.ntk.gram import gram_of_outputs
 from darts_gdas.ntk.kernel import empirical_ntk
-from darts_gdas.ntk.normalization import flat_outputs, preserved
+from darts_gdas.ntk.normalization import flat_outputs, flattened, preserved
 from darts_gdas.ntk.products import push_forward
+from darts_gdas.ntk.trials import check_fits, check_uncoupled
 
 Filter = Callable[[str, nn.Parameter], bool]
 
@@ -66,14 +65,14 @@ def projected_ntk(
         >>> bool(((found.mean - 8).abs() < 4 * found.standard_error).all())
         True
     """
-    if projections < 2:
-        raise ValueError(f"projections must be at least 2 for an error bar, got {projections}")
-    which = kind_of(kind, chunk_size)
+    projections, seed = check_count("projections", projections, 2), check_count("seed", seed, 0)
+    which, chunk_size = kind_of(kind, dtype), check_count("chunk_size", chunk_size)
     check_inputs(x1, x2)
-    check_model(model, x1, None)
+    check_model(model, None)
+    check_fits(model, x1)
     parameters = select_parameters(model, params)
     with preserved(model), flat_outputs(model):
-        num_outputs = check_uncoupled(model, x1)
+        num_outputs = check_uncoupled(model, x1, x2).shape[1]
         check_memory(which, x1, x2, num_outputs, dtype)
 
         def draw(number: int) -> Tensor:
@@ -120,17 +119,15 @@ def subsampled_ntk(
     """
     if "kind" in options:
         raise ValueError('kind is "trace" here; leave it out')
-    check_inputs(x1, x2)
-    check_fits(model, x1)
-    with torch.no_grad(), preserved(model), flat_outputs(model):
-        total = check_output(model(x1[:1]), 1).shape[1]
-    if not 2 <= outputs <= total:
-        raise ValueError(f"outputs must lie in 2..{total}, the model's number, got {outputs}")
-    rng = torch.Generator().manual_seed(draw_seed(seed, 0))
-    chosen = torch.randperm(total, generator=rng)[:outputs].to(x1.device)
-    with _only(model, chosen):
+    check_module(model)
+    part = _Part(check_count("outputs", outputs, 2), check_count("seed", seed, 0))
+    handle = model.register_forward_hook(part)
+    try:
         own = empirical_ntk(model, x1, x2, kind="diagonal", **options)
-    return Estimate(total * own.mean(-1), total * subset_error(own, total), outputs)
+    finally:
+        handle.remove()
+    total = part.total
+    return Estimate(total * own.mean(-1), total * subset_error(own, total), own.shape[-1])
 
 
 def _signs(parameter: Tensor, rng: torch.Generator) -> Tensor:
@@ -139,13 +136,24 @@ def _signs(parameter: Tensor, rng: torch.Generator) -> Tensor:
     return (2 * bits - 1).to(parameter)
 
 
-@contextlib.contextmanager
-def _only(model: nn.Module, chosen: Tensor) -> Iterator[None]:
-    """The model returns some of its outputs."""
-    handle = model.register_forward_hook(
-        lambda module, inputs, output: output.reshape(len(output), -1)[:, chosen]
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
+class _Part:
+    """A hook by which the model returns some of its outputs.
+
+    Args:
+        count: How many.
+        seed: Of the draw, which the first call makes, as it shows how many there are.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.total = count, seed, 0
+
+    def __call__(self, model: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Any:
+        found = flattened(model, inputs, output)
+        if not isinstance(found, Tensor) or found.dim() != 2:
+            return found
+        if not self.total:
+            check_count("outputs, of those that the model has,", self.count, 2, found.shape[1])
+            self.total = found.shape[1]
+            rng = torch.Generator().manual_seed(draw_seed(self.seed, 0))
+            self.chosen = torch.randperm(self.total, generator=rng)[: self.count].to(found.device)
+        return found[:, self.chosen]

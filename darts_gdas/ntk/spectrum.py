@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from darts_gdas.ntk.checks import check_count, check_tensor, is_number
+
 TOLERANCE = 1e-3
 """Asymmetry and negative eigenvalues up to this share of the largest entry or eigenvalue pass for
 rounding: matrix products of reduced precision reach it, mistakes are far beyond it."""
@@ -189,27 +191,36 @@ def max_learning_rate(
     Raises:
         ValueError: As `spectrum`, and for a momentum or number of outputs without meaning.
     """
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}; common is 0.9")
+    check_momentum(momentum)
+    check_tensor("kernel", kernel)
     full = kernel.ndim == 4
     if full and num_outputs not in (None, kernel.shape[-1]):
         raise ValueError(
             f"num_outputs is {num_outputs}, but the kernel of shape {tuple(kernel.shape)} has "
             f"{kernel.shape[-1]}; leave num_outputs out"
         )
-    if not full and (num_outputs is None or num_outputs < 1):
+    if not full and num_outputs is None:
         raise ValueError(
             f"a kernel of shape {tuple(kernel.shape)} does not tell how many outputs it is the "
             f"mean of, and num_outputs is {num_outputs}; pass the network's number of outputs"
         )
+    if num_outputs is not None:
+        num_outputs = check_count("num_outputs", num_outputs)
     values = spectrum(kernel)
     count = len(values.eigenvalues) * (1 if full else num_outputs or 1)  # N O
     bound = 2 * count * (1 + momentum)
     return bound / values.largest if values.largest > 0 else float("inf")
 
 
+def check_momentum(momentum: float) -> None:
+    """Raise a `ValueError` for a momentum without meaning."""
+    if not (is_number(momentum) and 0 <= momentum < 1):
+        raise ValueError(f"momentum must lie in [0, 1), got {momentum!r}; common is 0.9")
+
+
 def _flattened(kernel: Tensor) -> Tensor:
     """[N, N] or [N, N, O, O] as a square matrix, of which only the shape is checked."""
+    check_tensor("kernel", kernel)
     shape = tuple(kernel.shape)
     square = len(shape) in (2, 4) and shape[0] == shape[1] and shape[-2] == shape[-1]
     if not square:

@@ -173,6 +173,8 @@ def test_weights_of_another_network_are_named(state: State):
         load_darts_weights(DerivedNet(GENOTYPE, Layout(8, 3, 5)), state)
     with pytest.raises(ValueError, match=r"another network: 1 have no place here.*is cells\.9\.x"):
         load_darts_weights(net(), {**state, "cells.9.x": torch.zeros(1)})
+    with pytest.raises(ValueError, match="state must be a state dict, got NoneType"):
+        getattr(load_darts_weights, "__wrapped__", load_darts_weights)(net(), None)
     with pytest.raises(ValueError, match="networks of DARTS cells only"):
         other = DerivedNet.build(Genotype.load("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"), layers=5)  # fmt: skip  # noqa: E501
         load_darts_weights(other, state)

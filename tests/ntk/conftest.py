@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from jaxtyping import config
 
 
 @pytest.fixture
@@ -10,3 +11,11 @@ def seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def untyped() -> Iterator[None]:
+    """Types are looked at in tests alone: without that, what a user's call meets."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

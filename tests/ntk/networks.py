@@ -1,6 +1,7 @@
 """Small float64 networks with all that a network may do to its weights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,34 @@ from torch import Tensor, nn
 
 from darts_gdas.nets import DerivedNet
 from darts_gdas.space import Genotype
+
+
+class Call(nn.Module):
+    """A function of the network itself, which holds some parts, and samples."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Any], **parts: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
+
+
+def cancelling(width: int = 50) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """One network less another that is it with its hidden units in another order, and the two.
+
+    Outputs are 0 up to rounding; gradients are not.
+    """
+    one, two = (
+        nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3)) for _ in range(2)
+    )
+    with torch.no_grad():
+        for name, w in one.named_parameters():
+            axes = {"2.weight": [1], "2.bias": []}.get(name, [0])
+            two.get_parameter(name).copy_(w.flip(axes))
+    return Call(lambda net, x: net.one(x) - net.two(x), one=one, two=two), one, two
 
 
 class Affine(nn.Module):

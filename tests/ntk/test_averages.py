@@ -66,9 +66,14 @@ def test_the_error_of_a_part_is_that_of_drawing_without_replacement():
     assert subset_error(numbers, 5) == 0
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"draws": 1}, "draws must be at least 2"), ({"draws": 2, "seed": -1}, "seed must be")],
+    [
+        ({"draws": 2.5}, "draws must be a whole number and at least 2"),
+        ({"draws": 1}, "draws must be a whole number and at least 2"),
+        ({"draws": 2, "seed": -1}, "seed must be"),
+    ],
 )
 def test_bad_input_is_refused(options: dict, message: str):
     with pytest.raises(ValueError, match=message):

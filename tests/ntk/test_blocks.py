@@ -160,6 +160,7 @@ def test_a_folder_belongs_to_one_activation(tmp_path: Path):
     assert ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.ReLU()), x) == 0
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -169,7 +170,10 @@ def test_a_folder_belongs_to_one_activation(tmp_path: Path):
         ({"chunk_size": 0}, "chunk_size must be a whole number"),
         ({"x2": torch.ones(0, 5).double()}, "x2 must hold samples .* at least one"),
         ({"x2": torch.ones(2, 5)}, r"one shape and type .*float64 on cpu and .*float32 on cpu"),
-        ({"rank": 2, "world": 2}, r"rank must lie in 0..1 \(world is 2\), got 2"),
+        ({"rank": 2, "world": 2}, r"rank must be a whole number in 0\.\.1, got 2"),
+        ({"rank": 1.0, "world": 2}, r"rank must be a whole number in 0\.\.1, got 1\.0"),
+        ({"world": True}, "world must be a whole number and at least 1, got True"),
+        ({"dtype": torch.bfloat16}, "dtype must be torch.float64 or torch.float32, got"),
         ({"batch_norm": "frozen"}, "would take the statistics of each block"),
     ],
 )
@@ -177,9 +181,8 @@ def test_bad_input_is_refused_before_anything_is_written(
     tmp_path: Path, options: dict, message: str
 ):
     model, x, _ = make("mlp")
-    unchecked = getattr(ntk_on_disc, "__wrapped__", ntk_on_disc)  # types are the tests' own
     with pytest.raises(ValueError, match=message):
-        unchecked(tmp_path / "new", model, x, **options)
+        ntk_on_disc(tmp_path / "new", model, x, **options)
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="holds no kernel"):
         collect_ntk(tmp_path)
@@ -196,3 +199,31 @@ def test_a_kernel_that_has_no_room_is_not_begun(tmp_path: Path, monkeypatch: pyt
     assert refused.value.errno == errno.ENOSPC and sorted(tmp_path.iterdir()) == before
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200))
     assert collect_ntk(tmp_path).shape == (5, 5)
+
+
+def test_a_folder_belongs_to_one_form_of_gelu(tmp_path: Path):
+    """In float32 their kernels differ by 2e-4."""
+    linear, x = torch.nn.Linear(3, 2), torch.randn(40, 3)
+    options = {"block_size": 20, "kind": "trace"}
+    ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.GELU()), x, **options)
+    (tmp_path / "block_00000_00001.npy").unlink()
+    with pytest.raises(ValueError, match="holds another kernel: outputs"):
+        ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.GELU("tanh")), x, **options)
+    assert ntk_on_disc(tmp_path, torch.nn.Sequential(linear, torch.nn.GELU()), x, **options) == 1
+
+
+def test_a_model_that_is_refused_leaves_no_plan(tmp_path: Path):
+    model = Function(torch.nn.Linear(3, 2), lambda y: y * torch.nan)
+    with pytest.raises(ValueError, match=r"gradients .* not finite"):
+        ntk_on_disc(tmp_path, model, torch.ones(4, 3))
+    with pytest.raises(ValueError, match="depends on other samples"):
+        ntk_on_disc(tmp_path, Function(model.layer, lambda y: y - y.mean(0)), torch.randn(4, 3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_no_folder(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file' is a file; the kernel goes into a folder"):
+        ntk_on_disc(tmp_path / "file", torch.nn.Linear(3, 2), torch.ones(4, 3))
+    with pytest.raises(ValueError, match="file' holds no kernel"):
+        collect_ntk(tmp_path / "file")

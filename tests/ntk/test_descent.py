@@ -46,6 +46,37 @@ def test_squared_error_is_the_closed_form(form: str):
         assert_close(prediction.test, expected.test, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("of_outputs", [1e-8, 1.0])
+@pytest.mark.parametrize("of_kernel", [1e-12, 1.0, 1e12])
+def test_units_of_kernel_and_outputs_change_nothing(of_kernel: float, of_outputs: float):
+    """1 - exp(-t / 2) of the way, to the relative accuracy that is asked for, early and late."""
+    times, kernel = [1e-6, 1.0], of_kernel * torch.eye(2).double()
+    y, f0 = of_outputs * torch.ones(2, 1).double(), torch.zeros(2, 1).double()
+    found = gradient_descent(
+        half_squares, kernel, y, f0_train=f0, times=times, learning_rate=1 / of_kernel
+    )
+    for t, prediction in zip(times, found, strict=True):
+        assert_close(prediction.train, -y * math.expm1(-t / 2), rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("of_kernel", [1e-9, 1e9])
+def test_units_change_nothing_with_momentum(of_kernel: float):
+    kernel, y = torch.tensor([[2.0, 1.0], [1.0, 1.0]]).double(), torch.ones(2, 1).double()
+    options = {"f0_train": torch.zeros(2, 1).double(), "times": [30.0], "momentum": 0.9}
+    (one,) = gradient_descent(half_squares, kernel, y, learning_rate=0.1, **options)
+    (other,) = gradient_descent(
+        half_squares, of_kernel * kernel, y, learning_rate=0.1 / of_kernel, **options
+    )
+    assert_close(one.train, other.train, rtol=1e-7, atol=0)
+
+
+def test_outputs_that_are_right_stay():
+    y = torch.ones(2, 1).double()
+    for kernel in (torch.eye(2), torch.zeros(2, 2)):
+        (found,) = gradient_descent(half_squares, kernel, y, f0_train=y, times=[3.0])
+        assert_close(found.train, y, rtol=0, atol=0)
+
+
 def test_with_momentum_a_direction_is_a_damped_oscillator():
     """e'' + (1 - m) e' + rate w e = 0: the root of the characteristic equation, underdamped."""
     w, rate, m, t = 2.0, 0.05, 0.9, 17.0
@@ -100,6 +131,7 @@ def test_small_steps_on_the_cross_entropy_approach_it(momentum: float):
         assert fine < 0.03 and fine == pytest.approx(coarse / 2, rel=0.15)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -107,6 +139,10 @@ def test_small_steps_on_the_cross_entropy_approach_it(momentum: float):
         ({"times": [2.0, 1.0]}, r"times must ascend .* got \[2.0, 1.0\]"),
         ({"times": [-1.0]}, "times must ascend"),
         ({"times": [math.inf]}, "be finite"),
+        ({"times": 3.0}, "times must be a sequence of numbers, got 3.0"),
+        ({"times": ["1"]}, r"times must be a sequence of numbers, got \['1'\]"),
+        ({"f0_train": [[1.0]]}, "f0_train must be a tensor, got list"),
+        ({"learning_rate": "1"}, "learning_rate must be positive and finite, got '1'"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"momentum": 1.0}, r"momentum must lie in \[0, 1\), got 1.0"),
         ({"tolerance": 0.0}, "tolerance must lie in"),

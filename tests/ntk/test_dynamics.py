@@ -310,6 +310,7 @@ def test_nothing_requires_a_gradient():
         assert not predicted.train.requires_grad and not predicted.test.requires_grad
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -317,6 +318,9 @@ def test_nothing_requires_a_gradient():
         ({"t": math.inf}, "t must be a finite time >= 0, got inf"),
         ({"learning_rate": 0.0}, r"learning_rate must be positive and finite, got 0\.0"),
         ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
+        ({"learning_rate": "1"}, "learning_rate must be positive and finite, got '1'"),
+        ({"y_train": [[1.0]]}, "y_train must be a tensor, got list"),
+        ({"f0_test": [[1.0]]}, "f0_test must be a tensor, got list"),
         ({"ridge": -0.1}, "ridge must be finite and >= 0, got -0.1"),
         (
             {"y_train": torch.ones(5)},

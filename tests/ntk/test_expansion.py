@@ -1,6 +1,7 @@
 """Taylor expansions against polynomials, and against derivatives along a line."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,10 @@ def test_it_is_differentiable_in_the_parameters():
         assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("order", [0, -1])
-def test_orders_below_one_are_refused(order: int):
-    with pytest.raises(ValueError, match=f"order must be at least 1, got {order}"):
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("order", [0, -1, 1.5, True])
+def test_orders_below_one_are_refused(order: Any):
+    with pytest.raises(
+        ValueError, match=f"order must be a whole number and at least 1, got {order}"
+    ):
         taylor_expand(nn.Linear(2, 2), order)

@@ -31,16 +31,27 @@ def test_images_go_through():
     assert finite_network(layers, (3, 4, 4), 6)(torch.ones(2, 3, 4, 4)).shape == (2, 1)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("layers", "width", "message"),
     [
-        ([Dense()], 0, "width and num_outputs must be at least 1, got 0"),
+        ([Dense()], 0, "width must be a whole number and at least 1, got 0"),
+        ([Dense()], 2.0, "width must be a whole number and at least 1, got 2.0"),
+        (["x", Dense()], 4, r"layers must be a list of Dense, .* got \['x', Dense"),
+        ([GlobalAverage(), Dense()], 4, r"layer 1, GlobalAverage\(\), does not fit .* \(3,\)"),
         ([Dense(), Nonlinearity()], 4, "last of the layers must be Dense"),
     ],
 )
 def test_bad_input_is_refused(layers: list, width: int, message: str):
     with pytest.raises(ValueError, match=message):
         finite_network(layers, (3,), width)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("shape", [(), (3, 4), 3, (3.0,), (0,)])
+def test_the_shape_of_a_sample_is_checked(shape: object):
+    with pytest.raises(ValueError, match="input_shape must be"):
+        finite_network([Dense()], shape, 4)
 
 
 def test_one_layer_may_stand_in_several_places():

@@ -154,10 +154,12 @@ def test_the_mean_over_initialisations_converges_at_rate_one_over_width():
     assert -1.35 < slope < -0.65, (slope, errors)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("layers", "x", "message"),
     [
         ([Dense(), Nonlinearity("relu")], torch.ones(2, 3), "last of the layers must be Dense"),
+        ([Dense(), "relu", Dense()], torch.ones(2, 3), r"layers must be a list .* got .*'relu'"),
         ([], torch.ones(2, 3), "last of the layers must be Dense"),
         ([Dense()], torch.ones(2, 3, 4, 4), "Dense sees images"),
         ([Flatten(), Conv(), Dense()], torch.ones(2, 3, 4, 4), "Conv needs images"),
@@ -176,13 +178,17 @@ def test_layers_that_do_not_fit_are_refused(layers: list, x: Tensor, message: st
         infinite_kernels(layers, x)
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Nonlinearity("selu"), "unknown activation 'selu'"),
         (lambda: Dense(-1.0), "weight_variance must be finite and >= 0, got -1.0"),
         (lambda: Conv(bias_variance=math.inf), "bias_variance must be finite"),
-        (lambda: Conv(0), "size >= 1"),
+        (lambda: Dense("1"), "weight_variance must be finite and >= 0, got '1'"),
+        (lambda: Conv(0), "size must be a whole number and at least 1, got 0"),
+        (lambda: Conv(2.5), "size must be a whole number and at least 1, got 2.5"),
+        (lambda: Conv(padding=-1), "padding must be a whole number and at least 0, got -1"),
     ],
 )
 def test_layers_check_their_numbers(make: Any, message: str):

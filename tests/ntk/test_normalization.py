@@ -1,14 +1,22 @@
 """Kernels of networks with batch norms: frozen to the batch's statistics, or in training mode."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from darts_gdas.nets import SuperNet
-from darts_gdas.ntk import empirical_ntk
+from darts_gdas.ntk import (
+    empirical_nngp,
+    empirical_ntk,
+    extreme_eigenvalues,
+    ntk_vector_product,
+    projected_ntk,
+)
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import SearchSpace
-from tests.ntk.networks import make, settled
+from tests.ntk.networks import Call, make, settled
 from tests.ntk.test_kernel import KINDS, METHODS, by_definition, close, double
 from tests.oracles import (
     batch_jacobian_rows,
@@ -121,3 +129,35 @@ def test_te_nas_is_reproduced():
         rows.append(torch.cat([g.flatten() for g in gradients if g is not None]))
     jacobian = torch.stack(rows)
     close(found, jacobian @ jacobian.T)
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_outputs_that_squeeze_are_those_that_flatten(outputs: int):
+    """Of one sample `squeeze` takes the first axis, too, and of one output the last."""
+    conv, x = nn.Conv2d(3, outputs, 3).double(), double(5, 3, 4, 4)
+    squeezed, flat = (
+        Call(lambda n, x, end=end: end(n.conv(x).tanh().mean((2, 3), keepdim=True)), conv=conv)
+        for end in (torch.squeeze, nn.Flatten())
+    )
+    vector = double(5, outputs)
+    for call in (
+        *(partial(empirical_ntk, kind=k, method=m) for k in ("full", "sum") for m in METHODS),
+        partial(empirical_nngp, kind="full", chunk_size=4),
+        lambda net, x: projected_ntk(net, x, projections=2, chunk_size=4).mean,
+        lambda net, x: ntk_vector_product(net, x, vector, chunk_size=4),
+        lambda net, x: torch.as_tensor(extreme_eigenvalues(net, x, chunk_size=4)),
+    ):
+        close(call(squeezed, x), call(flat, x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norms_take_their_own_statistics_in_frozen_mode(training: bool):
+    norm = nn.InstanceNorm2d(4, affine=True, track_running_stats=True)
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    model, x = net.double().train(training), double(3, 2, 4, 4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = empirical_ntk(model, x, kind="full", batch_norm="frozen")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert norm.track_running_stats and norm.running_mean is not None
+    norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+    close(found, empirical_ntk(model, x, kind="full"))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.sparse.linalg import ArpackNoConvergence
 from torch import nn
 from torch.testing import assert_close
 
@@ -45,3 +46,14 @@ def test_extreme_eigenvalues_are_those_of_the_dense_kernel(problem, count: int):
     assert_close(largest, expected[-count:], rtol=1e-8, atol=0)
     # Small ones are known up to the rounding of the largest.
     assert_close(smallest, expected[:count], rtol=0, atol=1e-8 * expected[-1])
+
+
+def test_products_are_counted():
+    """The model runs twice per product, beside the looks at it before."""
+    net, calls = nn.Sequential(nn.Linear(4, 40), nn.Tanh(), nn.Linear(40, 3)).double(), []
+    x = torch.randn(30, 4, dtype=torch.float64)
+    net.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(ArpackNoConvergence, match="no convergence after max_products=10"):
+        extreme_eigenvalues(net, x, end="smallest", max_products=10)
+    assert 20 <= len(calls) <= 30
+    extreme_eigenvalues(net, x, max_products=100)

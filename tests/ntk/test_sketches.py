@@ -56,13 +56,33 @@ def test_parts_of_outputs_are_right_in_the_mean():
     assert_close(bars, means.std(0), rtol=0.2, atol=0)
 
 
+@pytest.mark.parametrize("batch_norm", ["frozen", "batch"])
+def test_norms_may_use_the_batch(batch_norm: str):
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).double()
+    x = torch.randn(5, 4).double()
+    found = subsampled_ntk(net, x, outputs=3, batch_norm=batch_norm)
+    assert_close(found.mean, empirical_ntk(net, x, kind="trace", batch_norm=batch_norm))
+    with pytest.raises(ValueError, match=r"batch norm '1' uses .*call model\.eval\(\)"):
+        subsampled_ntk(net, x, outputs=2)
+
+
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, x: projected_ntk(m, x, projections=1), "projections must be at least 2"),
+        (
+            lambda m, x: projected_ntk(m, x, projections=1),
+            "projections must be a whole number and at least 2",
+        ),
         (lambda m, x: projected_ntk(m, x, projections=2, chunk_size=0), "chunk_size must be"),
-        (lambda m, x: subsampled_ntk(m, x, outputs=1), r"outputs must lie in 2..3, .* got 1"),
-        (lambda m, x: subsampled_ntk(m, x, outputs=4), r"outputs must lie in 2..3, .* got 4"),
+        (
+            lambda m, x: subsampled_ntk(m, x, outputs=1),
+            "outputs must be a whole number and at least 2, got 1",
+        ),
+        (
+            lambda m, x: subsampled_ntk(m, x, outputs=4),
+            r"outputs, of .* must be a whole number in 2\.\.3, got 4",
+        ),
         (lambda m, x: subsampled_ntk(m, x, outputs=2, kind="full"), "leave it out"),
     ],
 )

@@ -1,6 +1,7 @@
 """Eigenvalues of kernels: closed forms, invariants, and what is refused."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -182,16 +183,32 @@ def test_what_is_no_kernel_is_refused(kernel: Tensor, message: str):
         max_learning_rate(kernel, num_outputs=None if kernel.ndim == 4 else 3)
 
 
-@pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
-def test_momentum_outside_its_range_is_refused(momentum: float):
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan, "0.9"])
+def test_momentum_outside_its_range_is_refused(momentum: Any):
     with pytest.raises(ValueError, match=r"momentum must lie in \[0, 1\), got"):
         max_learning_rate(torch.eye(2), num_outputs=1, momentum=momentum)
 
 
-@pytest.mark.parametrize("num_outputs", [None, 0])
-def test_a_mean_kernel_needs_the_number_of_outputs(num_outputs: int | None):
-    with pytest.raises(ValueError, match="pass the network's number of outputs"):
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("num_outputs", "message"),
+    [
+        (None, "pass the network's number of outputs"),
+        (0, "num_outputs must be a whole number and at least 1, got 0"),
+        (2.0, "num_outputs must be a whole number and at least 1, got 2.0"),
+    ],
+)
+def test_a_mean_kernel_needs_the_number_of_outputs(num_outputs: Any, message: str):
+    with pytest.raises(ValueError, match=message):
         max_learning_rate(torch.eye(2), num_outputs=num_outputs)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_list_is_no_kernel():
+    for function in (spectrum, condition_number, logdet_normalised, as_matrix):
+        with pytest.raises(ValueError, match="kernel must be a tensor, got list"):
+            function([[1.0]])
 
 
 def test_a_contradicting_number_of_outputs_is_refused():

@@ -1,0 +1,139 @@
+"""What a network does with samples, found by running it on a few before any work.
+
+Whether its output is a function of weights and one sample is not read off its layers: dropout, a
+state or a look at the whole batch can hide in any of them. Everything here is within
+`preserved(model)` and `flat_outputs(model)`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from darts_gdas.ntk.checks import check_output, unequal
+from darts_gdas.ntk.normalization import preserved
+from darts_gdas.reasons import reason
+
+_COUPLED = (
+    "the output of a sample depends on other samples of the batch, so there is no kernel of two "
+    'samples; for batch norms pass batch_norm="frozen", for sequences see that samples are the '
+    "first dimension (batch_first=True)"
+)
+
+
+def check_fits(model: nn.Module, x: Tensor) -> None:
+    """Raise a `ValueError` if the model cannot take samples of another type or place than its own.
+
+    It is tried, for a model may convert its samples.
+    """
+    for name, parameter in model.named_parameters():
+        same_type = not x.is_floating_point() or x.dtype == parameter.dtype
+        if same_type and x.device == parameter.device:
+            continue
+        try:
+            with torch.no_grad(), preserved(model):
+                model(x[[0, -1]])
+        except RuntimeError as error:
+            raise ValueError(
+                f"the model cannot take samples in {x.dtype} on {x.device}: its parameter "
+                f"{name!r} is in {parameter.dtype} on {parameter.device}; convert one of them by "
+                f".to(...)"
+            ) from error
+        return
+
+
+def check_uncoupled(model: nn.Module, x1: Tensor, x2: Tensor | None = None) -> Tensor:
+    """The outputs for two samples, if calls repeat and samples do not influence each other.
+
+    Neither may have a gradient in the other, and neither's output may change when the other one is
+    replaced by a copy of the first: batches of one shape are computed alike, so what differs then
+    by more than rounding is the other's influence, also one that no gradient shows (a scale by the
+    batch's largest number, detached). Alone, in a batch of another size and at another place, the
+    second may differ by what other kernels of the library make of it. Tokens have no gradient; the
+    smallest and the largest are tried.
+
+    Raises:
+        ValueError: If not, or if the model fails.
+    """
+    pair = _two(x1, x2)
+    with torch.enable_grad():
+        output = check_repeats(model, pair.requires_grad_(pair.is_floating_point()))
+        if output.requires_grad and pair.requires_grad:
+            _check_gradients(output, pair)
+        eps = torch.finfo(output.dtype).eps
+        first, second, alone = (_run(model, pair.detach()[i]) for i in ([0, 0], [1, 1], [1]))
+        if not (
+            _is_close(first[0], output[0], 1e3 * eps)
+            and _is_close(second[1], output[1], 1e3 * eps)
+            and _is_close(alone[0], output[1], eps**0.25, eps**0.5)
+        ):
+            raise ValueError(_COUPLED)
+    if not pair.is_floating_point():
+        for x in (x1,) if x2 is None else (x1, x2):
+            flat = x.flatten(1)
+            _run(model, x[torch.stack([flat.amin(1).argmin(), flat.amax(1).argmax()])])
+    return output.detach()
+
+
+def check_repeats(model: nn.Module, x: Tensor) -> Tensor:
+    """The outputs, if another pass gives the same, bit by bit, and draws no random numbers.
+
+    Where a GPU adds numbers up in any order, the same up to rounding.
+    """
+    output, before = _run(model, x), _generator_state(x)
+    again, after = _run(model, x), _generator_state(x)
+    rounding = 1e3 * torch.finfo(output.dtype).eps if output.is_cuda else 0.0
+    if not torch.equal(before, after) or not _is_close(again, output, rounding):
+        raise ValueError(
+            "the model's output differs from call to call, by random numbers (dropout) or a state "
+            "that it keeps (spectral norm); call model.eval(), or remove what makes the difference"
+        )
+    return output
+
+
+def _two(x1: Tensor, x2: Tensor | None) -> Tensor:
+    """The first sample, and the last one that differs from it."""
+    for x in (x1,) if x2 is None else (x2, x1):
+        differing = (x != x1[:1]).flatten(1).any(1).nonzero()
+        if len(differing):
+            return torch.cat([x1[:1], x[differing[-1]]]).detach()
+    return x1[[0, 0]].detach()
+
+
+def _run(model: nn.Module, x: Tensor) -> Tensor:
+    try:
+        output = model(x)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"the model fails for samples of shape {tuple(x.shape)} in {x.dtype}: {reason(error)}"
+        ) from error
+    return check_output(output, len(x))
+
+
+def _check_gradients(output: Tensor, pair: Tensor) -> None:
+    for i in range(2):
+        cotangent = unequal(output[i])  # not its plain sum, which a softmax would make a constant
+        try:
+            (gradient,) = torch.autograd.grad(
+                output[i], pair, cotangent, retain_graph=True, allow_unused=True
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # reentrant checkpoints, functions without a derivative
+            raise ValueError(f"the model has no gradient: {reason(error)}") from error
+        if gradient is not None and gradient[1 - i].nan_to_num().any():
+            raise ValueError(_COUPLED)
+
+
+def _generator_state(x: Tensor) -> Tensor:
+    state = torch.get_rng_state()
+    return torch.cat([state, torch.cuda.get_rng_state(x.device)]) if x.is_cuda else state
+
+
+def _is_close(a: Tensor, b: Tensor, relative: float, absolute: float = 0.0) -> bool:
+    """Whether two samples' outputs are one, up to a share of the largest that is finite."""
+    if a.shape != b.shape:
+        return False
+    largest = float(b.detach().nan_to_num(0.0, 0.0, 0.0).abs().max()) if b.numel() else 0.0
+    tolerance = relative * largest + absolute
+    return torch.allclose(a, b, rtol=0.0, atol=tolerance, equal_nan=True)

@@ -1,0 +1,88 @@
+"""What tells one function from another, and what does not."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_gdas.ntk.fingerprint import Fingerprint, fingerprint
+from tests.ntk.networks import Call, cancelling
+
+pytestmark = pytest.mark.usefixtures("seeded")
+
+
+def taken(function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Fingerprint:
+    """Of one layer and a function, 12 samples in blocks of 5, passes of 2."""
+    generator = torch.Generator().manual_seed(0)
+    layer, x = nn.Linear(4, 3), torch.randn(12, 4, generator=generator)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(3, 4, generator=generator))
+        layer.bias.zero_()
+    model = Call(lambda n, x: function(n.layer(x)), layer=layer)
+    return fingerprint(model.to(dtype), (x.to(dtype), None), "all", 5, 2)
+
+
+def differing(a: Fingerprint, b: Fingerprint) -> list[str]:
+    return a.differing(b.outputs.tolist(), b.gradients.tolist())
+
+
+def odd(y: Tensor) -> Tensor:
+    """A thousandth more where an output is large, as it is of few samples."""
+    return torch.where(y.norm(dim=1, keepdim=True) > 5, 1.001 * y, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        (F.gelu, lambda y: F.gelu(y, approximate="tanh"), "outputs"),
+        (F.relu, lambda y: F.leaky_relu(y, 1e-3), "outputs"),
+        (lambda y: y, odd, "outputs"),
+        (lambda y: y * y, lambda y: y * y.detach(), "gradients"),
+    ],
+)
+def test_functions_that_differ_by_more_than_rounding_differ(one, other, found: str, dtype):
+    assert found in differing(taken(one, dtype), taken(other, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (F.silu, lambda y: y / (1 + (-y).exp())),
+        (torch.tanh, lambda y: 1 - 2 / ((2 * y).exp() + 1)),
+    ],
+)
+def test_rounding_makes_no_difference(one, other, dtype):
+    assert not differing(taken(one, dtype), taken(other, dtype))
+
+
+def test_outputs_that_are_rounding_make_no_difference():
+    (model, one, two), x = cancelling(), torch.randn(6, 4)
+    turned = Call(lambda n, x: n.one(x.flip(0)).flip(0) - n.two(x), one=one, two=two)
+    a, b = (fingerprint(net, (x, None), "all", 3, 3) for net in (model, turned))
+    assert abs(a.outputs).max() < 1e-5 and not differing(a, b)
+
+
+def test_gradients_without_numbers_are_refused():
+    with pytest.raises(ValueError, match=r"gradients .* hold numbers that are not finite"):
+        taken(lambda y: y / 0, torch.float32)
+
+
+def test_outputs_without_numbers_are_the_same_as_themselves():
+    def masked(y: Tensor) -> Tensor:
+        return torch.cat(
+            [y, torch.full_like(y[:, :1], -torch.inf), y[:, :1].detach() * torch.nan], 1
+        )
+
+    one = taken(masked, torch.float32)
+    assert not differing(one, taken(masked, torch.float32))
+    assert differing(one, taken(lambda y: masked(y).nan_to_num(), torch.float32)) == ["outputs"]
+
+
+@pytest.mark.parametrize("there", [[], [[1.0], [2.0, 3.0]], None, [1.0], "text"])
+def test_numbers_of_another_form_differ(there):
+    own = taken(torch.tanh, torch.float32)
+    assert own.differing(there, own.gradients.tolist()) == ["outputs"]

@@ -1,0 +1,180 @@
+"""Whether a network is a function of weights and one sample is found by running it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
+
+from darts_gdas.ntk import empirical_nngp, empirical_ntk, extreme_eigenvalues, projected_ntk, trials
+from tests.ntk.networks import Call, cancelling
+
+pytestmark = pytest.mark.usefixtures("seeded")
+
+Function = Callable[[Any, Tensor], Tensor]
+
+
+def numbers(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def sequences() -> Tensor:
+    return numbers(5, 3, 4)
+
+
+def words() -> Tensor:
+    return torch.randint(0, 6, (5, 3))
+
+
+def causal(net: Any, x: Tensor) -> Tensor:
+    mask = nn.Transformer.generate_square_subsequent_mask(len(x), dtype=x.dtype)
+    return net.layer(x, src_mask=mask)[:, -1]
+
+
+def scaled(net: Any, x: Tensor) -> Tensor:
+    hidden = torch.tanh(net.layer(x))
+    return hidden / hidden.detach().abs().max()
+
+
+COUPLED: dict[str, tuple[Callable[[], nn.Module], Function, Callable[[], Tensor]]] = {
+    "recurrent, time first": (lambda: nn.LSTM(4, 3), lambda n, x: n.layer(x)[0][:, -1], sequences),
+    "recurrent, words": (
+        lambda: nn.LSTM(4, 3),
+        lambda n, t: n.layer(F.one_hot(t, 6)[..., :4].double())[0][:, -1],
+        words,
+    ),
+    "causal attention": (
+        lambda: nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0),
+        causal,
+        sequences,
+    ),
+    "scale of the batch, detached": (lambda: nn.Linear(4, 3), scaled, lambda: numbers(6, 4)),
+    "one sample and others": (lambda: nn.Linear(4, 3), scaled, lambda: numbers(1, 4)),
+    "size of the batch": (
+        lambda: nn.Linear(4, 3),
+        lambda n, x: n.layer(x) / len(x),
+        lambda: numbers(6, 4),
+    ),
+    "place in the batch": (
+        lambda: nn.Linear(4, 3),
+        lambda n, x: n.layer(x) + torch.arange(len(x))[:, None],
+        lambda: numbers(6, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_samples_that_influence_each_other_are_refused(name: str):
+    layer, function, samples = COUPLED[name]
+    model, x = Call(function, layer=layer()).double(), samples()
+    others = numbers(3, 4) if len(x) == 1 else None
+    for call in (empirical_ntk, empirical_nngp):
+        with pytest.raises(ValueError, match="depends on other samples of the batch"):
+            call(model, x, others)
+
+
+def test_sequences_with_samples_first_pass():
+    model = Call(lambda n, x: n.layer(x)[0][:, -1], layer=nn.LSTM(4, 3, batch_first=True)).double()
+    x = sequences()
+    assert_close(empirical_ntk(model, x, chunk_size=2), empirical_ntk(model, x, method="loop"))
+
+
+def test_outputs_that_cancel_pass():
+    """What is left is rounding, and differs from batch to batch."""
+    (model, one, two), x = cancelling(), torch.randn(4, 4)
+    expected = empirical_ntk(one, x) + empirical_ntk(two, x)
+    assert_close(empirical_ntk(model, x), expected, rtol=1e-5, atol=1e-3)
+
+
+CHANGING: dict[str, tuple[Callable[[], nn.Module], Function, Callable[[], Tensor]]] = {
+    "attention": (
+        lambda: nn.MultiheadAttention(4, 2, dropout=0.5, batch_first=True),
+        lambda n, x: n.layer(x, x, x)[0].mean(1),
+        sequences,
+    ),
+    "recurrent": (
+        lambda: nn.LSTM(4, 3, num_layers=2, dropout=0.5, batch_first=True),
+        lambda n, x: n.layer(x)[0][:, -1],
+        sequences,
+    ),
+    "random slopes": (nn.RReLU, lambda n, x: n.layer(x), lambda: numbers(3, 4)),
+    "rare dropout": (
+        lambda: nn.Linear(4, 3).eval(),
+        lambda n, x: F.dropout(n.layer(x), 1e-9),
+        lambda: numbers(3, 4),
+    ),
+    "power iteration": (
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)),
+        lambda n, x: n.layer(x),
+        lambda: numbers(3, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_outputs_that_change_from_call_to_call_are_refused(name: str):
+    layer, function, samples = CHANGING[name]
+    model, x = (
+        Call(lambda n, x: n.head(function(n, x)), layer=layer(), head=nn.LazyLinear(2)),
+        samples(),
+    )
+    model.double()(x)
+    for call in (empirical_ntk, empirical_nngp):
+        with pytest.raises(ValueError, match="output differs from call to call"):
+            call(model, x)
+    if name != "rare dropout":
+        assert len(empirical_ntk(model.eval(), x)) == len(x)
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "batch"])
+def test_dropout_that_no_mode_ends_is_refused(batch_norm: str):
+    model = Call(lambda n, x: F.dropout(n.layer(x)), layer=nn.Linear(4, 3)).double()
+    with pytest.raises(ValueError, match="output differs from call to call"):
+        empirical_ntk(model, numbers(3, 4), batch_norm=batch_norm)
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "message"),
+    [
+        (
+            lambda n, x: checkpoint(n.layer, x, use_reentrant=True),
+            torch.ones(3, 4),
+            "the model has no gradient: When use_reentrant=True",
+        ),
+        (
+            lambda n, x: n.layer(x),
+            torch.ones(3, 7),
+            r"fails for samples of shape \(2, 7\) in torch.float32: mat1 and mat2",
+        ),
+        (
+            lambda n, t: n.words(t).sum(1),
+            torch.tensor([[1, 2], [3, 9], [1, 1]]),
+            "fails for samples of shape .* in torch.int64: index out of range",
+        ),
+        (
+            lambda n, x: torch.fft.rfft(n.layer(x)),
+            torch.ones(3, 4),
+            "outputs must be real floating-point numbers, got torch.complex64",
+        ),
+    ],
+)
+def test_what_the_model_cannot_do_is_one_line(function: Function, x: Tensor, message: str):
+    model = Call(function, layer=nn.Linear(4, 3), words=nn.Embedding(6, 4))
+    for call in (
+        empirical_ntk,
+        extreme_eigenvalues,
+        lambda m, x: projected_ntk(m, x, projections=2),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(model, x)
+
+
+def test_the_pair_differs_if_any_samples_do():
+    x = torch.tensor([[1.0], [2.0], [1.0]])
+    assert_close(trials._two(x, None), torch.tensor([[1.0], [2.0]]))
+    assert_close(trials._two(x[:1], x + 2), torch.tensor([[1.0], [3.0]]))
+    assert_close(trials._two(x[:1], None), torch.tensor([[1.0], [1.0]]))
