@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from darts_gdas.space.frozen import FrozenDict
-from darts_gdas.space.peer_strings import PEER_BEGINNINGS, peer_cells
+from darts_gdas.space.peer_strings import bare_string, is_peer_text, peer_cells
 
 PUBLISHED = resources.files("darts_gdas.space") / "published"
 _PLACES = ("reductions", "widths")
@@ -188,6 +188,8 @@ class Genotype:
     def from_arch_string(cls, text: str) -> "Genotype":
         """The inverse of `to_arch_string`; the kind is called "normal".
 
+        AutoDL-Projects' logs print it in words, `Structure(4 nodes with |op~0|+...)`.
+
         Example:
             >>> text = "|skip_connect~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
             >>> Genotype.from_arch_string(text).cells["normal"].nodes[2][2]
@@ -199,6 +201,7 @@ class Genotype:
         Reference:
             Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326.
         """
+        text = bare_string(text)
         if not _ARCH_STRING.fullmatch(text):
             raise ValueError(
                 f"a NAS-Bench-201 cell is written |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, "
@@ -215,19 +218,18 @@ class Genotype:
         """A published genotype by name, a cell by its string, or one from a file.
 
         Args:
-            source: A name out of `published_names()`, a string as of `to_arch_string`, one that
-                DARTS or GDAS prints (`space.peer_strings`), a path to a `genotype.json`, or a run
-                folder that holds one.
+            source: A name out of `published_names()`; a string as of `to_arch_string`, or one that
+                AutoDL-Projects, DARTS, GDAS or NNI prints (`space.peer_strings`); a path to a file
+                that holds such a string or `to_json`'s text; or a run folder with one.
 
         Raises:
             ValueError: If it is neither, or the file is not a valid genotype.
         """
         if str(source) in published_names():
             return cls.from_json((PUBLISHED / f"{source}.json").read_text())
-        if str(source).startswith("|"):
-            return cls.from_arch_string(str(source))
-        if str(source).startswith(PEER_BEGINNINGS):
-            return cls.from_json(json.dumps(peer_cells(str(source))))
+        text = bare_string(str(source))
+        if text.startswith("|") or is_peer_text(text):
+            return cls._from_text(text)
         path = Path(source)
         try:
             path = path / "genotype.json" if path.is_dir() else path
@@ -240,9 +242,16 @@ class Genotype:
         except UnicodeDecodeError:
             raise ValueError(f"genotype {str(path)!r} is not a text file") from None
         try:
-            return cls.from_json(text)
+            return cls._from_text(text)
         except ValueError as error:
             raise ValueError(f"genotype {str(path)!r}: {error}") from None
+
+    @classmethod
+    def _from_text(cls, text: str) -> "Genotype":
+        """Any of the forms in which a cell is written."""
+        if is_peer_text(text):
+            return cls.from_json(json.dumps(peer_cells(text)))
+        return (cls.from_arch_string if bare_string(text)[:1] == "|" else cls.from_json)(text)
 
 
 def published_names() -> tuple[str, ...]:
