@@ -91,6 +91,10 @@ class Plan:
         is_running = self.objectives == (RUNNING[self.program],)
         return CURVES[self.program] if is_running else None
 
+    def ranges(self) -> dict[str, str]:
+        """What is varied, in words."""
+        return {name: _range(distribution) for name, distribution in self.space.items()}
+
     def told(self) -> dict[str, Any]:
         """What changes results, as plain values, to compare with what a study was begun with."""
         manner = {name for name in MANNER if name != "objective"}
@@ -187,6 +191,15 @@ def _corners(space: Mapping[str, "BaseDistribution"]) -> list[dict[str, Any]]:
     ends = {name: _ends(distribution) for name, distribution in space.items()}
     first = {name: values[0] for name, values in ends.items()}
     return [first, *({**first, name: v} for name, values in ends.items() for v in values[1:])]
+
+
+def _range(distribution: Any) -> str:
+    from optuna.distributions import CategoricalDistribution  # pyright: ignore[reportMissingImports]
+
+    if isinstance(distribution, CategoricalDistribution):
+        return "one of " + ", ".join(map(str, distribution.choices))
+    even = ", even over orders of magnitude" if distribution.log else ""
+    return f"{distribution.low} to {distribution.high}{even}"
 
 
 def _ends(distribution: Any) -> list[Any]:

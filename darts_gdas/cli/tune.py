@@ -23,6 +23,7 @@ from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records
 from darts_gdas.report.run_page import PAGE
+from darts_gdas.report.study import StudySummary, TrialSummary
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import command, setting
@@ -246,7 +247,11 @@ def _finish(study: "Study", folder: Path, plan: Plan) -> None:
     title = "best trial" if len(plan.objectives) == 1 else "the front: no trial is better in all"
     print("\n".join([title, *table_lines([*plan.objectives, "run", *names], rows)]))
     page = folder / PAGE
-    write_comparison(find_records(folder), page)
+    trials = [
+        TrialSummary(_run_of(t), t.values, {k: str(v) for k, v in t.params.items()}) for t in best
+    ]
+    about = plan.objectives, plan.directions, counts, plan.ranges(), plan.fixed, trials
+    write_comparison(find_records(folder), page, StudySummary(*about))
     print(f"page     {page}")
     if plan.program == "search":
         run = RunFolder(folder / _run_of(best[0]))

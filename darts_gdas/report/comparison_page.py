@@ -1,5 +1,6 @@
 """The page of several runs: methods over their seeds, what accuracy costs, links to each run."""
 
+import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from darts_gdas.report.runs import (
     group_runs,
     run_in,
 )
+from darts_gdas.report.study import StudySummary
 from darts_gdas.report.summary import count, duration
 from darts_gdas.runtime.files import write_text
 
@@ -37,29 +39,45 @@ MOST_POINTS, MOST_CELLS = 30_000, 40
 """Points of all curves of single runs, and cells that dots show, so that a page stays small."""
 
 
-def write_comparison(records: Sequence[Record], out: Path) -> None:
+MOST_WORD, MOST_SETTINGS = 45, 6
+"""Letters of all words below an axis, and settings that accuracy is drawn against at once."""
+
+
+def write_comparison(
+    records: Sequence[Record], out: Path, study: StudySummary | None = None
+) -> None:
     """Write the page that compares finished searches and retrainings, and leads to all runs."""
     folders = [r.folder for r in records if r.result and r.kind != "score"]
     found = [run_in(folder, otherwise="not compared") for folder in folders]
     groups = group_runs(run for run in found if run is not None)
-    write_text(out, comparison_page(groups, records, out=out))
+    write_text(out, comparison_page(groups, records, out=out, study=study))
 
 
-def comparison_page(groups: Sequence[Group], records: Sequence[Record], *, out: Path) -> str:
+def comparison_page(
+    groups: Sequence[Group],
+    records: Sequence[Record],
+    *,
+    out: Path,
+    study: StudySummary | None = None,
+) -> str:
     """The whole page.
 
     Args:
         groups: Finished searches and retrainings, by what they have in common.
         records: Every run, finished or not.
         out: Where the page will lie; links are relative to it.
+        study: The study that the runs are trials of, if they are.
     """
     finished = {run.folder.resolve() for group in groups for run in group.runs}
     others = [record for record in records if record.folder.resolve() not in finished]
     numbers = facts({"runs": str(len(records)), "compared": str(len(finished))})
+    asked = (study.facts() if study else {}).items()
+    about = [element("p", element("b", what), f": {told}") for what, told in asked]
+    name = study.title if study else f"{len(records)} runs"
     best = [element("p", line) for kind in TITLES if (line := best_line(groups, kind))]
     parts = [
-        heading(f"{len(records)} runs", str(out.parent)),
-        section("In short", *best, numbers, style="verdict settled"),
+        heading(name, str(out.parent)),
+        section("In short", *about, *best, numbers, style="verdict settled"),
     ]
     for kind, of_what in TITLES.items():
         members = [group for group in groups if group.kind == kind]
@@ -68,12 +86,13 @@ def comparison_page(groups: Sequence[Group], records: Sequence[Record], *, out: 
             parts.append(section(title, table(*comparison_table(members))))
     by_folder = {record.folder.resolve(): record for record in records}
     dots = [scatter for kind in TITLES if (scatter := _sweep(groups, kind))]
+    dots += [chart for kind in TITLES for chart in _against_settings(groups, kind)]
     parts.append(section("Every run a dot", *[how_to()] * bool(dots), charts(*dots)))
     curves = [_curves(groups, kind, by_folder) for kind in TITLES]
     parts.append(section("The runs laid over each other", *curves))
     parts += [_trade(trade, by_folder) for trade in trades_of(groups)]
     parts += [section("Runs", _runs(groups, out)), section("Not compared", *_others(others, out))]
-    return document(f"{len(records)} runs", *parts)
+    return document(name, *parts)
 
 
 def _curves(groups: Sequence[Group], kind: str, by_folder: Mapping[Path, Record]) -> Markup:
@@ -125,11 +144,12 @@ def _sweep(groups: Sequence[Group], kind: str) -> Markup | None:
         return None
     pairs = [(group, run) for group, run in pairs if upwards in run.measures]
     chosen = dict.fromkeys(name for _, run in pairs for name in run.choices)
-    columns: dict[str, list[Any]] = {GROUP: [group.label for group, _ in pairs]}
+    labels = list(dict.fromkeys(group.label for group, _ in pairs))
+    words = dict(zip(labels, _words(labels), strict=True))
+    columns: dict[str, list[Any]] = {GROUP: [words[group.label] for group, _ in pairs]}
     columns |= {name: [_value(run.choices.get(name)) for _, run in pairs] for name in chosen}
     columns |= {name: [run.measures.get(name) for _, run in pairs] for name in MEASURES}
     columns = {k: v for k, v in columns.items() if k == GROUP or len({*map(str, v)}) > 1}
-    labels = list(dict.fromkeys(columns[GROUP]))
     dots: dict[str, list[Dot]] = {label: [] for label in labels}
     for group, run in pairs:
         told = ", ".join(f"{n} {short(run.measures[n])}" for n in MEASURES if n in run.measures)
@@ -139,8 +159,48 @@ def _sweep(groups: Sequence[Group], kind: str) -> Markup | None:
     about = {"data-upwards": upwards}
     return scatter_chart(
         title, dots, x_label=GROUP, styles=_styles(groups, labels), about=about, columns=columns,
-        words=labels,
+        words=[*words.values()],
     )  # fmt: skip
+
+
+def _words(labels: Sequence[str]) -> list[str]:
+    """What labels differ in, below an axis; their numbers, where even that would be cut alike."""
+    parts = [label.split() for label in labels]
+    shared = set.intersection(*map(set, parts)) if len(parts) > 1 else set()
+    own = [[word for word in words if word not in shared] or words for words in parts]
+    names = {word.partition("=")[0] for words in own for word in words}
+    if len(names) == 1 and all("=" in word for words in own for word in words):
+        own = [[word.partition("=")[2] for word in words] for words in own]
+    found = [" ".join(words) for words in own]
+    room = max(MOST_WORD // len(found), 2)
+    is_clear = len({word[:room] for word in found}) == len(found)
+    return found if is_clear else [str(i + 1) for i in range(len(found))]
+
+
+def _against_settings(groups: Sequence[Group], kind: str) -> list[Markup]:
+    """Accuracy against settings of three numbers or more, by powers of ten where they span one."""
+    runs = [r for g in groups if g.kind == kind for r in g.runs if ACCURACY in r.measures]
+    found: list[Markup] = []
+    for name in dict.fromkeys(name for run in runs for name in run.choices):
+        values = [(run, _value(run.choices.get(name))) for run in runs]
+        known = [(run, x) for run, x in values if is_number(x)]
+        numbers = {x for _, x in known}
+        if len(numbers) < 3 or name == "seed":
+            continue
+        is_log = min(numbers) > 0 and max(numbers) >= 10 * min(numbers)
+        dots = [
+            Dot(
+                math.log10(x) if is_log else x,
+                run.measures[ACCURACY],
+                f"{run.folder.name}{_seed(run)}, {name} {short(x)}, "
+                f"{ACCURACY} {short(run.measures[ACCURACY])}",
+            )
+            for run, x in known
+        ]
+        title = f"{NAMES[kind]}: {ACCURACY} against {name}"
+        label = f"{name}, power of ten" if is_log else name
+        found.append(scatter_chart(title, {ACCURACY: dots}, x_label=label))
+    return found[:MOST_SETTINGS]
 
 
 def _styles(groups: Sequence[Group], labels: Sequence[str]) -> list[int]:

@@ -1,6 +1,7 @@
 """Which numbers can be drawn, and how they are written in few characters."""
 
 import math
+from collections.abc import Iterable
 from typing import TypeGuard
 
 LARGEST = 1e30
@@ -31,6 +32,31 @@ def short(value: float) -> str:
     if value and abs(value) < 1e-3:
         return f"{value:.2g}".replace("e-0", "e-")
     return f"{value:.4g}"
+
+
+def few_digits(texts: Iterable[str]) -> dict[str, str]:
+    """How numbers are told apart in as few digits as that takes, four or more; other words stay.
+
+    Example:
+        >>> [*few_digits(["0.031415926535", "0.0271828182", "gdas", "120000"]).values()]
+        ['0.03142', '0.02718', 'gdas', '120000']
+        >>> [*few_digits(["0.100001", "0.100002"]).values()]
+        ['0.100001', '0.100002']
+    """
+    known = [*dict.fromkeys(texts)]
+    for digits in (4, 6, 9, 12):
+        told = {text: _rounded(text, digits) for text in known}
+        if len({*told.values()}) == len(known):
+            return told
+    return {text: text for text in known}
+
+
+def _rounded(text: str, digits: int) -> str:
+    try:
+        told = text if text.lstrip("-").isdigit() else f"{float(text):.{digits}g}"
+    except ValueError:
+        return text
+    return min(told, text, key=len)
 
 
 def ticks(low: float, high: float, *, most: int = 4) -> list[float]:

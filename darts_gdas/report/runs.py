@@ -12,6 +12,7 @@ import yaml
 
 import darts_gdas
 from darts_gdas.reasons import reason
+from darts_gdas.report.numbers import few_digits
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.terminal import complain
 
@@ -173,7 +174,8 @@ def run_in(folder: Path, *, otherwise: str) -> Run | None:
 def group_runs(runs: Iterable[Run]) -> list[Group]:
     """Runs that differ in nothing but the seed, together, in the order of their first run.
 
-    A label is the method and what the user chose, as far as the runs of its kind differ in it.
+    A label is the method and what the user chose, as far as the runs of its kind differ in it,
+    numbers in as few digits as tell them apart.
     """
     together: dict[tuple, list[Run]] = {}
     for run in runs:
@@ -183,10 +185,13 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
         kind: _shared([group[0].choices for group in together.values() if group[0].kind == kind])
         for kind in {kind for kind, *_ in together}
     }
+    pairs = [pair for group in together.values() for pair in group[0].choices.items()]
+    told = {name: few_digits(v for k, v in pairs if k == name) for name, _ in pairs}
     groups: list[Group] = []
     for members in together.values():
         first = members[0]
-        chosen = [f"{k}={v}" for k, v in first.choices.items() if k not in shared[first.kind]]
+        apart = [pair for pair in first.choices.items() if pair[0] not in shared[first.kind]]
+        chosen = [f"{name}={told[name][value]}" for name, value in apart]
         label = " ".join((first.method, *chosen))
         same = sum(g.kind == first.kind and g.label.split(" #")[0] == label for g in groups)
         label = f"{label} #{same + 1}" if same else label

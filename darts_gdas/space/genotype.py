@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from darts_gdas.space.frozen import FrozenDict
-from darts_gdas.space.peer_strings import PEER_BEGINNINGS, peer_cells
+from darts_gdas.space.peer_strings import bare_string, is_peer_text, peer_cells
 
 PUBLISHED = resources.files("darts_gdas.space") / "published"
 _PLACES = ("reductions", "widths")
@@ -188,6 +188,8 @@ class Genotype:
     def from_arch_string(cls, text: str) -> "Genotype":
         """The inverse of `to_arch_string`; the kind is called "normal".
 
+        AutoDL-Projects' logs print it in words, `Structure(4 nodes with |op~0|+...)`.
+
         Example:
             >>> text = "|skip_connect~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
             >>> Genotype.from_arch_string(text).cells["normal"].nodes[2][2]
@@ -199,6 +201,7 @@ class Genotype:
         Reference:
             Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326.
         """
+        text = bare_string(text)
         if not _ARCH_STRING.fullmatch(text):
             raise ValueError(
                 f"a NAS-Bench-201 cell is written |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, "
@@ -215,9 +218,9 @@ class Genotype:
         """A published genotype by name, a cell by its string, or one from a file.
 
         Args:
-            source: A name out of `published_names()`, a string as of `to_arch_string` or `to_json`
-                or one that DARTS or GDAS prints (`space.peer_strings`), a path to a file with such
-                a text, or a run folder that holds a `genotype.json`.
+            source: A name out of `published_names()`; a string as of `to_arch_string` or `to_json`,
+                or one that AutoDL-Projects, DARTS, GDAS or NNI prints (`space.peer_strings`); a
+                path to a file with such a text; or a run folder that holds a `genotype.json`.
 
         Raises:
             ValueError: If it is neither, or the file is not a valid genotype.
@@ -225,7 +228,7 @@ class Genotype:
         if str(source) in published_names():
             return cls.from_json((PUBLISHED / f"{source}.json").read_text())
         if is_written_out(str(source)):
-            return cls._read(str(source))
+            return cls._from_text(str(source))
         path = Path(source)
         try:
             path = path / "genotype.json" if path.is_dir() else path
@@ -238,22 +241,21 @@ class Genotype:
         except UnicodeDecodeError:
             raise ValueError(f"genotype {str(path)!r} is not a text file") from None
         try:
-            return cls._read(text)
+            return cls._from_text(text)
         except ValueError as error:
             raise ValueError(f"genotype {str(path)!r}: {error}") from None
 
     @classmethod
-    def _read(cls, text: str) -> "Genotype":
-        """A cell in any of its forms."""
-        if text.lstrip().startswith("|"):
-            return cls.from_arch_string(text.strip())
-        is_peers = text.lstrip().startswith(PEER_BEGINNINGS)
-        return cls.from_json(json.dumps(peer_cells(text)) if is_peers else text)
+    def _from_text(cls, text: str) -> "Genotype":
+        """Any of the forms in which a cell is written."""
+        if is_peer_text(text):
+            return cls.from_json(json.dumps(peer_cells(text)))
+        return (cls.from_arch_string if bare_string(text)[:1] == "|" else cls.from_json)(text)
 
 
 def is_written_out(source: str) -> bool:
     """Whether it is a cell itself, in any of its forms, not the name or the file of one."""
-    return source.lstrip().startswith(("|", "{", *PEER_BEGINNINGS))
+    return bare_string(source).startswith(("|", "{")) or is_peer_text(source)
 
 
 def published_names() -> tuple[str, ...]:

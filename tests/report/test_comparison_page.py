@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from darts_gdas.report.comparison_page import _mean, _thinned, comparison_page
+from darts_gdas.report.comparison_page import _mean, _thinned, _words, comparison_page
 from darts_gdas.report.record import find_records
 from darts_gdas.report.run_page import write_report
 from darts_gdas.report.runs import group_runs, read_run
@@ -105,6 +105,33 @@ def test_every_dot_of_the_front_has_its_cell(tmp_path: Path):
     assert cells == {f"{group}-{place}" for group in range(2) for place in range(4)}
     *_, trade = chart_values(html).values()
     assert [len(series["told"]) for series in trade["series"]] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["gdas a=1", "gdas a=2"], ["1", "2"]),
+        (["gdas a=1 b=2", "gdas a=2 b=2"], ["1", "2"]),
+        (["darts", "gdas"], ["darts", "gdas"]),
+        (["gdas", "gdas a=2"], ["gdas", "a=2"]),
+        (["gdas"], ["gdas"]),
+        ([f"gdas a=0.123456789{i}" for i in range(12)], [str(i + 1) for i in range(12)]),
+    ],
+)
+def test_below_an_axis_stands_what_labels_differ_in(labels: list[str], words: list[str]):
+    assert _words(labels) == words
+
+
+def test_settings_of_several_orders_of_magnitude_are_drawn_by_them(tmp_path: Path):
+    for i, rate in enumerate(("0.001", "0.01", "0.1")):
+        accuracy = {"validation/accuracy": 0.5 + i / 10}
+        make_search(tmp_path / str(i), f"optimizer.lr={rate}", f"seed={i}", metrics=accuracy)
+    values = chart_values(page_of(tmp_path)[1])
+    found = values["Search: accuracy against optimizer.lr"]
+    assert found["x"] == "optimizer.lr, power of ten"
+    assert found["series"][0]["x"] == pytest.approx([-3, -2, -1])
+    assert found["series"][0]["told"][2].endswith("optimizer.lr 0.1, accuracy 70")
+    assert "Search: accuracy against seed" not in values
 
 
 def test_long_curves_are_thinned_so_that_a_page_stays_small():

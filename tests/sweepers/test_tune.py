@@ -75,7 +75,10 @@ def test_a_study_that_was_interrupted_goes_on_to_the_same_number_of_runs(
     ended = [value for state, value in trials(tmp_path) if state == "COMPLETE"]
     accuracies = [result(tmp_path, run)["metrics"]["validation/accuracy"] for run in runs]
     assert sorted(ended) == sorted(accuracies)
-    assert f"{max(accuracies):.6g}" in out and (tmp_path / "study" / "report.html").exists()
+    page = (tmp_path / "study" / "report.html").read_text()
+    assert f"{max(accuracies):.6g}" in out and f"validation_accuracy {max(accuracies):.4g}" in page
+    assert "optimizer.lr: 0.01 to 0.1, even over orders of magnitude" in page
+    assert f"Study of optimizer.lr: {len(trials(tmp_path))} trials" in page
     again, _ = tune(python, tmp_path, *command)  # nothing is left to do
     assert again.strip().splitlines() == out[out.index("study/study.db") :].strip().splitlines()
     _, err = tune(python, tmp_path, *command, "seed=3", status=2)
