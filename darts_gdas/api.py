@@ -9,15 +9,16 @@ found  # in a notebook: the page of the run
 import html
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.errors import one_line
@@ -46,8 +47,8 @@ class Result:
     """
 
     folder: Path
-    genotype: Genotype
-    metrics: Mapping[str, float] = field(repr=False)
+    genotype: Genotype = field(repr=False)
+    metrics: Mapping[str, float]
 
     @classmethod
     def of(cls, folder: Path | str) -> "Result":
@@ -59,7 +60,7 @@ class Result:
         path = RunFolder(Path(folder)).result
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            return cls(Path(folder), Genotype.load(folder), result["metrics"])
+            return cls(Path(folder).absolute(), Genotype.load(folder), result["metrics"])
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{str(folder)!r} holds no result of a run: {error}") from None
 
@@ -78,8 +79,9 @@ def search(settings: Mapping[str, Any] | None = None) -> Result:
     process is left as it was found: random generators, environment, logging, warnings, signals.
 
     Args:
-        settings: As on the command line: `{"method": "darts", "optimizer.lr": 0.1}`. A list is a
-            choice of several, such as `{"penalties": ["cost"]}`.
+        settings: As on the command line: `{"method": "darts", "optimizer.lr": 0.1}`, or nested,
+            `{"optimizer": {"lr": 0.1}}`, as a mapping or an OmegaConf configuration. A list is a
+            choice of several, such as `{"penalties": ["cost"]}`; a `Genotype` may be a value.
 
     Raises:
         ValueError: If a setting or a value is wrong, in the words of `search.py`.
@@ -103,13 +105,15 @@ def train(settings: Mapping[str, Any]) -> Result:
 def _run(program: str, settings: Mapping[str, Any]) -> Result:
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a run belongs in the main thread, where it can be stopped")
+    if isinstance(settings, DictConfig):
+        settings = OmegaConf.to_container(settings, resolve=True)  # type: ignore[assignment]
     if not isinstance(settings, Mapping):
         raise ValueError(f"settings must be a mapping of names to values, got {settings!r}")
-    if own := [name for name in settings if str(name).startswith("hydra.")]:
+    if own := [name for name in settings if str(name).partition(".")[0] == "hydra"]:
         raise ValueError(f"{own[0]!r} is for the command line, which can run several runs")
     if settings.get("resume", "auto") not in ("auto", "none"):
         raise ValueError("resume must be auto or none here; name the run's folder in run_dir")
-    overrides = [_override(name, value) for name, value in settings.items()]
+    overrides = list(_overrides(settings))
     with left_as_found(), configuration.composing():
         try:
             if not settings.get("run_dir"):
@@ -142,7 +146,27 @@ def _error(stop: SystemExit, folder: Path) -> BaseException:
     return RuntimeError(f"the run in {folder} had a fault: {told}")
 
 
-def _override(name: str, value: Any) -> str:
+def _overrides(settings: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """Settings as on the command line; those in a mapping have its name before theirs."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _overrides(value, f"{within}{name}.")
+        elif isinstance(value, list | tuple | Mapping):
+            yield f"{within}{name}={_written(value)}"
+        else:
+            yield setting(f"{within}{name}", _simple(value))
+
+
+def _written(value: Any) -> str:
+    """A value within a list, as hydra reads it."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{name}:{_written(item)}' for name, item in value.items())}}}"
     if isinstance(value, list | tuple):
-        return f"{name}=[{','.join(setting('', item)[1:] for item in value)}]"
-    return setting(name, value.item() if isinstance(value, np.generic) else value)
+        return f"[{','.join(map(_written, value))}]"
+    return setting("", _simple(value))[1:]
+
+
+def _simple(value: Any) -> Any:
+    if isinstance(value, Genotype):
+        return json.dumps(json.loads(value.to_json()))  # in one line
+    return value.item() if isinstance(value, np.generic | torch.Tensor) else value

@@ -22,8 +22,10 @@ import torch
 from hydra import initialize, version
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from darts_gdas.api import Result, search, train
+from darts_gdas.api import Result, _overrides, search, train
 from darts_gdas.runtime.task import Progress
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.search import SearchTask
@@ -109,8 +111,8 @@ def test_the_page_is_shown_inside_and_shut_off(found: Result):
 
 
 def test_what_was_found_is_trained_and_a_finished_run_is_given_again(found: Result, capsys):
-    small = {"epochs": 1, "net.channels": 2, "net.layers": 3, "dataset.test_fraction": 0.9}
-    settings = {**small, "genotype": found.folder, "run_dir": found.folder.parent / "trained"}
+    small = {"epochs": 1, "net": {"channels": 2, "layers": 3}, "dataset.test_fraction": 0.9}
+    settings = {**small, "genotype": found.genotype, "run_dir": found.folder.parent / "trained"}
     settings["regularization.auxiliary_weight"] = 0
     trained = train(settings)
     assert trained.genotype == found.genotype and 0 <= trained.metrics["test/accuracy"] <= 1
@@ -121,7 +123,7 @@ def test_what_was_found_is_trained_and_a_finished_run_is_given_again(found: Resu
 def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = {**SMALL, "penalties": ["cost"], "penalties.cost.target": 3000}
-    assert search(settings).folder.parent == Path("outputs/search")
+    assert search(settings).folder.parent == tmp_path / "outputs" / "search"
     (config,) = tmp_path.glob("outputs/search/*/config.yaml")
     assert "target: 3000" in config.read_text()
 
@@ -134,6 +136,9 @@ def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, m
         ({"batch_size": 0}, "batch_size"),
         ({"resume": "outputs/x"}, "resume must be auto or none here"),
         ({"hydra.mode": "MULTIRUN"}, "'hydra.mode' is for the command line"),
+        ({"net": {"chanels": 2}}, "there is no setting 'net.chanels'; did you mean net.channels"),
+        (OmegaConf.create({"net": {"channels": 0}}), "net.channels"),
+        ({"hydra": {"mode": "MULTIRUN"}}, "'hydra' is for the command line"),
         ({"optimizer.lr": np.float32(-0.5)}, "optimizer.lr must be positive, got -0.5"),
     ],
 )
@@ -141,6 +146,24 @@ def test_bad_input_is_a_value_error_and_leaves_no_folder(tmp_path, settings, mes
     with pytest.raises(ValueError, match=message):
         search({"run_dir": tmp_path / "run", **settings})
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_may_be_nested():
+    """Read by hydra, each is the value again."""
+    stages = [{"epochs": 1, "layers": 3, "drop": []}, {"epochs": 2}]
+    settings = {"net": {"channels": 2}, "stages": stages, "dataset.augment": {"flip": True}}
+    read = OverridesParser.create().parse_overrides(list(_overrides(settings)))
+    assert {item.key_or_group: item.value() for item in read} == {
+        "net.channels": 2, "stages": stages, "dataset.augment.flip": True,
+    }  # fmt: skip
+
+
+def test_values_of_other_packages_are_numbers_and_a_genotype_is_its_text():
+    genotype = Genotype.load("DARTS_V2")
+    settings = {"epochs": torch.tensor(3), "seed": np.int64(4), "genotype": genotype}
+    *numbers, cell = OverridesParser.create().parse_overrides(list(_overrides(settings)))
+    assert [item.value() for item in numbers] == [3, 4]
+    assert Genotype.load(str(cell.value())) == genotype
 
 
 @pytest.mark.parametrize("settings", ["method=gdas", ["method=gdas"]], ids=repr)

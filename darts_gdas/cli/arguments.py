@@ -8,6 +8,7 @@ from hydra.errors import HydraException
 
 from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
 from darts_gdas.runtime.terminal import complain
+from darts_gdas.space.peer_strings import PRINTED
 
 
 def take_arguments() -> None:
@@ -25,10 +26,13 @@ def take_arguments() -> None:
 def as_meant(argument: str) -> str:
     """A setting as hydra can read it: a path with spaces, signs or other letters gets its quotes.
 
-    What hydra understands, and a list or a text with commas, stays as it was typed.
+    What hydra understands, and a list or a text with commas, stays as it was typed; a cell as DARTS
+    prints it is none of them.
     """
     name, _, value = argument.partition("=")
-    if not re.fullmatch(r"\+?[\w./]+", name) or not value or value[0] in "[{'\"" or "," in value:
+    if not re.fullmatch(r"\+?[\w./]+", name) or not value:
+        return argument
+    if not value.startswith(PRINTED) and (value[0] in "[{'\"" or "," in value):
         return argument
     try:
         OverridesParser.create().parse_override(argument)

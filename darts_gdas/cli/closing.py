@@ -9,7 +9,9 @@ from typing import Any
 from torch import nn
 
 from darts_gdas.cli.prologue import Opened
+from darts_gdas.config import TrainConfig
 from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_parameters
+from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.report.artifacts import write_genotype
 from darts_gdas.report.live import try_report
 from darts_gdas.report.outcome import write_outcome
@@ -21,8 +23,9 @@ from darts_gdas.report.verdict import verdict
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import retraining, shell_quoted
+from darts_gdas.runtime.launch import command, retraining, shell_quoted
 from darts_gdas.runtime.loop import Loop
+from darts_gdas.space import Genotype
 from darts_gdas.tasks.answers import evaluate_answers
 from darts_gdas.tasks.calibration import Calibration
 from darts_gdas.tasks.conclusion import conclude
@@ -114,7 +117,7 @@ def finish_search(
         "Search finished",
         facts,
         genotype_lines(genotype),
-        retraining(folder.path, overrides),
+        *how_to_retrain(folder, genotype, overrides),
     )
 
 
@@ -181,7 +184,25 @@ def finish_train(
         "result": str(folder.result),
         "report": str(folder.path / PAGE),
     }
-    return summary("Retraining finished", facts, [], _curves(folder))
+    export = command("export", str(folder.path), "--format", "onnx")
+    return summary("Retraining finished", facts, [], _curves(folder), export)
+
+
+def how_to_retrain(folder: RunFolder, genotype: Genotype, overrides: Sequence[str]) -> list[str]:
+    """The command that trains what a search found, and its size where that is the paper's.
+
+    Args:
+        folder: The search's.
+        genotype: What it found.
+        overrides: What the user asked for then.
+    """
+    lines = [retraining(folder.path, overrides)]
+    chosen = [item.partition("=")[2] for item in overrides if item.startswith("dataset=")]
+    if set(chosen) - {"digits"}:
+        channels, layers = skeleton_of(genotype.num_inputs).paper
+        size = f"C={channels}, L={layers}, {TrainConfig.epochs} epochs"
+        lines.append(f"# {size}, as in the paper; for a smaller one net.channels=16 epochs=100")
+    return lines
 
 
 def _balanced(confusion: Confusion) -> str:

@@ -200,9 +200,8 @@ def disc(folder: Path) -> Iterator[Finding]:
 
 def self_test() -> Finding:
     """Whether a small search runs here, from its command to its answer."""
-    door = "from darts_gdas.cli.main import main; main()"
     with tempfile.TemporaryDirectory() as name:
-        call = [sys.executable, "-c", door, "search", *SELF_TEST, f"run_dir={name}/run"]
+        call = [sys.executable, "-m", "darts_gdas", "search", *SELF_TEST, f"run_dir={name}/run"]
         begin = time.perf_counter()
         try:
             done = subprocess.run(call, capture_output=True, text=True, timeout=PATIENCE)

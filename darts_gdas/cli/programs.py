@@ -33,6 +33,7 @@ from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder
+from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.task import Callback, Task
 from darts_gdas.runtime.terminal import EpochTable
@@ -103,6 +104,9 @@ def _search(run: Opened[SearchConfig, SearchTask], loggers: Loggers) -> None:
     if task.current.monitor.learns:  # else no epoch's genotype means anything
         callbacks.append(BestGenotype(folder.path / "genotype_best.json", task.genotype))
     loop = _begin(run, task, callbacks)
+    data = task.current.data
+    halves = {"the weights": data.weight_batches.images, "the alphas": data.validation}
+    _tell_images(run, halves, task.current.supernet.layout.num_classes)
     if run.start.state is None:
         begin = time.monotonic()
         begin_search(task.current, run)
@@ -170,6 +174,8 @@ def _train(run: Opened[TrainConfig, tuple[RetrainTask, str]], loggers: Loggers) 
         ReportFile(run.folder.path),
     ]
     loop = _begin(run, task, callbacks)
+    parts = {"training": task.stream.images, "testing": task.test}
+    _tell_images(run, parts, task.net.layout.num_classes)
     if run.ranks.is_first:
         run.terminal.say(origin_of(source, cfg, said))
         for text in told.get("warnings", ()):
@@ -179,6 +185,15 @@ def _train(run: Opened[TrainConfig, tuple[RetrainTask, str]], loggers: Loggers) 
     if run.ranks.is_first:
         print(finish_train(task, run.folder, metrics, loop, source, told))
         loggers.conclude()
+
+
+def _tell_images(run: Opened[Any, Any], parts: Mapping[str, Images], num_classes: int) -> None:
+    """What was read, in one line: files may not be what they seem."""
+    if run.ranks.is_first:
+        first = next(iter(parts.values()))
+        size = " x ".join(map(str, first.shape))
+        counts = ", ".join(f"{len(images):,} for {what}" for what, images in parts.items())
+        run.terminal.say(f"images of {size} in {num_classes} classes: {counts}")
 
 
 def _begin(

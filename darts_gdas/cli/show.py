@@ -24,6 +24,7 @@ from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.terminal import for_who_waits
 from darts_gdas.runtime.usage import wrong_input
 from darts_gdas.space import Genotype
+from darts_gdas.space.genotype import is_written_out
 from darts_gdas.tasks.model import load_model
 
 BATCHES = (1, 64)
@@ -89,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
 def _network(source: str, options: argparse.Namespace) -> tuple[DerivedNet, tuple[int, int]]:
     """The network and its image size: a retraining's own, else the paper's, with what is given."""
     path = Path(source)
-    if path.suffix == ".pt" or (path.is_dir() and (path / NAME).exists()):
+    is_file = not is_written_out(source)  # whose name may be too long to look for
+    if is_file and (path.suffix == ".pt" or (path.is_dir() and (path / NAME).exists())):
         model = load_model(path)
         genotype, layout, size = model.net.genotype, model.net.layout, model.image_size
     else:

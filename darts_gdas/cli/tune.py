@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import darts_gdas
 from darts_gdas import config as configuration
 from darts_gdas.cli.arguments import as_meant
+from darts_gdas.cli.closing import how_to_retrain
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.plan import OBJECTIVES, Plan, settings_of
 from darts_gdas.config.objective import values_of
@@ -25,10 +26,11 @@ from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.study import StudySummary, TrialSummary
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.files import RunFolder
-from darts_gdas.runtime.launch import command, retraining, setting
+from darts_gdas.runtime.launch import command, setting
 from darts_gdas.runtime.signals import StopRequest
 from darts_gdas.runtime.terminal import complain
 from darts_gdas.runtime.usage import FAULT
+from darts_gdas.space import Genotype
 
 if TYPE_CHECKING:
     from optuna.study import Study  # pyright: ignore[reportMissingImports]
@@ -38,8 +40,6 @@ STUDY, OUTPUT = "study.db", "output.txt"
 RUN, PLAN = "run", "plan"
 LOOKS = 0.2
 """Seconds between two looks at a run."""
-
-START = "from darts_gdas.cli.main import main; main()"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -134,6 +134,10 @@ def _ended(study: "Study") -> set[str]:
 
 def _tune(study: "Study", options: argparse.Namespace, plan: Plan) -> None:
     with StopRequest("stopping; the state of the run will be saved") as request:
+        done = len(_ended(study))
+        if done < options.trials:
+            places = f"each a run below {options.study}, what it says in its {OUTPUT}"
+            print(f"{done} of {options.trials} trials are done; {places}", flush=True)
         while len(_ended(study)) < options.trials:
             trial = study.ask(dict(plan.space))
             trial.set_user_attr(RUN, _run_of(trial))
@@ -159,7 +163,7 @@ def _run(
     overrides = [*plan.fixed, *settings_of(trial.params), *places]
     with open(folder.path / OUTPUT, "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", START, plan.program, *overrides],
+            [sys.executable, "-m", "darts_gdas", plan.program, *overrides],
             stdout=output,
             stderr=output,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(_path())},
@@ -249,7 +253,8 @@ def _finish(study: "Study", folder: Path, plan: Plan) -> None:
     write_comparison(find_records(folder), page, StudySummary(*about))
     print(f"page     {page}")
     if plan.program == "search":
-        print(f"\nNext:\n  {retraining(folder / _run_of(best[0]), plan.fixed)}")
+        run = RunFolder(folder / _run_of(best[0]))
+        print("\nNext:", *how_to_retrain(run, Genotype.load(run.path), plan.fixed), sep="\n  ")
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,7 @@ from darts_gdas.report.numbers import is_number
 from darts_gdas.report.record import Record, is_run, read_record
 from darts_gdas.report.runs import DEFAULT_METHOD, read_file, user_choices
 from darts_gdas.space import Genotype
+from darts_gdas.space.genotype import is_written_out
 
 
 def data_name(
@@ -47,7 +48,8 @@ def origin_of(source: str, config: Mapping[str, Any], said: Mapping[str, str]) -
         said: What the user set in it, by name.
     """
     folder = _folder(source)
-    if not all((folder / name).is_file() for name in ("config.yaml", "overrides.yaml")):
+    names = ("config.yaml", "overrides.yaml")
+    if folder is None or not all((folder / name).is_file() for name in names):
         return f"the cell is {source}"
     then, chosen = read_file(folder / "config.yaml", yaml.safe_load, dict), user_choices(folder)
     method = chosen.get("method", DEFAULT_METHOD)
@@ -79,7 +81,7 @@ def origin_told(
     found: dict[str, Any] = {}
     for source in filter(None, sources):
         folder = _folder(source)
-        if not Path(source).exists() or not is_run(folder):
+        if folder is None or not Path(source).exists() or not is_run(folder):
             continue
         record = read_record(folder)
         if record.genotype == genotype:
@@ -111,8 +113,10 @@ def _said(record: Record) -> dict[str, str]:
     return dict(text.lstrip("+").split("=", 1) for text in record.overrides or () if "=" in text)
 
 
-def _folder(source: str) -> Path:
-    """The run folder that a genotype's source may be, or may lie in."""
+def _folder(source: str) -> Path | None:
+    """The run folder that a genotype's source may be, or may lie in; None of a cell itself."""
+    if is_written_out(source):
+        return None  # its text may be too long for the name of a file
     path = Path(source)
     return path if path.is_dir() else path.parent
 

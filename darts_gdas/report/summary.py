@@ -25,19 +25,19 @@ def state_name(cell: CellGenotype, state: int) -> str:
     return f"node {state - cell.num_inputs}"
 
 
-def summary(title: str, facts: Mapping[str, str], body: list[str], next_command: str) -> str:
+def summary(title: str, facts: Mapping[str, str], body: list[str], *following: str) -> str:
     """The closing text of a run.
 
     Args:
         title: First line.
         facts: Names and values, aligned below each other.
         body: Further lines, for example a genotype's.
-        next_command: What the user types next.
+        following: What the user types next, each in a line; behind a # what it means.
     """
     width = max(len(name) for name in facts)
     lines = ["", title, "=" * len(title), *body, *([""] if body else [])]
     lines += [f"{name:<{width}}  {value}" for name, value in facts.items()]
-    lines += ["", "Next:", f"  {next_command}", ""]
+    lines += ["", "Next:", *(f"  {line}" for line in following), ""]
     return "\n".join(lines)
 
 

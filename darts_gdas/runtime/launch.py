@@ -87,6 +87,8 @@ def _door(program: str) -> list[str]:
     script = Path(sys.argv[0])
     if script.name == COMMAND:
         return [COMMAND, program]
+    if own_door.get() == sys.argv[0] and script.name == "__main__.py":
+        return [_python(), "-m", "darts_gdas", program]
     if own_door.get() == sys.argv[0]:
         return [_python(), sys.argv[0], program]
     if program not in SCRIPTS:

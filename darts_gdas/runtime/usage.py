@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import os
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,10 @@ from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.runtime.terminal import complain
 
-FAULT, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+FAULT, USAGE_ERROR, INTERRUPTED, UNREAD = 1, 2, 130, 141
 """Exit statuses."""
+
+STDOUT = 1
 
 
 def runs_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -48,9 +52,26 @@ def wrong_input(
     try:
         load_plugins()
         yield
+        sys.stdout.flush()  # what cannot be printed is known now
     except KeyboardInterrupt:
         print("interrupted; what is written is whole", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except kinds as error:
+        end_if_unread(error)
         complain(str(error))
         raise SystemExit(status) from None
+
+
+def end_if_unread(error: BaseException) -> None:
+    """Where `head` has read enough of what is printed: the end, without a word.
+
+    Raises:
+        SystemExit: If a pipe was broken, and it is standard output.
+    """
+    if not isinstance(error, BrokenPipeError):
+        return
+    output = select.poll()
+    output.register(STDOUT, 0)  # of errors alone
+    if output.poll(0):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # or Python, at its end, complains
+        raise SystemExit(UNREAD) from None

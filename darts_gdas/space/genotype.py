@@ -186,9 +186,7 @@ class Genotype:
 
     @classmethod
     def from_arch_string(cls, text: str) -> "Genotype":
-        """The inverse of `to_arch_string`; the kind is called "normal".
-
-        AutoDL-Projects' logs print it in words, `Structure(4 nodes with |op~0|+...)`.
+        """The inverse of `to_arch_string`, also for a log's `Structure(4 nodes with |op~0|+...)`.
 
         Example:
             >>> text = "|skip_connect~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
@@ -218,18 +216,17 @@ class Genotype:
         """A published genotype by name, a cell by its string, or one from a file.
 
         Args:
-            source: A name out of `published_names()`; a string as of `to_arch_string`, or one that
-                AutoDL-Projects, DARTS, GDAS or NNI prints (`space.peer_strings`); a path to a file
-                that holds such a string or `to_json`'s text; or a run folder with one.
+            source: A name out of `published_names()`, a string as of `to_arch_string` or `to_json`
+                or one that AutoDL-Projects, DARTS, GDAS or NNI prints (`space.peer_strings`), a
+                path to a file with such a text, or a run folder that holds a `genotype.json`.
 
         Raises:
             ValueError: If it is neither, or the file is not a valid genotype.
         """
         if str(source) in published_names():
             return cls.from_json((PUBLISHED / f"{source}.json").read_text())
-        text = bare_string(str(source))
-        if text.startswith("|") or is_peer_text(text):
-            return cls._from_text(text)
+        if is_written_out(str(source)):
+            return cls._read(str(source))
         path = Path(source)
         try:
             path = path / "genotype.json" if path.is_dir() else path
@@ -242,16 +239,21 @@ class Genotype:
         except UnicodeDecodeError:
             raise ValueError(f"genotype {str(path)!r} is not a text file") from None
         try:
-            return cls._from_text(text)
+            return cls._read(text)
         except ValueError as error:
             raise ValueError(f"genotype {str(path)!r}: {error}") from None
 
     @classmethod
-    def _from_text(cls, text: str) -> "Genotype":
-        """Any of the forms in which a cell is written."""
-        if is_peer_text(text):
-            return cls.from_json(json.dumps(peer_cells(text)))
-        return (cls.from_arch_string if bare_string(text)[:1] == "|" else cls.from_json)(text)
+    def _read(cls, text: str) -> "Genotype":
+        """A cell in any of its forms."""
+        if bare_string(text).startswith("|"):
+            return cls.from_arch_string(text)
+        return cls.from_json(json.dumps(peer_cells(text)) if is_peer_text(text) else text)
+
+
+def is_written_out(source: str) -> bool:
+    """Whether it is a cell itself, in any of its forms, not the name or the file of one."""
+    return bare_string(source).startswith(("|", "{")) or is_peer_text(source)
 
 
 def published_names() -> tuple[str, ...]:

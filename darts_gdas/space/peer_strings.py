@@ -7,6 +7,9 @@ from typing import Any
 
 from darts_gdas.reasons import reason
 
+PRINTED = "Genotype("
+"""How a cell of DARTS begins."""
+
 KINDS = ("normal", "reduce")
 IGNORED = ("connectN", "connects")
 NNI_NETWORK = ("depth", "width")

@@ -16,7 +16,7 @@ from darts_gdas.search.diagnostics import (
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.space import CellGenotype, Genotype, SearchSpace
 from darts_gdas.tasks.probing import SupernetProbe
-from darts_gdas.tasks.remedies import UNCHANGED, UNDECIDED, without_effect
+from darts_gdas.tasks.remedies import CHANCE, UNCHANGED, UNDECIDED, without_effect
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +60,9 @@ class Diagnostics:
 
     def __post_init__(self) -> None:
         minima = {
-            "eigenvalue_every": 0,
-            "eigenvalue_batches": 1,
-            "gap_every": 0,
-            "stop_window": 1,
+            "eigenvalue_every": 0, "eigenvalue_batches": 1, "gap_every": 0, "stop_window": 1,
             "stop_first_epoch": 0,
-        }
+        }  # fmt: skip
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:
                 raise ValueError(
@@ -210,14 +207,19 @@ class Monitor:
             expected: The expected mixture that it was derived from; None where the alphas did not
                 choose it.
         """
+        told = expected if self.num_epochs else None
+        began = self.warm_start
+        hardly_moved = told is not None and began is None and is_undecided(told, self.space)
         for kind, cell in self.space.cells.items():
-            if has_collapsed(answer.cells[kind], cell):
+            if not has_collapsed(answer.cells[kind], cell):
+                continue
+            if self.learns and not hardly_moved:
                 self._tell_collapse(kind, answer.cells[kind], "the search has ended in a collapse")
-        if expected is None or not self.num_epochs:
-            return
-        if self.warm_start is None and is_undecided(expected, self.space):
+            else:
+                self._warn(f"{kind} cell", f"{without_effect(kind, answer.cells[kind])}. {CHANCE}")
+        if hardly_moved:
             self._warn("alphas", UNDECIDED)
-        if answer == self.warm_start:
+        if told is not None and answer == began:
             self._warn("alphas", UNCHANGED)
 
     def collapsed(self, answer: Genotype) -> dict[str, str] | None:

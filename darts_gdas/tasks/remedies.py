@@ -13,6 +13,7 @@ from darts_gdas.space.networks import live_edges
 from darts_gdas.tasks.method import Method
 
 MOVING = "What lets the alphas move: a larger arch_optimizer.lr, more epochs"
+CHANCE = "No alphas have led there, so another seed may find a better one"
 UNDECIDED = f"{CLOSE_TO_RANDOM}. {MOVING}"
 UNCHANGED = f"{FROM_WARM_START}. {MOVING}"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from darts_gdas.report.record import read_record
 from darts_gdas.report.verdict import verdict
+from darts_gdas.runtime.datasets import Digits
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model
 from tests import tiny
@@ -122,6 +124,8 @@ def test_the_genotype_is_that_of_the_last_checkpoints_alphas(searched: tuple[Pat
 def test_the_summary_names_result_and_next_command(searched: tuple[Path, str, str]):
     _, out, err = searched
     assert "Search finished" in out and "node 0 = " in out and "train.py genotype=" in out
+    halves = re.search(r"images of 1 x 8 x 8 in 10 classes: (\d+) for the weights, (\d+) for", err)
+    assert halves and sum(map(int, halves.groups())) == len(Digits(test_fraction=0.9).load()[0])
     assert "  3/3 " in err and "\r" not in err and "\x1b" not in err  # this is no terminal
 
 

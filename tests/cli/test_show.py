@@ -11,6 +11,7 @@ from darts_gdas.nets import DerivedNet, Layout, count_multiply_adds, count_param
 from darts_gdas.nets import costs as costing
 from darts_gdas.space import CellGenotype, Edge, Genotype
 from tests.nets.test_stored import saved
+from tests.space.test_peer_strings import DARTS_V2
 
 TINY = ("--channels", "4", "--layers", "3", "--image-size", "8", "--device", "cpu")
 
@@ -33,7 +34,7 @@ def numbers(text: str, start: str) -> list[float]:
 
 
 def test_the_tables_add_up_to_the_network(capsys: pytest.CaptureFixture[str]):
-    main(["DARTS_V2", *TINY, "--classes", "7"])
+    main([DARTS_V2, *TINY, "--classes", "7"])
     text = capsys.readouterr().out
     net = DerivedNet(Genotype.load("DARTS_V2"), Layout(4, 3, 7))
     parameters, adds, *_ = numbers(text, "total")

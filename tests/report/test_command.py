@@ -2,12 +2,14 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from darts_gdas.report.command import main
+from darts_gdas.runtime.usage import end_if_unread
 from tests.pages import Page
 from tests.report.test_comparison_page import make_sweep
 from tests.report.test_run_page import make_search
@@ -91,3 +93,18 @@ def test_wrong_input_is_one_line(
         main(arguments)
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2 and line.startswith("error: ") and message in line
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path):
+    """Of `report ... | head`: the pipe is closed before anything is printed."""
+    folder = make_search(tmp_path / "a")
+    call = [sys.executable, "-m", "darts_gdas", "report", str(folder)]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(60), process.stderr.read()) == (141, b"")
+
+
+def test_a_broken_pipe_that_is_not_standard_output_is_told(capfd: pytest.CaptureFixture[str]):
+    end_if_unread(BrokenPipeError("of a worker"))
+    end_if_unread(OSError("of something else"))

@@ -35,6 +35,13 @@ def test_a_published_cell_has_no_search():
     assert origin_of("DARTS_V2", {"dataset": FOLDER}, {}) == "the cell is DARTS_V2"
 
 
+def test_a_cell_that_is_written_out_is_no_path():
+    """It may be longer than the name of a file can be."""
+    text = f"Genotype({300 * 'x'})"
+    assert origin_of(text, {"dataset": FOLDER}, {}) == f"the cell is {text}"
+    assert origin_told([text], Genotype.load("DARTS_V2"), {"dataset": FOLDER}, {}) == {}
+
+
 def test_data_are_told_by_name_or_by_their_settings():
     assert data_name({"dataset": FOLDER}, {"dataset": "image_folder"}) == "images of set"
     assert data_name({"dataset": {"download": False}}, {"dataset": "mine"}) == "mine"

@@ -53,6 +53,7 @@ def test_settings_that_are_no_texts_stand_as_they_are():
         ("/usr/bin/darts-gdas", "darts-gdas train"),
         ("/site/darts_gdas/score.py", f"python {Path(darts_gdas.__file__).parents[1]}/train.py"),
         ("arrays.py", "python arrays.py train"),
+        ("/site/darts_gdas/__main__.py", "python -m darts_gdas train"),
     ],
 )
 def test_a_command_is_in_the_words_of_the_start(
@@ -61,7 +62,7 @@ def test_a_command_is_in_the_words_of_the_start(
     """`arrays.py` is a user's own, which has called the command of all programs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [script])
-    token = own_door.set("arrays.py")
+    token = own_door.set(script if script.endswith("__main__.py") else "arrays.py")
     try:
         assert command("train") == expected
     finally:

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from darts_gdas.cli.arguments import as_meant
 from darts_gdas.nets import DerivedNet, Layout, count_parameters
 from darts_gdas.space import Genotype
 from darts_gdas.space.peer_strings import peer_cells
@@ -37,8 +39,19 @@ GDAS_V1 = """Genotype(
 
 
 @pytest.mark.parametrize(("name", "text"), [("DARTS_V2", DARTS_V2), ("GDAS_V1", GDAS_V1)])
-def test_a_printed_cell_is_the_published_one(name: str, text: str):
-    assert Genotype.load(text) == Genotype.load(name)
+def test_a_printed_cell_is_the_published_one(name: str, text: str, tmp_path: Path):
+    """By itself, in a file, and as a setting that hydra has read."""
+    file = tmp_path / "printed.txt"
+    file.write_text(f"\n{text}\n", encoding="utf-8")
+    typed = OverridesParser.create().parse_override(as_meant(f"genotype={text}")).value()
+    assert [Genotype.load(x) for x in (text, file, str(typed))] == 3 * [Genotype.load(name)]
+
+
+def test_cells_of_nasbench201_and_of_ours_are_read_wherever_they_stand(tmp_path: Path):
+    text = "|skip_connect~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
+    genotype = Genotype.from_arch_string(text)
+    (tmp_path / "cell.txt").write_text(f"{text}\n", encoding="utf-8")
+    assert Genotype.load(tmp_path / "cell.txt") == Genotype.load(genotype.to_json()) == genotype
 
 
 def test_a_dictionary_is_read_too():

@@ -11,7 +11,7 @@ import torch
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.monitor import Diagnostics, End, Monitor
-from darts_gdas.tasks.remedies import UNCHANGED, UNDECIDED
+from darts_gdas.tasks.remedies import CHANCE, UNCHANGED, UNDECIDED
 from tests.tasks.test_search import plain as plain_search
 from tests.tasks.test_stage import DARTS, at, flat, task_of
 
@@ -190,8 +190,26 @@ def test_the_answer_is_judged_however_short_the_search_was():
     monitor.conclude(SKIPS, Softmax().expected(ARCH))
     monitor.conclude(SKIPS, Softmax().expected(ARCH))
     assert list(monitor.warnings) == ["normal cell", "alphas"]
-    assert monitor.warnings["normal cell"].startswith("the search has ended in a collapse: 6 of 6")
     assert monitor.warnings["alphas"] == UNDECIDED and "close to a random one" in UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("learns", "moved", "remedy"),
+    [(True, True, "What helps: tea"), (True, False, CHANCE), (False, True, CHANCE)],
+)
+def test_what_holds_alphas_back_helps_where_alphas_have_led_into_it(learns, moved, remedy):
+    """Cells that are drawn, or of alphas that hardly moved, are poor by chance."""
+    arch = ArchParameters(BENCH)
+    with torch.no_grad():
+        arch.logits["normal"][:, BENCH.cells["normal"].candidates[0].index("skip_connect")] += (
+            9.0 * moved
+        )
+    monitor = monitor_of([], Diagnostics(), num_epochs=1, learns=learns)
+    monitor.conclude(SKIPS, Softmax().expected(arch) if learns else None)
+    told = monitor.warnings["normal cell"]
+    assert "6 of 6 operations of the normal cell" in told and told.endswith(remedy)
+    assert told.startswith("the search has ended in a collapse") is (learns and moved)
+    assert ("alphas" in monitor.warnings) is (learns and not moved)
 
 
 def test_a_warm_start_that_nothing_was_changed_of_is_told_as_one():
