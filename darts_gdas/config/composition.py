@@ -54,9 +54,6 @@ CHOICES = ("method", "experiment")
 ADDABLE = ("experiment",)
 """Groups that `+GROUP=NAME` may add."""
 
-OPEN = "dataset.options."
-"""Where names are the user's own, so that `+` before them is no mistake."""
-
 
 def conf_folder() -> Path:
     """`conf/`: in the installed package, or beside it in a checkout."""
@@ -103,9 +100,8 @@ def store_part(group: str, name: str, part: object) -> None:
     """Tell hydra a choice of a group, whose fields that are mappings take any names."""
     package = f"{group}.{name}" if group in SEVERAL else None
     node = OmegaConf.structured(part)
-    for field in node:
-        if OmegaConf.get_type(node, field) is dict:
-            OmegaConf.set_struct(node[field], False)
+    for field in (name for name in node if OmegaConf.get_type(node, name) is dict):
+        OmegaConf.set_struct(node[field], False)
     ConfigStore.instance().store(group=group, name=name, node=node, package=package)
 
 
@@ -132,8 +128,8 @@ def task_overrides() -> list[str]:
         key = override.split("=")[0]
         if key.startswith("~"):
             raise ValueError(f"{override!r}: a setting cannot be removed; set another value")
-        name = key.lstrip("+")
-        if name != key and name not in ADDABLE and not name.startswith(OPEN):
+        name, own = key.lstrip("+"), key.startswith("+dataset.options.")  # own: the user's words
+        if name != key and name not in ADDABLE and not own:
             raise ValueError(f"Could not override {name!r}")
     return overrides
 

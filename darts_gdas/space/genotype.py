@@ -218,9 +218,8 @@ class Genotype:
         """A published genotype by name, a cell by its string, or one from a file.
 
         Args:
-            source: A name out of `published_names()`; a string as of `to_arch_string` or `to_json`,
-                or one that AutoDL-Projects, DARTS, GDAS or NNI prints (`space.peer_strings`); a
-                path to a file with such a text; or a run folder that holds a `genotype.json`.
+            source: A name out of `published_names()`; a text as of `to_arch_string` or `to_json`, or
+                as others print it (`space.peer_strings`); a file with one; or a run's folder.
 
         Raises:
             ValueError: If it is neither, or the file is not a valid genotype.
@@ -248,9 +247,9 @@ class Genotype:
     @classmethod
     def _from_text(cls, text: str) -> "Genotype":
         """Any of the forms in which a cell is written."""
-        if is_peer_text(text):
-            return cls.from_json(json.dumps(peer_cells(text)))
-        return (cls.from_arch_string if bare_string(text)[:1] == "|" else cls.from_json)(text)
+        if bare_string(text).startswith("|"):
+            return cls.from_arch_string(text)
+        return cls.from_json(json.dumps(peer_cells(text)) if is_peer_text(text) else text)
 
 
 def is_written_out(source: str) -> bool:
