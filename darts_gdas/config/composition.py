@@ -112,8 +112,7 @@ def typed(cfg: DictConfig, kind: type[Config]) -> Config:
         ValueError: If a value has no meaning.
         omegaconf.errors.OmegaConfBaseException: If a value is missing.
     """
-    config = OmegaConf.to_object(cfg)
-    assert isinstance(config, kind)
+    assert isinstance(config := OmegaConf.to_object(cfg), kind)
     return config
 
 

@@ -218,8 +218,8 @@ class Genotype:
         """A published genotype by name, a cell by its string, or one from a file.
 
         Args:
-            source: A name out of `published_names()`; a text as of `to_arch_string` or `to_json`, or
-                as others print it (`space.peer_strings`); a file with one; or a run's folder.
+            source: A name out of `published_names()`; a text of `to_arch_string`, of `to_json` or
+                in others' words (`space.peer_strings`); a file with one; or a run's folder.
 
         Raises:
             ValueError: If it is neither, or the file is not a valid genotype.
