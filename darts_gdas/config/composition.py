@@ -112,7 +112,8 @@ def typed(cfg: DictConfig, kind: type[Config]) -> Config:
         ValueError: If a value has no meaning.
         omegaconf.errors.OmegaConfBaseException: If a value is missing.
     """
-    assert isinstance(config := OmegaConf.to_object(cfg), kind)
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, kind)
     return config
 
 
