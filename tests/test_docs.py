@@ -215,7 +215,10 @@ def is_setting(word: str) -> bool:
 def has(cfg: DictConfig, key: str) -> bool:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    return isinstance(node, DictConfig) and name in list(node.keys())
+    if not isinstance(node, DictConfig):
+        return False
+    takes_any = node._get_node_flag("struct") is False  # such as dataset.options
+    return name in list(node.keys()) or takes_any
 
 
 def test_what_is_no_setting_is_known():

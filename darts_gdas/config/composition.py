@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 
-from darts_gdas.config.groups import GROUPS, SEVERAL
+from darts_gdas.config.groups import GROUPS, SEVERAL, store_part
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.search import SearchConfig
@@ -94,15 +94,6 @@ def composing() -> Iterator[None]:
     finally:
         settings.cfg, version.version_base = cfg, version_base
         GlobalHydra.instance().hydra = hydra
-
-
-def store_part(group: str, name: str, part: object) -> None:
-    """Tell hydra a choice of a group, whose fields that are mappings take any names."""
-    package = f"{group}.{name}" if group in SEVERAL else None
-    node = OmegaConf.structured(part)
-    for field in (name for name in node if OmegaConf.get_type(node, name) is dict):
-        OmegaConf.set_struct(node[field], False)
-    ConfigStore.instance().store(group=group, name=name, node=node, package=package)
 
 
 def typed(cfg: DictConfig, kind: type[Config]) -> Config:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
 from darts_gdas.config.chain import ChainSpace
 from darts_gdas.config.network import CustomSpace, DartsSpace, NasBench201Space, PublishedSpace
 from darts_gdas.report.to_mlflow import MLflow
@@ -106,6 +109,16 @@ GROUPS: dict[str, dict[str, Any]] = {
 
 SEVERAL = ("penalties", "logger")
 """Groups of which several can be chosen: `penalties=[cost,beta_decay]`."""
+
+
+def store_part(group: str, name: str, part: object) -> None:
+    """Tell hydra a choice of a group, whose fields that are mappings take any names."""
+    package = f"{group}.{name}" if group in SEVERAL else None
+    node = OmegaConf.structured(part)
+    for field in node:
+        if OmegaConf.get_type(node, field) is dict:
+            OmegaConf.set_struct(node[field], False)
+    ConfigStore.instance().store(group=group, name=name, node=node, package=package)
 
 
 def name_of(group: str, part: object) -> str:
