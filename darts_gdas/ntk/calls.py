@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -18,6 +20,39 @@ OWN_STATISTICS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 class Unsupported(ValueError):
     """The network has something that a method cannot take."""
+
+
+@dataclass(slots=True)
+class Use:
+    """One call of a layer."""
+
+    name: str
+    layer: nn.Module
+    inputs: Tensor
+    version: int
+    output: GradientEdge
+
+    def read_inputs(self) -> Tensor:
+        """What entered the layer, if it still is what it was."""
+        if self.inputs._version != self.version:
+            raise Unsupported(f"what enters layer {self.name!r} is changed in place afterwards")
+        return self.inputs
+
+    @property
+    def enters_once(self) -> bool:
+        """A linear layer that sees each sample as one vector."""
+        return (
+            isinstance(self.layer, nn.Linear) and self.inputs[0].numel() == self.layer.in_features
+        )
+
+
+@dataclass(slots=True)
+class Record:
+    """The calls of one forward pass, and its output."""
+
+    samples: int
+    uses: list[Use] = field(default_factory=list)
+    output: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 def is_known_layer(module: nn.Module) -> bool:
@@ -44,9 +79,14 @@ def is_known_layer(module: nn.Module) -> bool:
     return _computes_as_its_base(type(module))
 
 
+def base_of(kind: type[nn.Module]) -> type[nn.Module]:
+    """The library's linear layer or convolution from which a class is derived."""
+    return next(known for known in LAYERS if issubclass(kind, known))
+
+
 def _computes_as_its_base(kind: type[nn.Module]) -> bool:
     """Whether a layer's class leaves `forward` alone, or is one of this package's, all plain."""
-    base = next(known for known in LAYERS if issubclass(kind, known))
+    base = base_of(kind)
     for name in ("forward", "_conv_forward"):
         own = getattr(kind, name, None)
         if own is not getattr(base, name, None) and not _is_ours(own):

@@ -88,10 +88,11 @@ def empirical_ntk(
     per sample and output, for whatever is left; `vector_product` forms no rows at all, a column
     per product. `auto` takes the first of the three that can take the network: `structured` where
     it consists of linear layers, convolutions, norms, embeddings and operations without weights.
+    The first two compare sums of their rows with autograd, and refuse what they would get wrong.
 
-    Memory beside the kernel: activations of `chunk_size` samples, and rows of at most 1 GiB (of
-    one parameter, if that is more); beyond, the parameters are taken in groups, one run of all
-    passes each.
+    Memory beside the kernel: activations of `chunk_size` samples (of small ones once per output, up
+    to some 256 MiB), and rows of at most 1 GiB (of one parameter, if that is more); beyond, the
+    parameters are taken in groups, one run of all passes each.
 
     Args:
         model: Taken as it stands, and left so; it gets copies of the samples. With batch norms it

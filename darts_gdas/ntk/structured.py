@@ -10,16 +10,22 @@ on is therefore used in a way that is not seen here, and the network is refused 
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 
 from darts_gdas.ntk.agreement import check_sum, factors_of, is_close
-from darts_gdas.ntk.calls import Unsupported, call_without_weights, is_known_layer, reached
+from darts_gdas.ntk.calls import (
+    Record,
+    Unsupported,
+    Use,
+    call_without_weights,
+    is_known_layer,
+    reached,
+)
 from darts_gdas.ntk.checks import unequal
 from darts_gdas.ntk.few_pixels import LAYERS, Matrices
 from darts_gdas.ntk.gram import Factors
@@ -28,38 +34,8 @@ from darts_gdas.ntk.layers import bias_rows, weight_rows
 _FEW_PIXELS = 2**15
 """Of all samples' rows together: up to so many, one large backward pass beats one per row."""
 
-
-@dataclass(slots=True)
-class _Use:
-    """One call of a layer."""
-
-    name: str
-    layer: nn.Module
-    inputs: Tensor
-    version: int
-    output: GradientEdge
-
-    def read_inputs(self) -> Tensor:
-        """What entered the layer, if it still is what it was."""
-        if self.inputs._version != self.version:
-            raise Unsupported(f"what enters layer {self.name!r} is changed in place afterwards")
-        return self.inputs
-
-    @property
-    def enters_once(self) -> bool:
-        """A linear layer that sees each sample as one vector."""
-        return (
-            isinstance(self.layer, nn.Linear) and self.inputs[0].numel() == self.layer.in_features
-        )
-
-
-@dataclass(slots=True)
-class _Record:
-    """The calls of one forward pass, and its output."""
-
-    samples: int
-    uses: list[_Use] = field(default_factory=list)
-    output: Tensor = field(default_factory=lambda: torch.empty(0))
+_ONE_PASS_BYTES = 2**28
+"""What enters the layers in such a pass, at most."""
 
 
 class StructuredRows:
@@ -97,11 +73,13 @@ class StructuredRows:
         }
         record = self._forward(images)
         self.num_outputs = record.output.shape[1]
-        for use in record.uses:
-            use.read_inputs()
+        entering = sum(use.read_inputs().numel() for use in record.uses)
+        numbers = images[0].numel() + entering // len(images)
+        self._bytes = numbers * record.output.element_size()
+        """Of a sample, where it enters the network and its layers."""
         if not trusted:
             self._try(record, images, parameters)
-        counts: dict[str, list[_Use]] = {}
+        counts: dict[str, list[Use]] = {}
         for use in record.uses:
             for name in self._selected(use.layer).values():
                 counts.setdefault(name, []).append(use)
@@ -135,7 +113,8 @@ class StructuredRows:
         samples, num_rows = rows.shape[:2]
         pixels = images[:, 0] if images.is_floating_point() else images
         is_small = pixels.numel() * num_rows <= _FEW_PIXELS
-        at_once = num_rows if is_small else 1  # then every sample lies there once per row
+        fits = samples * num_rows * self._bytes <= _ONE_PASS_BYTES
+        at_once = num_rows if is_small and fits else 1  # then every sample lies there once per row
         record = self._forward(images.repeat_interleave(at_once, 0))
         uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
         prepared: list[Callable[[Tensor], Tensor] | None] = [None] * len(uses)
@@ -172,7 +151,7 @@ class StructuredRows:
             if part
         ]
 
-    def _factors(self, use: _Use, x: Tensor, gradients: Tensor, names: set[str]) -> Factors:
+    def _factors(self, use: Use, x: Tensor, gradients: Tensor, names: set[str]) -> Factors:
         selected, inputs = self._selected(use.layer), []
         if selected.get("weight") in names:
             inputs.append(x.reshape(len(x), -1))
@@ -188,9 +167,9 @@ class StructuredRows:
             if parameter is not None and id(parameter) in self._names
         }
 
-    def _forward(self, images: Tensor) -> _Record:
+    def _forward(self, images: Tensor) -> Record:
         """Run the model, its layers cut off from their weights and every call noted."""
-        record = _Record(len(images))
+        record = Record(len(images))
         with contextlib.ExitStack() as stack:
             for name, layer in self._layers.items():
                 layer.forward = partial(self._call, record, name, layer)
@@ -205,7 +184,7 @@ class StructuredRows:
             raise Unsupported(f"parameter {hidden[0]!r} is used outside of a known layer's call")
         return record
 
-    def _call(self, record: _Record, name: str, layer: nn.Module, input: Tensor) -> Tensor:
+    def _call(self, record: Record, name: str, layer: nn.Module, input: Tensor) -> Tensor:
         x = input  # the name by which the library calls it
         y = self._run(layer, x)
         if not self._selected(layer) or not torch.is_grad_enabled():
@@ -217,7 +196,7 @@ class StructuredRows:
         if not y.requires_grad:
             y = y.requires_grad_().clone()  # no leaf, so that it may be changed in place
         kept = x.detach()
-        record.uses.append(_Use(name, layer, kept, kept._version, get_gradient_edge(y)))
+        record.uses.append(Use(name, layer, kept, kept._version, get_gradient_edge(y)))
         return y
 
     def _call_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -225,7 +204,7 @@ class StructuredRows:
         y = self._matrices.run(layer, x) if isinstance(layer, LAYERS) and x.dim() == 4 else None
         return call_without_weights(layer, x) if y is None else y
 
-    def _try(self, record: _Record, images: Tensor, parameters: Mapping[str, nn.Parameter]) -> None:
+    def _try(self, record: Record, images: Tensor, parameters: Mapping[str, nn.Parameter]) -> None:
         """Samples must not mix, and sums of rows must be gradients."""
         cotangent = unequal(record.output[0]).expand_as(record.output)  # softmax hides nothing
         gradients = _gradients(record.output, record.uses, cotangent, retain=True)
@@ -248,7 +227,7 @@ class StructuredRows:
         check_sum(self.model, parameters, images, cotangent * weights[:, None], found)
 
 
-def _weight_gradient(use: _Use, gradient: Tensor) -> Tensor:
+def _weight_gradient(use: Use, gradient: Tensor) -> Tensor:
     """The gradient of a layer's weight of all samples together, from their rows where formed."""
     x = use.read_inputs()
     if use.enters_once:
@@ -262,7 +241,7 @@ def _beside(numbers: Tensor, like: Tensor) -> Tensor:
 
 
 def _check_apart(
-    output: Tensor, uses: Sequence[_Use], cotangent: Tensor, gradients: Sequence[Tensor | None]
+    output: Tensor, uses: Sequence[Use], cotangent: Tensor, gradients: Sequence[Tensor | None]
 ) -> None:
     """What a sample sends back, times a factor of its own, must reach itself alone, so multiplied.
 
@@ -286,7 +265,7 @@ def _cotangent(output: Tensor, part: slice, num_rows: int) -> Tensor:
 
 
 def _gradients(
-    output: Tensor, uses: Sequence[_Use], cotangent: Tensor, *, retain: bool
+    output: Tensor, uses: Sequence[Use], cotangent: Tensor, *, retain: bool
 ) -> Sequence[Tensor | None]:
     if not uses:
         return []

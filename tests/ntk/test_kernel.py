@@ -60,6 +60,19 @@ def test_rows_of_all_outputs_at_once_are_those_of_one_after_the_other(
     close(empirical_ntk(model, x, kind="full", method="structured"), at_once)
 
 
+def test_samples_that_are_large_are_not_repeated_for_every_output(monkeypatch: pytest.MonkeyPatch):
+    """Nine copies: three samples, three outputs; five numbers enter the network, 18 its layers."""
+    model, x, _ = make("mlp")
+    expected, sizes = expected_of("mlp", False), []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    numbers = 5 + (5 + 7 + 6)
+    for room, largest in ((3 * 3 * numbers * 8, 9), (3 * 3 * numbers * 8 - 1, 4)):
+        monkeypatch.setattr(structured, "_ONE_PASS_BYTES", room)
+        sizes.clear()
+        close(empirical_ntk(model, x, kind="full", method="structured"), expected)
+        assert max(sizes) == largest  # four are tried
+
+
 def test_a_trusted_network_has_the_same_kernel():
     model, x, _ = make("darts")
     expected = empirical_ntk(model, x, kind="full", batch_norm="frozen")
