@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from darts_gdas.ntk.calls import Unsupported, reached
+from darts_gdas.ntk.calls import reached
 from darts_gdas.ntk.checks import unequal
 
 _ROUNDED = 0.02
@@ -40,24 +40,16 @@ def check_depends(model: nn.Module, x: Tensor, parameters: Mapping[str, nn.Param
         )
 
 
-def check_sum(
-    model: nn.Module,
-    parameters: Mapping[str, nn.Parameter],
-    images: Tensor,
-    cotangent: Tensor,
-    found: Mapping[str, Tensor],
-    *,
-    largest: Tensor | None = None,
-) -> None:
-    """Raise `Unsupported` unless a sum of rows is the gradient of that sum of outputs.
+def gradients_of_sum(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], images: Tensor, cotangent: Tensor
+) -> dict[str, Tensor]:
+    """The gradients of a weighted sum of all outputs of all samples, by name.
 
     Args:
         model: The network, its outputs flat.
         parameters: By name.
         images: Samples.
-        cotangent: Weights of all outputs of all samples; one per sample counts for all of them.
-        found: The sum of the rows by name.
-        largest: The largest number in the rows, where sums may be much smaller.
+        cotangent: Weights of all outputs; one per sample counts for all of them.
     """
     with torch.enable_grad():
         output = model(images.detach())
@@ -68,11 +60,24 @@ def check_sum(
         allow_unused=True,
         materialize_grads=True,
     )
-    scales = [_largest(value) for value in values] + ([] if largest is None else [largest])
-    scale = torch.stack([s.to(scales[0]) for s in scales])
-    for (name, _), value in zip(parameters.items(), values, strict=True):
-        if not is_close(found[name], value, scale):
-            raise Unsupported(f"its rows of {name!r} are not those of autograd")
+    return dict(zip(parameters, values, strict=True))
+
+
+def differing(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, largest: Tensor | None = None
+) -> str | None:
+    """The first parameter whose sum of rows is not the gradient of that sum of outputs.
+
+    Args:
+        found: The sums of rows by name.
+        expected: The gradients.
+        largest: The largest number in the rows, where sums may be much smaller.
+    """
+    scales = [_largest(value) for value in expected.values()]
+    scales += [] if largest is None else [largest.to(scales[0])]
+    scale = torch.stack(scales)
+    wrong = (name for name, value in expected.items() if not is_close(found[name], value, scale))
+    return next(wrong, None)
 
 
 def is_close(found: Tensor, expected: Tensor, scale: Tensor) -> bool:

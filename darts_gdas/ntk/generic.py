@@ -7,7 +7,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
-from darts_gdas.ntk.agreement import check_sum
+from darts_gdas.ntk.agreement import differing, gradients_of_sum
+from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import check_output, unequal
 from darts_gdas.ntk.gram import Factors
 from darts_gdas.ntk.normalization import call_with
@@ -104,12 +105,26 @@ class JacobianRows:
         return []
 
     def _compare(self, images: Tensor, names: Sequence[str], rows: Tensor) -> None:
-        """A sum of rows must be the gradient of the same sum of outputs."""
+        """A sum of rows must be the gradient of the same sum of outputs.
+
+        Where it is not, samples are taken one by one, as the transforms take them: what a network
+        makes of a sample may depend on its place in a batch.
+        """
         weights = unequal(rows[:, :, 0])  # one column of them is all outputs
         sums = torch.tensordot(weights, rows, dims=2).split([self.columns[n] for n in names])
         chosen = {name: self.parameters[name] for name in names}
         found = {n: part.view_as(chosen[n]) for n, part in zip(names, sums, strict=True)}
-        check_sum(self.model, chosen, images, weights, found, largest=rows.abs().amax())
+        largest = rows.abs().amax()
+        together = gradients_of_sum(self.model, chosen, images, weights)
+        if differing(found, together, largest=largest) is None:
+            return
+        alone = {name: torch.zeros_like(value) for name, value in together.items()}
+        for image, weight in zip(images.split(1), weights.split(1), strict=True):
+            for name, value in gradients_of_sum(self.model, chosen, image, weight).items():
+                alone[name] += value
+        wrong = differing(found, alone, largest=largest)
+        if wrong is not None:
+            raise Unsupported(f"its rows of {wrong!r} are not those of autograd")
 
     def _rows(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Rows of some parameters, by name and each in the parameter's shape."""

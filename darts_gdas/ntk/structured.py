@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from darts_gdas.ntk.agreement import check_sum, factors_of, is_close
+from darts_gdas.ntk.agreement import differing, factors_of, gradients_of_sum, is_close
 from darts_gdas.ntk.calls import (
     Record,
     Unsupported,
@@ -224,7 +224,10 @@ class StructuredRows:
             if "bias" in selected:
                 of_bias = found[selected["bias"]]
                 of_bias += bias_rows(use.layer, g).sum(0).view(of_bias.shape)
-        check_sum(self.model, parameters, images, cotangent * weights[:, None], found)
+        sums = cotangent * weights[:, None]
+        name = differing(found, gradients_of_sum(self.model, parameters, images, sums))
+        if name is not None:
+            raise Unsupported(f"its rows of {name!r} are not those of autograd")
 
 
 def _weight_gradient(use: Use, gradient: Tensor) -> Tensor:
