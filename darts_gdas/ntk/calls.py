@@ -1,16 +1,16 @@
 """The layers whose gradients are known by formula, and calls of them cut off from their weights."""
 
 import contextlib
-import copy
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from darts_gdas.ntk.checks import unequal
 from darts_gdas.ntk.layers import Convolution
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -22,14 +22,49 @@ class Unsupported(ValueError):
     """The network has something that a method cannot take."""
 
 
+@dataclass(slots=True)
+class Use:
+    """One call of a layer."""
+
+    name: str
+    layer: nn.Module
+    inputs: Tensor
+    version: int
+    output: GradientEdge
+
+    def read_inputs(self) -> Tensor:
+        """What entered the layer, if it still is what it was."""
+        if self.inputs._version != self.version:
+            raise Unsupported(f"what enters layer {self.name!r} is changed in place afterwards")
+        return self.inputs
+
+    @property
+    def enters_once(self) -> bool:
+        """A linear layer that sees each sample as one vector."""
+        return (
+            isinstance(self.layer, nn.Linear) and self.inputs[0].numel() == self.layer.in_features
+        )
+
+
+@dataclass(slots=True)
+class Record:
+    """The calls of one forward pass, and its output."""
+
+    samples: int
+    uses: list[Use] = field(default_factory=list)
+    output: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
 def is_known_layer(module: nn.Module) -> bool:
     """Whether it is one of the layers above, with weights of its own that nothing else makes.
 
-    Subclasses of linear layers and convolutions pass here; `check_plain` tries them.
+    A subclass of a linear layer or convolution is one if it computes by its base's functions.
+    What another subclass computes can be like its base on some samples and not on others, so that
+    no trial would tell. An average pooling, which has no weights, is known as well.
     """
     if {"forward", "_conv_forward"} & vars(module).keys() or is_parametrized(module):
         return False
-    if type(module) in OWN_STATISTICS:
+    if type(module) in (*OWN_STATISTICS, nn.AvgPool2d):
         return True
     if type(module) is nn.Embedding:
         return module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
@@ -37,9 +72,30 @@ def is_known_layer(module: nn.Module) -> bool:
         return not module.training and module.running_mean is not None
     if not isinstance(module, LAYERS) or not set(module._parameters) <= {"weight", "bias"}:
         return False
-    if isinstance(module, Convolution):
-        return module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    if isinstance(module, Convolution) and (
+        module.padding_mode != "zeros" or isinstance(module.padding, str)
+    ):
+        return False
+    return _computes_as_its_base(type(module))
+
+
+def base_of(kind: type[nn.Module]) -> type[nn.Module]:
+    """The library's linear layer or convolution from which a class is derived."""
+    return next(known for known in LAYERS if issubclass(kind, known))
+
+
+def _computes_as_its_base(kind: type[nn.Module]) -> bool:
+    """Whether a layer's class leaves `forward` alone, or is one of this package's, all plain."""
+    base = base_of(kind)
+    for name in ("forward", "_conv_forward"):
+        own = getattr(kind, name, None)
+        if own is not getattr(base, name, None) and not _is_ours(own):
+            return False
     return True
+
+
+def _is_ours(function: Any) -> bool:
+    return function.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def call_without_weights(layer: nn.Module, x: Tensor) -> Tensor:
@@ -51,48 +107,19 @@ def call_without_weights(layer: nn.Module, x: Tensor) -> Tensor:
         return type(layer).forward(layer, x)
 
 
-def check_plain(name: str, layer: nn.Module, x: Tensor) -> None:
-    """Raise `Unsupported` unless a subclass computes what its base class computes.
-
-    Its values and the gradients of its weights are compared on `x`, whatever it calls on the way.
-    The gradients matter by themselves: a convolution that standardises its weight leaves one that
-    is standard already as it is, but not its gradient.
-    """
-    if type(layer) in (*LAYERS, *NORMS, *OWN_STATISTICS, nn.Embedding, nn.AvgPool2d):
-        return
-    base = next(kind for kind in LAYERS if isinstance(layer, kind))
-    plain: Any = copy.copy(layer)
-    plain.__class__ = base
-    plain.__dict__.pop("forward", None)
-    # The copy has a dictionary of parameters of its own.
-    plain._parameters = dict(layer._parameters)
-    found = _with_gradients(layer, type(layer), x.detach())
-    expected = _with_gradients(plain, base, x.detach())
-    if not all(map(_is_close, found, expected)):
-        raise Unsupported(f"layer {name!r} ({type(layer).__name__}) is no plain {base.__name__}")
-
-
-def _with_gradients(layer: nn.Module, kind: Any, x: Tensor) -> list[Tensor]:
-    """The output, and the gradients of the weights under a cotangent without symmetries."""
-    leaves = {
-        role: None if p is None else p.detach().clone().requires_grad_()
-        for role, p in layer._parameters.items()
-    }
-    with torch.enable_grad(), _weights(layer, leaves):
-        y = kind.forward(layer, x)
-        weights = [leaf for leaf in leaves.values() if leaf is not None]
-        gradients = torch.autograd.grad(
-            y, weights, unequal(y), allow_unused=True, materialize_grads=True
-        )
-    return [y.detach(), *gradients]
-
-
-def _is_close(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    tolerance = 1e3 * torch.finfo(a.dtype).eps
-    scale = float(b.abs().max()) if b.numel() else 0.0
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale)
+def reached(output: Tensor, wanted: Container[int]) -> set[int]:
+    """Which leaves an output's graph reaches, of those with some identities."""
+    found, seen, stack = set(), set(), [output.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = id(getattr(node, "variable", None))
+        if leaf in wanted:
+            found.add(leaf)
+        stack += [following for following, _ in node.next_functions]
+    return found
 
 
 @contextlib.contextmanager

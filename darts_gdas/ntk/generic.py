@@ -7,6 +7,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
+from darts_gdas.ntk.agreement import differing, gradients_of_sum
+from darts_gdas.ntk.calls import Unsupported
+from darts_gdas.ntk.checks import check_output, unequal
 from darts_gdas.ntk.gram import Factors
 from darts_gdas.ntk.normalization import call_with
 
@@ -40,7 +43,7 @@ class LoopRows:
         with torch.enable_grad():
             whole = self.model(images) if self.coupled else None
             for n in range(len(images)):
-                output = self.model(images[n : n + 1])[0] if whole is None else whole[n]
+                output = self._alone(images[n : n + 1]) if whole is None else whole[n]
                 values = output.sum()[None] if rows.shape[1] == 1 else output
                 for a, value in enumerate(values):
                     gradients = torch.autograd.grad(
@@ -49,34 +52,36 @@ class LoopRows:
                     torch.cat([g.flatten() for g in gradients], out=rows[n, a])
         return []
 
+    def _alone(self, image: Tensor) -> Tensor:
+        return check_output(self.model(image), samples=1)[0]
+
 
 class JacobianRows:
     """All samples' rows by `vmap` over `grad` or `jacrev`.
 
+    Some functions' rules for these transforms are wrong, some only for as many samples as there
+    are outputs, so every part of the samples is compared with autograd.
+
     Args:
         model: The network; it must be one that these transforms can take.
         parameters: The selected ones by name.
-        images: Two samples to try it on.
         is_sum: Whether rows are those of the sum of all outputs.
-
-    Raises:
-        RuntimeError: Whatever the transforms say of a network that they cannot take.
+        trusted: Do not compare.
     """
 
     def __init__(
         self,
         model: nn.Module,
         parameters: Mapping[str, nn.Parameter],
-        images: Tensor,
         *,
         is_sum: bool,
+        trusted: bool = False,
     ) -> None:
         self.model, self.parameters, self.is_sum = model, parameters, is_sum
+        self.trusted = trusted
         self.columns: Mapping[str, int] = {
             name: parameter.numel() for name, parameter in parameters.items()
         }
-        smallest = min(self.columns, key=self.columns.__getitem__)
-        self._rows(images, [smallest])
 
     def fill(
         self,
@@ -84,20 +89,49 @@ class JacobianRows:
         names: Sequence[str],
         rows: Float[Tensor, "samples rows columns"],
     ) -> list[Factors]:
-        """Write the rows of some parameters, side by side."""
+        """Write the rows of some parameters, side by side.
+
+        Raises:
+            Unsupported: If they are not those of autograd.
+            RuntimeError: Whatever the transforms say of a network that they cannot take.
+        """
         found, start = self._rows(images, names), 0
         for name in names:
             part = found[name].reshape(*rows.shape[:2], -1)
             rows[..., start : start + part.shape[2]] = part
             start += part.shape[2]
+        if not self.trusted:
+            self._compare(images, names, rows)
         return []
+
+    def _compare(self, images: Tensor, names: Sequence[str], rows: Tensor) -> None:
+        """A sum of rows must be the gradient of the same sum of outputs.
+
+        Where it is not, samples are taken one by one, as the transforms take them: what a network
+        makes of a sample may depend on its place in a batch.
+        """
+        weights = unequal(rows[:, :, 0])  # one column of them is all outputs
+        sums = torch.tensordot(weights, rows, dims=2).split([self.columns[n] for n in names])
+        chosen = {name: self.parameters[name] for name in names}
+        found = {n: part.view_as(chosen[n]) for n, part in zip(names, sums, strict=True)}
+        largest = rows.abs().amax()
+        together = gradients_of_sum(self.model, chosen, images, weights)
+        if differing(found, together, largest=largest) is None:
+            return
+        alone = {name: torch.zeros_like(value) for name, value in together.items()}
+        for image, weight in zip(images.split(1), weights.split(1), strict=True):
+            for name, value in gradients_of_sum(self.model, chosen, image, weight).items():
+                alone[name] += value
+        wrong = differing(found, alone, largest=largest)
+        if wrong is not None:
+            raise Unsupported(f"its rows of {wrong!r} are not those of autograd")
 
     def _rows(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Rows of some parameters, by name and each in the parameter's shape."""
         chosen = {name: self.parameters[name].detach() for name in names}
 
         def outputs(weights: dict[str, Tensor], image: Tensor) -> Tensor:
-            y = call_with(self.model, weights, image[None])[0]
+            y = check_output(call_with(self.model, weights, image[None]), samples=1)[0]
             return y.sum() if self.is_sum else y
 
         transform = grad(outputs) if self.is_sum else jacrev(outputs)

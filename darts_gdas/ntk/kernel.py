@@ -7,13 +7,13 @@ Four kinds of it and four ways to one number; `empirical_ntk` is the door.
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from darts_gdas.ntk.agreement import check_depends, probe
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import (
     check_count,
@@ -27,13 +27,20 @@ from darts_gdas.ntk.checks import (
 )
 from darts_gdas.ntk.generic import JacobianRows, LoopRows
 from darts_gdas.ntk.gram import Factors, Gram, Kind
-from darts_gdas.ntk.normalization import batch_norms, flat_outputs, frozen_statistics, preserved
+from darts_gdas.ntk.normalization import (
+    batch_norms,
+    flat_outputs,
+    frozen_statistics,
+    preserved,
+    uncached,
+)
 from darts_gdas.ntk.products import product_kernel
 from darts_gdas.ntk.structured import StructuredRows
 from darts_gdas.ntk.trials import check_fits, check_repeats, check_uncoupled
 
 Filter = Callable[[str, nn.Parameter], bool]
 METHODS = ("auto", "loop", "jacobian", "vector_product", "structured")
+LAST = ("loop", "batch")
 NORMS = (None, "frozen", "batch")
 
 ROW_BYTES = 2**30
@@ -82,10 +89,11 @@ def empirical_ntk(
     per sample and output, for whatever is left; `vector_product` forms no rows at all, a column
     per product. `auto` takes the first of the three that can take the network: `structured` where
     it consists of linear layers, convolutions, norms, embeddings and operations without weights.
+    The first two compare sums of their rows with autograd, and refuse what they would get wrong.
 
-    Memory beside the kernel: activations of `chunk_size` samples, and rows of at most 1 GiB (of
-    one parameter, if that is more); beyond, the parameters are taken in groups, one run of all
-    passes each.
+    Memory beside the kernel: activations of `chunk_size` samples (of small ones once per output, up
+    to some 256 MiB), and rows of at most 1 GiB (of one parameter, if that is more); beyond, the
+    parameters are taken in groups, one run of all passes each.
 
     Args:
         model: Taken as it stands, and left so; it gets copies of the samples. With batch norms it
@@ -129,7 +137,8 @@ def empirical_ntk(
         check_model(model, batch_norm)
         check_fits(model, x1)
     parameters = select_parameters(model, params)
-    with torch.no_grad(), _normalisation(model, x1, batch_norm), flat_outputs(model):
+    normalised = _normalisation(model, x1, batch_norm)
+    with torch.no_grad(), uncached(), normalised, flat_outputs(model):
         if batch_norm == "batch":
             run = check_output(model(x1), len(x1)) if trusted else check_repeats(model, x1)
             num_outputs, chunk_size = run.shape[1], len(x1)
@@ -138,21 +147,35 @@ def empirical_ntk(
         else:
             num_outputs = check_uncoupled(model, x1, x2).shape[1]
         check_memory(which, x1, x2, num_outputs, dtype)
-        if method == "vector_product":
-            return product_kernel(
-                model, x1, x2, parameters, which, num_outputs, chunk_size=chunk_size, dtype=dtype
-            )
-        reason: Unsupported | None = None
+        if not trusted:
+            check_depends(model, x1, parameters)
+        sides = [x1] if x2 is None else [x1, x2]
+        samples = len(sides[0]), len(sides[-1])
         for candidate in _candidates(method, batch_norm):
-            samples = (len(x1), len(x1 if x2 is None else x2))
-            gram = Gram(which, samples, num_outputs, dtype=dtype, device=x1.device)
             try:
-                source = _source(candidate, model, parameters, x1, which, trusted)
-                _add_all(gram, source, parameters, x1, x2, chunk_size)
+                if candidate == "vector_product":
+                    sizes = {"chunk_size": chunk_size, "dtype": dtype}
+                    return product_kernel(model, x1, x2, parameters, which, num_outputs, **sizes)
+                gram = Gram(which, samples, num_outputs, dtype=dtype, device=x1.device)
+                source = _source(candidate, model, parameters, sides, which, trusted)
+                _add_all(gram, source, parameters, sides, chunk_size)
                 return gram.result()
-            except Unsupported as error:
-                reason = error
-    raise Unsupported(f'method="{method}" cannot take this network: {reason}; use "auto"')
+            except (torch.OutOfMemoryError, MemoryError):
+                raise
+            except Exception as error:
+                if candidate in LAST:
+                    raise
+                if method != "auto":
+                    raise _refusal(method, error) from error
+    raise AssertionError("the last method neither returned nor raised")
+
+
+def _refusal(method: str, error: Exception) -> Unsupported:
+    """What a named method says that cannot take a network, in one line."""
+    reason = str(error).partition("\n")[0]
+    if not isinstance(error, Unsupported):  # the network itself runs, as the checks have shown
+        reason = f"{type(error).__name__}: {reason}"
+    return Unsupported(f'method="{method}" cannot take this network: {reason}; use "auto"')
 
 
 def _candidates(method: str, batch_norm: str | None) -> tuple[str, ...]:
@@ -206,36 +229,29 @@ def _source(
     method: str,
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
-    images: Tensor,
+    sides: Sequence[Tensor],
     kind: Kind,
     trusted: bool,
 ) -> RowSource:
     """Where the rows come from; raises `Unsupported` where the method cannot take the network."""
-    if method in ("loop", "batch"):
-        return LoopRows(model, parameters, coupled=method == "batch")
-    structured = partial(StructuredRows, trusted=trusted)
-    general = partial(JacobianRows, is_sum=kind is Kind.sum)
-    make = structured if method == "structured" else general
-    try:
-        return make(model, parameters, images[[0, -1]])
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # the network itself runs, as the checks have shown
-        raise Unsupported(str(error).splitlines()[0]) from error
+    if method == "structured":
+        some = sides[0][[0, -1]] if trusted else probe(sides)
+        return StructuredRows(model, parameters, some, trusted=trusted)
+    if method == "jacobian":
+        return JacobianRows(model, parameters, is_sum=kind is Kind.sum, trusted=trusted)
+    return LoopRows(model, parameters, coupled=method == "batch")
 
 
 def _add_all(
     gram: Gram,
     source: RowSource,
     parameters: Mapping[str, nn.Parameter],
-    x1: Tensor,
-    x2: Tensor | None,
+    sides: Sequence[Tensor],
     chunk_size: int,
 ) -> None:
     """Add what all parameters contribute, as many at a time as the memory takes."""
-    sides = [x1] if x2 is None else [x1, x2]
     num_rows = gram.kind.num_rows(gram.num_outputs)
-    dtype = gradient_type(x1, parameters)
+    dtype = gradient_type(sides[0], parameters)
     for names in _groups(source, parameters, num_rows * sum(map(len, sides)), dtype):
         _add_group(gram, source, names, sides, num_rows, chunk_size, dtype)
 

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from darts_gdas.ntk.snapshot import Snapshot
@@ -42,8 +43,23 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
         for name, tensor in own.items()
         if id(tensor) in given
     }
-    with _plain_attention(), _Plain():
+    with _plain_attention(), uncached(), _Plain():
         return functional_call(model, tied, (x.clone(),), tie_weights=False)
+
+
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """Parametrised weights are made anew in every call, within `parametrize.cached()` too.
+
+    A weight that was made before is no function of other parameters, and has no gradient if it was
+    made without.
+    """
+    enabled = parametrize._cache_enabled
+    parametrize._cache_enabled = 0
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled = enabled
 
 
 class _Plain(TorchFunctionMode):

@@ -10,19 +10,21 @@ on is therefore used in a way that is not seen here, and the network is refused 
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 
+from darts_gdas.ntk.agreement import differing, factors_of, gradients_of_sum, is_close
 from darts_gdas.ntk.calls import (
+    Record,
     Unsupported,
+    Use,
     call_without_weights,
-    check_plain,
     is_known_layer,
+    reached,
 )
 from darts_gdas.ntk.checks import unequal
 from darts_gdas.ntk.few_pixels import LAYERS, Matrices
@@ -32,38 +34,8 @@ from darts_gdas.ntk.layers import bias_rows, weight_rows
 _FEW_PIXELS = 2**15
 """Of all samples' rows together: up to so many, one large backward pass beats one per row."""
 
-
-@dataclass(slots=True)
-class _Use:
-    """One call of a layer."""
-
-    name: str
-    layer: nn.Module
-    inputs: Tensor
-    version: int
-    output: GradientEdge
-
-    def read_inputs(self) -> Tensor:
-        """What entered the layer, if it still is what it was."""
-        if self.inputs._version != self.version:
-            raise Unsupported(f"what enters layer {self.name!r} is changed in place afterwards")
-        return self.inputs
-
-    @property
-    def enters_once(self) -> bool:
-        """A linear layer that sees each sample as one vector."""
-        return (
-            isinstance(self.layer, nn.Linear) and self.inputs[0].numel() == self.layer.in_features
-        )
-
-
-@dataclass(slots=True)
-class _Record:
-    """The calls of one forward pass, and its output."""
-
-    samples: int
-    uses: list[_Use] = field(default_factory=list)
-    output: Tensor = field(default_factory=lambda: torch.empty(0))
+_ONE_PASS_BYTES = 2**28
+"""What enters the layers in such a pass, at most."""
 
 
 class StructuredRows:
@@ -74,9 +46,10 @@ class StructuredRows:
             batch norms with fixed statistics, layer, group or RMS norms, or embeddings, called as
             modules, samples first.
         parameters: The selected ones by name.
-        images: Two samples to try it on.
-        run: How layers run, their weights constant.
-        trusted: Do not look whether layers are what their classes say, and samples independent.
+        images: Some samples to try it on, in no order.
+        run: How layers run, their weights constant; the whole is then no function of its samples
+            that autograd could be asked about.
+        trusted: Do not look whether rows are those of autograd, and samples independent.
 
     Raises:
         Unsupported: If a selected parameter is used in any other way; names it.
@@ -92,20 +65,21 @@ class StructuredRows:
         trusted: bool = False,
     ) -> None:
         self.model, self._run = model, run or self._call_layer
+        self._is_checked = not trusted and run is None
         self._matrices = Matrices()
         self._names = {id(parameter): name for name, parameter in parameters.items()}
         self._layers = {
-            name: module
-            for name, module in model.named_modules()
-            if is_known_layer(module) or type(module) is nn.AvgPool2d
+            name: module for name, module in model.named_modules() if is_known_layer(module)
         }
-        record = self._forward(images, check=not trusted)
+        record = self._forward(images)
         self.num_outputs = record.output.shape[1]
+        entering = sum(use.read_inputs().numel() for use in record.uses)
+        numbers = images[0].numel() + entering // len(images)
+        self._bytes = numbers * record.output.element_size()
+        """Of a sample, where it enters the network and its layers."""
         if not trusted:
-            self._check_independence(record)
-        for use in record.uses:
-            use.read_inputs()
-        counts: dict[str, list[_Use]] = {}
+            self._try(record, images, parameters)
+        counts: dict[str, list[Use]] = {}
         for use in record.uses:
             for name in self._selected(use.layer).values():
                 counts.setdefault(name, []).append(use)
@@ -139,7 +113,8 @@ class StructuredRows:
         samples, num_rows = rows.shape[:2]
         pixels = images[:, 0] if images.is_floating_point() else images
         is_small = pixels.numel() * num_rows <= _FEW_PIXELS
-        at_once = num_rows if is_small else 1  # then every sample lies there once per row
+        fits = samples * num_rows * self._bytes <= _ONE_PASS_BYTES
+        at_once = num_rows if is_small and fits else 1  # then every sample lies there once per row
         record = self._forward(images.repeat_interleave(at_once, 0))
         uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
         prepared: list[Callable[[Tensor], Tensor] | None] = [None] * len(uses)
@@ -147,7 +122,11 @@ class StructuredRows:
         for first in range(0, num_rows, at_once):
             part = slice(first, first + at_once)
             cotangent = _cotangent(record.output, part, num_rows)
-            gradients = _gradients(record.output, uses, cotangent, retain=part.stop < num_rows)
+            check = self._is_checked and first == 0
+            retain = check or part.stop < num_rows
+            gradients = _gradients(record.output, uses, cotangent, retain=retain)
+            if check:
+                _check_apart(record.output, uses, cotangent, gradients)
             for i, (use, gradient) in enumerate(zip(uses, gradients, strict=True)):
                 selected = self._selected(use.layer)
                 if gradient is None:
@@ -172,7 +151,7 @@ class StructuredRows:
             if part
         ]
 
-    def _factors(self, use: _Use, x: Tensor, gradients: Tensor, names: set[str]) -> Factors:
+    def _factors(self, use: Use, x: Tensor, gradients: Tensor, names: set[str]) -> Factors:
         selected, inputs = self._selected(use.layer), []
         if selected.get("weight") in names:
             inputs.append(x.reshape(len(x), -1))
@@ -188,31 +167,27 @@ class StructuredRows:
             if parameter is not None and id(parameter) in self._names
         }
 
-    def _forward(self, images: Tensor, *, check: bool = False) -> _Record:
+    def _forward(self, images: Tensor) -> Record:
         """Run the model, its layers cut off from their weights and every call noted."""
-        record = _Record(len(images))
+        record = Record(len(images))
         with contextlib.ExitStack() as stack:
             for name, layer in self._layers.items():
-                layer.forward = partial(self._call, record, name, layer, check)
+                layer.forward = partial(self._call, record, name, layer)
                 stack.callback(vars(layer).pop, "forward")
             stack.enter_context(torch.enable_grad())
             samples = images.detach()
             record.output = self.model(
                 samples.requires_grad_() if samples.is_floating_point() else samples
             )
-        hidden = sorted(self._hidden_uses(record.output))
+        hidden = sorted(self._names[i] for i in reached(record.output, self._names))
         if hidden:
             raise Unsupported(f"parameter {hidden[0]!r} is used outside of a known layer's call")
         return record
 
-    def _call(
-        self, record: _Record, name: str, layer: nn.Module, check: bool, input: Tensor
-    ) -> Tensor:
+    def _call(self, record: Record, name: str, layer: nn.Module, input: Tensor) -> Tensor:
         x = input  # the name by which the library calls it
-        if check:
-            check_plain(name, layer, x)
         y = self._run(layer, x)
-        if not self._selected(layer):
+        if not self._selected(layer) or not torch.is_grad_enabled():
             return y
         if len(x) != record.samples:
             raise Unsupported(
@@ -221,7 +196,7 @@ class StructuredRows:
         if not y.requires_grad:
             y = y.requires_grad_().clone()  # no leaf, so that it may be changed in place
         kept = x.detach()
-        record.uses.append(_Use(name, layer, kept, kept._version, get_gradient_edge(y)))
+        record.uses.append(Use(name, layer, kept, kept._version, get_gradient_edge(y)))
         return y
 
     def _call_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -229,28 +204,59 @@ class StructuredRows:
         y = self._matrices.run(layer, x) if isinstance(layer, LAYERS) and x.dim() == 4 else None
         return call_without_weights(layer, x) if y is None else y
 
-    def _hidden_uses(self, output: Tensor) -> set[str]:
-        """Selected parameters that the output's graph still reaches."""
-        found, seen, stack = set(), set(), [output.grad_fn]
-        while stack:
-            node = stack.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            variable = getattr(node, "variable", None)
-            if variable is not None and id(variable) in self._names:
-                found.add(self._names[id(variable)])
-            stack += [following for following, _ in node.next_functions]
-        return found
-
-    def _check_independence(self, record: _Record) -> None:
-        """What the first of two samples sends back must not reach the second one anywhere."""
-        cotangent = torch.zeros_like(record.output)
-        cotangent[0] = unequal(cotangent[0])  # outputs that always sum to one hide nothing
+    def _try(self, record: Record, images: Tensor, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Samples must not mix, and sums of rows must be gradients."""
+        cotangent = unequal(record.output[0]).expand_as(record.output)  # softmax hides nothing
         gradients = _gradients(record.output, record.uses, cotangent, retain=True)
+        _check_apart(record.output, record.uses, cotangent, gradients)
+        if not self._is_checked:
+            return
+        weights = unequal(record.output[:, 0])
+        found = {name: torch.zeros_like(value) for name, value in parameters.items()}
         for use, gradient in zip(record.uses, gradients, strict=True):
-            if gradient is not None and gradient[1:].any():
-                raise Unsupported(f"layer {use.name!r} mixes samples")
+            selected = self._selected(use.layer)
+            if gradient is None:
+                continue
+            g = gradient * _beside(weights, gradient)
+            if "weight" in selected:
+                of_weight = found[selected["weight"]]
+                of_weight += _weight_gradient(use, g).view(of_weight.shape)
+            if "bias" in selected:
+                of_bias = found[selected["bias"]]
+                of_bias += bias_rows(use.layer, g).sum(0).view(of_bias.shape)
+        sums = cotangent * weights[:, None]
+        name = differing(found, gradients_of_sum(self.model, parameters, images, sums))
+        if name is not None:
+            raise Unsupported(f"its rows of {name!r} are not those of autograd")
+
+
+def _weight_gradient(use: Use, gradient: Tensor) -> Tensor:
+    """The gradient of a layer's weight of all samples together, from their rows where formed."""
+    x = use.read_inputs()
+    if use.enters_once:
+        return gradient.reshape(len(x), -1).mT @ x.reshape(len(x), -1)
+    return weight_rows(use.layer, x)(gradient).sum(0)
+
+
+def _beside(numbers: Tensor, like: Tensor) -> Tensor:
+    """One number per sample of a tensor of any shape."""
+    return numbers.view(-1, *[1] * (like.dim() - 1))
+
+
+def _check_apart(
+    output: Tensor, uses: Sequence[Use], cotangent: Tensor, gradients: Sequence[Tensor | None]
+) -> None:
+    """What a sample sends back, times a factor of its own, must reach itself alone, so multiplied.
+
+    Checked for every pass, since samples may be put in another order by what they hold.
+    """
+    factors = factors_of(output)
+    scaled = _gradients(output, uses, cotangent * factors[:, None], retain=True)
+    for use, once, found in zip(uses, gradients, scaled, strict=True):
+        if once is None or found is None:
+            continue
+        if not is_close(found / _beside(factors, found), once, once):
+            raise Unsupported(f"layer {use.name!r} mixes samples")
 
 
 def _cotangent(output: Tensor, part: slice, num_rows: int) -> Tensor:
@@ -262,7 +268,7 @@ def _cotangent(output: Tensor, part: slice, num_rows: int) -> Tensor:
 
 
 def _gradients(
-    output: Tensor, uses: Sequence[_Use], cotangent: Tensor, *, retain: bool
+    output: Tensor, uses: Sequence[Use], cotangent: Tensor, *, retain: bool
 ) -> Sequence[Tensor | None]:
     if not uses:
         return []

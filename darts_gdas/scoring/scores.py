@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -74,17 +75,7 @@ class Candidate:
     @cached_property
     def full_kernel(self) -> Float[Tensor, "batch batch outputs outputs"]:
         """Neural tangent kernel of all outputs, norms fixed to the batch's statistics."""
-        parts = {(self.layout.skeleton.name, name) for name in self.genotype.operations}
-        kernel = empirical_ntk(
-            self.net,
-            self.images,
-            kind="full",
-            batch_norm="frozen",
-            chunk_size=KERNEL_CHUNK,
-            trusted=parts <= _SEEN,
-        )
-        _SEEN.update(parts)
-        return kernel
+        return _kernel(self, kind="full", chunk_size=KERNEL_CHUNK)
 
     @cached_property
     def patterns(self) -> Float[Tensor, "batch units"]:
@@ -93,6 +84,16 @@ class Candidate:
 
 
 Score = Callable[[Candidate], float]
+
+
+def _kernel(candidate: Candidate, **options: Any) -> Tensor:
+    """A kernel by the batch's statistics, with all checks where a part is new."""
+    parts = {(candidate.layout.skeleton.name, name) for name in candidate.genotype.operations}
+    found = empirical_ntk(
+        candidate.net, candidate.images, batch_norm="frozen", trusted=parts <= _SEEN, **options
+    )
+    _SEEN.update(parts)
+    return found
 
 
 def ntk_logdet(candidate: Candidate) -> float:
@@ -116,8 +117,7 @@ def ntk_condition_sum(candidate: Candidate) -> float:
 
     TE-NAS's statistic with fixed norms.
     """
-    kernel = empirical_ntk(candidate.net, candidate.images, params="weights", batch_norm="frozen")
-    return -math.log(condition_number(kernel))
+    return -math.log(condition_number(_kernel(candidate, params="weights")))
 
 
 def te_nas(candidate: Candidate) -> float:

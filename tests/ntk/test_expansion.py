@@ -1,14 +1,17 @@
 """Taylor expansions against polynomials, and against derivatives along a line."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from darts_gdas.nets.depthwise import Depthwise
 from darts_gdas.ntk import linearize, taylor_expand
 from tests.ntk.networks import make
 
@@ -30,13 +33,29 @@ def test_a_network_of_linear_layers_is_a_polynomial_of_its_depth(depth: int):
         assert (taylor_expand(model, depth - 1)(there, x) - exact).norm() > 1e-3
 
 
+SMOOTH: dict[str, Callable[[], nn.Module]] = {
+    "activation": nn.Tanh,
+    "layer norm": lambda: nn.LayerNorm(5),
+    "layer norm without weights": lambda: nn.LayerNorm((1, 5), elementwise_affine=False),
+    "batch norm": lambda: nn.BatchNorm1d(1),
+    "batch norm of vectors": lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(5)),
+    "fixed batch norm": lambda: nn.BatchNorm1d(1).eval(),
+    "instance norm": lambda: nn.InstanceNorm1d(1, affine=True),
+    "fixed instance norm": lambda: nn.InstanceNorm1d(1, track_running_stats=True).eval(),
+    "depthwise": lambda: nn.Sequential(
+        nn.Unflatten(2, (5, 1)), Depthwise(1, 5), nn.Flatten(2), nn.Tanh()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_what_is_left_shrinks_with_the_next_power(order: int):
+def test_what_is_left_shrinks_with_the_next_power(order: int, name: str):
     """Half the step leaves 2^-(order + 1) of the error, within a quarter of an order."""
-    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
-    x, origin, end = torch.randn(4, 3).double(), dict(model.named_parameters()), moved(model)
+    model = nn.Sequential(nn.Linear(3, 5), SMOOTH[name](), nn.Linear(5, 2), nn.Tanh()).double()
+    x, origin, end = torch.randn(4, 1, 3).double(), dict(model.named_parameters()), moved(model)
     errors = []
-    for share in (0.1, 0.05):
+    for share in (0.02, 0.01):
         there = {n: (p + share * (end[n] - p)).detach() for n, p in origin.items()}
         errors.append(
             (taylor_expand(model, order)(there, x) - functional_call(model, there, (x,))).norm()
@@ -61,6 +80,60 @@ def test_it_is_differentiable_in_the_parameters():
     ]
     for found, expected in zip(*gradients, strict=True):
         assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+class Square(torch.autograd.Function):
+    """x^2, with derivatives of its own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.square()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_forward(*inputs)
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
+        return 2 * ctx.saved_tensors[0] * tangent
+
+
+class Of(nn.Module):
+    """A function of what a linear layer makes of a batch."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = nn.Linear(3, 3), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (torch.linalg.det, "'det'"),
+        (Tensor.logdet, "'logdet'"),
+        (lambda z: torch.linalg.solve(z, z + 1), "'solve'"),
+        (lambda z: z[0].scatter_reduce(0, torch.zeros_like(z[0]).long(), z[0], "prod"), "prod'"),
+        (lambda z: torch.layer_norm(z, (3,)), "'layer_norm'"),
+        (Square.apply, "'Square'"),
+        (lambda z: F.glu(z[..., :2]), r"order 2: .*glu_jvp"),
+    ],
+)
+def test_what_has_no_second_derivative_in_forward_mode_is_named(function: Any, name: str):
+    model, x = Of(function).double(), torch.randn(2, 3, 3).double()
+    with pytest.raises(ValueError, match=name):
+        taylor_expand(model, 2)(moved(model), x)
+
+
+def test_what_has_no_derivative_in_forward_mode_is_named():
+    model = Of(lambda z: torch.cdist(z, z + 1)).double()
+    with pytest.raises(ValueError, match=r"no Taylor expansion of order 1: .*_cdist_forward"):
+        linearize(model)(moved(model), torch.randn(2, 3, 3).double())
 
 
 @pytest.mark.usefixtures("untyped")

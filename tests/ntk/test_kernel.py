@@ -1,5 +1,6 @@
 """Every kind by every method is the sum of products; what cannot be right is refused."""
 
+import contextlib
 import itertools
 from functools import cache, partial
 
@@ -57,6 +58,19 @@ def test_rows_of_all_outputs_at_once_are_those_of_one_after_the_other(
     at_once = empirical_ntk(model, x, kind="full", method="structured")
     monkeypatch.setattr(structured, "_FEW_PIXELS", 0)
     close(empirical_ntk(model, x, kind="full", method="structured"), at_once)
+
+
+def test_samples_that_are_large_are_not_repeated_for_every_output(monkeypatch: pytest.MonkeyPatch):
+    """Nine copies: three samples, three outputs; five numbers enter the network, 18 its layers."""
+    model, x, _ = make("mlp")
+    expected, sizes = expected_of("mlp", False), []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    numbers = 5 + (5 + 7 + 6)
+    for room, largest in ((3 * 3 * numbers * 8, 9), (3 * 3 * numbers * 8 - 1, 4)):
+        monkeypatch.setattr(structured, "_ONE_PASS_BYTES", room)
+        sizes.clear()
+        close(empirical_ntk(model, x, kind="full", method="structured"), expected)
+        assert max(sizes) == largest  # four are tried
 
 
 def test_a_trusted_network_has_the_same_kernel():
@@ -323,8 +337,12 @@ def convolutional(conv: nn.Module) -> nn.Module:
 
 
 REFUSED = {
-    "standardised weight": (lambda: convolutional(Standardised()), (2, 5, 5), "no plain Conv2d"),
-    "scaled": (lambda: nn.Sequential(Scaled(5, 2)), (5,), r"'0' \(Scaled\) is no plain Linear"),
+    "standardised weight": (
+        lambda: convolutional(Standardised()),
+        (2, 5, 5),
+        r"'0\.bias' is used outside",
+    ),
+    "scaled": (lambda: nn.Sequential(Scaled(5, 2)), (5,), r"'0\.bias' is used outside"),
     "weight norm": (
         lambda: nn.Sequential(weight_norm(nn.Linear(5, 2))),
         (5,),
@@ -345,9 +363,9 @@ REFUSED = {
         (2, 5, 5),
         "'0.bias' is used outside",
     ),
-    "tokens first": (TokensFirst, (3, 4), "layer 'inner' sees 3 samples where the batch has 2"),
-    "two tokens first": (TokensFirst, (2, 4), "layer 'inner' mixes samples"),
-    "flattened": (Flattened, (3, 4), "layer 'inner' sees 6 samples where the batch has 2"),
+    "tokens first": (TokensFirst, (3, 4), "layer 'inner' sees 3 samples where the batch has 4"),
+    "four tokens first": (TokensFirst, (4, 4), "layer 'inner' mixes samples"),
+    "flattened": (Flattened, (3, 4), "layer 'inner' sees 12 samples where the batch has 4"),
     "functional": (Functional, (5,), r"parameter 'layer\.weight' is used outside"),
     "forward of its own": (own_forward, (5,), r"parameter '0\.bias' is used outside"),
     "norm of its own": (
@@ -507,7 +525,9 @@ def test_the_model_is_left_as_it_was_after_an_error(at: int, method: str, batch_
     model, x, _ = make("resnet")
     model.append(Failing(at))
     before = state_of(model)
-    with pytest.raises(KeyError, match="as planned"):
+    is_taken_over = at == 3 and method == "auto" and batch_norm is None  # by the next method
+    fails = pytest.raises((KeyError, ValueError), match="as planned")
+    with contextlib.nullcontext() if is_taken_over else fails:
         empirical_ntk(model, x, kind="full", method=method, batch_norm=batch_norm, chunk_size=1)
     unchanged(model, before)
 

@@ -1,0 +1,110 @@
+"""Rows of the Jacobian against autograd: what a faster way must not get wrong without a word.
+
+Formulas and transforms can be wrong for some layers, samples and sizes of a batch. One backward
+pass of the network itself tells, since sums of rows, each with a weight of its own, are gradients.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from darts_gdas.ntk.calls import reached
+from darts_gdas.ntk.checks import unequal
+
+_ROUNDED = 0.02
+
+
+def probe(sides: Sequence[Tensor]) -> Tensor:
+    """Four samples of each side, from its beginning to its end, so that none is in any order.
+
+    A network that sorts its samples leaves those alone that are sorted.
+    """
+    return torch.cat([_unsorted(x) for x in sides])
+
+
+def _unsorted(x: Tensor) -> Tensor:
+    first, second, third, last = torch.linspace(0, len(x) - 1, 4).round().long().tolist()
+    return x[[third, first, last, second]]
+
+
+def check_depends(model: nn.Module, x: Tensor, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Raise a `ValueError` if no selected parameter moves any output: the kernel would be zero."""
+    with torch.enable_grad():
+        output = model(x[[0, -1]].detach())
+    if not reached(output, {id(parameter) for parameter in parameters.values()}):
+        raise ValueError(
+            f"the outputs depend on no selected parameter, neither {next(iter(parameters))!r} nor "
+            "another; forward must not run under torch.no_grad, nor detach, nor use "
+            "checkpoint(use_reentrant=True)"
+        )
+
+
+def gradients_of_sum(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], images: Tensor, cotangent: Tensor
+) -> dict[str, Tensor]:
+    """The gradients of a weighted sum of all outputs of all samples, by name.
+
+    Args:
+        model: The network, its outputs flat.
+        parameters: By name.
+        images: Samples.
+        cotangent: Weights of all outputs; one per sample counts for all of them.
+    """
+    with torch.enable_grad():
+        output = model(images.detach())
+    values = torch.autograd.grad(
+        output,
+        [*parameters.values()],
+        cotangent.to(output).expand_as(output),
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return dict(zip(parameters, values, strict=True))
+
+
+def differing(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, largest: Tensor | None = None
+) -> str | None:
+    """The first parameter whose sum of rows is not the gradient of that sum of outputs.
+
+    Args:
+        found: The sums of rows by name.
+        expected: The gradients.
+        largest: The largest number in the rows, where sums may be much smaller.
+    """
+    scales = [_largest(value) for value in expected.values()]
+    scales += [] if largest is None else [largest.to(scales[0])]
+    scale = torch.stack(scales)
+    wrong = (name for name, value in expected.items() if not is_close(found[name], value, scale))
+    return next(wrong, None)
+
+
+def is_close(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
+    """Whether two ways to the same numbers agree to half of their digits.
+
+    Args:
+        found: By one way.
+        expected: By the other.
+        scale: Numbers of which the largest is what counts as large.
+    """
+    eps = max(torch.finfo(t.dtype).eps for t in (found, expected))
+    # In single precision a GPU may round what it multiplies to 10 bits.
+    tolerance = _ROUNDED if found.is_cuda and eps > 1e-8 else eps**0.5
+    return torch.allclose(
+        found.to(expected),
+        expected,
+        rtol=tolerance,
+        atol=tolerance * float(_largest(scale)),
+        equal_nan=True,
+    )
+
+
+def _largest(x: Tensor) -> Tensor:
+    """The largest finite number, 0 if there is none."""
+    return x.abs().nan_to_num(0.0, 0.0, 0.0).amax() if x.numel() else x.new_zeros(())
+
+
+def factors_of(output: Tensor) -> Tensor:
+    """A power of two for every row, in no order: it scales a gradient without rounding."""
+    return torch.exp2((13 * unequal(output[:, 0].double())).floor() - 19).to(output.dtype)
