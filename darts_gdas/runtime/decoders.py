@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -137,7 +137,7 @@ class Decoders:
             initializer=_begin,
             initargs=(os.getpid(), None if forks else self._pids),
         )
-        with warnings.catch_warnings():
+        with _blocked(), warnings.catch_warnings():
             # From 3.12 on Python warns that a lock of another thread may stay locked in a fork.
             warnings.simplefilter("ignore", DeprecationWarning)
             pool.submit(int)  # all processes begin
@@ -208,6 +208,16 @@ def _end(pool: ProcessPoolExecutor, pids: "SimpleQueue[int]") -> None:
         if (found := children.get(pids.get())) is not None:
             found.kill()
     pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _blocked() -> Iterator[None]:
+    """Signals wait until it ends; who begins within it is never without a block of its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OUTSIDE)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(parent: int, pids: "SimpleQueue[int] | None") -> None:

@@ -134,6 +134,22 @@ def test_signals_that_mean_the_run_do_not_end_them(paths: list[str]):
     assert levels(made, paths) == [0, 10, 20, 30, 40, 50, 60]
 
 
+def test_signals_find_none_of_them_unprepared(paths: list[str], monkeypatch: pytest.MonkeyPatch):
+    """They come while a process begins, which this one takes half a second for."""
+    begin = decoders._begin
+
+    def slowly(*given: object) -> None:
+        time.sleep(0.5)
+        begin(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decoders, "_begin", slowly)
+    made = Decoders(RECIPE, 2)
+    asked = made.request(paths, range(len(paths)))
+    outside = "import os, sys; [os.kill(int(pid), 15) for pid in sys.argv[1:]]"
+    subprocess.run([sys.executable, "-c", outside, *map(str, pids(made))], check=True)
+    assert len(asked.wait()) == len(paths)
+
+
 def test_they_do_not_outlive_a_killed_parent(paths: list[str]):
     program = (
         "import sys, time; from tests.runtime.test_decoders import *\n"
