@@ -32,7 +32,6 @@ from darts_gdas.ntk.normalization import (
     flat_outputs,
     frozen_statistics,
     preserved,
-    uncached,
 )
 from darts_gdas.ntk.products import product_kernel
 from darts_gdas.ntk.structured import StructuredRows
@@ -138,7 +137,7 @@ def empirical_ntk(
         check_fits(model, x1)
     parameters = select_parameters(model, params)
     normalised = _normalisation(model, x1, batch_norm)
-    with torch.no_grad(), uncached(), normalised, flat_outputs(model):
+    with torch.no_grad(), normalised, flat_outputs(model):
         if batch_norm == "batch":
             run = check_output(model(x1), len(x1)) if trusted else check_repeats(model, x1)
             num_outputs, chunk_size = run.shape[1], len(x1)

@@ -106,7 +106,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
     before = Snapshot(model)
     copies = model.register_forward_pre_hook(_with_copies, prepend=True)
     try:
-        yield
+        with uncached():
+            yield
     finally:
         copies.remove()
         before.restore()

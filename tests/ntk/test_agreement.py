@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from darts_gdas.ntk import empirical_ntk
+from darts_gdas.ntk import empirical_ntk, ntk_vector_product
 from darts_gdas.ntk.agreement import probe
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.generic import LoopRows
@@ -213,3 +213,13 @@ def test_no_other_method_is_tried_where_the_memory_is_full(monkeypatch: pytest.M
     with pytest.raises(torch.OutOfMemoryError, match="as planned"):
         empirical_ntk(own_parameter().double(), double(3, 5))
     assert not tried
+
+
+def test_products_make_parametrised_weights_anew_too():
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 3)), nn.Tanh()).double()
+    x, vector = double(5, 4), double(5, 3)
+    expected = ntk_vector_product(model, x, vector)
+    with parametrize.cached():
+        model(x)
+        found = ntk_vector_product(model, x, vector)
+    close(found, expected)
