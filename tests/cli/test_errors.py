@@ -4,7 +4,7 @@ import pytest
 from hydra.errors import HydraException
 
 from darts_gdas.cli import errors
-from darts_gdas.cli.errors import program, usage_errors
+from darts_gdas.cli.errors import CHOOSE_FIRST, one_line, program, usage_errors
 from darts_gdas.cli.memory import OutOfMemory
 from darts_gdas.runtime.formats.owners import reading
 
@@ -49,6 +49,18 @@ def test_a_reason_is_told_once(capsys):
     with pytest.raises(SystemExit), usage_errors():
         raise HydraException("it failed") from ValueError("for this")
     assert capsys.readouterr().err == "error: it failed; for this\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AssertionError("Unexpected type: NoneType"),
+        HydraException("x\nCannot set 'perturbation.steps' because 'perturbation' is None"),
+    ],
+    ids=["omegaconf 2.3", "omegaconf 2.4"],
+)
+def test_a_setting_of_a_choice_that_is_off_says_to_choose_first(error: Exception):
+    assert one_line(error) == CHOOSE_FIRST
 
 
 def test_a_program_needs_no_door(capsys):
