@@ -155,13 +155,12 @@ def one_line(error: Exception) -> str:
         return f"{group}={choice} is not known; choose one of {options}"
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} cannot be read; quote the value: {_quoted(error.override)}"
-    said = f"{error} {error.__cause__ or ''}"
-    is_off = re.search(r"Cannot set '[^']+' because '[^']+' is None", said)  # omegaconf 2.4
-    if is_off or (isinstance(error, AssertionError) and str(error).startswith("Unexpected type")):
-        return CHOOSE_FIRST
     told = str(error)
     if isinstance(error, HydraException):  # any other says itself why
         told += f"\n{error.__cause__ or ''}"
+    is_off = re.search(r"Cannot set '[^']+' because '[^']+' is None", told)  # omegaconf 2.4
+    if is_off or (isinstance(error, AssertionError) and told.startswith("Unexpected type")):
+        return CHOOSE_FIRST
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if misspelt:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_gdas.ntk.calls import reached
-from darts_gdas.ntk.checks import unequal
+from darts_gdas.ntk.checks import four_of, largest_finite, unequal
 
 _ROUNDED = 0.02
 
@@ -24,8 +24,7 @@ def probe(sides: Sequence[Tensor]) -> Tensor:
 
 
 def _unsorted(x: Tensor) -> Tensor:
-    first, second, third, last = torch.linspace(0, len(x) - 1, 4).round().long().tolist()
-    return x[[third, first, last, second]]
+    return x[four_of(x)[[2, 0, 3, 1]]]
 
 
 def check_depends(model: nn.Module, x: Tensor, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -73,7 +72,7 @@ def differing(
         expected: The gradients.
         largest: The largest number in the rows, where sums may be much smaller.
     """
-    scales = [_largest(value) for value in expected.values()]
+    scales = [largest_finite(value) for value in expected.values()]
     scales += [] if largest is None else [largest.to(scales[0])]
     scale = torch.stack(scales)
     wrong = (name for name, value in expected.items() if not is_close(found[name], value, scale))
@@ -95,14 +94,9 @@ def is_close(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
         found.to(expected),
         expected,
         rtol=tolerance,
-        atol=tolerance * float(_largest(scale)),
+        atol=tolerance * float(largest_finite(scale)),
         equal_nan=True,
     )
-
-
-def _largest(x: Tensor) -> Tensor:
-    """The largest finite number, 0 if there is none."""
-    return x.abs().nan_to_num(0.0, 0.0, 0.0).amax() if x.numel() else x.new_zeros(())
 
 
 def factors_of(output: Tensor) -> Tensor:

@@ -186,6 +186,16 @@ def gradient_type(x: Tensor, parameters: Mapping[str, nn.Parameter]) -> torch.dt
     return found
 
 
+def largest_finite(x: Tensor) -> Tensor:
+    """The largest finite magnitude, 0 if there is none."""
+    return x.abs().nan_to_num(0.0, 0.0, 0.0).amax() if x.numel() else x.new_zeros(())
+
+
+def four_of(x: Tensor) -> Tensor:
+    """Positions of four samples, evenly from the first to the last; of fewer some come twice."""
+    return torch.linspace(0, len(x) - 1, 4).round().long().to(x.device)
+
+
 def unequal(like: Tensor) -> Tensor:
     """Numbers between 1 and 2, all different, in a tensor's shape: a cotangent that sees all."""
     count = like.numel()

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from darts_gdas.ntk.checks import check_output, select_parameters, unequal
+from darts_gdas.ntk.agreement import gradients_of_sum
+from darts_gdas.ntk.checks import four_of, select_parameters, unequal
 from darts_gdas.ntk.normalization import flat_outputs, preserved
 from darts_gdas.ntk.trials import check_uncoupled
 
@@ -81,22 +82,19 @@ def fingerprint(
         ValueError: If the network is no function of one sample, or has gradients without numbers.
     """
     x = sides[0]
-    weights = list(select_parameters(model, params).values())
-    some = x[torch.linspace(0, len(x) - 1, 4).round().long().to(x.device)]
+    weights, some = select_parameters(model, params), x[four_of(x)]
     with torch.enable_grad(), preserved(model), flat_outputs(model):
-        check_uncoupled(model, *sides)
-        outputs = check_output(model(some), len(some))
-        gradients = torch.autograd.grad(
-            outputs, weights, unequal(outputs), allow_unused=True, materialize_grads=True
-        )
-        if not all(torch.isfinite(g).all() for g in gradients):
+        outputs = check_uncoupled(model, *sides)
+        cotangent = unequal(outputs.new_empty(len(some), outputs.shape[1]))
+        gradients = gradients_of_sum(model, weights, some, cotangent)
+        if not all(torch.isfinite(g).all() for g in gradients.values()):
             raise ValueError("gradients of the model's outputs hold numbers that are not finite")
-        squares = ((w.double() * g).square().sum() for w, g in zip(weights, gradients, strict=True))
+        squares = ((weights[name].double() * g).square().sum() for name, g in gradients.items())
         sensitivity = float(sum(squares, torch.zeros(())).detach().sqrt())
     with torch.no_grad(), preserved(model), flat_outputs(model):
         parts = [part for side in sides if side is not None for part in side.split(block_size)]
         rows = [_projected(torch.cat([model(x) for x in p.split(chunk_size)])) for p in parts]
-    flat = torch.cat([g.detach().flatten() for g in gradients])
+    flat = torch.cat([g.detach().flatten() for g in gradients.values()])
     eps = torch.finfo(outputs.dtype).eps
     return Fingerprint(np.array(rows), np.array([_projected(flat)]), eps, sensitivity)
 
