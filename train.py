@@ -19,5 +19,5 @@ def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
 if __name__ == "__main__":
     with usage_errors():
         register()
-        take_arguments()
+        take_arguments("train")
         main()

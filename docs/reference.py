@@ -29,8 +29,8 @@ INTRODUCTION = """# Reference
 Written by `python docs/reference.py` from the docstrings. A test compares these pages with the
 code and fails when a public name is missing.
 
-Settings of the command line have a reference of their own: `python search.py --cfg job` prints
-every setting with its value, and the same works for `train.py`.
+Settings of the command line have a reference of their own: `python search.py --help` lists every
+setting with its value and its meaning, and the same works for `train.py` and `darts_gdas.score`.
 """
 BLOCKS = ("Args", "Attributes", "Raises", "Returns", "Example", "Reference")
 

@@ -6,21 +6,29 @@ import sys
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from darts_gdas.cli.program_help import ASKING, program_help
 from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
 from darts_gdas.runtime.terminal import complain
 from darts_gdas.space.peer_strings import PRINTED
 
 
-def take_arguments() -> None:
-    """Quote what hydra could not read among this process's arguments; call before `hydra.main`.
+def take_arguments(program: str) -> None:
+    """Answer `--help`, or quote what hydra could not read; call before `hydra.main`.
 
     A line says what was quoted, since the recorded settings show it so.
+
+    Args:
+        program: "search", "train" or "score", whose arguments this process has.
     """
     typed = sys.argv[1:]
     sys.argv[1:] = map(as_meant, typed)
     quoted = [shell_quoted(item) for item in sys.argv[1:] if item not in typed]
     if quoted and not is_follower():
         complain(f"quoted for hydra: {' '.join(quoted)}", "note")
+    if {*ASKING} & {*typed}:
+        if not is_follower():
+            print(program_help(program, sys.argv[1:]))
+        raise SystemExit
 
 
 def as_meant(argument: str) -> str:

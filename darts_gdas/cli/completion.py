@@ -177,10 +177,8 @@ def _settings(program: str) -> Words:
     """All settings of a program, and the choices of its groups."""
     with configuration.composing():
         cfg = compose(program, return_hydra_config=True)
-        chosen = {*cfg.hydra.runtime.choices, *OPTIONAL}
-        groups = sorted(g for g in chosen if g in OPTIONAL or not g.startswith(("hydra/", "scale")))
-        choices = {group: _choices(group) for group in groups}
-        choices |= {g: [f"[{one}]" for one in _choices(g)] for g in SEVERAL if g in cfg}
+        choices = choices_of(cfg)
+    choices |= {group: [f"[{one}]" for one in choices[group]] for group in SEVERAL if group in cfg}
     prefixes = {group: "+" if group in configuration.ADDABLE else "" for group in choices}
     values = [f"{prefixes[g]}{g}={name}" for g in choices for name in choices[g]]
     keys = dict(_leaves(cfg))
@@ -189,6 +187,13 @@ def _settings(program: str) -> Words:
     values += [f"{key}={value}" for key in few if key in keys for value in few[key]]
     names = {*(f"{prefixes[g]}{g}=" for g in choices if choices[g]), *(f"{key}=" for key in keys)}
     return Words(("--multirun", "--help", *sorted(names)), tuple(dict.fromkeys(values)))
+
+
+def choices_of(cfg: DictConfig) -> dict[str, list[str]]:
+    """The groups that a composed program chooses from, with what each offers; while composing."""
+    chosen = {*cfg.hydra.runtime.choices, *OPTIONAL, *(one for one in SEVERAL if one in cfg)}
+    groups = sorted(g for g in chosen if g in OPTIONAL or not g.startswith(("hydra/", "scale")))
+    return {group: _choices(group) for group in groups}
 
 
 def _choices(group: str) -> list[str]:

@@ -62,7 +62,7 @@ def run_composed(name: str) -> None:
     with usage_errors():
         program: Callable = getattr(importlib.import_module(module), function)
         config.register()
-        take_arguments()
+        take_arguments(name)
         folder = str(config.conf_folder())
         hydra.main(version_base="1.3", config_path=folder, config_name=name)(program)()
 

@@ -75,6 +75,7 @@ class SearchConfig(RunConfig):
         workers: Processes of each rank that measure side by side in a warm start, each with one
             thread; 0 is one per core, shared among the ranks of a machine.
         diagnostics: What is measured along the way, and whether the search stops by itself.
+        order: Which of the two steps comes first, or the weights' alone, without arch steps.
         weights_fraction: Share of the training set for the weight steps; the rest is for the
             arch steps. The papers use a half.
         checkpoint_cells: Compute each cell again in the backward pass: less memory, more time.

@@ -69,7 +69,7 @@ class SGD:
 
     Attributes:
         lr: Initial learning rate; "auto" where it is to be measured.
-        momentum: Momentum.
+        momentum: Share of a step that goes on in the next one.
         nesterov: Nesterov's form of it.
         weight_decay: L2 decay, on every weight.
         clip: Largest norm of the whole gradient; 0 never clips.

@@ -88,8 +88,8 @@ def test_what_hydra_cannot_read_gets_the_quotes_it_needs(typed: str, meant: str)
 
 def test_what_was_quoted_is_said(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["search.py", "seed=3", "dataset.root=a (b)"])
-    take_arguments()
+    take_arguments("search")
     assert sys.argv == ["search.py", "seed=3", "dataset.root='a (b)'"]
     assert capsys.readouterr().err == "note: quoted for hydra: \"dataset.root='a (b)'\"\n"
-    take_arguments()
+    take_arguments("search")
     assert capsys.readouterr().err == ""
