@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from darts_gdas.ntk.checks import check_tensor, is_number
@@ -130,7 +130,7 @@ def _solve(
     """States at the times, from zero at time zero; errors absolute in some units at first."""
     if times[-1] == 0:
         return np.zeros((len(times), len(units)))
-    solve: Any = solve_ivp
+    solve: Any = scipy.integrate.solve_ivp
     found = solve(
         change,
         (0.0, float(times[-1])),

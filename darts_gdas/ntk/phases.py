@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
+import scipy
 from jaxtyping import Float64
-from scipy.optimize import brentq
 
 CRITICAL = 1e-9
 """Distance of chi_1 to 1 that passes for 0."""
@@ -212,7 +212,7 @@ def _trapezoid(q: float, most: int) -> tuple[_Nodes, _Nodes]:
 
 def _root(excess: Callable[[float], float], lower: float, upper: float) -> float:
     """Where a function that changes its sign between two bounds is 0, by bracketing."""
-    found = brentq(excess, lower, upper, xtol=1e-30, maxiter=500)
+    found = scipy.optimize.brentq(excess, lower, upper, xtol=1e-30, maxiter=500)
     return cast(float, found)  # a tuple on request only
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Shaped
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import jvp
 
@@ -122,11 +122,11 @@ def extreme_eigenvalues(
         if size < 2:
             raise ValueError("one sample with one output has one eigenvalue, its kernel's number")
         count = check_count("count, below samples * outputs,", count, most=size - 1)
-        left = iter(range(max_products))
+        linalg, left = scipy.sparse.linalg, iter(range(max_products))
 
         def multiply(v: np.ndarray) -> np.ndarray:
             if next(left, None) is None:
-                raise ArpackNoConvergence(
+                raise linalg.ArpackNoConvergence(
                     f"no convergence after max_products={max_products}", np.empty(0), np.empty(0)
                 )
             vector = torch.from_numpy(v.reshape(shape)).to(outputs)
@@ -134,8 +134,8 @@ def extreme_eigenvalues(
             return y.double().cpu().numpy().ravel()
 
         start = np.random.default_rng(0).standard_normal(size)  # the same answer every time
-        solve: Any = eigsh  # its annotations do not know of fractional tolerances
-        operator: Any = LinearOperator
+        solve: Any = linalg.eigsh  # its annotations do not know of fractional tolerances
+        operator: Any = linalg.LinearOperator
         values = solve(
             operator((size, size), matvec=multiply, dtype=np.float64),
             k=count,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float64
-from scipy import stats
 
 Values = Sequence[float | int] | np.ndarray
 Vector = Float64[np.ndarray, " items"]
@@ -53,7 +53,7 @@ def ranks(values: Values) -> Vector:
         [3.5, 5.0, 1.5, 3.5, 1.5]
     """
     numbers = _vector("values", values)
-    return stats.rankdata(np.where(np.isnan(numbers), -np.inf, numbers)).astype(np.float64)
+    return scipy.stats.rankdata(np.where(np.isnan(numbers), -np.inf, numbers)).astype(np.float64)
 
 
 def rank_sum(columns: Sequence[Values]) -> Vector:
@@ -179,12 +179,12 @@ def spearman(
 
 
 def _tau(a: Vector, b: Vector) -> float:
-    result: Any = stats.kendalltau(a, b)  # scipy's types name no attributes
+    result: Any = scipy.stats.kendalltau(a, b)  # scipy's types name no attributes
     return float(result.statistic)
 
 
 def _rho(a: Vector, b: Vector) -> float:
-    result: Any = stats.spearmanr(a, b)
+    result: Any = scipy.stats.spearmanr(a, b)
     return float(result.statistic)
 
 
