@@ -23,7 +23,7 @@ from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records
 from darts_gdas.report.run_page import PAGE
-from darts_gdas.report.study import StudySummary, TrialSummary
+from darts_gdas.report.study import SUMMARY, StudySummary, TrialSummary
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.launch import command, setting
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with RunFolder(options.study).lock():
             study = _open(options, plan)
             mark.blamed = ()
+            (options.study / SUMMARY).unlink(missing_ok=True)  # it will not be true any more
             _tune(study, options, plan)
             _finish(study, options.study, plan)
 
@@ -251,7 +252,9 @@ def _finish(study: "Study", folder: Path, plan: Plan) -> None:
         TrialSummary(_run_of(t), t.values, {k: str(v) for k, v in t.params.items()}) for t in best
     ]
     about = plan.objectives, plan.directions, counts, plan.ranges(), plan.fixed, trials
-    write_comparison(find_records(folder), page, StudySummary(*about))
+    summary = StudySummary(*about)
+    summary.save(folder)
+    write_comparison(find_records(folder), page, summary)
     print(f"page     {page}")
     if plan.program == "search":
         run = RunFolder(folder / _run_of(best[0]))

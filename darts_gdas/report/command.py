@@ -6,6 +6,7 @@ from pathlib import Path
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records, is_run
 from darts_gdas.report.run_page import PAGE, write_report
+from darts_gdas.report.study import StudySummary
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.usage import runs_parser, wrong_input
 
@@ -33,6 +34,7 @@ def _report(paths: Sequence[Path], out: Path | None) -> None:
     if len(paths) == 1 and is_run(paths[0]):
         print(write_report(paths[0], out=out))
         return
+    study = StudySummary.of(paths[0]) if len(paths) == 1 else None
     found = {r.folder.resolve(): r for path in paths for r in find_records(path)}
     records = list(found.values())  # each run once
     for record in records:
@@ -40,5 +42,5 @@ def _report(paths: Sequence[Path], out: Path | None) -> None:
     if out is None:
         folder = paths[0] if len(paths) == 1 else RunFolder.new(Path("outputs") / "report").path
         out = folder / PAGE
-    write_comparison(records, out)
+    write_comparison(records, out, study)
     print(out)

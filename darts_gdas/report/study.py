@@ -1,9 +1,16 @@
 """What the page of a study says beside its runs: what was asked for, and what is best."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from darts_gdas.report.numbers import few_digits
+from darts_gdas.report.runs import read_file
+from darts_gdas.runtime.files import write_text
+
+SUMMARY = "study.json"
+"""The file in a study's folder that its page can be written from once more."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,27 @@ class StudySummary:
     varied: Mapping[str, str]
     fixed: Sequence[str]
     best: Sequence[TrialSummary]
+
+    @classmethod
+    def of(cls, folder: Path) -> "StudySummary | None":
+        """What was saved in a folder; None where nothing was.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        path = folder / SUMMARY
+        if not path.exists():
+            return None
+        found = read_file(path, json.loads, dict)
+        try:
+            best = [TrialSummary(**trial) for trial in found.pop("best")]
+            return cls(**found, best=best)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: {error}; delete it, or tune again") from None
+
+    def save(self, folder: Path) -> None:
+        """Write it into the study's folder."""
+        write_text(folder / SUMMARY, json.dumps(asdict(self), indent=2) + "\n")
 
     @property
     def title(self) -> str:

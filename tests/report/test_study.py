@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from darts_gdas.report.command import main
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records
-from darts_gdas.report.study import StudySummary, TrialSummary
+from darts_gdas.report.study import SUMMARY, StudySummary, TrialSummary
 from tests.pages import Page, assert_is_safe, chart_values, dots, figures
 from tests.report.test_run_page import EVIL, make_search
 
@@ -55,6 +56,21 @@ def html(tmp_path: Path) -> str:
         (folder / "config.yaml").write_text(json.dumps({"optimizer": {"lr": float(rate)}}))
     write_comparison(find_records(tmp_path), tmp_path / "report.html", study_of(BEST))
     return (tmp_path / "report.html").read_text()
+
+
+def test_its_page_is_written_once_more_without_the_study(html: str, tmp_path: Path):
+    assert StudySummary.of(tmp_path) is None
+    study_of(BEST).save(tmp_path)
+    main([str(tmp_path)])  # the runs have pages then, too
+    written = (tmp_path / "report.html").read_text()
+    write_comparison(find_records(tmp_path), tmp_path / "report.html", study_of(BEST))
+    assert written == (tmp_path / "report.html").read_text() != html
+
+
+def test_a_damaged_summary_is_one_line(tmp_path: Path):
+    (tmp_path / SUMMARY).write_text('{"best": [{"run": "0002"}]}')
+    with pytest.raises(ValueError, match=r"study\.json is damaged: .*missing.*tune again"):
+        StudySummary.of(tmp_path)
 
 
 def test_the_page_of_a_study_says_what_it_is(html: str):
