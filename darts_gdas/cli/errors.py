@@ -21,7 +21,7 @@ from darts_gdas.runtime.division import RankFailed
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
 from darts_gdas.runtime.terminal import complain
-from darts_gdas.runtime.usage import FAULT, INTERRUPTED, USAGE_ERROR, end_if_unread
+from darts_gdas.runtime.usage import FAULT, INTERRUPTED, USAGE_ERROR, end_if_unread, flush
 from darts_gdas.runtime.watch import RankLost
 from darts_gdas.scoring.correlation import NothingTold
 
@@ -79,7 +79,7 @@ def usage_errors() -> Iterator[Mark]:
     token = _mark.set(mark)
     try:
         yield mark
-        sys.stdout.flush()  # what cannot be printed is known now
+        flush()
     except KeyboardInterrupt:
         if not is_follower():
             print(f"interrupted; {mark.kept}", file=sys.stderr)

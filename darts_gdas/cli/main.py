@@ -45,11 +45,13 @@ def main() -> None:
         module, function, _ = PLAIN[name]
         getattr(importlib.import_module(module), function)()
     elif name == "--version":
-        print(f"{COMMAND} {darts_gdas.__version__}")
+        with usage_errors():
+            print(f"{COMMAND} {darts_gdas.__version__}")
     elif name == "--completion":
         _complete()
     elif name in ("-h", "--help"):
-        print(_help())
+        with usage_errors():
+            print(_help())
     else:
         known = ", ".join([*HYDRA, *PLAIN])
         complain(f"{COMMAND} has no program {name!r}; choose one of {known}")

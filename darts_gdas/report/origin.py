@@ -8,9 +8,8 @@ import yaml
 
 from darts_gdas.report.numbers import is_number
 from darts_gdas.report.record import Record, is_run, read_record
-from darts_gdas.report.runs import DEFAULT_METHOD, read_file, user_choices
+from darts_gdas.report.runs import DEFAULT_METHOD, folder_of, read_file, user_choices
 from darts_gdas.space import Genotype
-from darts_gdas.space.genotype import is_written_out
 
 
 def data_name(
@@ -47,7 +46,7 @@ def origin_of(source: str, config: Mapping[str, Any], said: Mapping[str, str]) -
         config: The whole configuration of the run that is to train it.
         said: What the user set in it, by name.
     """
-    folder = _folder(source)
+    folder = folder_of(source)
     names = ("config.yaml", "overrides.yaml")
     if folder is None or not all((folder / name).is_file() for name in names):
         return f"the cell is {source}"
@@ -80,7 +79,7 @@ def origin_told(
     """
     found: dict[str, Any] = {}
     for source in filter(None, sources):
-        folder = _folder(source)
+        folder = folder_of(source)
         if folder is None or not Path(source).exists() or not is_run(folder):
             continue
         record = read_record(folder)
@@ -111,14 +110,6 @@ def _told(record: Record, name: str, kind: type) -> Any:
 
 def _said(record: Record) -> dict[str, str]:
     return dict(text.lstrip("+").split("=", 1) for text in record.overrides or () if "=" in text)
-
-
-def _folder(source: str) -> Path | None:
-    """The run folder that a genotype's source may be, or may lie in; None of a cell itself."""
-    if is_written_out(source):
-        return None  # its text may be too long for the name of a file
-    path = Path(source)
-    return path if path.is_dir() else path.parent
 
 
 def _data_in_words(config: Mapping[str, Any], said: Mapping[str, str]) -> str:

@@ -52,7 +52,7 @@ def wrong_input(
     try:
         load_plugins()
         yield
-        sys.stdout.flush()  # what cannot be printed is known now
+        flush()
     except KeyboardInterrupt:
         print("interrupted; what is written is whole", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -60,6 +60,16 @@ def wrong_input(
         end_if_unread(error)
         complain(str(error))
         raise SystemExit(status) from None
+
+
+def flush() -> None:
+    """Print what is held back, so that what cannot be printed is known now.
+
+    Raises:
+        OSError: If it cannot be, on a full disc say.
+    """
+    if sys.stdout is not None:  # as where a shell has closed it, `>&-`
+        sys.stdout.flush()
 
 
 def end_if_unread(error: BaseException) -> None:

@@ -18,6 +18,7 @@ from darts_gdas.report.runs import (
     group_runs,
     read_run,
 )
+from darts_gdas.space import Genotype
 
 RESULT = {
     "kind": "search",
@@ -75,6 +76,20 @@ def test_a_retraining_is_named_after_the_search_that_found_its_cell(tmp_path: Pa
         )
         assert (run.kind, run.method) == ("train", method)
         assert run.measures == {ACCURACY: pytest.approx(97.0)} and run.choices == {}
+
+
+def test_cells_that_were_written_out_are_methods_of_their_own(tmp_path: Path):
+    names = ("DARTS_V1", "DARTS_V2", "DARTS_V2")
+    cells = [Genotype.load(name) for name in names]
+    spellings = [cells[0].to_json(), cells[1].to_json(), json.dumps(json.loads(cells[2].to_json()))]
+    assert len(spellings[1]) > 255 and spellings[1] != spellings[2]  # no name of a file is so long
+    found = []
+    for i, text in enumerate(spellings):
+        result = {"kind": "train", "genotype_source": text, "parameters": 7}
+        found.append(read(make_run(tmp_path / str(i), f"genotype={text}", result=result)))
+    first, second, third = (run.method for run in found)
+    assert first != second == third and all(len(run.method) < 20 for run in found)
+    assert [len(group.runs) for group in group_runs(found)] == [1, 2]
 
 
 def test_what_a_search_was_to_cost_is_known_of_its_retraining_too(tmp_path: Path):

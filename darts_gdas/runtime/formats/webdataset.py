@@ -20,7 +20,10 @@ WORD = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])")
 """The part that a shard's path below the root says it is of, the last one."""
 
 HIDDEN = re.compile(r"\.(?!_)")
-"""The beginning of a name before which there is no sample's; `._` is what macOS adds."""
+"""How the name of a member begins that belongs to no sample; `._` is what macOS adds to any."""
+
+META = re.compile(r"__[^/]*__(/|$)")
+"""The beginning of a name that webdataset takes for metadata."""
 
 NUMBER = re.compile(rb"\s*-?[0-9]+\s*")
 """A label, which Python would also take with underscores."""
@@ -50,7 +53,7 @@ class WebDataset(SizedSet):
         package, root = owner("webdataset"), self.place()
         shards: dict[str, list[str]] = defaultdict(list)
         files = sorted(path for path in root.rglob("*") if path.is_file())
-        found = [path for path in files if path.suffix.lower() == ".tar"]
+        found = [path for path in files if path.suffix.lower() == ".tar" and path.name[0] != "."]
         packed = [path for path in files if path.name.lower().endswith(PACKED)]
         if packed:
             raise ValueError(
@@ -118,16 +121,18 @@ def check_complete(shard: Path) -> None:
     """Raise a `ValueError` unless readers see all that is in a tar file.
 
     They take a member that is damaged, or cut off in its header, for the end of the file, pass over
-    one whose name begins with a dot, and say nothing. A file without members is zeros alone.
+    links, over names that begin with a dot and over those below `__name__/`, and say nothing. A
+    file without members is zeros alone.
     """
     with tarfile.open(shard) as tar:
         last = end = 0
         for member in tar:
             name = Path(member.name)
-            if HIDDEN.match(name.name) and name.suffix.lower() in SUFFIXES:
-                raise ValueError(
-                    f"the picture {member.name!r} would be left out, for its name begins with a dot"
-                )
+            why = "its name begins with a dot" if HIDDEN.match(name.name) else None
+            why = "its name is that of metadata" if META.match(member.name) else why
+            why = "it is a link" if member.islnk() or member.issym() else why
+            if why and name.suffix.lower() in SUFFIXES:
+                raise ValueError(f"the picture {member.name!r} would be left out, for {why}")
             last, end = member.offset_data, member.offset_data + -(-member.size // 512) * 512
         stream = tar.fileobj
         assert stream is not None

@@ -39,6 +39,7 @@ def test_shards_are_read_as_they_were_written(shards, tmp_path: Path, monkeypatc
     assert np.array_equal(test.images.permute(0, 2, 3, 1).numpy(), shards["test-000"])
     assert train.labels.tolist() == [*range(3)] * 8 and train.classes == ("0", "1", "2")
     assert train.file_of(13) == "0001 of set-train-001.tar"
+    (tmp_path / "._set-train-000.tar").write_bytes(b"what macOS adds")
     small, _ = WebDataset(root=str(tmp_path), image_size=4, channels=1).load()
     assert small.shape == (1, 4, 4)
 
@@ -135,6 +136,25 @@ def test_a_picture_whose_name_begins_with_a_dot_is_told(tmp_path: Path):
                 check_complete(path)
         else:
             check_complete(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "why"),
+    [
+        (tarfile.LNKTYPE, "2.png", "is a link"),
+        (tarfile.SYMTYPE, "2.png", "is a link"),
+        (tarfile.REGTYPE, "__more__/2.png", "metadata"),
+    ],
+)
+def test_a_picture_that_webdataset_passes_over_is_told(kind, name: str, why: str, tmp_path: Path):
+    path = tmp_path / "train.tar"
+    with tarfile.open(path, "w") as tar:
+        member(tar, "1.png", b"1")
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, "1.png"
+        tar.addfile(info)
+    with pytest.raises(ValueError, match=rf"{name}' would be left out, for .*{why}"):
+        check_complete(path)
 
 
 def test_a_shard_with_a_damaged_header_is_told(tmp_path: Path):
