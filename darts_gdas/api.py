@@ -6,6 +6,7 @@ found = search({"method": "gdas", "epochs": 20})
 found  # in a notebook: the page of the run
 """
 
+import contextlib
 import html
 import json
 import threading
@@ -116,7 +117,7 @@ def _run(program: str, settings: Mapping[str, Any]) -> Result:
     overrides = list(_overrides(settings))
     with left_as_found(), configuration.composing():
         try:
-            if not settings.get("run_dir"):
+            if is_new := not settings.get("run_dir"):
                 root = Path(compose(program, overrides).outputs) / program
                 overrides.append(setting("run_dir", RunFolder.new(root).path))
             cfg = compose(program, overrides, return_hydra_config=True)
@@ -130,6 +131,9 @@ def _run(program: str, settings: Mapping[str, Any]) -> Result:
         try:
             PROGRAMS[program](cfg)
         except SystemExit as stop:
+            if is_new:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # which only goes where nothing was begun
             raise _error(stop, folder) from stop.__context__
     return Result.of(folder)
 
@@ -148,25 +152,30 @@ def _error(stop: SystemExit, folder: Path) -> BaseException:
 
 def _overrides(settings: Mapping[str, Any], within: str = "") -> Iterator[str]:
     """Settings as on the command line; those in a mapping have its name before theirs."""
-    for name, value in settings.items():
+    for name, given in settings.items():
+        value = _plain(given)
         if isinstance(value, Mapping) and value:
             yield from _overrides(value, f"{within}{name}.")
         elif isinstance(value, list | tuple | Mapping):
             yield f"{within}{name}={_written(value)}"
         else:
-            yield setting(f"{within}{name}", _simple(value))
+            yield setting(f"{within}{name}", value)
 
 
-def _written(value: Any) -> str:
+def _written(given: Any) -> str:
     """A value within a list, as hydra reads it."""
+    value = _plain(given)
     if isinstance(value, Mapping):
         return f"{{{','.join(f'{name}:{_written(item)}' for name, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_written, value))}]"
-    return setting("", _simple(value))[1:]
+    return setting("", value)[1:]
 
 
-def _simple(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """A value of Python's own: numbers and lists for arrays, text for a cell."""
     if isinstance(value, Genotype):
         return json.dumps(json.loads(value.to_json()))  # in one line
-    return value.item() if isinstance(value, np.generic | torch.Tensor) else value
+    if OmegaConf.is_config(value):
+        return OmegaConf.to_container(value, resolve=True)
+    return value.tolist() if isinstance(value, np.generic | np.ndarray | torch.Tensor) else value

@@ -132,12 +132,16 @@ def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, m
     ("settings", "message"),
     [
         ({"methd": "gdas"}, "there is no setting 'methd'; did you mean method"),
-        ({"dataset": "mnist"}, "dataset=mnist is not known; choose one of"),
+        (
+            {"dataset": "mnist"},
+            r"dataset=mnist is not known; did you mean medmnist\? choose one of",
+        ),
         ({"batch_size": 0}, "batch_size"),
         ({"resume": "outputs/x"}, "resume must be auto or none here"),
         ({"hydra.mode": "MULTIRUN"}, "'hydra.mode' is for the command line"),
         ({"net": {"chanels": 2}}, "there is no setting 'net.chanels'; did you mean net.channels"),
         (OmegaConf.create({"net": {"channels": 0}}), "net.channels"),
+        ({"optimizer": None}, "what is chosen for a part must be a name"),
         ({"hydra": {"mode": "MULTIRUN"}}, "'hydra' is for the command line"),
         ({"optimizer.lr": np.float32(-0.5)}, "optimizer.lr must be positive, got -0.5"),
         (
@@ -153,6 +157,12 @@ def test_bad_input_is_a_value_error_and_leaves_no_folder(tmp_path, settings, mes
     assert not list(tmp_path.iterdir())
 
 
+def test_a_new_folder_goes_where_nothing_was_begun(tmp_path):
+    with pytest.raises(ValueError, match=r"net\.layers"):
+        search({"outputs": tmp_path, "method": "gdas", "net.layers": 1})
+    assert not [path for path in tmp_path.rglob("*") if path.name not in ("search",)]
+
+
 def test_settings_may_be_nested():
     """Read by hydra, each is the value again."""
     stages = [{"epochs": 1, "layers": 3, "drop": []}, {"epochs": 2}]
@@ -165,9 +175,11 @@ def test_settings_may_be_nested():
 
 def test_values_of_other_packages_are_numbers_and_a_genotype_is_its_text():
     genotype = Genotype.load("DARTS_V2")
-    settings = {"epochs": torch.tensor(3), "seed": np.int64(4), "genotype": genotype}
-    *numbers, cell = OverridesParser.create().parse_overrides(list(_overrides(settings)))
-    assert [item.value() for item in numbers] == [3, 4]
+    settings = {"epochs": torch.tensor(3), "seed": np.int64(4), "class_weights": np.ones(2)}
+    settings |= {"a": torch.tensor([0.5, 2.0]), "b": OmegaConf.create([1, [2]])}
+    settings |= {"c": [torch.ones(1)], "genotype": genotype}
+    *values, cell = OverridesParser.create().parse_overrides(list(_overrides(settings)))
+    assert [item.value() for item in values] == [3, 4, [1.0, 1.0], [0.5, 2.0], [1, [2]], [[1.0]]]
     assert Genotype.load(str(cell.value())) == genotype
 
 

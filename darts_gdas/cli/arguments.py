@@ -6,6 +6,7 @@ import sys
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from darts_gdas import config as configuration
 from darts_gdas.cli.program_help import ASKING, program_help
 from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
 from darts_gdas.runtime.terminal import complain
@@ -21,6 +22,8 @@ def take_arguments(program: str) -> None:
         program: "search", "train" or "score", whose arguments this process has.
     """
     typed = sys.argv[1:]
+    for argument in typed:
+        _check_style(argument)
     sys.argv[1:] = map(as_meant, typed)
     quoted = [shell_quoted(item) for item in sys.argv[1:] if item not in typed]
     if quoted and not is_follower():
@@ -29,6 +32,18 @@ def take_arguments(program: str) -> None:
         if not is_follower():
             print(program_help(program, sys.argv[1:]))
         raise SystemExit
+
+
+def _check_style(argument: str) -> None:
+    """Raise a `ValueError` for a setting in the style of other programs, `--batch-size 3`."""
+    name, _, value = argument.removeprefix("--").partition("=")
+    key = name.replace("-", "_")
+    if argument.startswith("--") and key in (
+        *configuration.known_keys(),
+        *configuration.GROUPS,
+        "method",
+    ):
+        raise ValueError(f"settings are written without dashes, {key}={value or 'VALUE'}")
 
 
 def as_meant(argument: str) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -151,8 +151,11 @@ def one_line(error: Exception) -> str:
         if choice.startswith("submitit_"):
             return "this hydra/launcher needs submitit: pip install 'darts-gdas[slurm]'"
         known = error.options or sorted(configuration.GROUPS.get(group, ()))
-        options = ", ".join(option for option in known if not option.endswith("_schema"))
-        return f"{group}={choice} is not known; choose one of {options}"
+        names = [option for option in known if not option.endswith("_schema")]
+        hint = _hint(choice, names, cutoff=0.6) or ";"
+        return f"{group}={choice} is not known{hint} choose one of {', '.join(names)}"
+    if isinstance(error, OverrideParseException) and "=" not in error.override.strip("="):
+        return f"{error.override!r} is no setting; write name=value, without blanks around the ="
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} cannot be read; quote the value: {_quoted(error.override)}"
     told = str(error)
@@ -162,6 +165,15 @@ def one_line(error: Exception) -> str:
     if is_off or (isinstance(error, AssertionError) and told.startswith("Unexpected type")):
         return CHOOSE_FIRST
     lines = [line.strip() for line in told.splitlines() if line.strip()]
+    whole = re.search(r"override ([\w.]+)=.*\nInvalid type assigned: \w+ is not a subclass", told)
+    inside = [key for key in configuration.known_keys() if whole and key.startswith(f"{whole[1]}.")]
+    if inside:
+        return f"{whole and whole[1]!r} has parts: set {', '.join(inside)}"
+    if "Config group override must be a string or a list" in told:
+        return (
+            "what is chosen for a part must be a name, or a list of names; a run's config.yaml "
+            "holds no names, its overrides.yaml does"
+        )
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if misspelt:
         key, known = misspelt[1], configuration.known_keys()
@@ -173,12 +185,15 @@ def one_line(error: Exception) -> str:
             return CHOOSE_FIRST
         if key in known:
             return f"{key!r} is a setting of another program, or of another choice of a group"
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"there is no setting {key!r}{hint}"
+        return f"there is no setting {key!r}{_hint(key, known)}"
     internal = re.compile(r"(full_key|reference_type|object_type)\b")
     text = "; ".join(line for line in lines if not internal.match(line)) or type(error).__name__
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def _hint(word: str, known: Sequence[str], cutoff: float = 0.5) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _quoted(override: str) -> str:

@@ -43,7 +43,9 @@ def predict_mse(
     Gradient flow of the linearised network, exactly: t steps of gradient descent with a small
     learning rate. For a network of finite width use the kernel of all outputs (four dimensions)
     and its outputs `f0` before training; a kernel [N, M] is taken for that of every output, as in
-    the limit of infinite width, where outputs share no gradients.
+    the limit of infinite width, where outputs share no gradients. `empirical_ntk` gives neither by
+    default: take kind="full", or the mean over outputs, kind="trace" divided by O. With more than
+    one output a "sum" kernel predicts wrong numbers, and nothing in it tells.
 
     Args:
         k_train_train: [N, N], or [N, N, O, O] with [n, m, a, b] between output a of training
@@ -65,7 +67,9 @@ def predict_mse(
 
     Raises:
         ValueError: If shapes do not fit, a number has no meaning, the kernel is no kernel, or
-            t is None and the kernel is singular without a (larger) ridge.
+            t is None and the kernel is singular without a (larger) ridge. What is singular goes
+            by the kernel's type: of a float32 network pass `kernel.float()`, since its products
+            are rounded to that, whatever they are added up in.
 
     Example:
         >>> kernel, targets = torch.eye(2), torch.tensor([[1.0], [-1.0]])
