@@ -201,7 +201,9 @@ def how_to_retrain(folder: RunFolder, genotype: Genotype, overrides: Sequence[st
     if set(chosen) - {"digits"}:
         channels, layers = skeleton_of(genotype.num_inputs).paper
         size = f"C={channels}, L={layers}, {TrainConfig.epochs} epochs"
-        lines.append(f"# {size}, as in the paper; for a smaller one net.channels=16 epochs=100")
+        whose = "as in the paper" if channels == 36 else "the default"
+        smaller = f"net.channels={min(16, channels // 2)} epochs=100"
+        lines.append(f"# {size}, {whose}; for a smaller one {smaller}")
     return lines
 
 

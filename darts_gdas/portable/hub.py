@@ -5,10 +5,12 @@ the form that timm reads, too (`portable.timm_models`). Nothing here needs a net
 hub is a folder as soon as `huggingface_hub.snapshot_download` has fetched it.
 """
 
+import contextlib
 import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,10 @@ def save_pretrained(folder: Path | str, model: TrainedModel, card: Card | None =
     check_packages()
     check_folder(folder, "what is written")
     check_outputs(model)
-    weights, known = _weights_bytes(model.net), model.readme
-    is_known = card is None and known is not None and known.weights == _sha256(weights)
+    known = model.readme
+    is_known = card is None and known is not None and known.network == _digest(model)
     files = {
-        WEIGHTS: weights,
+        WEIGHTS: _weights_bytes(model.net),
         SETTINGS: (json.dumps(settings_of(model), indent=2) + "\n").encode(),
         README: (known.text if known and is_known else readme(model, card or {})).encode(),
     }
@@ -84,8 +86,10 @@ def _weights_bytes(net: DerivedNet) -> bytes:
     return save({name: x.contiguous() for name, x in weights_of(net).items()}, {"format": "pt"})
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _digest(model: TrainedModel) -> str:
+    """Of the weights and of what belongs to them, such as the normalisation."""
+    settings = json.dumps(settings_of(model), sort_keys=True)
+    return hashlib.sha256(_weights_bytes(model.net) + settings.encode()).hexdigest()
 
 
 def weights_of(net: DerivedNet) -> dict[str, Tensor]:
@@ -185,13 +189,14 @@ def from_pretrained(folder: Path | str) -> TrainedModel:
         net = net_of(settings["model_args"], settings["num_classes"], channels)
         net.load_state_dict(load_file(path / WEIGHTS))
         normalize = Normalize(torch.tensor(data["mean"]), torch.tensor(data["std"]))
-        text, known = path / README, None
-        if text.exists():
-            known = Readme(text.read_text(encoding="utf-8"), _sha256(_weights_bytes(net)))
         classes = tuple(settings["label_names"])
         if len(classes) != net.num_classes:
             raise ValueError(f"{len(classes)} label_names for {net.num_classes} outputs")
-        return TrainedModel(net, normalize, classes, (height, width), known)
+        model = TrainedModel(net, normalize, classes, (height, width))
+        with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):  # then there is no card
+            text = (path / README).read_text(encoding="utf-8")
+            return replace(model, readme=Readme(text, _digest(model)))
+        return model
     except (OSError, SafetensorError, *UNFIT) as error:
         raise CheckpointError(
             f"{str(path)!r} is no network of the hub's form: {reason(error)}"

@@ -87,8 +87,14 @@ def _door(program: str) -> list[str]:
     script = Path(sys.argv[0])
     if script.name == COMMAND:
         return [COMMAND, program]
-    if own_door.get() == sys.argv[0] and script.name == "__main__.py":
-        return [_python(), "-m", "darts_gdas", program]
+    started = sys.modules["__main__"].__spec__  # of `python -m`, also of a user's own package
+    if (
+        own_door.get() == sys.argv[0]
+        and script.name == "__main__.py"
+        and started
+        and started.parent
+    ):
+        return [_python(), "-m", str(started.parent), program]
     if own_door.get() == sys.argv[0]:
         return [_python(), sys.argv[0], program]
     if program not in SCRIPTS:

@@ -228,10 +228,12 @@ class Genotype:
             return cls.from_json((PUBLISHED / f"{source}.json").read_text())
         if is_written_out(str(source)):
             return cls._from_text(str(source))
+        if not str(source).strip():
+            raise ValueError("genotype is empty; name a published one, a file or a run's folder")
         path = Path(source)
         try:
             path = path / "genotype.json" if path.is_dir() else path
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # editors may put a mark first
         except OSError as error:
             raise ValueError(
                 f"genotype {str(path)[:200]!r} is neither a published name "

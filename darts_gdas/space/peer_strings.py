@@ -15,7 +15,7 @@ IGNORED = ("connectN", "connects")
 NNI_NETWORK = ("depth", "width")
 """What NNI's spaces search beside the cells; here the network has numbers of its own."""
 
-_BEGINNING = re.compile(r"\s*(Genotype\(|\{\s*['\"](normal|reduce|depth|width)\b)")
+_BEGINNING = re.compile(r"\s*(Genotype\((?!\d+\)\.)|\{\s*['\"](normal|reduce|depth|width)\b)")
 _STRUCTURE = re.compile(r"_?Structure\(\d+ nodes with (.*)\)")
 
 

@@ -17,11 +17,11 @@ class Readme:
 
     Attributes:
         text: Markdown, with the hub's metadata.
-        weights: The sha256 of the weights that it tells of.
+        network: A digest of the network that it tells of.
     """
 
     text: str
-    weights: str
+    network: str
 
 
 @dataclass(frozen=True)

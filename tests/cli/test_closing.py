@@ -17,3 +17,7 @@ def test_a_retraining_of_the_papers_size_says_so(chosen: list[str], tmp_path: Pa
     assert command.endswith(" ".join([f"genotype={tmp_path}", *chosen[:1]]))
     size = "# C=36, L=20, 600 epochs, as in the paper; for a smaller one net.channels=16 epochs=100"
     assert said == ([size] if "dataset=cifar10" in chosen else [])
+    small = Genotype.load("|none~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|")
+    _, *said = how_to_retrain(RunFolder(tmp_path), small, chosen)
+    size = "# C=16, L=17, 600 epochs, the default; for a smaller one net.channels=8 epochs=100"
+    assert said == ([size] if "dataset=cifar10" in chosen else [])

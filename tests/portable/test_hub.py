@@ -123,7 +123,7 @@ def test_a_run_is_exported_with_its_accuracy(
 
 @portable
 @needs_hub
-def test_the_card_stays_with_its_weights(tmp_path: Path, model: TrainedModel):
+def test_the_card_stays_with_its_network(tmp_path: Path, model: TrainedModel):
     from huggingface_hub import ModelCard
 
     card: Card = {"data": {"name": "images of birds"}, "accuracy": {"accuracy": 0.75}}
@@ -135,11 +135,16 @@ def test_the_card_stays_with_its_weights(tmp_path: Path, model: TrainedModel):
     assert (tmp_path / "same" / "README.md").read_text() == path.read_text()
     (result,) = ModelCard.load(tmp_path / "same" / "README.md").data.eval_results
     assert (result.metric_value, result.dataset_name) == (0.75, "images of birds")
+    moved = replace(again, net=copy.deepcopy(again.net))
     with torch.no_grad():
-        again.net.classifier.bias.add_(1)
-    save_pretrained(tmp_path / "tuned", again)  # another network, which nobody has tested
-    about = ModelCard.load(tmp_path / "tuned" / "README.md").data
-    assert about.eval_results is None and about.model_name == "darts_gdas of images"
+        moved.net.classifier.bias.add_(1)
+    scaled = replace(again, normalize=Normalize(torch.zeros(3), torch.ones(3)))
+    for other in (moved, scaled):  # another network, which nobody has tested
+        save_pretrained(tmp_path / "tuned", other)
+        about = ModelCard.load(tmp_path / "tuned" / "README.md").data
+        assert about.eval_results is None and about.model_name == "darts_gdas of images"
+    path.write_bytes("Photographs of a Vogelh\u00e4uschen".encode("latin-1"))
+    assert from_pretrained(tmp_path / "hub").readme is None
 
 
 @portable

@@ -2,6 +2,7 @@ import os
 import shlex
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,8 @@ def test_settings_that_are_no_texts_stand_as_they_are():
         ("/site/darts_gdas/score.py", f"python {Path(darts_gdas.__file__).parents[1]}/train.py"),
         ("arrays.py", "python arrays.py train"),
         ("/site/darts_gdas/__main__.py", "python -m darts_gdas train"),
+        ("/site/mine/__main__.py", "python -m mine train"),
+        ("/site/folder/__main__.py", "python /site/folder/__main__.py train"),
     ],
 )
 def test_a_command_is_in_the_words_of_the_start(
@@ -62,6 +65,9 @@ def test_a_command_is_in_the_words_of_the_start(
     """`arrays.py` is a user's own, which has called the command of all programs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [script])
+    package = Path(script).parent.name
+    spec = ModuleSpec(f"{package}.__main__", None) if package in ("darts_gdas", "mine") else None
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
     token = own_door.set(script if script.endswith("__main__.py") else "arrays.py")
     try:
         assert command("train") == expected

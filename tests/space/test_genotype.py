@@ -230,6 +230,15 @@ def test_loads_a_file_under_any_name(kind, tmp_path: Path):
     assert Genotype.load(kind(file)) == genotype
 
 
+def test_a_file_may_be_called_as_a_second_download_with_a_mark(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    genotype = Genotype({"normal": CellGenotype.from_dict(SMALL)})
+    Path("Genotype(1).json").write_text(genotype.to_json(), encoding="utf-8-sig")
+    assert Genotype.load("Genotype(1).json") == genotype
+    with pytest.raises(ValueError, match="genotype is empty; name a published one"):
+        Genotype.load(" ")
+
+
 @pytest.mark.parametrize("kind", [str, Path])
 def test_loads_a_run_folder(kind, tmp_path: Path):
     genotype = Genotype({"normal": CellGenotype.from_dict(SMALL)})
