@@ -176,7 +176,7 @@ def finish_train(
         **({} if standing is None else {"verdict": str(standing)}),
         "calibration": _calibrated(trust),
         "genotype": source,
-        **warning_facts(warnings),
+        **warning_facts(warnings, "its search's warning"),
         **_cost_facts(cost, layout),
         **loop.writes.facts(),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
@@ -224,9 +224,9 @@ def _curves(folder: RunFolder) -> str:
     return f"tensorboard --logdir {shell_quoted(str(folder.tensorboard))}"
 
 
-def warning_facts(warnings: Sequence[str]) -> dict[str, str]:
+def warning_facts(warnings: Sequence[str], name: str = "warning") -> dict[str, str]:
     """Warnings as lines of a summary."""
-    return {f"warning {i + 1}" if i else "warning": text for i, text in enumerate(warnings)}
+    return {f"{name} {i + 1}" if i else name: text for i, text in enumerate(warnings)}
 
 
 def _cost(net: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:

@@ -151,7 +151,8 @@ def _warnings(record: Record) -> list[Markup]:
     """What the run warned of, how it stopped, and what of it cannot be read."""
     told = [str(text) for text in _part(record.result, "remarks").values()]
     warnings = record.result.get("warnings", record.last.get("warnings"))
-    told += [str(text) for text in warnings] if isinstance(warnings, list) else []
+    whose = "the search of this cell warned: " if record.kind == "train" else ""
+    told += [f"{whose}{text}" for text in warnings] if isinstance(warnings, list) else []
     if "not_saved" in record.result:
         told.append(f"not saved: {record.result['not_saved']}")
     return [element("p", text) for text in (*told, *record.damage, *record.missing)]

@@ -216,7 +216,10 @@ class Monitor:
             if self.learns and not hardly_moved:
                 self._tell_collapse(kind, answer.cells[kind], "the search has ended in a collapse")
             else:
-                self._warn(f"{kind} cell", f"{without_effect(kind, answer.cells[kind])}. {CHANCE}")
+                text = f"{without_effect(kind, answer.cells[kind])}. {CHANCE}"
+                if self.warnings.get(f"{kind} cell") != text:
+                    self.warnings.pop(f"{kind} cell", None)  # of a collapse, on the way
+                    self._warn(f"{kind} cell", text)
         if hardly_moved:
             self._warn("alphas", UNDECIDED)
         if told is not None and answer == began:

@@ -42,6 +42,11 @@ def pictures(page: Page) -> list[dict]:
     return [attributes for tag, attributes in page.elements if tag == "img"]
 
 
+def test_a_warning_of_the_search_is_told_as_such(tmp_path: Path):
+    page, _ = page_of(retrained(tmp_path / "a", warnings=["the cell is the warm start's"]))
+    assert "Warnings the search of this cell warned: the cell is the warm start's" in page.text
+
+
 def test_calibration_is_said_drawn_and_told_in_numbers(tmp_path: Path):
     page, html = page_of(retrained(tmp_path / "a", calibration=TRUST))
     said = "Expected calibration error 12.50 %. On average the network is 5.00 % less sure than it"

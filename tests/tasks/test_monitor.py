@@ -193,6 +193,16 @@ def test_the_answer_is_judged_however_short_the_search_was():
     assert monitor.warnings["alphas"] == UNDECIDED and "close to a random one" in UNDECIDED
 
 
+def test_alphas_that_hardly_moved_have_led_into_no_collapse(caplog: pytest.LogCaptureFixture):
+    """What was said on the way is said anew: its remedies hold back what never moved."""
+    monitor = monitor_of([], Diagnostics(), num_epochs=12)
+    follow(monitor, [SKIPS] * 12)
+    assert "What helps: tea" in monitor.warnings["normal cell"]
+    monitor.conclude(SKIPS, Softmax().expected(ARCH))
+    assert monitor.warnings["normal cell"].endswith(CHANCE)
+    assert "tea" not in "".join(monitor.warnings.values())
+
+
 @pytest.mark.parametrize(
     ("learns", "moved", "remedy"),
     [(True, True, "What helps: tea"), (True, False, CHANCE), (False, True, CHANCE)],
