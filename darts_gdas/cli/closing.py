@@ -18,6 +18,7 @@ from darts_gdas.report.outcome import write_outcome
 from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.runs import versions_here
+from darts_gdas.report.source import source_name
 from darts_gdas.report.summary import count, duration, genotype_lines, summary
 from darts_gdas.report.verdict import verdict
 from darts_gdas.runtime.compute import Compute
@@ -175,7 +176,7 @@ def finish_train(
         "balanced": _balanced(found.confusion),
         **({} if standing is None else {"verdict": str(standing)}),
         "calibration": _calibrated(trust),
-        "genotype": source,
+        "genotype": source_name(source),
         **warning_facts(warnings, "its search's warning"),
         **_cost_facts(cost, layout),
         **loop.writes.facts(),

@@ -29,6 +29,7 @@ from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
 from darts_gdas.report.loggers import Loggers
 from darts_gdas.report.origin import origin_of, origin_told
+from darts_gdas.report.source import source_name
 from darts_gdas.report.tensorboard import TensorBoard
 from darts_gdas.runtime.callbacks import MetricsFile
 from darts_gdas.runtime.distributed import Ranks
@@ -180,7 +181,7 @@ def _train(run: Opened[TrainConfig, tuple[RetrainTask, str]], loggers: Loggers) 
         run.terminal.say(origin_of(source, cfg, said))
         for text in told.get("warnings", ()):
             logger.warning("the run that this cell comes from warned: %s", text)
-        write_genotype(run.folder.path, task.net.genotype, title=source)
+        write_genotype(run.folder.path, task.net.genotype, title=source_name(source))
     metrics = _run(loop, task, run)
     if run.ranks.is_first:
         print(finish_train(task, run.folder, metrics, loop, source, told))

@@ -8,7 +8,8 @@ import yaml
 
 from darts_gdas.report.numbers import is_number
 from darts_gdas.report.record import Record, is_run, read_record
-from darts_gdas.report.runs import DEFAULT_METHOD, folder_of, read_file, user_choices
+from darts_gdas.report.runs import DEFAULT_METHOD, read_file, user_choices
+from darts_gdas.report.source import folder_of, source_name
 from darts_gdas.space import Genotype
 
 
@@ -49,7 +50,7 @@ def origin_of(source: str, config: Mapping[str, Any], said: Mapping[str, str]) -
     folder = folder_of(source)
     names = ("config.yaml", "overrides.yaml")
     if folder is None or not all((folder / name).is_file() for name in names):
-        return f"the cell is {source}"
+        return f"the cell is {source_name(source)}"
     then, chosen = read_file(folder / "config.yaml", yaml.safe_load, dict), user_choices(folder)
     method = chosen.get("method", DEFAULT_METHOD)
     text = f"the cell is {source}, found by {method} (seed {then.get('seed')})"

@@ -28,6 +28,7 @@ from darts_gdas.report.record import Record, read_record
 from darts_gdas.report.retraining import retraining_sections
 from darts_gdas.report.runs import VERSIONS
 from darts_gdas.report.score_page import score_sections
+from darts_gdas.report.source import source_name
 from darts_gdas.report.summary import count, duration, genotype_lines
 from darts_gdas.report.verdict import verdict
 from darts_gdas.runtime import launch
@@ -147,6 +148,11 @@ def _said(record: Record) -> str:
     return "settings: " + (" ".join(record.overrides or ()) or "the defaults")
 
 
+def _source(result: Mapping[str, Any]) -> str | None:
+    source = _text(result.get("genotype_source"))
+    return source and source_name(source)
+
+
 def _warnings(record: Record) -> list[Markup]:
     """What the run warned of, how it stopped, and what of it cannot be read."""
     told = [str(text) for text in _part(record.result, "remarks").values()]
@@ -175,7 +181,7 @@ def _facts(record: Record) -> dict[str, str | None]:
         "time": None if record.seconds is None else duration(record.seconds),
         "peak memory": f"{peak / 2**20:,.0f} MiB" if is_number(peak) else None,
         "device": _text(result.get("device", last.get("device"))),
-        "genotype from": _text(result.get("genotype_source")),
+        "genotype from": _source(result),
     }
 
 

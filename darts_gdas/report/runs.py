@@ -1,6 +1,5 @@
 """Finished runs as values: what was run, and what came out."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +13,8 @@ import yaml
 import darts_gdas
 from darts_gdas.reasons import reason
 from darts_gdas.report.numbers import few_digits
-from darts_gdas.runtime.files import RunFolder
+from darts_gdas.report.source import search_folder, source_name
 from darts_gdas.runtime.terminal import complain
-from darts_gdas.space import Genotype
-from darts_gdas.space.genotype import is_written_out
 
 ACCURACY, PARAMETERS, MULTIPLY_ADDS, SECONDS = "accuracy", "parameters", "multiply-adds", "seconds"
 BENCHMARK, REGRET, PERCENTILE = "benchmark accuracy", "benchmark regret", "benchmark percentile"
@@ -216,36 +213,16 @@ def user_choices(folder: Path) -> dict[str, str]:
 
 
 def method_of(source: str) -> str:
-    """The method of the search that found a retraining's genotype; if there is none, its source.
-
-    A cell that was written out on the command line is called by a few digits of its own.
-    """
-    if is_written_out(source):
-        cell = Genotype.load(source).to_json()
-        return f"cell {hashlib.sha256(cell.encode()).hexdigest()[:6]}"
-    folder = _search_folder(source)
-    return source if folder is None else user_choices(folder).get("method", DEFAULT_METHOD)
-
-
-def folder_of(source: str) -> Path | None:
-    """The run folder that a genotype's source may be, or may lie in; None of a cell itself."""
-    if is_written_out(source):
-        return None  # its text may be too long for the name of a file
-    path = Path(source)
-    return path if path.is_dir() else path.parent
-
-
-def _search_folder(source: str) -> Path | None:
-    """The finished run that a genotype's source names, or lies in."""
-    folder = folder_of(source)
-    if folder is None or not (folder / "overrides.yaml").exists():
-        return None
-    return folder if RunFolder(folder).result.exists() else None
+    """The method of the search that found a retraining's genotype; if there is none, its source."""
+    folder = search_folder(source)
+    if folder is None:
+        return source_name(source)
+    return user_choices(folder).get("method", DEFAULT_METHOD)
 
 
 def _aim_of(source: str) -> tuple[str, float] | None:
     """What the search of a retraining's genotype was to cost."""
-    folder = _search_folder(source)
+    folder = search_folder(source)
     config = folder and folder / "config.yaml"
     return _aim(read_file(config, yaml.safe_load, dict)) if config and config.exists() else None
 

@@ -217,9 +217,7 @@ class Monitor:
                 self._tell_collapse(kind, answer.cells[kind], "the search has ended in a collapse")
             else:
                 text = f"{without_effect(kind, answer.cells[kind])}. {CHANCE}"
-                if self.warnings.get(f"{kind} cell") != text:
-                    self.warnings.pop(f"{kind} cell", None)  # of a collapse, on the way
-                    self._warn(f"{kind} cell", text)
+                self._warn(f"{kind} cell", text, anew=True)  # a collapse, on the way, is none
         if hardly_moved:
             self._warn("alphas", UNDECIDED)
         if told is not None and answer == began:
@@ -244,8 +242,7 @@ class Monitor:
         before = epochs[window // 2]  # the middle of the older window
         limit, first = self.diagnostics.stop_below, self.diagnostics.stop_first_epoch
         if limit and ratio < limit and before >= first and self.end is None:
-            genotype = Genotype.from_json(self._history[before][1])
-            self.end = End(epoch + 1, before, genotype)
+            self.end = End(epoch + 1, before, Genotype.from_json(self._history[before][1]))
         if not limit and ratio < GROWTH and before >= first:
             self._warn(
                 "curvature",
@@ -269,9 +266,9 @@ class Monitor:
         text = f"{begin}: {when}{without_effect(kind, cell)}. {self.remedies}"
         self._warn(f"{kind} cell", text)
 
-    def _warn(self, topic: str, text: str) -> None:
-        """Once per topic and run."""
-        if topic not in self.warnings:
+    def _warn(self, topic: str, text: str, *, anew: bool = False) -> None:
+        """Once per topic and run; with `anew`, also in place of another text."""
+        if topic not in self.warnings or (anew and self.warnings[topic] != text):
             self.warnings[topic] = text
             logger.warning(text)
 

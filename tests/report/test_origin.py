@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from darts_gdas.report.origin import data_name, origin_of, origin_told
+from darts_gdas.report.source import source_name
 from darts_gdas.space import Genotype
 from tests.report.test_runs import make_run
 
@@ -38,7 +39,7 @@ def test_a_published_cell_has_no_search():
 def test_a_cell_that_is_written_out_is_no_path():
     """It may be longer than the name of a file can be."""
     text = f"Genotype({300 * 'x'})"
-    assert origin_of(text, {"dataset": FOLDER}, {}) == f"the cell is {text}"
+    assert origin_of(text, {"dataset": FOLDER}, {}) == f"the cell is {source_name(text)}"
     assert origin_told([text], Genotype.load("DARTS_V2"), {"dataset": FOLDER}, {}) == {}
 
 
