@@ -181,8 +181,8 @@ def check_layers(layers: Sequence[WideLayer], *, images: bool) -> None:
     """Raise a `ValueError` unless they are layers of a wide network, each after what it can take.
 
     The expectations of a nonlinearity are those of Gaussian inputs, alike in every feature. Weights
-    make such inputs, and the mean over pixels keeps them; `Flatten` gives features of which those of
-    different pixels have different variances.
+    make such inputs, and the mean over pixels keeps them; `Flatten` gives features whose variances
+    differ from pixel to pixel.
 
     Args:
         layers: From the first to the last, which must be `Dense`.
