@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from darts_gdas.ntk.normalization import call_with
+from darts_gdas.ntk.normalization import call_with, uncompiled
 
 Pattern = Bool[Tensor, "samples units"]
 PackedRows = UInt8[np.ndarray, "rows bytes"]
@@ -214,8 +214,7 @@ def _packed(pattern: Pattern) -> UInt8[Tensor, "samples bytes"]:
 
 def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
     """Run the model on copies of its buffers and samples, watched."""
-    # The watch sees operations; compiled code has none.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
+    with torch.no_grad(), uncompiled(), watch:
         call_with(model, {}, x)
     if watch.num_relus == 0:
         raise ValueError(

@@ -18,6 +18,11 @@ _COUPLED = (
     "first dimension (batch_first=True)"
 )
 
+_FIRST_CALL = (
+    "the model sets something up at its first call (a weight or a buffer by the samples that it "
+    "sees), so its outputs depend on which samples come first; call the model once on your data"
+)
+
 
 def check_fits(model: nn.Module, x: Tensor) -> None:
     """Raise a `ValueError` if the model cannot take samples of another type or place than its own.
@@ -29,7 +34,8 @@ def check_fits(model: nn.Module, x: Tensor) -> None:
         if same_type and x.device == parameter.device:
             continue
         try:
-            with torch.no_grad(), preserved(model):
+            devices = [x.device] if x.is_cuda else []
+            with torch.no_grad(), preserved(model), torch.random.fork_rng(devices):
                 model(x[[0, -1]])
         except RuntimeError as error:
             raise ValueError(
@@ -47,19 +53,25 @@ def check_uncoupled(model: nn.Module, x1: Tensor, x2: Tensor | None = None) -> T
     replaced by a copy of the first: batches of one shape are computed alike, so what differs then
     by more than rounding is the other's influence, also one that no gradient shows (a scale by the
     batch's largest number, detached). Alone, in a batch of another size and at another place, the
-    second may differ by what other kernels of the library make of it. Tokens have no gradient; the
-    smallest and the largest are tried.
+    second may differ by what other kernels of the library make of it. Nor may it matter which
+    samples a first call saw: a network that sets itself up there repeats all later calls. Tokens
+    have no gradient; the smallest and the largest are tried.
 
     Raises:
         ValueError: If not, or if the model fails.
     """
     pair = _two(x1, x2)
+    pair.requires_grad_(pair.is_floating_point())
     with torch.enable_grad():
-        output = check_repeats(model, pair.requires_grad_(pair.is_floating_point()))
+        with preserved(model):
+            before = _run(model, pair[[1, 1]])
+        output = check_repeats(model, pair)
         if output.requires_grad and pair.requires_grad:
             _check_gradients(output, pair)
         eps = torch.finfo(output.dtype).eps
         first, second, alone = (_run(model, pair.detach()[i]) for i in ([0, 0], [1, 1], [1]))
+        if not _is_close(second, before, 1e3 * eps):
+            raise ValueError(_FIRST_CALL)
         if not (
             _is_close(first[0], output[0], 1e3 * eps)
             and _is_close(second[1], output[1], 1e3 * eps)
