@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from darts_gdas.ntk.agreement import differing, factors_of, gradients_of_sum, is_close
+from darts_gdas.ntk.agreement import agrees, differing, factors_of, gradients_of_sum
 from darts_gdas.ntk.calls import (
     Record,
     Unsupported,
@@ -255,7 +255,7 @@ def _check_apart(
     for use, once, found in zip(uses, gradients, scaled, strict=True):
         if once is None or found is None:
             continue
-        if not is_close(found / _beside(factors, found), once, once):
+        if not agrees(found / _beside(factors, found), once, once):
             raise Unsupported(f"layer {use.name!r} mixes samples")
 
 
