@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from darts_gdas.ntk.checks import check_count, check_inputs, free_memory, is_number
+from darts_gdas.ntk.checks import check_count, check_inputs, check_variance, free_memory
 from darts_gdas.ntk.moments import activation
 
 
@@ -56,12 +56,6 @@ class WideLayer(ABC):
         """The kernels after it, of all samples with each other."""
 
 
-def _check_variances(weight_variance: float, bias_variance: float) -> None:
-    for name, value in (("weight_variance", weight_variance), ("bias_variance", bias_variance)):
-        if not (is_number(value) and 0 <= value < math.inf):
-            raise ValueError(f"{name} must be finite and >= 0, got {value!r}; it is a variance")
-
-
 @dataclass(frozen=True, slots=True)
 class Dense(WideLayer):
     """A fully connected layer.
@@ -75,7 +69,8 @@ class Dense(WideLayer):
     bias_variance: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_variances(self.weight_variance, self.bias_variance)
+        check_variance("weight_variance", self.weight_variance)
+        check_variance("bias_variance", self.bias_variance)
 
     def __call__(self, kernels: WideKernels) -> WideKernels:
         """Means over features."""
@@ -101,7 +96,8 @@ class Conv(WideLayer):
     bias_variance: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_variances(self.weight_variance, self.bias_variance)
+        check_variance("weight_variance", self.weight_variance)
+        check_variance("bias_variance", self.bias_variance)
         for name, value, least in (
             ("size", self.size, 1),
             ("stride", self.stride, 1),

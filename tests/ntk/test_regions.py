@@ -200,8 +200,19 @@ def test_what_has_no_patterns_is_refused(function):
     for empty in (torch.ones(0, 2), torch.tensor(1.0)):
         with pytest.raises(ValueError, match="x must hold samples in its first dimension"):
             function(nn.ReLU(), empty)
-    with pytest.raises(ValueError, match="chunk_size must be positive, got 0"):
-        function(nn.ReLU(), x, chunk_size=0)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("function", [activation_patterns, linear_regions])
+def test_bad_input_is_refused(function):
+    x = torch.randn(6, 2)
+    for size in (0, "a", 2.5):
+        with pytest.raises(ValueError, match=f"chunk_size, .* must be a whole .* got {size!r}"):
+            function(nn.ReLU(), x, chunk_size=size)
+    with pytest.raises(ValueError, match="x must be a tensor, got ndarray"):
+        function(nn.ReLU(), x.numpy())
+    with pytest.raises(ValueError, match=r"the model must be a torch.nn.Module, got NoneType"):
+        function(None, x)
 
 
 @pytest.mark.parametrize("track", [True, False])
