@@ -109,7 +109,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
     before, drawn = Snapshot(model), _generator_states(model)
     copies = model.register_forward_pre_hook(_with_copies, prepend=True)
     try:
-        with uncached(), uncompiled():
+        with uncached(), _uncompiled():
             yield
     except BaseException:
         for put_back, state in drawn:
@@ -121,7 +121,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def uncompiled() -> Iterator[None]:
+def _uncompiled() -> Iterator[None]:
     """Compiled models run their Python code, which can be watched and differentiated twice.
 
     Compiled code would be made anew for every size of a batch, which takes seconds. What compiles

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_gdas.ntk.checks import check_count, check_module, check_tensor
-from darts_gdas.ntk.normalization import call_with, uncompiled
+from darts_gdas.ntk.normalization import call_with, preserved
 
 Pattern = Bool[Tensor, "samples units"]
 PackedRows = UInt8[np.ndarray, "rows bytes"]
@@ -214,8 +214,8 @@ def _packed(pattern: Pattern) -> UInt8[Tensor, "samples bytes"]:
 
 
 def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
-    """Run the model on copies of its buffers and samples, watched."""
-    with torch.no_grad(), uncompiled(), watch:
+    """Run the model on copies of its buffers and samples, watched; it is afterwards what it was."""
+    with torch.no_grad(), preserved(model), watch:
         call_with(model, {}, x)
     if watch.num_relus == 0:
         raise ValueError(

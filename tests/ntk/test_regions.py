@@ -161,6 +161,27 @@ def test_a_model_runs_as_it_stands_and_keeps_its_buffers(training: bool):
     assert torch.equal(patterns, hooked(convolutional().train(training), x))
 
 
+class Writing(nn.Module):
+    """Writes into its weight, and keeps what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.kept = nn.Linear(2, 3), []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layer.weight.data.add_(1.0)
+        self.kept.append(self.layer(x))
+        return torch.relu(self.kept[-1])
+
+
+@pytest.mark.parametrize("function", [activation_patterns, linear_regions])
+def test_a_model_is_afterwards_what_it_was(function):
+    net = Writing()
+    before = net.layer.weight.detach().clone()
+    function(net, torch.randn(6, 2, generator=rng()), chunk_size=4)
+    assert torch.equal(net.layer.weight, before) and not net.kept
+
+
 def test_gradients_are_not_recorded():
     x = torch.randn(4, 1, 4, 4, generator=rng(), requires_grad=True)
     assert not activation_patterns(convolutional(), x).requires_grad
