@@ -16,15 +16,11 @@ _ROUNDED = 0.02
 
 
 def probe(sides: Sequence[Tensor]) -> Tensor:
-    """Four samples of each side, from its beginning to its end, so that none is in any order.
+    """Four samples of each side, from its beginning to its end, deliberately out of order.
 
-    A network that sorts its samples leaves those alone that are sorted.
+    A network that sorts its samples would return sorted ones as they came, and pass unnoticed.
     """
-    return torch.cat([_unsorted(x) for x in sides])
-
-
-def _unsorted(x: Tensor) -> Tensor:
-    return x[four_of(x)[[2, 0, 3, 1]]]
+    return torch.cat([x[four_of(x)[[2, 0, 3, 1]]] for x in sides])
 
 
 def check_depends(model: nn.Module, x: Tensor, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -75,11 +71,11 @@ def differing(
     scales = [largest_finite(value) for value in expected.values()]
     scales += [] if largest is None else [largest.to(scales[0])]
     scale = torch.stack(scales)
-    wrong = (name for name, value in expected.items() if not is_close(found[name], value, scale))
+    wrong = (name for name, value in expected.items() if not agrees(found[name], value, scale))
     return next(wrong, None)
 
 
-def is_close(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
+def agrees(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
     """Whether two ways to the same numbers agree to half of their digits.
 
     Args:
@@ -89,14 +85,23 @@ def is_close(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
     """
     eps = max(torch.finfo(t.dtype).eps for t in (found, expected))
     # In single precision a GPU may round what it multiplies to 10 bits.
-    tolerance = _ROUNDED if found.is_cuda and eps > 1e-8 else eps**0.5
-    return torch.allclose(
-        found.to(expected),
-        expected,
-        rtol=tolerance,
-        atol=tolerance * float(largest_finite(scale)),
-        equal_nan=True,
-    )
+    share = _ROUNDED if found.is_cuda and eps > 1e-8 else eps**0.5
+    return is_close(found.to(expected), expected, share, share * float(largest_finite(scale)))
+
+
+def is_close(found: Tensor, expected: Tensor, share: float, more: float = 0.0) -> bool:
+    """Whether all numbers of two tensors are the same, nan being nan.
+
+    Args:
+        found: One of them; in another shape it is not the other.
+        expected: The other.
+        share: By how much of its largest finite number they may differ.
+        more: By how much beyond that.
+    """
+    if found.shape != expected.shape:
+        return False
+    most = share * float(largest_finite(expected.detach())) + more
+    return torch.allclose(found, expected, rtol=0.0, atol=most, equal_nan=True)
 
 
 def factors_of(output: Tensor) -> Tensor:

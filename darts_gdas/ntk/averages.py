@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from darts_gdas.ntk.checks import check_count
+from darts_gdas.ntk.checks import check_count, check_tensor
 from darts_gdas.ntk.kernel import empirical_ntk
 from darts_gdas.ntk.nngp import empirical_nngp
 
@@ -35,10 +35,11 @@ def estimate(values: Iterable[Tensor]) -> Estimate:
     """The mean of values that come one after another, two of which are in memory at a time.
 
     Raises:
-        ValueError: If there are fewer than two, or one is not finite.
+        ValueError: If there are fewer than two, or one is no tensor or not finite.
     """
     count, mean, squares = 0, torch.zeros(()), torch.zeros(())
     for value in values:  # Welford: no difference of large sums
+        check_tensor(f"draw {count}", value)
         if not torch.isfinite(value).all():
             raise ValueError(f"draw {count} is a kernel with numbers that are not finite")
         count += 1
@@ -72,7 +73,8 @@ def monte_carlo(
         seed: Draw i begins with a seed that is a function of this and i.
 
     Raises:
-        ValueError: For fewer than 2 draws, a negative seed, or a kernel that is not finite.
+        ValueError: For fewer than 2 draws, a negative seed, or a kernel that is no tensor or not
+            finite.
 
     Example:
         >>> x = torch.ones(1, 4)

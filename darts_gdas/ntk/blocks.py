@@ -96,9 +96,10 @@ def ntk_on_disc(
 
     A folder is refused to another function of the same weights, as far as it can be told from what
     rounding does on another machine: if outputs of any block of samples differ by more than 100
-    roundings of their type, or gradients at four samples by the root of a rounding (they jump where
-    a ReLU switches). Two functions that are closer than that, or that differ in gradients alone and
-    elsewhere, pass for one.
+    roundings (in float32 1e-5 of the largest), or gradients at four samples by the root of one
+    (3e-4; they jump where a ReLU switches). Networks in half precision are compared in float32,
+    those that cannot run in it to 2 %. Two functions that are closer than that, or that differ in
+    gradients alone and elsewhere, pass for one.
 
     Args:
         folder: Where; made if it is not there.

@@ -11,7 +11,7 @@ from torch.autograd.graph import GradientEdge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from darts_gdas.ntk.layers import Convolution
+from darts_gdas.ntk.layers import Convolution, fixed_statistics
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -135,10 +135,9 @@ def _weights(layer: nn.Module, values: dict[str, Any]) -> Iterator[None]:
 
 def _fixed_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
     """Batch norm with fixed statistics as one multiply-add, whose backward pass is cheaper."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = (norm.running_var + norm.eps).rsqrt()
-    scale = scale if norm.weight is None else scale * norm.weight.detach()
-    shift = -norm.running_mean * scale
+    mean, inverse = fixed_statistics(norm)
+    scale = inverse if norm.weight is None else inverse * norm.weight.detach()
+    shift = -mean * scale
     shift = shift if norm.bias is None else shift + norm.bias.detach()
     shape = (1, -1) + (1,) * (x.dim() - 2)
-    return torch.addcmul(shift.view(shape), x, scale.view(shape))
+    return torch.addcmul(shift.view(shape), x.to(scale), scale.view(shape)).to(x)

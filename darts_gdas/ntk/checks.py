@@ -1,5 +1,6 @@
 """What can be wrong with the input of a kernel, found before any work."""
 
+import math
 import numbers
 import os
 from collections.abc import Callable, Mapping
@@ -44,6 +45,13 @@ def is_number(value: object) -> bool:
     """Whether it is a real number, or a tensor of one."""
     is_one = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return is_one or (isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex())
+
+
+def check_variance(name: str, value: Any) -> float:
+    """A finite number of at least 0; raises a `ValueError` for any other value."""
+    if not (is_number(value) and 0 <= value < math.inf):
+        raise ValueError(f"{name} must be finite and >= 0, got {value!r}; it is a variance")
+    return float(value)
 
 
 def check_tensor(name: str, value: object) -> None:

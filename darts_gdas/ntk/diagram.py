@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from darts_gdas.ntk.checks import check_count, is_number
 from darts_gdas.ntk.phases import critical_weight_variance, phase_point
 
 
@@ -48,11 +49,10 @@ def phase_diagram(
     Raises:
         ValueError: If the activation is unknown, or the grid has no extent.
     """
-    if points < 2:
-        raise ValueError(f"points must be at least 2, got {points}")
+    points = check_count("points", points, 2)
     for name, value in (("weight", max_weight_variance), ("bias", max_bias_variance)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"max_{name}_variance must be positive and finite, got {value}")
+        if not (is_number(value) and 0 < value < math.inf):
+            raise ValueError(f"max_{name}_variance must be positive and finite, got {value!r}")
     weights = np.linspace(0, max_weight_variance, points + 1)[1:]
     biases = np.linspace(0, max_bias_variance, points)
     line = max_bias_variance * np.linspace(0, 1, 100) ** 2  # it bends near 0

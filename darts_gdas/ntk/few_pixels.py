@@ -40,7 +40,8 @@ class Matrices:
         key = id(layer), tuple(x.shape[1:])
         if key not in self._made:
             with torch.no_grad():
-                self._made[key] = _as_matrix(layer, x) if x.is_cpu else None
+                takes = x.is_cpu and x.itemsize >= 4  # a bias is subtracted, which costs digits
+                self._made[key] = _as_matrix(layer, x) if takes else None
         made = self._made[key]
         return None if made is None else made(x)
 

@@ -1,5 +1,6 @@
 """What a network computes, in a few numbers that tell functions apart and forgive rounding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,10 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from darts_gdas.ntk.agreement import gradients_of_sum
+from darts_gdas.ntk.agreement import gradients_of_sum, is_close
 from darts_gdas.ntk.checks import four_of, select_parameters, unequal
 from darts_gdas.ntk.normalization import flat_outputs, preserved
 from darts_gdas.ntk.trials import check_uncoupled
+
+_MOST = 0.02
+"""The largest share that passes for rounding, in networks that run in half precision alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +24,7 @@ class Fingerprint:
     Attributes:
         outputs: As in a plan, one row per block.
         gradients: As in a plan, one row.
-        eps: The relative spacing of the outputs' numbers.
+        eps: The relative spacing of the outputs' numbers, as they were taken.
         sensitivity: How much outputs move if every weight moves by a random share of itself, in
             units of that share: rounding moves outputs that cancel to nearly 0 by that.
     """
@@ -36,14 +40,14 @@ class Fingerprint:
         Outputs are continuous, so another machine moves them by some roundings; gradients jump
         wherever a rounding switches a ReLU.
         """
-        of_outputs, floor = 100 * self.eps, 100 * self.eps * self.sensitivity
+        share = min(100 * self.eps, _MOST)
         return [
             name
-            for name, own, there, relative, absolute in (
-                ("outputs", self.outputs, outputs, of_outputs, floor),
-                ("gradients", self.gradients, gradients, self.eps**0.5, 0.0),
+            for name, own, there, share, floor in (
+                ("outputs", self.outputs, outputs, share, share * self.sensitivity),
+                ("gradients", self.gradients, gradients, min(self.eps**0.5, _MOST), 0.0),
             )
-            if not _is_close(own, _numbers(there), relative, absolute)
+            if not _are_close(own, _numbers(there), share, floor)
         ]
 
 
@@ -54,12 +58,12 @@ def _numbers(of_a_file: Any) -> np.ndarray:
         return np.empty(0)
 
 
-def _is_close(a: np.ndarray, b: np.ndarray, relative: float, absolute: float) -> bool:
+def _are_close(own: np.ndarray, there: np.ndarray, share: float, floor: float) -> bool:
     """Whether rows of numbers are the same, up to a share of the largest in each."""
-    if a.shape != b.shape:
+    if there.shape != own.shape:
         return False
-    tolerance = relative * np.abs(a).max(axis=1, keepdims=True) + absolute
-    return bool((np.abs(a - b) <= tolerance).all())
+    pairs = zip(torch.from_numpy(there), torch.from_numpy(own), strict=True)
+    return all(is_close(*pair, share, floor) for pair in pairs)
 
 
 def fingerprint(
@@ -71,6 +75,9 @@ def fingerprint(
 ) -> Fingerprint:
     """Outputs of all samples, and gradients at four, since two functions may be alike at one.
 
+    A network in half precision is taken in float32, where roundings are far smaller than what tells
+    two functions apart; in its own type, if it cannot run in another.
+
     Args:
         model: The network.
         sides: Samples, and the others if there are.
@@ -81,22 +88,56 @@ def fingerprint(
     Raises:
         ValueError: If the network is no function of one sample, or has gradients without numbers.
     """
-    x = sides[0]
-    weights, some = select_parameters(model, params), x[four_of(x)]
-    with torch.enable_grad(), preserved(model), flat_outputs(model):
-        outputs = check_uncoupled(model, *sides)
-        cotangent = unequal(outputs.new_empty(len(some), outputs.shape[1]))
-        gradients = gradients_of_sum(model, weights, some, cotangent)
-        if not all(torch.isfinite(g).all() for g in gradients.values()):
-            raise ValueError("gradients of the model's outputs hold numbers that are not finite")
-        squares = ((weights[name].double() * g).square().sum() for name, g in gradients.items())
-        sensitivity = float(sum(squares, torch.zeros(())).detach().sqrt())
-    with torch.no_grad(), preserved(model), flat_outputs(model):
-        parts = [part for side in sides if side is not None for part in side.split(block_size)]
-        rows = [_projected(torch.cat([model(x) for x in p.split(chunk_size)])) for p in parts]
+    names, x = [*select_parameters(model, params)], [side for side in sides if side is not None]
+    with preserved(model), flat_outputs(model):
+        check_uncoupled(model, *sides)
+        found = _taken(model, names, x, block_size, chunk_size)
+        if _widen(model):
+            try:
+                return _taken(model, names, [*map(_wide, x)], block_size, chunk_size)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, TypeError):  # its code names a type
+                pass
+    return found
+
+
+def _taken(
+    model: nn.Module, names: Sequence[str], sides: Sequence[Tensor], block: int, chunk: int
+) -> Fingerprint:
+    weights, some = {name: model.get_parameter(name) for name in names}, sides[0][four_of(sides[0])]
+    with torch.no_grad():
+        parts = [part for side in sides for part in side.split(block)]
+        rows = [torch.cat([model(x) for x in part.split(chunk)]) for part in parts]
+    cotangent = unequal(rows[0].new_empty(len(some), rows[0].shape[1]))
+    gradients = gradients_of_sum(model, weights, some, cotangent)
+    if not all(torch.isfinite(g).all() for g in gradients.values()):
+        raise ValueError("gradients of the model's outputs hold numbers that are not finite")
+    squares = ((weights[name].double() * g).square().sum() for name, g in gradients.items())
+    sensitivity = float(sum(squares, torch.zeros(())).detach().sqrt())
     flat = torch.cat([g.detach().flatten() for g in gradients.values()])
-    eps = torch.finfo(outputs.dtype).eps
-    return Fingerprint(np.array(rows), np.array([_projected(flat)]), eps, sensitivity)
+    eps = torch.finfo(rows[0].dtype).eps
+    outputs, gradient = np.array([*map(_projected, rows)]), np.array([_projected(flat)])
+    return Fingerprint(outputs, gradient, eps, sensitivity)
+
+
+def _widen(model: nn.Module) -> bool:
+    """Put weights and buffers in float32 in place of shorter ones; whether there were any."""
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is None or _wide(tensor) is tensor:
+                continue
+            if id(tensor) not in made:
+                wide = _wide(tensor.detach())
+                is_weight = isinstance(tensor, nn.Parameter)
+                made[id(tensor)] = nn.Parameter(wide, tensor.requires_grad) if is_weight else wide
+            setattr(module, name, made[id(tensor)])  # recurrent layers list their weights once more
+    return bool(made)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
 
 
 def _projected(numbers: Tensor) -> list[float]:

@@ -70,12 +70,12 @@ def finite_network(
         torch.Size([5, 1])
     """
     width, num_outputs = check_count("width", width), check_count("num_outputs", num_outputs)
-    check_layers(layers)
     if not isinstance(input_shape, Sequence) or len(input_shape) not in (1, 3):
         raise ValueError(
             "input_shape must be (features,) or (channels, height, width), without samples, got "
             f"{input_shape!r}"
         )
+    check_layers(layers, images=len(input_shape) == 3)
     modules: list[nn.Module] = []
     shape = torch.Size([check_count("input_shape", side) for side in input_shape])
     for place, layer in enumerate(layers, 1):

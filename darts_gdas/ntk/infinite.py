@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from darts_gdas.ntk.checks import check_count, check_inputs, free_memory, is_number
+from darts_gdas.ntk.checks import check_count, check_inputs, check_variance, free_memory
 from darts_gdas.ntk.moments import activation
 
 
@@ -56,12 +56,6 @@ class WideLayer(ABC):
         """The kernels after it, of all samples with each other."""
 
 
-def _check_variances(weight_variance: float, bias_variance: float) -> None:
-    for name, value in (("weight_variance", weight_variance), ("bias_variance", bias_variance)):
-        if not (is_number(value) and 0 <= value < math.inf):
-            raise ValueError(f"{name} must be finite and >= 0, got {value!r}; it is a variance")
-
-
 @dataclass(frozen=True, slots=True)
 class Dense(WideLayer):
     """A fully connected layer.
@@ -75,12 +69,11 @@ class Dense(WideLayer):
     bias_variance: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_variances(self.weight_variance, self.bias_variance)
+        check_variance("weight_variance", self.weight_variance)
+        check_variance("bias_variance", self.bias_variance)
 
     def __call__(self, kernels: WideKernels) -> WideKernels:
         """Means over features."""
-        if kernels.nngp.ndim > 2:
-            raise ValueError("Dense sees images; put Flatten() or GlobalAverage() before it")
         return kernels.linear(lambda k: k, self.weight_variance, self.bias_variance)
 
 
@@ -103,7 +96,8 @@ class Conv(WideLayer):
     bias_variance: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_variances(self.weight_variance, self.bias_variance)
+        check_variance("weight_variance", self.weight_variance)
+        check_variance("bias_variance", self.bias_variance)
         for name, value, least in (
             ("size", self.size, 1),
             ("stride", self.stride, 1),
@@ -113,7 +107,6 @@ class Conv(WideLayer):
 
     def __call__(self, kernels: WideKernels) -> WideKernels:
         """Means over features and windows."""
-        _check_images(self, kernels)
         return kernels.linear(self._average, self.weight_variance, self.bias_variance)
 
     def _average(self, values: Tensor) -> Tensor:
@@ -166,7 +159,6 @@ class Flatten(WideLayer):
 
     def __call__(self, kernels: WideKernels) -> WideKernels:
         """Means over equal pixels."""
-        _check_images(self, kernels)
         if kernels.nngp.ndim == 4:
             return kernels.pooled(lambda k: k.mean((2, 3)))
         return kernels.pooled(lambda k: torch.einsum("nmijij->nmij", k).mean((2, 3)))
@@ -178,17 +170,20 @@ class GlobalAverage(WideLayer):
 
     def __call__(self, kernels: WideKernels) -> WideKernels:
         """Means over pairs of pixels."""
-        _check_images(self, kernels)
         return kernels.pooled(lambda k: k.mean((2, 3, 4, 5)))
 
 
-def _check_images(layer: WideLayer, kernels: WideKernels) -> None:
-    if kernels.nngp.ndim == 2:
-        raise ValueError(f"{type(layer).__name__} needs images, and sees vectors")
+def check_layers(layers: Sequence[WideLayer], *, images: bool) -> None:
+    """Raise a `ValueError` unless they are layers of a wide network, each after what it can take.
 
+    The expectations of a nonlinearity are those of Gaussian inputs, alike in every feature. Weights
+    make such inputs, and the mean over pixels keeps them; `Flatten` gives features whose variances
+    differ from pixel to pixel.
 
-def check_layers(layers: Sequence[WideLayer]) -> None:
-    """Raise a `ValueError` unless they are layers of a wide network, the last of them `Dense`."""
+    Args:
+        layers: From the first to the last, which must be `Dense`.
+        images: Whether the samples are images; otherwise they are vectors.
+    """
     if not isinstance(layers, Sequence) or not all(isinstance(x, WideLayer) for x in layers):
         raise ValueError(
             "layers must be a list of Dense, Conv, Nonlinearity, Flatten and GlobalAverage, got "
@@ -196,6 +191,26 @@ def check_layers(layers: Sequence[WideLayer]) -> None:
         )
     if not layers or not isinstance(layers[-1], Dense):
         raise ValueError(f"the last of the layers must be Dense, got {list(layers)}")
+    is_gaussian = False
+    for place, layer in enumerate(layers, 1):
+        if isinstance(layer, Dense) and images:
+            raise ValueError(
+                f"layer {place}, {layer}: Dense sees images; put Flatten() or GlobalAverage() "
+                "before it"
+            )
+        if isinstance(layer, Conv | Flatten | GlobalAverage) and not images:
+            raise ValueError(
+                f"layer {place}, {layer}: {type(layer).__name__} needs images, and sees vectors"
+            )
+        if isinstance(layer, Nonlinearity) and not is_gaussian:
+            raise ValueError(
+                f"layer {place}, {layer}: its inputs must be Gaussian, so Dense or Conv must stand "
+                "before it, after any other nonlinearity, with at most GlobalAverage() between "
+                "(put Flatten() after the nonlinearity)"
+            )
+        images = images and not isinstance(layer, Flatten | GlobalAverage)
+        has_weights = isinstance(layer, Dense | Conv)
+        is_gaussian = has_weights or (is_gaussian and isinstance(layer, GlobalAverage))
 
 
 def infinite_kernels(
@@ -210,7 +225,8 @@ def infinite_kernels(
     number of samples times that of pixels, or of pairs of pixels where `GlobalAverage` is used.
 
     Args:
-        layers: From the first to the last, which is `Dense`.
+        layers: From the first to the last, which is `Dense`. Before each `Nonlinearity` stands a
+            `Dense` or `Conv` of its own, since its inputs must be Gaussian.
         x1: Vectors [N1, D] or images [N1, C, H, W].
         x2: Others; None means x1.
 
@@ -233,7 +249,7 @@ def infinite_kernels(
             f"x1 must hold vectors [samples, features] or images [samples, channels, height, "
             f"width] in floating point, got {x1.dtype} of shape {tuple(x1.shape)}"
         )
-    check_layers(layers)
+    check_layers(layers, images=x1.ndim == 4)
     x = (x1 if x2 is None else torch.cat([x1, x2])).double()
     pairs = any(isinstance(layer, GlobalAverage) for layer in layers)
     entries = len(x) ** 2 * math.prod(x.shape[2:]) ** (2 if pairs else 1)

@@ -109,8 +109,8 @@ def empirical_ntk(
             of two samples. Only to reproduce published numbers; with `loop` alone.
         chunk_size: Samples per pass.
         dtype: In which products of rows are added up.
-        trusted: Leave out the looks at weights, samples and layers for which another network of
-            the same parts has passed. They take as long as the kernel of a small network.
+        trusted: Leave out the checks of weights, samples and layers, which take as long as the
+            kernel of a small network; for networks of the same parts as one that has passed them.
 
     Returns:
         [N1, N2]; for `diagonal` [N1, N2, O]; for `full` [N1, N2, O, O].

@@ -88,14 +88,24 @@ def _linear_rows(x: Tensor) -> Rows:
     return rows
 
 
+def fixed_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(variance + eps), in float32 where the norm has fewer digits.
+
+    The library computes so too: what is multiplied and shifted may cancel.
+    """
+    assert norm.running_mean is not None and norm.running_var is not None
+    dtype = torch.promote_types(norm.running_mean.dtype, torch.float32)
+    mean, variance = norm.running_mean.to(dtype), norm.running_var.to(dtype)
+    return mean, (variance + norm.eps).rsqrt()
+
+
 def _norm_rows(norm: _BatchNorm, x: Tensor) -> Rows:
     """With y = (x - mean) / sqrt(variance + eps) * weight + bias: a sum over pixels."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    mean, inverse = norm.running_mean, (norm.running_var + norm.eps).rsqrt()
-    pixels = x.reshape(len(x), 1, x.shape[1], -1)
+    mean, inverse = fixed_statistics(norm)
+    pixels = x.reshape(len(x), 1, x.shape[1], -1).to(mean)
 
     def rows(gradient: Tensor) -> Tensor:
-        g = gradient.reshape(len(x), -1, x.shape[1], pixels.shape[3])
+        g = gradient.reshape(len(x), -1, x.shape[1], pixels.shape[3]).to(mean)
         products, sums = (g * pixels).sum(3).flatten(0, 1), g.sum(3).flatten(0, 1)
         return (products - mean * sums) * inverse
 

@@ -86,6 +86,6 @@ def activation(name: str) -> Activation:
     Raises:
         ValueError: For one whose expectations are not known here.
     """
-    if name not in ACTIVATIONS:
+    if name not in [*ACTIVATIONS]:
         raise ValueError(f"unknown activation {name!r}; known: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]

@@ -1,7 +1,9 @@
 """Batch norms with statistics of a given batch, held fixed."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,18 +101,46 @@ def _plain_attention() -> Iterator[None]:
 def preserved(model: nn.Module) -> Iterator[None]:
     """Whatever the model does is undone afterwards; its calls get copies of the inputs.
 
-    Weights, buffers, attributes and training flags are then what they were before. The copies are
-    for networks that begin with an operation in place: those would overwrite the caller's samples,
-    and every further call would see other numbers.
+    Weights, buffers, attributes and training flags are then what they were before, and after an
+    error torch's generators, too: what a refused network drew leaves no trace. Compiled models run
+    uncompiled. The copies are for networks that begin with an operation in place: those would
+    overwrite the caller's samples, and every further call would see other numbers.
     """
-    before = Snapshot(model)
+    before, drawn = Snapshot(model), _generator_states(model)
     copies = model.register_forward_pre_hook(_with_copies, prepend=True)
     try:
-        with uncached():
+        with uncached(), _uncompiled():
             yield
+    except BaseException:
+        for put_back, state in drawn:
+            put_back(state)
+        raise
     finally:
         copies.remove()
         before.restore()
+
+
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Compiled models run their Python code, which can be watched and differentiated twice.
+
+    Compiled code would be made anew for every size of a batch, which takes seconds. What compiles
+    has loaded the compiler; nothing else should wait for it.
+    """
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _generator_states(model: nn.Module) -> list[tuple[Callable[[Tensor], None], Tensor]]:
+    """The states of torch's generators that a model may draw from, and what puts them back."""
+    states = [(torch.set_rng_state, torch.get_rng_state())]
+    for device in {p.device for p in model.parameters() if p.is_cuda}:
+        put_back = partial(torch.cuda.set_rng_state, device=device)
+        states.append((put_back, torch.cuda.get_rng_state(device)))
+    return states
 
 
 def _with_copies(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

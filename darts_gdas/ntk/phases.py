@@ -24,6 +24,8 @@ import numpy as np
 import scipy
 from jaxtyping import Float64
 
+from darts_gdas.ntk.checks import check_variance
+
 CRITICAL = 1e-9
 """Distance of chi_1 to 1 that passes for 0."""
 
@@ -99,8 +101,8 @@ def phase_point(activation: str, weight_variance: float, bias_variance: float) -
         >>> phase_point("erf", 1.5, 0.05).phase
         'chaotic'
     """
-    _check("weight_variance", weight_variance)
-    _check("bias_variance", bias_variance)
+    weight_variance = check_variance("weight_variance", weight_variance)
+    bias_variance = check_variance("bias_variance", bias_variance)
     moments = _moments(activation)
     if isinstance(moments, _Relu):
         return _relu_point(weight_variance, bias_variance)
@@ -126,7 +128,7 @@ def critical_weight_variance(activation: str, bias_variance: float = 0.0) -> flo
         >>> critical_weight_variance("relu"), critical_weight_variance("tanh")
         (2.0, 1.0)
     """
-    _check("bias_variance", bias_variance)
+    bias_variance = check_variance("bias_variance", bias_variance)
     moments = _moments(activation)
     if isinstance(moments, _Relu):
         return 2.0
@@ -220,14 +222,9 @@ _ACTIVATIONS: dict[str, _Moments] = {"erf": _Erf(), "relu": _Relu(), "tanh": _Ta
 
 
 def _moments(activation: str) -> _Moments:
-    if activation not in _ACTIVATIONS:
+    if activation not in [*_ACTIVATIONS]:
         raise ValueError(f"unknown activation {activation!r}; known: {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[activation]
-
-
-def _check(name: str, variance: float) -> None:
-    if not 0 <= variance < math.inf:
-        raise ValueError(f"{name} must be finite and >= 0, got {variance}; it is a variance")
 
 
 def _relu_point(weight_variance: float, bias_variance: float) -> PhasePoint:

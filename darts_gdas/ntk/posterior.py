@@ -9,13 +9,13 @@ the targets, so the members' outputs at any time are Gaussian again:
     covariance = K_xx + B (K_XX + noise) B^T + B K_Xx + K_xX B^T
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from darts_gdas.ntk.checks import check_tensor, check_variance
 from darts_gdas.ntk.dynamics import check_numbers, check_shape, equilibrium, flat_cross, flow
 from darts_gdas.ntk.spectrum import as_matrix
 
@@ -82,17 +82,16 @@ def predict_ensemble(
         Lee et al., NeurIPS 2019, https://arxiv.org/abs/1902.06720, eqs. (15), (16); noisy targets:
         He et al., NeurIPS 2020, https://arxiv.org/abs/2007.05864.
     """
-    if not 0 <= noise < math.inf:
-        raise ValueError(f"noise must be a finite variance >= 0, got {noise}")
+    noise = check_variance("noise", noise)
     ridge = noise if ridge is None else ridge
     check_numbers(t, learning_rate, ridge)
     if (ntk_train_train is None) != (ntk_test_train is None):
         raise ValueError("ntk_train_train and ntk_test_train must both be given, or none of them")
     tangent = nngp_train_train if ntk_train_train is None else ntk_train_train
     cross = nngp_test_train if ntk_test_train is None else ntk_test_train
-    is_full = nngp_train_train.ndim == 4
     _check(y_train, nngp_train_train, nngp_test_train, nngp_test_test)
     _check(y_train, tangent, cross, nngp_test_test)
+    is_full = nngp_train_train.ndim == 4
     matrix, prior = as_matrix(tangent), as_matrix(nngp_train_train)
     reach = flat_cross(cross)
     if t is None:
@@ -112,6 +111,8 @@ def predict_ensemble(
 
 
 def _check(y_train: Tensor, train: Tensor, cross: Tensor, test: Tensor) -> None:
+    check_tensor("y_train", y_train)
+    check_tensor("nngp_test_test", test)
     if y_train.ndim != 2 or not torch.isfinite(y_train).all():
         raise ValueError(
             f"y_train must hold finite numbers [samples, outputs], got shape {tuple(y_train.shape)}"

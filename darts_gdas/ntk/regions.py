@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from darts_gdas.ntk.normalization import call_with
+from darts_gdas.ntk.checks import check_count, check_module, check_tensor
+from darts_gdas.ntk.normalization import call_with, preserved
 
 Pattern = Bool[Tensor, "samples units"]
 PackedRows = UInt8[np.ndarray, "rows bytes"]
@@ -213,9 +214,8 @@ def _packed(pattern: Pattern) -> UInt8[Tensor, "samples bytes"]:
 
 
 def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
-    """Run the model on copies of its buffers and samples, watched."""
-    # The watch sees operations; compiled code has none.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"), watch:
+    """Run the model on copies of its buffers and samples, watched; it is afterwards what it was."""
+    with torch.no_grad(), preserved(model), watch:
         call_with(model, {}, x)
     if watch.num_relus == 0:
         raise ValueError(
@@ -225,12 +225,13 @@ def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
 
 
 def _chunks(model: nn.Module, x: Tensor, chunk_size: int | None) -> Iterator[Tensor]:
+    check_module(model)
+    check_tensor("x", x)
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x must hold samples in its first dimension, got shape {tuple(x.shape)}")
     if chunk_size is None:
         return iter([x])
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be positive, got {chunk_size}; None runs all at once")
+    chunk_size = check_count("chunk_size, or None for all at once,", chunk_size)
     if chunk_size < len(x) and any(map(_uses_the_batch, model.modules())):
         raise ValueError(
             f"chunk_size={chunk_size} would change the patterns: batch norms of the model "

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 _PLUMBING = vars(nn.Module()).keys()
 _TABLES = ("_parameters", "_buffers", "_modules")
 _LISTS, _SETS = (list, deque), (dict, set)
+_CONTAINERS = (*_LISTS, *_SETS, tuple, frozenset)
 
 
 class Snapshot:
     """The present state of a network, hooks apart.
 
     A forward pass may write into weights and buffers, count, and keep features in attributes of its
-    modules or in lists and dictionaries there. Under `torch.func` such features are tensors that
-    nothing can use, copy or save afterwards.
+    modules or in lists and dictionaries there, however deep. Under `torch.func` such features are
+    tensors that nothing can use, copy or save afterwards.
 
     Args:
         model: The network.
@@ -27,10 +28,11 @@ class Snapshot:
     def __init__(self, model: nn.Module) -> None:
         modules = [*model.modules()]
         self._attributes = [(vars(m), dict(vars(m))) for m in modules]
-        held = [value for m in modules for value in _own(m)]
+        held = [*_held(modules)]
         self._contents = [(t := vars(m)[name], dict(t)) for m in modules for name in _TABLES]
         self._contents += [(v, copy.copy(v)) for v in held if isinstance(v, (*_LISTS, *_SETS))]
-        tensors = (*model.parameters(), *model.buffers(), *_tensors(held))
+        own = (value for value in held if isinstance(value, Tensor))
+        tensors = (*model.parameters(), *model.buffers(), *own)
         self._values = [(t, _dense(t).detach().clone()) for t in tensors]
 
     @torch.no_grad()
@@ -55,24 +57,25 @@ def copied(model: nn.Module) -> nn.Module:
     Such are the weights that `torch.nn.utils.prune` and the older `weight_norm` and `spectral_norm`
     compute before each call: the copy holds their values until it computes its own.
     """
-    held = (value for m in model.modules() for value in _own(m))
-    results = (t for t in _tensors(held) if not t.is_leaf)
+    results = (v for v in _held(model.modules()) if isinstance(v, Tensor) and not v.is_leaf)
     return copy.deepcopy(model, {id(t): t.detach().clone() for t in results})
 
 
-def _own(module: nn.Module) -> Iterator[Any]:
-    """Attributes that torch knows nothing of."""
-    return (value for name, value in vars(module).items() if name not in _PLUMBING)
+def _held(modules: Iterable[nn.Module]) -> Iterator[Any]:
+    """Tensors and containers in attributes that torch knows nothing of, each once.
 
-
-def _tensors(held: Iterable[Any]) -> Iterator[Tensor]:
-    """Tensors among values, and in lists and dictionaries there."""
-    for value in held:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (tuple, *_LISTS, *_SETS)):
-            inside = value.values() if isinstance(value, dict) else value
-            yield from (t for t in inside if isinstance(t, Tensor))
+    Those within other containers, too, one of which may hold itself.
+    """
+    stack = [v for m in modules for name, v in vars(m).items() if name not in _PLUMBING]
+    seen: set[int] = set()
+    while stack:
+        value = stack.pop()
+        if not isinstance(value, (Tensor, *_CONTAINERS)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield value
+        if not isinstance(value, Tensor):
+            stack += value.values() if isinstance(value, dict) else value
 
 
 def _dense(tensor: Tensor) -> Tensor:
@@ -83,4 +86,7 @@ def _dense(tensor: Tensor) -> Tensor:
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:
-    return a.layout is torch.strided and not a.is_meta and torch.equal(a, b)
+    """Whether nothing was written; nan counts as nan, which costs time only where there is some."""
+    if a.layout is not torch.strided or a.is_meta:
+        return False
+    return torch.equal(a, b) or torch.allclose(a, b, rtol=0.0, atol=0.0, equal_nan=True)

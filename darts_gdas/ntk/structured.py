@@ -9,15 +9,15 @@ on is therefore used in a way that is not seen here, and the network is refused 
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from darts_gdas.ntk.agreement import differing, factors_of, gradients_of_sum, is_close
+from darts_gdas.ntk.agreement import agrees, differing, factors_of, gradients_of_sum
 from darts_gdas.ntk.calls import (
     Record,
     Unsupported,
@@ -29,7 +29,7 @@ from darts_gdas.ntk.calls import (
 from darts_gdas.ntk.checks import unequal
 from darts_gdas.ntk.few_pixels import LAYERS, Matrices
 from darts_gdas.ntk.gram import Factors
-from darts_gdas.ntk.layers import bias_rows, weight_rows
+from darts_gdas.ntk.layers import Rows, bias_rows, weight_rows
 
 _FEW_PIXELS = 2**15
 """Of all samples' rows together: up to so many, one large backward pass beats one per row."""
@@ -47,8 +47,8 @@ class StructuredRows:
             modules, samples first.
         parameters: The selected ones by name.
         images: Some samples to try it on, in no order.
-        run: How layers run, their weights constant; the whole is then no function of its samples
-            that autograd could be asked about.
+        run: Runs a layer on its inputs, with its weights as constants; None calls the layer. If
+            given, rows are not compared with autograd, which would call the layers themselves.
         trusted: Do not look whether rows are those of autograd, and samples independent.
 
     Raises:
@@ -117,8 +117,14 @@ class StructuredRows:
         at_once = num_rows if is_small and fits else 1  # then every sample lies there once per row
         record = self._forward(images.repeat_interleave(at_once, 0))
         uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
-        prepared: list[Callable[[Tensor], Tensor] | None] = [None] * len(uses)
         gathered: list[list[Tensor]] = [[] for _ in uses]
+
+        @cache
+        def weights(i: int) -> Rows:
+            x = uses[i].read_inputs()[::at_once]
+            return weight_rows(uses[i].layer, x, several=at_once > 1)
+
+        formed = set(names) - self._factored
         for first in range(0, num_rows, at_once):
             part = slice(first, first + at_once)
             cotangent = _cotangent(record.output, part, num_rows)
@@ -127,29 +133,34 @@ class StructuredRows:
             gradients = _gradients(record.output, uses, cotangent, retain=retain)
             if check:
                 _check_apart(record.output, uses, cotangent, gradients)
-            for i, (use, gradient) in enumerate(zip(uses, gradients, strict=True)):
-                selected = self._selected(use.layer)
-                if gradient is None:
-                    continue
-                if set(selected.values()) <= self._factored:
-                    gathered[i].append(gradient.reshape(samples, at_once, -1))
-                    continue
-                if selected.get("weight") in places:
-                    if prepared[i] is None:
-                        x = use.read_inputs()[::at_once]
-                        prepared[i] = weight_rows(use.layer, x, several=at_once > 1)
-                    make = prepared[i]
-                    assert make is not None
-                    found = make(gradient).view(samples, at_once, -1)
-                    rows[:, part, places[selected["weight"]]] += found
-                if selected.get("bias") in places:
-                    found = bias_rows(use.layer, gradient).view(samples, at_once, -1)
-                    rows[:, part, places[selected["bias"]]] += found
+            for name, found in self._formed(uses, gradients, formed, weights):
+                rows[:, part, places[name]] += found.view(samples, at_once, -1)
+            for parts, use, gradient in zip(gathered, uses, gradients, strict=True):
+                is_factored = self._factored.issuperset(self._selected(use.layer).values())
+                if gradient is not None and is_factored:
+                    parts.append(gradient.reshape(samples, at_once, -1))
         return [
             self._factors(use, use.read_inputs()[::at_once], torch.cat(part, dim=1), set(names))
             for use, part in zip(uses, gathered, strict=True)
             if part
         ]
+
+    def _formed(
+        self,
+        uses: Sequence[Use],
+        gradients: Sequence[Tensor | None],
+        names: Container[str | None],
+        weights: Callable[[int], Rows],
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Rows of the named weights and biases, call by call; `weights` makes those of a weight."""
+        for i, (use, gradient) in enumerate(zip(uses, gradients, strict=True)):
+            if gradient is None:
+                continue
+            selected = self._selected(use.layer)
+            if selected.get("weight") in names:
+                yield selected["weight"], weights(i)(gradient)
+            if selected.get("bias") in names:
+                yield selected["bias"], bias_rows(use.layer, gradient)
 
     def _factors(self, use: Use, x: Tensor, gradients: Tensor, names: set[str]) -> Factors:
         selected, inputs = self._selected(use.layer), []
@@ -211,31 +222,23 @@ class StructuredRows:
         _check_apart(record.output, record.uses, cotangent, gradients)
         if not self._is_checked:
             return
-        weights = unequal(record.output[:, 0])
+        weights, uses = unequal(record.output[:, 0]), record.uses
+        scaled = [None if g is None else g * _beside(weights, g) for g in gradients]
         found = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        for use, gradient in zip(record.uses, gradients, strict=True):
-            selected = self._selected(use.layer)
-            if gradient is None:
-                continue
-            g = gradient * _beside(weights, gradient)
-            if "weight" in selected:
-                of_weight = found[selected["weight"]]
-                of_weight += _weight_gradient(use, g).view(of_weight.shape)
-            if "bias" in selected:
-                of_bias = found[selected["bias"]]
-                of_bias += bias_rows(use.layer, g).sum(0).view(of_bias.shape)
+        for name, rows in self._formed(uses, scaled, found, lambda i: _summed_rows(uses[i])):
+            found[name] += rows.sum(0).view(found[name].shape)
         sums = cotangent * weights[:, None]
         name = differing(found, gradients_of_sum(self.model, parameters, images, sums))
         if name is not None:
             raise Unsupported(f"its rows of {name!r} are not those of autograd")
 
 
-def _weight_gradient(use: Use, gradient: Tensor) -> Tensor:
-    """The gradient of a layer's weight of all samples together, from their rows where formed."""
+def _summed_rows(use: Use) -> Rows:
+    """Rows of a layer's weight to be added up; where they need not be formed, their sum."""
     x = use.read_inputs()
-    if use.enters_once:
-        return gradient.reshape(len(x), -1).mT @ x.reshape(len(x), -1)
-    return weight_rows(use.layer, x)(gradient).sum(0)
+    if not use.enters_once:
+        return weight_rows(use.layer, x)
+    return lambda gradient: (gradient.reshape(len(x), -1).mT @ x.reshape(len(x), -1))[None]
 
 
 def _beside(numbers: Tensor, like: Tensor) -> Tensor:
@@ -255,7 +258,7 @@ def _check_apart(
     for use, once, found in zip(uses, gradients, scaled, strict=True):
         if once is None or found is None:
             continue
-        if not is_close(found / _beside(factors, found), once, once):
+        if not agrees(found / _beside(factors, found), once, once):
             raise Unsupported(f"layer {use.name!r} mixes samples")
 
 

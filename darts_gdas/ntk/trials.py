@@ -8,7 +8,8 @@ state or a look at the whole batch can hide in any of them. Everything here is w
 import torch
 from torch import Tensor, nn
 
-from darts_gdas.ntk.checks import check_output, largest_finite, unequal
+from darts_gdas.ntk.agreement import is_close
+from darts_gdas.ntk.checks import check_output, unequal
 from darts_gdas.ntk.normalization import preserved
 from darts_gdas.reasons import reason
 
@@ -16,6 +17,11 @@ _COUPLED = (
     "the output of a sample depends on other samples of the batch, so there is no kernel of two "
     'samples; for batch norms pass batch_norm="frozen", for sequences see that samples are the '
     "first dimension (batch_first=True)"
+)
+
+_FIRST_CALL = (
+    "the model sets something up at its first call (a weight or a buffer by the samples that it "
+    "sees), so its outputs depend on which samples come first; call the model once on your data"
 )
 
 
@@ -29,7 +35,8 @@ def check_fits(model: nn.Module, x: Tensor) -> None:
         if same_type and x.device == parameter.device:
             continue
         try:
-            with torch.no_grad(), preserved(model):
+            devices = [x.device] if x.is_cuda else []
+            with torch.no_grad(), preserved(model), torch.random.fork_rng(devices):
                 model(x[[0, -1]])
         except RuntimeError as error:
             raise ValueError(
@@ -47,23 +54,29 @@ def check_uncoupled(model: nn.Module, x1: Tensor, x2: Tensor | None = None) -> T
     replaced by a copy of the first: batches of one shape are computed alike, so what differs then
     by more than rounding is the other's influence, also one that no gradient shows (a scale by the
     batch's largest number, detached). Alone, in a batch of another size and at another place, the
-    second may differ by what other kernels of the library make of it. Tokens have no gradient; the
-    smallest and the largest are tried.
+    second may differ by what other kernels of the library make of it. Nor may it matter which
+    samples a first call saw: a network that sets itself up there repeats all later calls. Tokens
+    have no gradient; the smallest and the largest are tried.
 
     Raises:
         ValueError: If not, or if the model fails.
     """
     pair = _two(x1, x2)
+    pair.requires_grad_(pair.is_floating_point())
     with torch.enable_grad():
-        output = check_repeats(model, pair.requires_grad_(pair.is_floating_point()))
+        with preserved(model):
+            before = _run(model, pair[[1, 1]])
+        output = check_repeats(model, pair)
         if output.requires_grad and pair.requires_grad:
             _check_gradients(output, pair)
         eps = torch.finfo(output.dtype).eps
         first, second, alone = (_run(model, pair.detach()[i]) for i in ([0, 0], [1, 1], [1]))
+        if not is_close(second, before, 1e3 * eps):
+            raise ValueError(_FIRST_CALL)
         if not (
-            _is_close(first[0], output[0], 1e3 * eps)
-            and _is_close(second[1], output[1], 1e3 * eps)
-            and _is_close(alone[0], output[1], eps**0.25, eps**0.5)
+            is_close(first[0], output[0], 1e3 * eps)
+            and is_close(second[1], output[1], 1e3 * eps)
+            and is_close(alone[0], output[1], eps**0.25, eps**0.5)
         ):
             raise ValueError(_COUPLED)
     if not pair.is_floating_point():
@@ -81,7 +94,7 @@ def check_repeats(model: nn.Module, x: Tensor) -> Tensor:
     output, before = _run(model, x), _generator_state(x)
     again, after = _run(model, x), _generator_state(x)
     rounding = 1e3 * torch.finfo(output.dtype).eps if output.is_cuda else 0.0
-    if not torch.equal(before, after) or not _is_close(again, output, rounding):
+    if not torch.equal(before, after) or not is_close(again, output, rounding):
         raise ValueError(
             "the model's output differs from call to call, by random numbers (dropout) or a state "
             "that it keeps (spectral norm); call model.eval(), or remove what makes the difference"
@@ -128,11 +141,3 @@ def _check_gradients(output: Tensor, pair: Tensor) -> None:
 def _generator_state(x: Tensor) -> Tensor:
     state = torch.get_rng_state()
     return torch.cat([state, torch.cuda.get_rng_state(x.device)]) if x.is_cuda else state
-
-
-def _is_close(a: Tensor, b: Tensor, relative: float, absolute: float = 0.0) -> bool:
-    """Whether two samples' outputs are one, up to a share of the largest that is finite."""
-    if a.shape != b.shape:
-        return False
-    tolerance = relative * float(largest_finite(b.detach())) + absolute
-    return torch.allclose(a, b, rtol=0.0, atol=tolerance, equal_nan=True)

@@ -83,3 +83,9 @@ def test_bad_input_is_refused(options: dict, message: str):
 def test_a_kernel_that_is_not_finite_is_named():
     with pytest.raises(ValueError, match="draw 0 is a kernel with numbers that are not finite"):
         monte_carlo(layer, lambda net: torch.tensor([torch.nan]), draws=2)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_kernel_that_is_no_tensor_is_named():
+    with pytest.raises(ValueError, match=r"draw 0 must be a tensor, got float"):
+        monte_carlo(layer, lambda net: 1.0, draws=2)

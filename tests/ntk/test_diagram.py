@@ -39,3 +39,16 @@ def test_the_mathematics_draws_nothing():
     command = [sys.executable, "-c", program]
     root = Path(__file__).parents[2]
     assert subprocess.run(command, cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"points": 2.5}, "points must be a whole number and at least 2, got 2.5"),
+        ({"max_bias_variance": "1"}, "max_bias_variance must be positive and finite, got '1'"),
+    ],
+)
+def test_bad_input_is_refused(options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        phase_diagram("erf", **options)

@@ -1,5 +1,6 @@
 """What tells one function from another, and what does not."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from darts_gdas.ntk.fingerprint import Fingerprint, fingerprint
 from tests.ntk.networks import Call, cancelling
+
+HALVES = [torch.bfloat16, torch.float16]
 
 pytestmark = pytest.mark.usefixtures("seeded")
 
@@ -57,6 +60,61 @@ def test_functions_that_differ_by_more_than_rounding_differ(one, other, found: s
 )
 def test_rounding_makes_no_difference(one, other, dtype):
     assert not differing(taken(one, dtype), taken(other, dtype))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("scale", [1.001, 1.03, 1.08])
+def test_functions_in_half_precision_are_told_apart(dtype: torch.dtype, scale: float):
+    own = taken(torch.tanh, dtype)
+    assert differing(own, taken(lambda y: scale * torch.tanh(y), dtype)) == ["outputs", "gradients"]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_network_bound_to_half_precision_is_compared_in_it(dtype: torch.dtype):
+    def bound(scale: float) -> Fingerprint:
+        def function(y: Tensor) -> Tensor:
+            return scale * y @ torch.ones(3, 2, dtype=dtype)  # float32 cannot be multiplied by it
+
+        return taken(function, dtype)
+
+    assert bound(1.0).eps == torch.finfo(dtype).eps and not differing(bound(1.0), bound(1.005))
+    assert differing(bound(1.0), bound(1.08)) == ["outputs", "gradients"]
+
+
+class InParts(nn.Linear):
+    """A linear layer that adds up its products in another order."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        (a, b), (v, w) = input.chunk(2, 1), self.weight.chunk(2, 1)
+        return F.linear(b, w, self.bias) + F.linear(a, v)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_another_order_of_sums_makes_no_difference_in_half_precision(dtype: torch.dtype):
+    """As on another machine: in bfloat16 ten layers move outputs by some per cent."""
+    model = nn.Sequential(*(m for _ in range(10) for m in (nn.Linear(32, 32), nn.Tanh())))
+    with torch.no_grad():
+        for layer in model[::2]:
+            layer.weight.mul_(4.0)
+    other, x = copy.deepcopy(model), torch.randn(12, 32).to(dtype)
+    for layer in other[::2]:
+        layer.__class__ = InParts  # type: ignore[assignment]
+    one, two = (fingerprint(m.to(dtype), (x, None), "all", 5, 2) for m in (model, other))
+    assert (model(x) - other(x)).norm() > 0.02 * model(x).norm() or dtype == torch.float16
+    assert not differing(one, two)
+
+
+def test_recurrent_layers_and_shared_weights_are_taken_in_float32():
+    rnn = nn.GRU(4, 4, batch_first=True)
+    rnn.weight_hh_l0 = rnn.weight_ih_l0
+    model = Call(lambda n, x: n.rnn(x)[0][:, -1], rnn=rnn).bfloat16()
+    x, before = torch.randn(6, 3, 4).bfloat16(), dict(model.named_parameters())
+    found = fingerprint(model, (x, None), "all", 6, 6)
+    assert found.eps == torch.finfo(torch.float32).eps
+    assert all(p is before[name] for name, p in model.named_parameters())
+    assert rnn._flat_weights[1] is rnn.weight_ih_l0 is rnn.weight_hh_l0
+    wide = fingerprint(model.float(), (x.float(), None), "all", 6, 6)
+    assert not differing(found, wide)
 
 
 def test_outputs_that_are_rounding_make_no_difference():

@@ -38,13 +38,27 @@ def test_images_go_through():
         ([Dense()], 0, "width must be a whole number and at least 1, got 0"),
         ([Dense()], 2.0, "width must be a whole number and at least 1, got 2.0"),
         (["x", Dense()], 4, r"layers must be a list of Dense, .* got \['x', Dense"),
-        ([GlobalAverage(), Dense()], 4, r"layer 1, GlobalAverage\(\), does not fit .* \(3,\)"),
+        ([GlobalAverage(), Dense()], 4, r"layer 1, GlobalAverage\(\): .* needs images"),
         ([Dense(), Nonlinearity()], 4, "last of the layers must be Dense"),
     ],
 )
 def test_bad_input_is_refused(layers: list, width: int, message: str):
     with pytest.raises(ValueError, match=message):
         finite_network(layers, (3,), width)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "message"),
+    [
+        ([Conv(), Nonlinearity(), Dense()], (3, 8, 8), r"layer 3, .* Dense sees images"),
+        ([Dense(), Flatten(), Dense()], (3,), "layer 2, .* Flatten needs images"),
+        ([Nonlinearity(), Dense()], (3,), "layer 1, .* inputs must be Gaussian"),
+        ([Conv(9, padding=0), Flatten(), Dense()], (3, 8, 8), "layer 1, .* does not fit samples"),
+    ],
+)
+def test_a_network_without_the_kernels_is_not_built(layers: list, shape: tuple, message: str):
+    with pytest.raises(ValueError, match=message):
+        finite_network(layers, shape, 8)
 
 
 @pytest.mark.usefixtures("untyped")

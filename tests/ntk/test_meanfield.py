@@ -35,7 +35,7 @@ def test_the_command_writes_a_figure(suffix: str, tmp_path: Path, capsys):
     ("arguments", "message"),
     [
         (["--activation", "gelu"], "unknown activation 'gelu'; known: erf, relu, tanh"),
-        (["--points", "1"], "points must be at least 2, got 1"),
+        (["--points", "1"], "points must be a whole number and at least 2, got 1"),
         (
             ["--max-weight-variance", "0"],
             "max_weight_variance must be positive and finite, got 0.0",

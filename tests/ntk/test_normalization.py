@@ -1,6 +1,7 @@
 """Kernels of networks with batch norms: frozen to the batch's statistics, or in training mode."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -161,3 +162,21 @@ def test_instance_norms_take_their_own_statistics_in_frozen_mode(training: bool)
     assert norm.track_running_stats and norm.running_mean is not None
     norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
     close(found, empirical_ntk(model, x, kind="full"))
+
+
+def test_compiled_networks_run_uncompiled():
+    """Code compiled for training keeps no graph, and each size of a batch is compiled anew."""
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(7, 4)
+    graphs: list[Any] = []
+
+    def compiler(graph: Any, inputs: list[Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(net, backend=compiler)
+    compiled(x).sum().backward()
+    for method in ("structured", "loop", "vector_product"):
+        found = empirical_ntk(compiled, x, method=method, chunk_size=3)
+        assert torch.equal(found, empirical_ntk(net, x, method=method, chunk_size=3))
+    compiled(x)
+    assert len(graphs) == 1

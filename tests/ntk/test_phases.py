@@ -186,13 +186,17 @@ def test_a_point_is_three_numbers_and_survives_copies():
         point.q_star = 1.0  # type: ignore[misc]
 
 
+@pytest.mark.usefixtures("untyped")
 def test_unknown_activations_are_refused():
     for function, numbers in ((phase_point, (1.0, 0.0)), (critical_weight_variance, (0.0,))):
         with pytest.raises(ValueError, match="unknown activation 'gelu'; known: erf, relu, tanh"):
             function("gelu", *numbers)
+        with pytest.raises(ValueError, match=r"unknown activation \['erf'\]"):
+            function(["erf"], *numbers)
 
 
-@pytest.mark.parametrize("variance", [-0.1, math.inf, math.nan])
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("variance", [-0.1, math.inf, math.nan, "1", None, True, [1.0]])
 def test_what_is_no_variance_is_refused(variance: float):
     with pytest.raises(ValueError, match=r"weight_variance must be finite and >= 0, got"):
         phase_point("tanh", variance, 0.0)

@@ -116,10 +116,17 @@ def test_a_kernel_of_one_output_stands_for_all(t: float | None):
     assert_close(found.covariance, full(one.covariance))
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": -0.1}, "noise must be a finite variance >= 0, got -0.1"),
+        ({"noise": "1"}, "noise must be finite and >= 0, got '1'"),
+        ({"noise": None}, "noise must be finite and >= 0, got None"),
+        ({"y_train": np.zeros((N, O))}, "y_train must be a tensor, got ndarray; torch.as_tensor"),
+        ({"nngp_test_test": None}, "nngp_test_test must be a tensor, got NoneType"),
+        ({"nngp_test_train": [1.0]}, "test_train kernel must be a tensor, got list"),
+        ({"ntk_train_train": 1.0}, "train_train kernel must be a tensor, got float"),
+        ({"noise": -0.1}, "noise must be finite and >= 0, got -0.1"),
         ({"ridge": -1.0}, "ridge must be finite and >= 0, got -1.0"),
         ({"t": -2.0}, "t must be a finite time"),
         ({"ntk_test_train": None}, "must both be given"),
@@ -129,6 +136,7 @@ def test_a_kernel_of_one_output_stands_for_all(t: float | None):
 )
 def test_bad_input_is_refused(options: dict, message: str):
     (train, cross, test), (k, c, _) = kernels(1), kernels(2)
-    given = {"ntk_train_train": k, "ntk_test_train": c} | options
+    given = {"y_train": random(N, O), "nngp_train_train": train, "nngp_test_train": cross}
+    given |= {"nngp_test_test": test, "ntk_train_train": k, "ntk_test_train": c}
     with pytest.raises(ValueError, match=message):
-        predict_ensemble(random(N, O), train, cross, test, **given)
+        predict_ensemble(**(given | options))

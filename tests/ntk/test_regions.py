@@ -161,6 +161,27 @@ def test_a_model_runs_as_it_stands_and_keeps_its_buffers(training: bool):
     assert torch.equal(patterns, hooked(convolutional().train(training), x))
 
 
+class Writing(nn.Module):
+    """Writes into its weight, and keeps what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.kept = nn.Linear(2, 3), []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layer.weight.data.add_(1.0)
+        self.kept.append(self.layer(x))
+        return torch.relu(self.kept[-1])
+
+
+@pytest.mark.parametrize("function", [activation_patterns, linear_regions])
+def test_a_model_is_afterwards_what_it_was(function):
+    net = Writing()
+    before = net.layer.weight.detach().clone()
+    function(net, torch.randn(6, 2, generator=rng()), chunk_size=4)
+    assert torch.equal(net.layer.weight, before) and not net.kept
+
+
 def test_gradients_are_not_recorded():
     x = torch.randn(4, 1, 4, 4, generator=rng(), requires_grad=True)
     assert not activation_patterns(convolutional(), x).requires_grad
@@ -200,8 +221,19 @@ def test_what_has_no_patterns_is_refused(function):
     for empty in (torch.ones(0, 2), torch.tensor(1.0)):
         with pytest.raises(ValueError, match="x must hold samples in its first dimension"):
             function(nn.ReLU(), empty)
-    with pytest.raises(ValueError, match="chunk_size must be positive, got 0"):
-        function(nn.ReLU(), x, chunk_size=0)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("function", [activation_patterns, linear_regions])
+def test_bad_input_is_refused(function):
+    x = torch.randn(6, 2)
+    for size in (0, "a", 2.5):
+        with pytest.raises(ValueError, match=f"chunk_size, .* must be a whole .* got {size!r}"):
+            function(nn.ReLU(), x, chunk_size=size)
+    with pytest.raises(ValueError, match="x must be a tensor, got ndarray"):
+        function(nn.ReLU(), x.numpy())
+    with pytest.raises(ValueError, match=r"the model must be a torch.nn.Module, got NoneType"):
+        function(None, x)
 
 
 @pytest.mark.parametrize("track", [True, False])

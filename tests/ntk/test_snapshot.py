@@ -158,6 +158,42 @@ def test_what_does_not_change_is_not_written_to():
     loss.backward()
 
 
+class KeepsDeep(nn.Module):
+    """Keeps what it computes in containers within containers, one of which holds itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.cache: dict[str, list] = {"k": []}
+        self.pairs = ([torch.zeros(1)], {"of": {1}})
+        self.cache["k"].append(self.cache)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        self.cache["k"].append(y)
+        self.pairs[0].append(y)
+        self.pairs[0][0] += 1
+        self.pairs[1]["of"].add(len(self.cache["k"]))
+        return y.tanh()
+
+
+@pytest.mark.parametrize("method", ["structured", "loop"])
+def test_what_is_kept_in_containers_of_containers_goes(method: str):
+    model = KeepsDeep()
+    empirical_ntk(model, torch.randn(3, 4), method=method)
+    assert len(model.cache["k"]) == 1 and model.cache["k"][0] is model.cache
+    assert model.pairs == ([torch.zeros(1)], {"of": {1}})
+    copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_nan_is_not_written_to(dtype: torch.dtype):
+    model = nn.Linear(4, 3)
+    model.register_buffer("unused", torch.tensor([torch.nan, 1.0], dtype=dtype))
+    empirical_ntk(model, torch.randn(3, 4))
+    assert model.get_buffer("unused")._version == 0
+
+
 def test_what_came_goes():
     model = nn.Linear(2, 2)
     before = Snapshot(model)

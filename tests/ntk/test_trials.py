@@ -130,6 +130,47 @@ def test_outputs_that_change_from_call_to_call_are_refused(name: str):
         assert len(empirical_ntk(model.eval(), x)) == len(x)
 
 
+class SetsUp(nn.Module):
+    """Centres its inputs by the batch that it sees first, as ActNorm does."""
+
+    def __init__(self, *, learned: bool) -> None:
+        super().__init__()
+        self.register_buffer("done", torch.tensor(False))
+        self.centre = torch.zeros(4)
+        self.centre = nn.Parameter(self.centre) if learned else self.centre
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.done:
+            self.centre.data.copy_(x.detach().mean(0))
+            self.done.fill_(True)  # type: ignore[operator]
+        return self.layer(torch.tanh(x - self.centre))
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_networks_that_set_themselves_up_are_refused_before_their_first_call(learned: bool):
+    model, x = SetsUp(learned=learned), torch.randn(6, 4)
+    for call in (empirical_ntk, empirical_nngp, extreme_eigenvalues):
+        with pytest.raises(ValueError, match=r"sets something up at its first call .* call the"):
+            call(model, x)
+    assert not model.done and not model.centre.any()
+    model(x)
+    hidden = torch.cat([torch.tanh(x - x.mean(0)), torch.ones(6, 1)], 1).double()
+    expected = 3 * hidden @ hidden.T  # of the last layer
+    found = empirical_ntk(model, x, params=lambda name, _: "layer" in name)
+    assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_norm", [None, "frozen", "batch"])
+def test_a_random_network_that_is_refused_leaves_the_generator_alone(batch_norm: str | None):
+    model, before = Call(lambda n, x: F.dropout(n.layer(x)), layer=nn.Linear(4, 3)), None
+    for x in (torch.randn(3, 4), torch.randn(3, 4).double()):  # of another type than the weights
+        before = torch.get_rng_state()
+        with pytest.raises(ValueError, match=r"differs from call to call|cannot take samples"):
+            empirical_ntk(model, x, batch_norm=batch_norm)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("batch_norm", ["frozen", "batch"])
 def test_dropout_that_no_mode_ends_is_refused(batch_norm: str):
     model = Call(lambda n, x: F.dropout(n.layer(x)), layer=nn.Linear(4, 3)).double()
