@@ -46,6 +46,7 @@ class Pushed:
         """How outputs change along a direction, which has one tensor per parameter."""
         parts = x.split(chunk_size)
         found = torch.cat([self.push(self.model, self.parameters, p, direction) for p in parts])
+        found = found.detach()
         if found.itemsize < 4 and not torch.isfinite(found).all():
             raise ValueError(
                 f"products with the kernel exceed the range of the model's {found.dtype}; convert "
@@ -65,39 +66,64 @@ def pushed(model: nn.Module, parameters: Parameters, sides: Sequence[Tensor]) ->
     Raises:
         Unsupported: If neither is right.
     """
-    some, said = probe(sides), []
-    direction = [signs(p, torch.Generator().manual_seed(0)) for p in parameters.values()]
-    for push in (by_forward_mode, by_two_passes):
+    refusal = "products with the kernel cannot take this network, empirical_ntk can"
+    return Pushed(model, parameters, push_of(model, parameters, probe(sides), refusal=refusal))
+
+
+def push_of(
+    model: nn.Module,
+    parameters: Parameters,
+    images: Tensor,
+    *,
+    ways: Sequence[Push] | None = None,
+    refusal: str,
+) -> Push:
+    """The first of some ways to J r that is the transpose of one backward pass.
+
+    Args:
+        model: The network.
+        parameters: The selected ones by name.
+        images: Some samples.
+        ways: Which; None for forward mode, and two backward passes after it.
+        refusal: What an error begins with.
+
+    Raises:
+        Unsupported: If none is; it says what is wrong with the first.
+    """
+    said, rng = [], torch.Generator().manual_seed(0)
+    direction = [signs(p, rng) for p in parameters.values()]
+    for push in ways or (by_forward_mode, by_two_passes):
         try:
-            if is_right(push, model, parameters, some, direction):
-                return Pushed(model, parameters, push)
-            said.append(DIFFERS)
+            if _is_right(push, model, parameters, images, direction):
+                return push
+            said.append(_DIFFERS)
         except Exception as error:
             if is_full(error):
                 raise
             said.append(reason(error))
-    raise Unsupported(
-        f"products with the kernel cannot take this network: {said[0]}; use empirical_ntk"
-    )
+    raise Unsupported(f"{refusal}: {said[0]}")
 
 
-DIFFERS = (
+_DIFFERS = (
     "derivatives in forward mode are not those of autograd (weights that a list holds, "
     "torch.no_grad, a function with a backward pass of its own)"
 )
 
 
-def is_right(
+def _is_right(
     push: Push,
     model: nn.Module,
     parameters: Parameters,
     images: Tensor,
     direction: Sequence[Tensor],
 ) -> bool:
-    """Whether a way to J r is the transpose of one backward pass, at some samples."""
-    moved = push(model, parameters, images, direction).detach()
-    cotangent = unequal(moved)
-    gradients = gradients_of_sum(model, parameters, images, cotangent)
+    """Whether a way to J r is the transpose of one backward pass, with the same random numbers."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        moved = push(model, parameters, images, direction).detach()
+        cotangent = unequal(moved)
+        torch.manual_seed(0)
+        gradients = gradients_of_sum(model, parameters, images, cotangent)
     return is_transposed(moved, cotangent, direction, [*gradients.values()])
 
 
@@ -110,16 +136,15 @@ def by_forward_mode(
     with warnings.catch_warnings():
         # The library's own, when it first loads its rules of forward mode.
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
-        moved = jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
-    return moved.detach()
+        return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
 
 
 def by_two_passes(
     model: nn.Module, parameters: Parameters, images: Tensor, direction: Sequence[Tensor]
 ) -> Tensor:
-    """J r by derivatives of <J^T u, r> in u, of the network as it is."""
+    """J r by derivatives of <J^T u, r> in u, of the network as it is; differentiable in r."""
     with torch.enable_grad(), plain_functions():
-        outputs = model(images.detach())
+        outputs = model(images)
         cotangent = torch.zeros_like(outputs, requires_grad=True)
         gradients = torch.autograd.grad(
             outputs,
@@ -130,8 +155,12 @@ def by_two_passes(
             materialize_grads=True,
         )
         along = [(g * r).sum() for g, r in zip(gradients, direction, strict=True)]
-        (moved,) = torch.autograd.grad(sum(along[1:], along[0]), cotangent)
-    return moved.detach()
+        (moved,) = torch.autograd.grad(
+            sum(along[1:], along[0]),
+            cotangent,
+            create_graph=any(t.requires_grad for t in (images, *direction)),
+        )
+    return moved
 
 
 def signs(parameter: Tensor, rng: torch.Generator) -> Tensor:

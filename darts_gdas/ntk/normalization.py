@@ -90,9 +90,12 @@ def _prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 def _lstm(*args: Any, **kwargs: Any) -> Any:
-    tf32 = bool(torch.backends.mkldnn.allow_tf32)
-    with torch.backends.mkldnn.flags(enabled=False, allow_tf32=tf32):
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # `mkldnn.flags` sets others too, and warns of them
+    try:
         return torch.lstm(*args, **kwargs)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
