@@ -87,12 +87,11 @@ def ntk_on_disc(
 ) -> int:
     """Compute a tangent kernel into a folder, or go on where an earlier call ended.
 
-    Every block is computed as by `empirical_ntk`. The network and all samples are tried once,
-    before the first; each block compares rows of its own with autograd, since what a faster way
-    gets wrong can lie in its samples (`trusted` leaves that out), and a way that fails for one
-    block is not tried for the next. Blocks that are there and whole are left alone, one that is
-    damaged is computed again, with a warning. Memory is that of a block. Rows of J are computed
-    anew for every block, so twice the block size is half the backward passes.
+    Every block is computed as by `empirical_ntk`. The network, all samples and the way are tried
+    once, before the first; what lies in the samples of a block alone (that they are not mixed, rows
+    of `jacobian`) is compared for each, unless `trusted`. Blocks that are there and whole are left
+    alone, one that is damaged is computed again, with a warning. Memory is that of a block. Rows of
+    J are computed anew for every block, so twice the block size is half the backward passes.
 
     A folder is refused to another function of the same weights, as far as it can be told from what
     rounding does on another machine: if outputs of any block of samples differ by more than 100
@@ -144,6 +143,7 @@ def ntk_on_disc(
         plan = _planned(Path(folder), plan, computes)
         ways = Ways(
             model,
+            [x1] if x2 is None else [x1, x2],
             found.parameters,
             kind,
             found.num_outputs,

@@ -94,6 +94,7 @@ def empirical_ntk(
         check_memory(which, x1, x2, found.num_outputs, dtype)
         ways = Ways(
             model,
+            [x1] if x2 is None else [x1, x2],
             found.parameters,
             which,
             found.num_outputs,

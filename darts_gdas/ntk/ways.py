@@ -38,10 +38,11 @@ class RowSource(Protocol):
 
 
 class Ways:
-    """A kind of kernel of a network, of any samples; within `tried`.
+    """A kind of kernel of a network, of some samples or parts of them; within `tried`.
 
     Args:
         model: The network.
+        sides: All samples, of one side or two; a way is tried at a few of them, once.
         parameters: The selected ones by name.
         kind: Which part of the kernel.
         num_outputs: Outputs per sample.
@@ -54,6 +55,7 @@ class Ways:
     def __init__(
         self,
         model: nn.Module,
+        sides: Sequence[Tensor],
         parameters: Mapping[str, nn.Parameter],
         kind: Kind,
         num_outputs: int,
@@ -63,13 +65,14 @@ class Ways:
         dtype: torch.dtype,
         trusted: bool,
     ) -> None:
-        self.model, self.parameters, self.kind = model, parameters, kind
+        self.model, self.sides, self.parameters, self.kind = model, sides, parameters, kind
         self.num_outputs, self.method, self.trusted = num_outputs, method, trusted
         self.chunk_size, self.dtype = chunk_size, dtype
         self._left = ["structured", "jacobian", "loop"] if method == "auto" else [method]
+        self._source: RowSource | None = None
 
     def kernel(self, x1: Tensor, x2: Tensor | None) -> Tensor:
-        """The kernel of some samples; a way that could not take others is not tried again."""
+        """The kernel of some of the samples; a way that failed for others is not tried again."""
         while True:
             way = self._left[0]
             try:
@@ -81,6 +84,7 @@ class Ways:
                 if self.method != "auto":
                     raise _refusal(self.method, error) from error
             del self._left[0]
+            self._source = None
         if not self.trusted:
             check_finite(found)
         return found
@@ -101,8 +105,11 @@ class Ways:
         sides = [x1] if x2 is None else [x1, x2]
         samples = len(sides[0]), len(sides[-1])
         gram = Gram(self.kind, samples, self.num_outputs, dtype=self.dtype, device=x1.device)
-        source = _source(way, self.model, self.parameters, sides, self.kind, self.trusted)
-        _add_all(gram, source, self.parameters, sides, self.chunk_size)
+        if self._source is None:
+            self._source = _source(
+                way, self.model, self.parameters, self.sides, self.kind, self.trusted
+            )
+        _add_all(gram, self._source, self.parameters, sides, self.chunk_size)
         return gram.result()
 
 

@@ -51,6 +51,19 @@ def test_it_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert_allclose(collect_ntk(tmp_path), empirical_ntk(model, x).numpy(), rtol=1e-12)
 
 
+def test_the_network_is_tried_once(tmp_path: Path):
+    """A block more costs its passes alone: k x k of them, and k for the outputs of all samples."""
+    model, x, _ = make("mlp", samples=12)
+    calls: list[int] = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    counts = {}
+    for parts in (3, 4):
+        calls.clear()
+        ntk_on_disc(tmp_path / str(parts), model, x, block_size=12 // parts)
+        counts[parts] = len(calls)
+    assert counts[4] - counts[3] == (16 + 4) - (9 + 3)
+
+
 @pytest.mark.filterwarnings("ignore:.*is damaged and does not count")
 @pytest.mark.parametrize("harm", ["flipped", "cut", "unsealed"])
 def test_a_damaged_block_is_computed_again(tmp_path: Path, harm: str):
