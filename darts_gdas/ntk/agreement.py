@@ -83,9 +83,7 @@ def agrees(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
         expected: By the other.
         scale: Numbers of which the largest is what counts as large.
     """
-    eps = max(torch.finfo(t.dtype).eps for t in (found, expected))
-    # In single precision a GPU may round what it multiplies to 10 bits.
-    share = _ROUNDED if found.is_cuda and eps > 1e-8 else eps**0.5
+    share = _tolerance(found, expected)
     return is_close(found.to(expected), expected, share, share * float(largest_finite(scale)))
 
 
@@ -102,6 +100,36 @@ def is_close(found: Tensor, expected: Tensor, share: float, more: float = 0.0) -
         return False
     most = share * float(largest_finite(expected.detach())) + more
     return torch.allclose(found, expected, rtol=0.0, atol=most, equal_nan=True)
+
+
+def _tolerance(*values: Tensor) -> float:
+    """Half of the digits of the coarsest."""
+    eps = max(torch.finfo(value.dtype).eps for value in values)
+    # In single precision a GPU may round what it multiplies to 10 bits.
+    return _ROUNDED if values[0].is_cuda and eps > 1e-8 else eps**0.5
+
+
+def is_transposed(
+    moved: Tensor, cotangent: Tensor, direction: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> bool:
+    """Whether <u, J r> = <J^T u, r>, so that the way to one is the transpose of that to the other.
+
+    Numbers that are not finite have no say; whoever uses them looks for them.
+
+    Args:
+        moved: J r.
+        cotangent: u, of the same shape.
+        direction: r, by parameters.
+        gradients: J^T u.
+    """
+    of_outputs = cotangent.double() * moved.double()
+    pairs = zip(gradients, direction, strict=True)
+    of_weights = [(torch.zeros_like(r) + g).double() * r.double() for g, r in pairs]
+    here, there = of_outputs.sum(), torch.stack([p.sum() for p in of_weights]).sum()
+    if not (here.isfinite() and there.isfinite()):
+        return True
+    scale = torch.stack([p.norm() for p in (of_outputs, *of_weights)]).amax()
+    return bool((here - there).abs() <= _tolerance(moved, *gradients) * scale)
 
 
 def factors_of(output: Tensor) -> Tensor:

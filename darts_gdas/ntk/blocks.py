@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,12 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from darts_gdas.ntk.checks import (
-    check_count,
-    check_inputs,
-    check_model,
-)
+from darts_gdas.ntk.checks import check_count, check_memory
+from darts_gdas.ntk.entry import tried
 from darts_gdas.ntk.fingerprint import Fingerprint, fingerprint
 from darts_gdas.ntk.kernel import check_choices, empirical_ntk
 from darts_gdas.ntk.sealed import is_whole, read_array, replace, seal, temporary, write_array
-from darts_gdas.ntk.trials import check_fits
+from darts_gdas.ntk.ways import Ways
 
 PLAN, WHOLE = "plan.json", "kernel.npy"
 _SIGNATURE = inspect.signature(empirical_ntk)
@@ -90,9 +87,11 @@ def ntk_on_disc(
 ) -> int:
     """Compute a tangent kernel into a folder, or go on where an earlier call ended.
 
-    Every block is a call of `empirical_ntk`; blocks that are there and whole are left alone, one
-    that is damaged is computed again, with a warning. Memory is that of a block. Rows of J are
-    computed anew for every block, so twice the block size is half the backward passes.
+    Every block is computed as by `empirical_ntk`. The network, all samples and the way are tried
+    once, before the first; what lies in the samples of a block alone (that they are not mixed, rows
+    of `jacobian`) is compared for each, unless `trusted`. Blocks that are there and whole are left
+    alone, one that is damaged is computed again, with a warning. Memory is that of a block. Rows of
+    J are computed anew for every block, so twice the block size is half the backward passes.
 
     A folder is refused to another function of the same weights, as far as it can be told from what
     rounding does on another machine: if outputs of any block of samples differ by more than 100
@@ -128,30 +127,52 @@ def ntk_on_disc(
             f"batch_norm={options['batch_norm']!r} would take the statistics of each block; leave "
             "it out, with norms in evaluation"
         )
-    check_choices(*(given.arguments[name] for name in ("kind", "method", "batch_norm", "dtype")))
-    check_inputs(x1, x2)
-    check_model(model, None)
-    check_fits(model, x1)
-    others, digest = None if x2 is None else len(x2), _digest(model, (x1, x2), given.arguments)
-    chunk_size = check_count("chunk_size", given.arguments["chunk_size"])
-    computes = fingerprint(model, (x1, x2), given.arguments["params"], block_size, chunk_size)
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is a file; the kernel goes into a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    plan = _Plan(
-        len(x1), others, block_size, digest, computes.outputs.tolist(), computes.gradients.tolist()
-    )
-    plan = _planned(folder, plan, computes)
-    computed, key = 0, plan.key
-    for i, j in plan.blocks()[rank::world]:
+    chosen = given.arguments
+    names = ("kind", "method", "batch_norm", "dtype", "trusted")
+    kind = check_choices(*(chosen[name] for name in names))
+    chunk_size = check_count("chunk_size", chosen["chunk_size"])
+    with tried(model, x1, x2, chosen["params"]) as found:
+        computes = fingerprint(model, (x1, x2), chosen["params"], block_size, chunk_size)
+        plan = _Plan(
+            len(x1),
+            None if x2 is None else len(x2),
+            block_size,
+            _digest(model, (x1, x2), chosen),
+            computes.outputs.tolist(),
+            computes.gradients.tolist(),
+        )
+        plan = _planned(Path(folder), plan, computes)
+        ways = Ways(
+            model,
+            [x1] if x2 is None else [x1, x2],
+            found.parameters,
+            kind,
+            found.num_outputs,
+            chunk_size=chunk_size,
+            **{name: chosen[name] for name in ("method", "dtype", "trusted")},
+        )
+        return _compute(Path(folder), plan, ways, (x1, x2), plan.blocks()[rank::world])
+
+
+def _compute(
+    folder: Path,
+    plan: _Plan,
+    ways: Ways,
+    sides: tuple[Tensor, Tensor | None],
+    places: Sequence[tuple[int, int]],
+) -> int:
+    """Write the blocks that are not there; how many those were."""
+    computed, (x1, x2) = 0, sides
+    for i, j in places:
         path = _path(folder, i, j)
-        if is_whole(path, key):
+        if is_whole(path, plan.key):
             continue
-        left, right = x1[plan.part(i)], (x1 if x2 is None else x2)[plan.part(j)]
         own = x2 is None and i == j
-        block = empirical_ntk(model, left, None if own else right, **options)
-        write_array(path, key, block.cpu().numpy())
+        right = None if own else (x1 if x2 is None else x2)[plan.part(j)]
+        left = x1[plan.part(i)]
+        check_memory(ways.kind, left, right, ways.num_outputs, ways.dtype)
+        block = ways.kernel(left, right)
+        write_array(path, plan.key, block.cpu().numpy())
         computed += 1
     return computed
 
@@ -216,7 +237,10 @@ def _check_room(folder: Path, size: int) -> None:
 
 
 def _planned(folder: Path, plan: _Plan, computes: Fingerprint) -> _Plan:
-    """Write the plan, or compare it with the one that is there."""
+    """Make the folder and write the plan, or compare it with the one that is there."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is a file; the kernel goes into a folder")
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / PLAN
     if not path.exists():
         replace(path, json.dumps(asdict(plan), indent=2).encode() + b"\n")

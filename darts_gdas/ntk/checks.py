@@ -211,6 +211,10 @@ def unequal(like: Tensor) -> Tensor:
     return (1 + golden.frac()).to(like.dtype).reshape(like.shape)
 
 
+class TooLarge(ValueError):
+    """There is no memory for what is asked for, whichever way it is computed."""
+
+
 def check_memory(
     kind: Kind, x1: Tensor, x2: Tensor | None, num_outputs: int, dtype: torch.dtype
 ) -> None:
@@ -218,19 +222,46 @@ def check_memory(
     samples = len(x1), len(x1 if x2 is None else x2)
     # The sum, one product added to it, and the arranged copy.
     needed = 3 * kind.num_entries(*samples, num_outputs) * dtype.itemsize
-    free = free_memory(x1.device)
+    what = f"kind={kind.value!r} of {samples[0]} x {samples[1]} samples, {num_outputs} outputs,"
+    _check_room(what, needed, x1.device)
+
+
+def check_rows(rows: int, columns: int, name: str, like: Tensor) -> None:
+    """Raise a `ValueError` if rows of the Jacobian would not fit, before they are allocated.
+
+    Args:
+        rows: Of all samples.
+        columns: Of those parameters whose rows are formed together.
+        name: The first of the parameters.
+        like: A tensor of the rows' type and device.
+    """
+    what = f"the Jacobian of {name!r}, {rows} rows of {columns:,} numbers,"
+    _check_room(what, rows * columns * like.itemsize, like.device)
+
+
+def _check_room(what: str, needed: int, device: torch.device) -> None:
+    free = free_memory(device)
     if needed > free:
+        raise TooLarge(
+            f"{what} needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; use "
+            "fewer samples, kind='trace', or ntk_vector_product, which forms no kernel"
+        )
+
+
+def check_finite(kernel: Tensor) -> None:
+    """Raise a `ValueError` unless a kernel, or a product with it, is made of numbers."""
+    if not torch.isfinite(kernel).all():
         raise ValueError(
-            f"kind={kind.value!r} of {samples[0]} x {samples[1]} samples, {num_outputs} outputs, "
-            f"needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; use fewer "
-            "samples, kind='trace', or ntk_vector_product, which forms no kernel"
+            "the kernel holds numbers that are not finite, though outputs are: gradients are not "
+            "(the root of 0 has none), or their products exceed the range of their type"
         )
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can be allocated there."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "cuda":  # what PyTorch keeps for itself is free for the next tensor
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":", 1) for line in file)

@@ -23,6 +23,7 @@ from torch import Tensor
 from darts_gdas.ntk.checks import check_tensor, is_number
 from darts_gdas.ntk.dynamics import Prediction, check_numbers, check_shape, flat_cross, rows
 from darts_gdas.ntk.spectrum import as_matrix, check_momentum, clip
+from darts_gdas.reasons import reason
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -191,10 +192,10 @@ def _check_loss(loss: Loss, f0: Tensor, y: Tensor) -> None:
     try:
         with torch.enable_grad():
             value = loss(outputs, y)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"loss fails for outputs {list(f0.shape)} in float64 and y_train {list(y.shape)} in "
-            f"{y.dtype}: {error}"
+            f"{y.dtype}: {reason(error)}"
         ) from error
     if not isinstance(value, Tensor) or value.numel() != 1:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -3,31 +3,22 @@
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 from torch.func import jvp
-from torch.overrides import TorchFunctionMode
 
+from darts_gdas.ntk.agreement import probe
 from darts_gdas.ntk.calls import LAYERS, Unsupported, base_of, is_known_layer
-from darts_gdas.ntk.checks import check_count, check_module
-from darts_gdas.ntk.normalization import call_with
+from darts_gdas.ntk.checks import check_count, check_module, check_tensor
+from darts_gdas.ntk.directions import Push, by_forward_mode, by_two_passes, push_of
+from darts_gdas.ntk.nested import Nested
+from darts_gdas.ntk.normalization import call_with, preserved
 from darts_gdas.ntk.snapshot import copied
+from darts_gdas.reasons import reason
 
 Expansion = Callable[[Mapping[str, Tensor], Tensor], Tensor]
-
-_WRONG = {
-    *("det", "slogdet", "logdet", "solve", "solve_ex", "tensorsolve", "householder_product"),
-    *("eig", "eigvals", "cholesky_inverse", "scatter_reduce prod", "batch_norm", "layer_norm"),
-    *("instance_norm", "native_batch_norm", "native_layer_norm", "custom_function_call"),
-}
-"""What PyTorch 2.13 and 2.14 differentiate wrongly in forward mode within forward mode.
-
-`findings/forward_mode_within_forward_mode_is_wrong.sh`; all functions with derivatives were tried
-against polynomials. The last is every `torch.autograd.Function`, whose second derivative is zero.
-"""
 
 
 def linearize(model: nn.Module) -> Expansion:
@@ -44,7 +35,10 @@ def linearize(model: nn.Module) -> Expansion:
         A function of (parameters by name as in `model.named_parameters()`, inputs), equal to
         f(theta_0, x) + J(x) (parameters - theta_0), and differentiable in the parameters.
 
-        Its calls raise a `ValueError` if names of parameters are missing or unknown.
+        Its first call compares the derivatives with autograd at a few samples. Where forward mode
+        is wrong or missing (`torch.no_grad` in forward, weights that a list holds, functions with
+        a backward pass of their own) they are those of two backward passes. Calls raise a
+        `ValueError` if names or shapes of parameters are not the model's, or neither way is right.
 
     Example:
         >>> import torch
@@ -75,7 +69,8 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
 
         Its calls raise a `ValueError` that names a function which PyTorch cannot differentiate so
         often in forward mode: determinants, solutions of equations and every function with a
-        backward pass of its own above order 1.
+        backward pass of its own above order 1. There is no other way for what the first call finds
+        to be wrong above order 1.
 
     Raises:
         ValueError: For an order below 1.
@@ -91,24 +86,30 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
     """
     order = check_count("order", order)
     check_module(model)
-    frozen = copied(model).requires_grad_(False)
+    with torch.inference_mode(False):
+        frozen = copied(model)
+    for parameter in frozen.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     origin = {name: parameter.detach() for name, parameter in frozen.named_parameters()}
     for module in frozen.modules() if order > 1 else ():
         if isinstance(module, LAYERS) and is_known_layer(module):
             module.__class__ = base_of(type(module))  # type: ignore[assignment]
+    chosen: list[Push] = []
 
     def function(values: dict[str, Tensor], x: Tensor) -> Tensor:
-        with _Nested() if order > 1 else contextlib.nullcontext():
+        with Nested() if order > 1 else contextlib.nullcontext():
             return call_with(frozen, values, x)
 
     def expansion(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        differing = sorted(parameters.keys() ^ origin.keys())
-        if differing:
-            raise ValueError(
-                f"parameters must have the names of the model's; missing or unknown: {differing}; "
-                "pass dict(model.named_parameters()) or values by the same names"
-            )
+        _check_parameters(parameters, origin)
+        if not chosen and not _is_transformed():
+            chosen.append(_push_of(frozen, order, x))
         moved = {name: parameters[name] - value for name, value in origin.items()}
+        if chosen and chosen[0] is by_two_passes:
+            with preserved(frozen):
+                value = frozen(x) if x.requires_grad else frozen(x).detach()
+                named = dict(frozen.named_parameters())
+                return value + by_two_passes(frozen, named, x, [*moved.values()])
         with warnings.catch_warnings():  # torch's first jvp warns of torch's own use of TorchScript
             warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
             terms = _terms(function, origin, moved, order, x)
@@ -116,6 +117,57 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
         return sum((w * term for w, term in zip(weights[1:], terms[1:], strict=True)), terms[0])
 
     return expansion
+
+
+def _is_transformed() -> bool:
+    """Whether a `torch.func` transform runs, inside of which nothing can be compared."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined]
+
+
+def _check_parameters(parameters: Mapping[str, Tensor], origin: Mapping[str, Tensor]) -> None:
+    if not isinstance(parameters, Mapping):
+        raise ValueError(
+            f"parameters must be tensors by name, got {type(parameters).__name__}; pass "
+            "dict(model.named_parameters()) or values by the same names"
+        )
+    differing = sorted(map(str, parameters.keys() ^ origin.keys()))
+    if differing:
+        raise ValueError(
+            f"parameters must have the names of the model's; missing or unknown: {differing}; "
+            "pass dict(model.named_parameters()) or values by the same names"
+        )
+    for name, value in origin.items():
+        check_tensor(f"parameter {name!r}", given := parameters[name])
+        if given.shape != value.shape or given.dtype != value.dtype:
+            raise ValueError(
+                f"parameter {name!r} must be {tuple(value.shape)} in {value.dtype} as the model's, "
+                f"got {tuple(given.shape)} in {given.dtype}"
+            )
+
+
+def _push_of(frozen: nn.Module, order: int, x: Tensor) -> Push:
+    """The way to first derivatives that is right for samples like these.
+
+    A few are tried; all where the network fails for those, as some do for another number of them.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), preserved(frozen):
+        some = probe([x.detach().clone()])
+        try:
+            output = frozen(some)
+        except (RuntimeError, IndexError, ValueError):
+            output = frozen(some := x.detach().clone())
+        if not (isinstance(output, Tensor) and output.requires_grad):
+            raise ValueError(
+                "the model must return a tensor that depends on its parameters; forward must not "
+                "run under torch.no_grad, nor detach what it returns"
+            )
+        return push_of(
+            frozen,
+            dict(frozen.named_parameters()),
+            some,
+            ways=(by_forward_mode, by_two_passes) if order == 1 else (by_forward_mode,),
+            refusal=f"the network has no Taylor expansion of order {order}",
+        )
 
 
 def _terms(
@@ -129,98 +181,9 @@ def _terms(
     try:
         return _derivatives(lambda values: function(values, x), origin, direction, order)
     except NotImplementedError as error:
-        reason = str(error).partition("\n")[0]
         raise Unsupported(
-            f"the network has no Taylor expansion of order {order}: {reason}"
+            f"the network has no Taylor expansion of order {order}: {reason(error)}"
         ) from error
-
-
-class _Nested(TorchFunctionMode):
-    """Norms by their definitions; what else is wrong in forward mode twice is refused by name."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = kwargs or {}
-        name = getattr(func, "__name__", "").rstrip("_").removeprefix("linalg_")
-        if name == "scatter_reduce":
-            name += f" {given.get('reduce', args[-1])}"
-        if func in _WRITTEN_OUT:
-            func = _WRITTEN_OUT[func]
-        elif name in _WRONG:
-            name = args[0].__name__ if name == "custom_function_call" else name
-            raise Unsupported(
-                f"PyTorch differentiates {name!r} wrongly in forward mode more than once; take "
-                "order 1, or a network that computes it by other functions"
-            )
-        return func(*args, **given)
-
-
-def _layer_norm(
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Tensor:
-    axes = tuple(range(-len(normalized_shape), 0))
-    return _affine(_standardised(input, axes, eps), weight, bias)
-
-
-def _batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    shape = (-1,) + (1,) * (input.dim() - 2)
-    if training:
-        plain = _standardised(input, (0, *range(2, input.dim())), eps)
-    else:
-        assert running_mean is not None and running_var is not None
-        plain = (input - running_mean.view(shape)) * (running_var + eps).rsqrt().view(shape)
-    return _by_channel(plain, weight, bias)
-
-
-def _instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if not use_input_stats:
-        return _batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
-    return _by_channel(_standardised(input, tuple(range(2, input.dim())), eps), weight, bias)
-
-
-_WRITTEN_OUT: dict[Any, Any] = {
-    F.layer_norm: _layer_norm,
-    F.batch_norm: _batch_norm,
-    F.instance_norm: _instance_norm,
-}
-
-
-def _standardised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    centred = x - x.mean(axes, keepdim=True)
-    return centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
-
-
-def _by_channel(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    shape = (-1,) + (1,) * (x.dim() - 2)
-    return _affine(x, *(None if p is None else p.view(shape) for p in (weight, bias)))
-
-
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    x = x if weight is None else x * weight
-    return x if bias is None else x + bias
 
 
 def _derivatives(

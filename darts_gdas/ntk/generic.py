@@ -1,5 +1,6 @@
 """Rows of the Jacobian of any network: sample by sample, or by `torch.func` transforms."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -135,4 +136,6 @@ class JacobianRows:
             return y.sum() if self.is_sum else y
 
         transform = grad(outputs) if self.is_sum else jacrev(outputs)
-        return vmap(transform, in_dims=(None, 0))(chosen, images)
+        with warnings.catch_warnings():  # of functions that `vmap` takes sample by sample
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            return vmap(transform, in_dims=(None, 0))(chosen, images)

@@ -5,60 +5,19 @@
 Four kinds of it and four ways to one number; `empirical_ntk` is the door.
 """
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from darts_gdas.ntk.agreement import check_depends, probe
-from darts_gdas.ntk.calls import Unsupported
-from darts_gdas.ntk.checks import (
-    check_count,
-    check_inputs,
-    check_memory,
-    check_model,
-    check_output,
-    gradient_type,
-    kind_of,
-    select_parameters,
-)
-from darts_gdas.ntk.generic import JacobianRows, LoopRows
-from darts_gdas.ntk.gram import Factors, Gram, Kind
-from darts_gdas.ntk.normalization import (
-    batch_norms,
-    flat_outputs,
-    frozen_statistics,
-    preserved,
-)
-from darts_gdas.ntk.products import product_kernel
-from darts_gdas.ntk.structured import StructuredRows
-from darts_gdas.ntk.trials import check_fits, check_repeats, check_uncoupled
+from darts_gdas.ntk.checks import Filter, check_count, check_memory, kind_of
+from darts_gdas.ntk.entry import tried
+from darts_gdas.ntk.gram import Kind
+from darts_gdas.ntk.ways import Ways
 
-Filter = Callable[[str, nn.Parameter], bool]
 METHODS = ("auto", "loop", "jacobian", "vector_product", "structured")
-LAST = ("loop", "batch")
 NORMS = (None, "frozen", "batch")
-
-ROW_BYTES = 2**30
-"""Memory for rows of the Jacobian; with more of them the parameters are taken in groups."""
-
-
-@runtime_checkable
-class RowSource(Protocol):
-    """Where rows of J come from.
-
-    Attributes:
-        columns: How many columns of J each parameter takes; none where its rows stay factors.
-    """
-
-    columns: Mapping[str, int]
-
-    def fill(self, images: Tensor, names: Sequence[str], rows: Tensor) -> list[Factors]:
-        """Write rows for some parameters and some samples; return what stays in factors."""
-        ...
 
 
 def empirical_ntk(
@@ -129,74 +88,46 @@ def empirical_ntk(
         Jacot, Gabriel, Hongler, NeurIPS 2018, https://arxiv.org/abs/1806.07572; the `sum` kernel:
         Mohamadi, Bae, Sutherland, ICML 2023, https://arxiv.org/abs/2206.12543.
     """
-    which = check_choices(kind, method, batch_norm, dtype, coupled=x2 is not None)
+    which = check_choices(kind, method, batch_norm, dtype, trusted, coupled=x2 is not None)
     chunk_size = check_count("chunk_size", chunk_size)
-    if not trusted:
-        check_inputs(x1, x2)
-        check_model(model, batch_norm)
-        check_fits(model, x1)
-    parameters = select_parameters(model, params)
-    normalised = _normalisation(model, x1, batch_norm)
-    with torch.no_grad(), normalised, flat_outputs(model):
-        if batch_norm == "batch":
-            run = check_output(model(x1), len(x1)) if trusted else check_repeats(model, x1)
-            num_outputs, chunk_size = run.shape[1], len(x1)
-        elif trusted:
-            num_outputs = check_output(model(x1[:1]), 1).shape[1]
-        else:
-            num_outputs = check_uncoupled(model, x1, x2).shape[1]
-        check_memory(which, x1, x2, num_outputs, dtype)
-        if not trusted:
-            check_depends(model, x1, parameters)
-        sides = [x1] if x2 is None else [x1, x2]
-        samples = len(sides[0]), len(sides[-1])
-        for candidate in _candidates(method, batch_norm):
-            try:
-                if candidate == "vector_product":
-                    sizes = {"chunk_size": chunk_size, "dtype": dtype}
-                    return product_kernel(model, x1, x2, parameters, which, num_outputs, **sizes)
-                gram = Gram(which, samples, num_outputs, dtype=dtype, device=x1.device)
-                source = _source(candidate, model, parameters, sides, which, trusted)
-                _add_all(gram, source, parameters, sides, chunk_size)
-                return gram.result()
-            except (torch.OutOfMemoryError, MemoryError):
-                raise
-            except Exception as error:
-                if candidate in LAST:
-                    raise
-                if method != "auto":
-                    raise _refusal(method, error) from error
-    raise AssertionError("the last method neither returned nor raised")
-
-
-def _refusal(method: str, error: Exception) -> Unsupported:
-    """What a named method says that cannot take a network, in one line."""
-    reason = str(error).partition("\n")[0]
-    if not isinstance(error, Unsupported):  # the network itself runs, as the checks have shown
-        reason = f"{type(error).__name__}: {reason}"
-    return Unsupported(f'method="{method}" cannot take this network: {reason}; use "auto"')
-
-
-def _candidates(method: str, batch_norm: str | None) -> tuple[str, ...]:
-    """What to try, in this order."""
-    if batch_norm == "batch":
-        return ("batch",)
-    return ("structured", "jacobian", "loop") if method == "auto" else (method,)
+    with tried(model, x1, x2, params, batch_norm=batch_norm, trusted=trusted) as found:
+        check_memory(which, x1, x2, found.num_outputs, dtype)
+        ways = Ways(
+            model,
+            [x1] if x2 is None else [x1, x2],
+            found.parameters,
+            which,
+            found.num_outputs,
+            method="batch" if batch_norm == "batch" else method,
+            chunk_size=len(x1) if batch_norm == "batch" else chunk_size,
+            dtype=dtype,
+            trusted=trusted,
+        )
+        return ways.kernel(x1, x2)
 
 
 def check_choices(
-    kind: str, method: str, batch_norm: str | None, dtype: object, *, coupled: bool = False
+    kind: str,
+    method: str,
+    batch_norm: str | None,
+    dtype: object,
+    trusted: object,
+    *,
+    coupled: bool = False,
 ) -> Kind:
     """The kind by its name; raises a `ValueError` for a choice that there is not.
 
     Args:
-        kind: As in `empirical_ntk`, as the next three.
+        kind: As in `empirical_ntk`, as the next four.
         method: How.
         batch_norm: Which statistics.
         dtype: In which products are added up.
+        trusted: Whether checks are left out.
         coupled: Whether there is a second side.
     """
     which = kind_of(kind, dtype)
+    if not isinstance(trusted, bool):
+        raise ValueError(f"trusted must be True or False, got {trusted!r}")
     for name, value, allowed in (("method", method, METHODS), ("batch_norm", batch_norm, NORMS)):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
@@ -208,89 +139,3 @@ def check_choices(
     if batch_norm == "batch" and coupled:
         raise ValueError('batch_norm="batch" knows one batch: leave x2 out')
     return which
-
-
-def _normalisation(
-    model: nn.Module, images: Tensor, batch_norm: str | None
-) -> contextlib.AbstractContextManager[object]:
-    if batch_norm == "frozen":
-        return frozen_statistics(model, images)
-    stack = contextlib.ExitStack()
-    stack.enter_context(preserved(model))
-    if batch_norm == "batch":
-        model.eval()
-        for norm in batch_norms(model).values():
-            norm.train()
-    return stack
-
-
-def _source(
-    method: str,
-    model: nn.Module,
-    parameters: Mapping[str, nn.Parameter],
-    sides: Sequence[Tensor],
-    kind: Kind,
-    trusted: bool,
-) -> RowSource:
-    """Where the rows come from; raises `Unsupported` where the method cannot take the network."""
-    if method == "structured":
-        some = sides[0][[0, -1]] if trusted else probe(sides)
-        return StructuredRows(model, parameters, some, trusted=trusted)
-    if method == "jacobian":
-        return JacobianRows(model, parameters, is_sum=kind is Kind.sum, trusted=trusted)
-    return LoopRows(model, parameters, coupled=method == "batch")
-
-
-def _add_all(
-    gram: Gram,
-    source: RowSource,
-    parameters: Mapping[str, nn.Parameter],
-    sides: Sequence[Tensor],
-    chunk_size: int,
-) -> None:
-    """Add what all parameters contribute, as many at a time as the memory takes."""
-    num_rows = gram.kind.num_rows(gram.num_outputs)
-    dtype = gradient_type(sides[0], parameters)
-    for names in _groups(source, parameters, num_rows * sum(map(len, sides)), dtype):
-        _add_group(gram, source, names, sides, num_rows, chunk_size, dtype)
-
-
-def _groups(
-    source: RowSource, parameters: Mapping[str, nn.Parameter], num_rows: int, dtype: torch.dtype
-) -> list[list[str]]:
-    """The parameters in order, cut where their rows would exceed the memory for them."""
-    room = ROW_BYTES // (num_rows * dtype.itemsize)
-    groups: list[list[str]] = [[]]
-    used = 0
-    for name in parameters:
-        columns = source.columns[name]
-        if groups[-1] and used + columns > room:
-            groups.append([])
-            used = 0
-        groups[-1].append(name)
-        used += columns
-    return groups
-
-
-def _add_group(
-    gram: Gram,
-    source: RowSource,
-    names: Sequence[str],
-    sides: Sequence[Tensor],
-    num_rows: int,
-    chunk_size: int,
-    dtype: torch.dtype,
-) -> None:
-    """Add what a group of parameters contributes."""
-    columns = sum(source.columns[name] for name in names)
-    all_rows, all_factors = [], []
-    for images in sides:
-        rows = images.new_zeros(len(images), num_rows, columns, dtype=dtype)
-        parts = zip(images.split(chunk_size), rows.split(chunk_size), strict=True)
-        all_factors.append([source.fill(part, names, out) for part, out in parts])
-        all_rows.append(rows)
-    if columns:
-        gram.add_rows(all_rows[0], all_rows[-1])
-    left, right = (zip(*factors, strict=True) for factors in (all_factors[0], all_factors[-1]))
-    for factors, others in zip(left, right, strict=True):
-        gram.add_factors(factors, others)

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from darts_gdas.ntk.checks import check_count, check_inputs, check_memory, check_model, kind_of
+from darts_gdas.ntk.checks import check_count, check_memory, kind_of
+from darts_gdas.ntk.entry import tried
 from darts_gdas.ntk.gram import gram_of_outputs
-from darts_gdas.ntk.normalization import flat_outputs, preserved
-from darts_gdas.ntk.trials import check_fits, check_uncoupled
 
 
 def empirical_nngp(
@@ -50,12 +49,8 @@ def empirical_nngp(
         Lee et al., ICLR 2018, https://arxiv.org/abs/1711.00165.
     """
     which, chunk_size = kind_of(kind, dtype), check_count("chunk_size", chunk_size)
-    check_inputs(x1, x2)
-    check_model(model, None)
-    check_fits(model, x1)
-    with torch.no_grad(), preserved(model), flat_outputs(model):
-        num_outputs = check_uncoupled(model, x1, x2).shape[1]
-        check_memory(which, x1, x2, num_outputs, dtype)
+    with tried(model, x1, x2, gradients=False) as found:
+        check_memory(which, x1, x2, found.num_outputs, dtype)
         sides = [
             torch.cat([model(part) for part in x.split(chunk_size)])
             for x in ([x1] if x2 is None else [x1, x2])

@@ -29,10 +29,10 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
     """The model's output with other weights, on copies of the samples and of its buffers.
 
     So it may write into either, which transforms do not allow it to do to what lies outside them.
-    Attention and weight norm run by their definitions, for fused kernels have no forward-mode
-    derivative; so does PReLU, whose rows by `vmap(jacrev)` are silently wrong for as many samples
-    as outputs (`findings/vmap_of_prelu_mixes_samples.sh`). Tied tensors are found here, since
-    `functional_call` leaves the new weights in a module that stands in two places
+    Attention, weight norm and LSTMs run by their definitions, for fused kernels have no derivative
+    in forward mode; so does PReLU, whose rows by `vmap(jacrev)` are silently wrong for as many
+    samples as outputs (`findings/vmap_of_prelu_mixes_samples.sh`). Tied tensors are found here,
+    since `functional_call` leaves the new weights in a module that stands in two places
     (`findings/functional_call_keeps_weights_of_shared_modules.sh`).
     """
     values = {name: buffer.clone() for name, buffer in model.named_buffers()} | dict(weights)
@@ -45,8 +45,15 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
         for name, tensor in own.items()
         if id(tensor) in given
     }
-    with _plain_attention(), uncached(), _Plain():
+    with plain_functions():
         return functional_call(model, tied, (x.clone(),), tie_weights=False)
+
+
+@contextlib.contextmanager
+def plain_functions() -> Iterator[None]:
+    """Functions run by their definitions where fused ones lack derivatives, or have wrong ones."""
+    with _plain_attention(), uncached(), _Plain():
+        yield
 
 
 @contextlib.contextmanager
@@ -74,12 +81,23 @@ class _Plain(TorchFunctionMode):
             func = _prelu
         elif func is torch._weight_norm:  # type: ignore[attr-defined]
             func = _weight_norm
+        elif func is torch.lstm:
+            func = _lstm
         return func(*args, **(kwargs or {}))
 
 
 def _prelu(input: Tensor, weight: Tensor) -> Tensor:
     shape = (1, -1) + (1,) * (input.ndim - 2) if weight.numel() > 1 and input.ndim > 1 else (-1,)
     return torch.where(input > 0, input, input * weight.reshape(shape))
+
+
+def _lstm(*args: Any, **kwargs: Any) -> Any:
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # `mkldnn.flags` sets others too, and warns of them
+    try:
+        return torch.lstm(*args, **kwargs)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:

@@ -1,7 +1,6 @@
 """Products of the kernel with vectors, without the kernel; its extreme eigenvalues by Lanczos."""
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,23 +8,18 @@ import scipy
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.func import jvp
 
-from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import (
+    Filter,
     check_count,
-    check_inputs,
-    check_model,
+    check_finite,
     check_tensor,
     gradient_type,
     is_number,
-    select_parameters,
 )
+from darts_gdas.ntk.directions import Pushed, by_forward_mode, pushed
+from darts_gdas.ntk.entry import tried
 from darts_gdas.ntk.gram import Kind
-from darts_gdas.ntk.normalization import call_with, flat_outputs, preserved
-from darts_gdas.ntk.trials import check_fits, check_uncoupled
-
-Filter = Callable[[str, nn.Parameter], bool]
 
 
 def ntk_vector_product(
@@ -54,14 +48,9 @@ def ntk_vector_product(
         ValueError: As `empirical_ntk`, or if the vector has another shape.
     """
     chunk_size = check_count("chunk_size", chunk_size)
-    check_inputs(x1, x2)
     check_tensor("vector", vector)
-    check_model(model, None)
-    check_fits(model, x1)
-    parameters = select_parameters(model, params)
-    with preserved(model), flat_outputs(model):
-        outputs = check_uncoupled(model, x1, x2)
-        others = x1 if x2 is None else x2
+    with tried(model, x1, x2, params) as found:
+        outputs, others = found.outputs, x1 if x2 is None else x2
         if vector.shape != (len(others), outputs.shape[1]):
             raise ValueError(
                 f"the vector must have shape {(len(others), outputs.shape[1])} (samples, outputs), "
@@ -72,7 +61,8 @@ def ntk_vector_product(
                 f"the vector must be in {outputs.dtype} on {outputs.device} as the outputs, got "
                 f"{vector.dtype} on {vector.device}; convert it by .to(...)"
             )
-        return _product(model, parameters, x1, others, vector, chunk_size)
+        push = pushed(model, found.parameters, [x1] if x2 is None else [x1, x2])
+        return _product(push, x1, others, vector, chunk_size)
 
 
 def extreme_eigenvalues(
@@ -107,21 +97,17 @@ def extreme_eigenvalues(
     """
     chunk_size = check_count("chunk_size", chunk_size)
     max_products = check_count("max_products", max_products)
-    check_inputs(x, None)
-    check_model(model, None)
-    check_fits(model, x)
     if end not in ("largest", "smallest"):
         raise ValueError(f"end must be largest or smallest, got {end!r}")
     if not is_number(tolerance) or not 0 <= tolerance < 1:
         raise ValueError(f"tolerance must lie in [0, 1), got {tolerance!r}; 0 is that of float64")
-    parameters = select_parameters(model, params)
-    with preserved(model), flat_outputs(model):
-        outputs = check_uncoupled(model, x)
-        shape = (len(x), outputs.shape[1])
+    with tried(model, x, None, params) as found:
+        outputs, shape = found.outputs, (len(x), found.num_outputs)
         size = shape[0] * shape[1]
         if size < 2:
             raise ValueError("one sample with one output has one eigenvalue, its kernel's number")
         count = check_count("count, below samples * outputs,", count, most=size - 1)
+        push = pushed(model, found.parameters, [x])
         linalg, left = scipy.sparse.linalg, iter(range(max_products))
 
         def multiply(v: np.ndarray) -> np.ndarray:
@@ -130,7 +116,7 @@ def extreme_eigenvalues(
                     f"no convergence after max_products={max_products}", np.empty(0), np.empty(0)
                 )
             vector = torch.from_numpy(v.reshape(shape)).to(outputs)
-            y = _product(model, parameters, x, x, vector, chunk_size)
+            y = _product(push, x, x, vector, chunk_size)
             return y.double().cpu().numpy().ravel()
 
         start = np.random.default_rng(0).standard_normal(size)  # the same answer every time
@@ -158,8 +144,12 @@ def product_kernel(
     *,
     chunk_size: int,
     dtype: torch.dtype,
+    trusted: bool,
 ) -> Tensor:
     """A kernel column by column, from products with unit vectors."""
+    sides = [x1] if x2 is None else [x1, x2]
+    push = Pushed(model, parameters, by_forward_mode)
+    push = push if trusted else pushed(model, parameters, sides)
     others, like = x1 if x2 is None else x2, gradient_type(x1, parameters)
     columns = []
     for m in range(len(others)):
@@ -168,8 +158,7 @@ def product_kernel(
         else:
             units = torch.eye(num_outputs, dtype=like, device=others.device)[:, None]
         products = [
-            _product(model, parameters, x1, others[m : m + 1], unit, chunk_size).to(dtype)
-            for unit in units
+            _product(push, x1, others[m : m + 1], unit, chunk_size).to(dtype) for unit in units
         ]
         stacked = torch.stack(products, dim=2)  # [N1, O, rows]
         if kind is Kind.sum:
@@ -183,53 +172,22 @@ def product_kernel(
 
 
 def _product(
-    model: nn.Module,
-    parameters: Mapping[str, nn.Parameter],
+    push: Pushed,
     x1: Tensor,
     x2: Tensor,
     vector: Tensor,
     chunk_size: int,
 ) -> Tensor:
     """J1 (J2^T v)."""
-    weights = list(parameters.values())
+    weights = list(push.parameters.values())
     direction = [torch.zeros_like(w) for w in weights]
     with torch.enable_grad():
         for images, v in zip(x2.split(chunk_size), vector.split(chunk_size), strict=True):
-            outputs = model(images)
+            outputs = push.model(images)
             gradients = torch.autograd.grad(
                 outputs, weights, v.to(outputs), allow_unused=True, materialize_grads=True
             )
             direction = [d + g for d, g in zip(direction, gradients, strict=True)]
-    return push_forward(model, parameters, x1, direction, chunk_size)
-
-
-def push_forward(
-    model: nn.Module,
-    parameters: Mapping[str, nn.Parameter],
-    x: Shaped[Tensor, "samples ..."],
-    direction: Sequence[Tensor],
-    chunk_size: int,
-) -> Float[Tensor, "samples outputs"]:
-    """How outputs change along a direction of the parameters: J times it, in forward mode."""
-    primal = {name: w.detach() for name, w in parameters.items()}
-    tangent = dict(zip(parameters, direction, strict=True))
-
-    def outputs(images: Tensor) -> Tensor:
-        with warnings.catch_warnings():
-            # The library's own, when it first loads its rules of forward mode.
-            warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
-            try:
-                return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
-            except NotImplementedError as error:
-                reason = str(error).splitlines()[0]
-                raise Unsupported(
-                    f"products with the kernel cannot take this network: {reason} use empirical_ntk"
-                ) from error
-
-    found = torch.cat([outputs(images).detach() for images in x.split(chunk_size)])
-    if found.itemsize < 4 and not torch.isfinite(found).all():
-        raise ValueError(
-            f"products with the kernel exceed the range of the model's {found.dtype}; convert the "
-            "model and the samples by .float()"
-        )
+    found = push.along(x1, direction, chunk_size)
+    check_finite(found)
     return found

@@ -1,6 +1,5 @@
 """Approximate tangent kernels with an error bar: random directions of weights, parts of outputs."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -8,22 +7,12 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from darts_gdas.ntk.averages import Estimate, draw_seed, estimate, subset_error
-from darts_gdas.ntk.checks import (
-    check_count,
-    check_inputs,
-    check_memory,
-    check_model,
-    check_module,
-    kind_of,
-    select_parameters,
-)
+from darts_gdas.ntk.checks import Filter, check_count, check_memory, check_module, kind_of
+from darts_gdas.ntk.directions import pushed, signs
+from darts_gdas.ntk.entry import tried
 from darts_gdas.ntk.gram import gram_of_outputs
 from darts_gdas.ntk.kernel import empirical_ntk
-from darts_gdas.ntk.normalization import flat_outputs, flattened, preserved
-from darts_gdas.ntk.products import push_forward
-from darts_gdas.ntk.trials import check_fits, check_uncoupled
-
-Filter = Callable[[str, nn.Parameter], bool]
+from darts_gdas.ntk.normalization import flattened
 
 
 def projected_ntk(
@@ -67,22 +56,16 @@ def projected_ntk(
     """
     projections, seed = check_count("projections", projections, 2), check_count("seed", seed, 0)
     which, chunk_size = kind_of(kind, dtype), check_count("chunk_size", chunk_size)
-    check_inputs(x1, x2)
-    check_model(model, None)
-    check_fits(model, x1)
-    parameters = select_parameters(model, params)
-    with preserved(model), flat_outputs(model):
-        num_outputs = check_uncoupled(model, x1, x2).shape[1]
-        check_memory(which, x1, x2, num_outputs, dtype)
+    with tried(model, x1, x2, params) as found:
+        check_memory(which, x1, x2, found.num_outputs, dtype)
+        sides = [x1] if x2 is None else [x1, x2]
+        push = pushed(model, found.parameters, sides)
 
         def draw(number: int) -> Tensor:
             rng = torch.Generator().manual_seed(draw_seed(seed, number))
-            direction = [_signs(p, rng) for p in parameters.values()]
-            sides = [
-                push_forward(model, parameters, x, direction, chunk_size)
-                for x in ([x1] if x2 is None else [x1, x2])
-            ]
-            return gram_of_outputs(which, sides, dtype=dtype)
+            direction = [signs(p, rng) for p in found.parameters.values()]
+            moved = [push.along(x, direction, chunk_size) for x in sides]
+            return gram_of_outputs(which, moved, dtype=dtype)
 
         return estimate(map(draw, range(projections)))
 
@@ -128,12 +111,6 @@ def subsampled_ntk(
         handle.remove()
     total = part.total
     return Estimate(total * own.mean(-1), total * subset_error(own, total), own.shape[-1])
-
-
-def _signs(parameter: Tensor, rng: torch.Generator) -> Tensor:
-    """Numbers +1 and -1 at random: of all directions of unit variance those that vary least."""
-    bits = torch.randint(2, parameter.shape, generator=rng, dtype=torch.int8)
-    return (2 * bits - 1).to(parameter)
 
 
 class _Part:

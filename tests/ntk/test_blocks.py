@@ -11,7 +11,8 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from darts_gdas.ntk import blocks, collect_ntk, empirical_ntk, ntk_on_disc
+from darts_gdas.ntk import collect_ntk, empirical_ntk, ntk_on_disc
+from darts_gdas.ntk.ways import Ways
 from tests.ntk.networks import make
 
 
@@ -31,15 +32,15 @@ def test_blocks_are_parts_of_the_kernel(tmp_path: Path, kind: str, rectangular: 
 
 def test_it_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model, x, _ = make("mlp", samples=6)
-    left, plain = [2], blocks.empirical_ntk
+    left, plain = [2], Ways.kernel
 
-    def failing(*args, **options):
+    def failing(*args):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return plain(*args, **options)
+        return plain(*args)
 
-    monkeypatch.setattr(blocks, "empirical_ntk", failing)
+    monkeypatch.setattr(Ways, "kernel", failing)
     with pytest.raises(KeyboardInterrupt):
         ntk_on_disc(tmp_path, model, x, block_size=2)
     with pytest.raises(ValueError, match=r"4 of 6 blocks .* are missing or damaged"):
@@ -47,7 +48,20 @@ def test_it_goes_on_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     left[0] = 100
     assert ntk_on_disc(tmp_path, model, x, block_size=2) == 4
     assert ntk_on_disc(tmp_path, model, x, block_size=2) == 0
-    assert_allclose(collect_ntk(tmp_path), plain(model, x).numpy(), rtol=1e-12)
+    assert_allclose(collect_ntk(tmp_path), empirical_ntk(model, x).numpy(), rtol=1e-12)
+
+
+def test_the_network_is_tried_once(tmp_path: Path):
+    """A block more costs its passes alone: k x k of them, and k for the outputs of all samples."""
+    model, x, _ = make("mlp", samples=12)
+    calls: list[int] = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    counts = {}
+    for parts in (3, 4):
+        calls.clear()
+        ntk_on_disc(tmp_path / str(parts), model, x, block_size=12 // parts)
+        counts[parts] = len(calls)
+    assert counts[4] - counts[3] == (16 + 4) - (9 + 3)
 
 
 @pytest.mark.filterwarnings("ignore:.*is damaged and does not count")

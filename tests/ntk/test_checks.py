@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,36 @@ def test_a_kernel_that_does_not_fit_is_refused_with_an_estimate(monkeypatch: pyt
     big = torch.ones(20_000, 4)
     with pytest.raises(ValueError, match=r"needs about 35\.8 GiB, 1\.0 GiB are free"):
         empirical_ntk(linear(), big, kind="full")  # 3 * 4 * 20,000^2 * 8 bytes
+
+
+def test_rows_that_do_not_fit_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch):
+    """128 rows of 50,000 x 64 numbers in float32 are 1.5 GiB."""
+    monkeypatch.setattr(checks, "free_memory", lambda device: 2**30)
+    like = torch.empty(0)
+    message = (
+        r"^the Jacobian of 'e\.weight', 128 rows of 3,200,000 numbers, needs about 1\.5 GiB, 1\.0"
+    )
+    with pytest.raises(ValueError, match=message):
+        checks.check_rows(128, 3_200_000, "e.weight", like)
+    checks.check_rows(128, 2**21, "e.weight", like)
+    monkeypatch.setattr(checks, "free_memory", lambda device: 100_000)
+    model = nn.Sequential(nn.Embedding(1000, 8), nn.Flatten(), nn.Linear(24, 2))
+    tokens = torch.randint(1000, (4, 3))
+    with pytest.raises(ValueError, match=r"Jacobian of '0\.weight', 8 rows of 8,000 numbers"):
+        empirical_ntk(model, tokens, kind="trace")
+    assert empirical_ntk(model, tokens[:2], kind="sum").shape == (2, 2)  # 64,000 bytes
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_trust_is_a_yes_or_a_no(value: Any, tmp_path: Path):
+    for call in (
+        lambda: empirical_ntk(linear(), X, trusted=value),
+        lambda: ntk_on_disc(tmp_path / "new", linear(), X, trusted=value),
+    ):
+        with pytest.raises(ValueError, match=f"trusted must be True or False, got {value!r}"):
+            call()
+    assert not (tmp_path / "new").exists()
 
 
 def test_free_memory_is_some_of_this_machines():

@@ -154,6 +154,7 @@ def test_small_steps_on_the_cross_entropy_approach_it(momentum: float):
         ({"loss": lambda f, y: 1.0}, "must return one number, got float"),
         ({"loss": lambda f, y: (f.detach() - y).sum()}, "no gradient in the outputs"),
         ({"loss": lambda f, y: y.clone().requires_grad_().sum()}, "no gradient in the outputs"),
+        ({"loss": lambda f, y: f.meen()}, r"loss fails for .* has no attribute 'meen'"),
         ({"loss": F.nll_loss}, r"loss fails for outputs \[5, 3\] .* y_train \[5, 3\]"),
         ({"y_train": torch.zeros(3).double()}, r"must hold 5 targets.* got .*float64 .* \(3,\)"),
         ({"y_train": torch.zeros(5).double()}, r"floating point \[5, 3\]"),

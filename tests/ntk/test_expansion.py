@@ -97,6 +97,10 @@ class Square(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * gradients[0]
+
+    @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
         return 2 * ctx.saved_tensors[0] * tangent
 
@@ -118,7 +122,6 @@ class Of(nn.Module):
         (torch.linalg.det, "'det'"),
         (Tensor.logdet, "'logdet'"),
         (lambda z: torch.linalg.solve(z, z + 1), "'solve'"),
-        (lambda z: z[0].scatter_reduce(0, torch.zeros_like(z[0]).long(), z[0], "prod"), "prod'"),
         (lambda z: torch.layer_norm(z, (3,)), "'layer_norm'"),
         (Square.apply, "'Square'"),
         (lambda z: F.glu(z[..., :2]), r"order 2: .*glu_jvp"),
@@ -132,8 +135,8 @@ def test_what_has_no_second_derivative_in_forward_mode_is_named(function: Any, n
 
 def test_what_has_no_derivative_in_forward_mode_is_named():
     model = Of(lambda z: torch.cdist(z, z + 1)).double()
-    with pytest.raises(ValueError, match=r"no Taylor expansion of order 1: .*_cdist_forward"):
-        linearize(model)(moved(model), torch.randn(2, 3, 3).double())
+    with pytest.raises(ValueError, match=r"no Taylor expansion of order 2: .*_cdist_forward"):
+        taylor_expand(model, 2)(moved(model), torch.randn(2, 3, 3).double())
 
 
 @pytest.mark.usefixtures("untyped")

@@ -249,7 +249,6 @@ def made(name: str) -> tuple[nn.Module, Tensor]:
     return model, x
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("name", ZOO)
 def test_every_kind_and_way_is_the_kernel_of_autograd(name: str, tmp_path: Path):
     model, x = made(name)
