@@ -20,7 +20,10 @@ WORD = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])")
 """The part that a shard's path below the root says it is of, the last one."""
 
 HIDDEN = re.compile(r"\.(?!_)")
-"""The beginning of a name before which there is no sample's; `._` is what macOS adds."""
+"""Beginning of a file name that is all extension: WebDataset finds no sample's name before it.
+
+The files `._NAME` that macOS adds to archives are no pictures, and are not meant.
+"""
 
 NUMBER = re.compile(rb"\s*-?[0-9]+\s*")
 """A label, which Python would also take with underscores."""
