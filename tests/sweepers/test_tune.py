@@ -35,11 +35,12 @@ def tune(python: str, folder: Path, *arguments: str, status: int = 0) -> tuple[s
 
 
 def trials(folder: Path) -> list[tuple[str, float | None]]:
-    """State and first value of all trials, out of the file itself."""
+    """State and first value of all trials that had a run, out of the file itself."""
     with sqlite3.connect(folder / "study" / "study.db") as file:
         query = (
             "select state, value from trials left join trial_values using (trial_id) "
-            "where objective = 0 or objective is null order by number"
+            "where (objective = 0 or objective is null) and trial_id in "
+            "(select trial_id from trial_user_attributes where key = 'run') order by number"
         )
         return [tuple(row) for row in file.execute(query)]
 
@@ -146,7 +147,7 @@ def test_bad_input_is_one_line_before_any_run(python: str, tmp_path: Path):
 RANGES = {
     "optimizer.lr=interval(0.02,0.01)": "optimizer.lr=interval(0.02,0.01): `low <= high` must hold",
     "optimizer.lr=tag(log,interval(0,0.01))": "tag(log,interval(0,0.01)): `low > 0` must hold for",
-    "optimizer.lr=tag(lg,interval(0,0.01))": "the tag of an interval must be log, got lg",
+    "optimizer.lr=tag(lg,interval(0,0.01))": "the tag of a range must be log, got lg",
     "net.channels=range(4,4)": "net.channels=range(4,4): there is no such value",
     "batch_size=interval(16,32)": "batch_size takes whole numbers: batch_size=range(16,33)",
     "method=interval(1,2)": "method=1.0: ",
