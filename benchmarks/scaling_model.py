@@ -245,7 +245,7 @@ def paper(weigh: Callable[[Setting], float]) -> None:
     print("|---|---|---|---|---|---|")
     for size, (bandwidth, latency) in LINKS.items():
         wire = on_the_wire(handed, size)
-        send = wire / bandwidth + 2 * (size - 1) * latency
+        send = wire / bandwidth + MESSAGES * 2 * (size - 1) * latency
         step = ON_AN_H100 + send  # nothing overlaps: the worst case
         row: Iterable[str] = (
             f"{size}", f"{wire / MEBIBYTE:.1f} MiB", f"{1e3 * send:.2f} ms",

@@ -74,6 +74,18 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def test_the_table_of_versions_is_that_of_the_package():
+    """Every package that a user may install, with its bounds."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 does not have it")
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    wanted = [f"Python{project['requires-python']}", *project["dependencies"]]
+    for name, packages in project["optional-dependencies"].items():
+        wanted += packages if name not in ("dev", "docs", "browser") else []
+    table = text(DOCS / "versions.md").partition("The versions that")[0]
+    told = re.findall(r"([\w.-]+) (?:\| )?([<>=~]=?[\d.]+(?:,<[\d.]+)?)", table)
+    assert sorted(set(wanted)) == sorted({"".join(pair) for pair in told})
+
+
 # Links and places
 
 

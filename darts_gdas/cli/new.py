@@ -23,7 +23,7 @@ CHOSEN_BY = {
     "my_penalty": "penalties=[{0}]",
     "my_score": "warm_start=ntk warm_start.scores=[{0},naswot] method=gdas",
 }
-"""What can be begun, and how a search then takes it."""
+"""The kinds of parts that can be begun, and the settings by which a search takes such a part."""
 
 TEMPLATES = resources.files("darts_gdas.cli") / "templates"
 
@@ -57,9 +57,12 @@ def _known(kind: str) -> set[str]:
     """Names that the group of a part has already."""
     group = {"my_penalty": "penalties"}.get(kind, kind.removeprefix("my_"))
     files = (configuration.conf_folder() / group).glob("*.yaml")
-    tables = {"my_operation": {*OPERATIONS}, "my_score": {*SCORES, *COLUMNS}}
     names = {path.stem for path in files} | {*configuration.GROUPS.get(group, ())}
-    tables["my_method"] = {*configuration.GROUPS["relaxation"]}  # it brings one of its name
+    tables = {
+        "my_operation": {*OPERATIONS},
+        "my_score": {*SCORES, *COLUMNS},
+        "my_method": {*configuration.GROUPS["relaxation"]},  # the package registers one, too
+    }
     return names | tables.get(kind, set())
 
 

@@ -1,16 +1,18 @@
 """What a study varies and what it does not: settings in hydra's words, as Optuna takes them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.errors import one_line
+from darts_gdas.cli.ranges import CALLS, as_typed, distribution_of, ends, in_words
 from darts_gdas.config.composition import MANNER
 from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective, directions_of, names_of
 
@@ -58,9 +60,9 @@ class Plan:
         placed = [item for item in settings if item.startswith(("run_dir=", "resume="))]
         if placed:
             raise ValueError(f"{placed[0]}: the runs of a study lie below its folder; leave it out")
-        parsed = OverridesParser.create().parse_overrides(list(settings))
+        parsed = [_parsed(item) for item in configuration.only_set(settings)]
         check_objective(parsed)
-        space = {item.get_key_element(): _distribution(item) for item in parsed if _varies(item)}
+        space = {o.get_key_element(): distribution_of(o) for o in parsed if _varies(o)}
         if not space:
             raise ValueError(
                 "nothing is varied: give at least one setting a range, such as "
@@ -93,14 +95,18 @@ class Plan:
 
     def ranges(self) -> dict[str, str]:
         """What is varied, in words."""
-        return {name: _range(distribution) for name, distribution in self.space.items()}
+        return {name: in_words(distribution) for name, distribution in self.space.items()}
 
-    def told(self) -> dict[str, Any]:
-        """What changes results, as plain values, to compare with what a study was begun with."""
+    def even(self) -> list[str]:
+        """The settings whose ranges are even over orders of magnitude."""
+        return [name for name, one in self.space.items() if getattr(one, "log", False)]
+
+    def told(self) -> list[str]:
+        """What changes results, as it is typed, to compare with what a study was begun with."""
         manner = {name for name in MANNER if name != "objective"}
         fixed = [item for item in self.fixed if not configuration.said_names([item]) <= manner]
-        space = {name: repr(distribution) for name, distribution in self.space.items()}
-        return {"program": self.program, "fixed": sorted(fixed), "space": space}
+        varied = [f"{name}={as_typed(distribution)}" for name, distribution in self.space.items()]
+        return [f"--program {self.program}", *sorted(fixed), *sorted(varied)]
 
 
 def check_objective(parsed: Sequence[Override]) -> None:
@@ -123,47 +129,30 @@ def settings_of(values: Mapping[str, Any]) -> list[str]:
     return [f"{name}={value}" for name, value in values.items()]
 
 
+def _parsed(item: str) -> Override:
+    """A setting as hydra reads it.
+
+    Raises:
+        ValueError: If it is something else, such as an option of the programs, or has no meaning.
+    """
+    name, is_set, value = item.partition("=")
+    if not is_set or name.startswith("-"):
+        raise ValueError(
+            f"{item!r} is no setting; a setting is NAME=VALUE, such as method=gdas or "
+            "net.layers=range(3,9)"
+        )
+    try:
+        return OverridesParser.create().parse_override(item)
+    except HydraException:
+        if re.match(rf"({'|'.join(CALLS)})\(", value):
+            raise ValueError(
+                f"{item}: this range cannot be read; there are {', '.join(CALLS.values())}"
+            ) from None
+        raise
+
+
 def _varies(override: Override) -> bool:
     return override.is_sweep_override()
-
-
-def _distribution(override: Override) -> "BaseDistribution":
-    """The values of a setting that varies, as Optuna has them; errors name the setting."""
-    try:
-        return _of_interval(override) or _of_items(override)
-    except (ValueError, HydraException) as error:  # Optuna's words and hydra's
-        raise ValueError(f"{override.input_line}: {error}") from None
-
-
-def _of_interval(override: Override) -> "BaseDistribution | None":
-    from optuna import distributions  # pyright: ignore[reportMissingImports]
-
-    value = override.value()
-    if not isinstance(value, IntervalSweep):
-        return None
-    low, high, is_log = value.start, value.end, "log" in value.tags
-    assert low is not None and high is not None
-    if unknown := sorted(value.tags - {"log"}):
-        raise ValueError(f"the tag of an interval must be log, got {unknown[0]}")
-    if isinstance(low, int) and isinstance(high, int):
-        return distributions.IntDistribution(low, high, log=is_log)
-    return distributions.FloatDistribution(low, high, log=is_log)
-
-
-def _of_items(override: Override) -> "BaseDistribution":
-    from optuna import distributions  # pyright: ignore[reportMissingImports]
-
-    value, items = override.value(), list(override.sweep_string_iterator())
-    if not items:
-        raise ValueError("there is no such value")
-    if isinstance(value, RangeSweep) and isinstance(value.step, int) and all(map(_is_int, items)):
-        numbers = sorted(map(int, items))  # which may count down, or be shuffled
-        return distributions.IntDistribution(numbers[0], numbers[-1], step=abs(value.step))
-    return distributions.CategoricalDistribution(items)
-
-
-def _is_int(text: str) -> bool:
-    return text.lstrip("-").isdigit()
 
 
 def _check(program: str, fixed: Sequence[str], space: Mapping[str, Any]) -> None:
@@ -179,8 +168,10 @@ def _check(program: str, fixed: Sequence[str], space: Mapping[str, Any]) -> None
             told = one_line(error)
             name = str(getattr(error.__cause__, "full_key", None))
             if name in space and told.endswith("could not be converted to Integer"):
-                low, high = int(values[name]), int(_ends(space[name])[-1])
-                told = f"{name} takes whole numbers: {name}=range({low},{high + 1})"
+                low, high = ends(space[name])[0], ends(space[name])[-1]
+                whole = f"range({int(low)},{int(high) + 1})"
+                whole = f"tag(log,{whole})" if getattr(space[name], "log", False) else whole
+                told = f"{name} takes whole numbers: {name}={whole}"
             if not any(varied in told for varied in space):
                 told = f"{' '.join(settings_of(values))}: {told}"
             raise ValueError(told) from None
@@ -188,23 +179,6 @@ def _check(program: str, fixed: Sequence[str], space: Mapping[str, Any]) -> None
 
 def _corners(space: Mapping[str, "BaseDistribution"]) -> list[dict[str, Any]]:
     """Values that together hold every choice and both ends of every range, others at the first."""
-    ends = {name: _ends(distribution) for name, distribution in space.items()}
-    first = {name: values[0] for name, values in ends.items()}
-    return [first, *({**first, name: v} for name, values in ends.items() for v in values[1:])]
-
-
-def _range(distribution: Any) -> str:
-    from optuna.distributions import CategoricalDistribution  # pyright: ignore[reportMissingImports]
-
-    if isinstance(distribution, CategoricalDistribution):
-        return "one of " + ", ".join(map(str, distribution.choices))
-    even = ", even over orders of magnitude" if distribution.log else ""
-    return f"{distribution.low} to {distribution.high}{even}"
-
-
-def _ends(distribution: Any) -> list[Any]:
-    from optuna.distributions import CategoricalDistribution  # pyright: ignore[reportMissingImports]
-
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    return [distribution.low, distribution.high]
+    tried = {name: ends(distribution) for name, distribution in space.items()}
+    first = {name: values[0] for name, values in tried.items()}
+    return [first, *({**first, name: v} for name, values in tried.items() for v in values[1:])]

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import darts_gdas
-from darts_gdas import config as configuration
 from darts_gdas.cli.arguments import as_meant
 from darts_gdas.cli.closing import how_to_retrain
 from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.plan import OBJECTIVES, Plan, settings_of
+from darts_gdas.cli.trials import RUN, ask, counts, ended, run_of, take_up
 from darts_gdas.config.objective import values_of
 from darts_gdas.reasons import reason
 from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison_page import write_comparison
-from darts_gdas.report.record import find_records
+from darts_gdas.report.numbers import few_digits
+from darts_gdas.report.record import find_records, is_run
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.study import SUMMARY, StudySummary, TrialSummary
 from darts_gdas.runtime.data import derive_seed
@@ -34,10 +35,10 @@ from darts_gdas.space import Genotype
 
 if TYPE_CHECKING:
     from optuna.study import Study  # pyright: ignore[reportMissingImports]
-    from optuna.trial import FrozenTrial, Trial  # pyright: ignore[reportMissingImports]
+    from optuna.trial import Trial  # pyright: ignore[reportMissingImports]
 
 STUDY, OUTPUT = "study.db", "output.txt"
-RUN, PLAN = "run", "plan"
+PLAN = "plan"
 LOOKS = 0.2
 """Seconds between two looks at a run."""
 
@@ -53,9 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=20, help="of the study in all; default: 20")
     parser.add_argument("--seed", type=int, default=0, help="of the sampler; default: 0")
     parser.add_argument("--no-prune", action="store_true", help="let every run come to its end")
-    parser.add_argument("--startup", type=int, default=5, help="trials before any is pruned")
+    parser.add_argument(
+        "--startup", type=int, default=5, help="trials before any is pruned; default: 5"
+    )
     options = parser.parse_intermixed_args(arguments)
     with usage_errors() as mark:
+        _check_folder(options.study)
         if options.trials < 1:
             raise ValueError(f"--trials must be at least 1, got {options.trials}")
         _check_installed()
@@ -67,6 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (options.study / SUMMARY).unlink(missing_ok=True)  # it will not be true any more
             _tune(study, options, plan)
             _finish(study, options.study, plan)
+
+
+def _check_folder(study: Path) -> None:
+    if any("=" in path.name and not path.is_dir() for path in (study, *study.parents)):
+        raise ValueError(
+            f"there is no folder {str(study)!r}; if it is a setting, the study's folder is missing "
+            f"before it: {command('tune', 'outputs/tune/first', str(study))} ..."
+        )
 
 
 def _check_installed() -> None:
@@ -102,51 +114,47 @@ def _open(options: argparse.Namespace, plan: Plan) -> "Study":
             f"{path} cannot be read as a study: {reason(error)}. Move it away to begin anew; "
             "the runs beside it stand"
         ) from None
-    if begun not in (None, plan.told()):
-        changes = configuration.told_changes(begun, plan.told())
-        raise ValueError(
-            f"{options.study} was begun with other settings ({changes}); pass the same, or another "
-            "folder"
-        )
+    _check_same(options.study, begun, plan)
     study.set_user_attr(PLAN, plan.told())
     study.sampler = optuna.samplers.TPESampler(
         seed=derive_seed(options.seed, "tune", len(trials)) % 2**32  # not the same draws again
     )
-    for trial in trials:
-        if trial.state is optuna.trial.TrialState.RUNNING:
-            RunFolder(options.study / _run_of(trial)).check_free()  # its process may live on
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            if trial.params:  # its run goes on in a trial of its own
-                study.enqueue_trial(trial.params, user_attrs={RUN: _run_of(trial)})
+    cut = [trial for trial in trials if trial.state is optuna.trial.TrialState.RUNNING]
+    for run in [run_of(trial) for trial in cut if RUN in trial.user_attrs]:
+        RunFolder(options.study / run).check_free()  # its process may live on
+    take_up(study, cut)
     return study
 
 
-def _run_of(trial: "FrozenTrial | Trial") -> str:
-    """The name of a trial's run; one that was cut off and its successor have one."""
-    return trial.user_attrs.get(RUN, f"{trial.number:04d}")
-
-
-def _ended(study: "Study") -> set[str]:
-    """The runs that need no more work."""
-    trials = study.get_trials(deepcopy=False)
-    going_on = {_run_of(trial) for trial in trials if not trial.state.is_finished()}
-    return {_run_of(trial) for trial in trials} - going_on
+def _check_same(folder: Path, begun: list[str] | None, plan: Plan) -> None:
+    was, now = begun or plan.told(), plan.told()
+    missing, new = [one for one in was if one not in now], [one for one in now if one not in was]
+    if missing or new:
+        told = [f"with {' '.join(missing)}"] * bool(missing) + [f"without {' '.join(new)}"] * bool(
+            new
+        )
+        raise ValueError(
+            f"{folder} was begun {', '.join(told)}; pass the same settings, or another folder"
+        )
 
 
 def _tune(study: "Study", options: argparse.Namespace, plan: Plan) -> None:
     with StopRequest("stopping; the state of the run will be saved") as request:
-        done = len(_ended(study))
+        done = len(ended(study))
         if done < options.trials:
             places = f"each a run below {options.study}, what it says in its {OUTPUT}"
             print(f"{done} of {options.trials} trials are done; {places}", flush=True)
-        while len(_ended(study)) < options.trials:
-            trial = study.ask(dict(plan.space))
-            trial.set_user_attr(RUN, _run_of(trial))
+        while len(ended(study)) < options.trials:
+            trial = ask(study, plan.space)
+            if trial is None:
+                print("all combinations of the ranges have been tried", flush=True)
+                return
             _run(study, trial, options, plan, request)
             if request.signum:
+                is_kept = is_run(options.study / run_of(trial))
+                kept = "which is kept" if is_kept else "of which nothing was begun"
                 print(
-                    f"stopped in trial {trial.number}; its run is kept\n"
-                    "go on with: the same command",
+                    f"stopped in run {run_of(trial)}, {kept}\ngo on with: the same command",
                     file=sys.stderr,
                 )
                 raise SystemExit(128 + request.signum)
@@ -158,7 +166,7 @@ def _run(
     """A trial as a process of its own; its state is told to the study, unless it was stopped."""
     from optuna.trial import TrialState  # pyright: ignore[reportMissingImports]
 
-    folder = RunFolder(options.study / _run_of(trial))
+    folder = RunFolder(options.study / run_of(trial))
     folder.path.mkdir(exist_ok=True)
     places = [setting("run_dir", folder.path), "resume=auto"]
     overrides = [*plan.fixed, *settings_of(trial.params), *places]
@@ -173,8 +181,8 @@ def _run(
         is_pruned = _follow(process, trial, folder, plan, request, prunes=not options.no_prune)
     if request.signum:
         return
-    told = f"trial {trial.number} {' '.join(settings_of(trial.params))}: "
-    if process.returncode == 0:
+    told = f"run {run_of(trial)} {' '.join(settings_of(trial.params))}: "
+    if process.returncode == 0 and folder.result.exists():
         result = json.loads(folder.result.read_text(encoding="utf-8"))
         values = values_of(list(plan.objectives), OBJECTIVES[plan.program], result)
         assert isinstance(values, tuple)
@@ -235,31 +243,51 @@ def _path() -> Iterator[str]:
 
 def _finish(study: "Study", folder: Path, plan: Plan) -> None:
     """Tables, the page that compares the runs, and how to go on."""
-    counts: dict[str, int] = {}
-    for trial in study.get_trials(deepcopy=False):
-        counts[trial.state.name.lower()] = counts.get(trial.state.name.lower(), 0) + 1
-    print(f"\n{folder / STUDY}: {', '.join(f'{n} {name}' for name, n in counts.items())}")
-    if "complete" not in counts:
+    found = counts(study)
+    print(f"\n{folder / STUDY}: {', '.join(f'{n} {state}' for state, n in found.items())}")
+    if "complete" not in found:
         complain("no trial has come to its end with a value")
         raise SystemExit(FAULT)
     best = study.best_trials if len(plan.objectives) > 1 else [study.best_trial]
-    rows = [[*map(_number, t.values), _run_of(t), *settings_of(t.params)] for t in best]
-    names = [f"setting {i + 1}" if i else "settings" for i in range(len(plan.space))]
-    title = "best trial" if len(plan.objectives) == 1 else "the front: no trial is better in all"
-    print("\n".join([title, *table_lines([*plan.objectives, "run", *names], rows)]))
-    page = folder / PAGE
     trials = [
-        TrialSummary(_run_of(t), t.values, {k: str(v) for k, v in t.params.items()}) for t in best
+        TrialSummary(run_of(t), t.values, {k: str(v) for k, v in t.params.items()}) for t in best
     ]
-    about = plan.objectives, plan.directions, counts, plan.ranges(), plan.fixed, trials
-    summary = StudySummary(*about)
+    print("\n".join(best_lines(trials, plan.objectives)))
+    about = plan.objectives, plan.directions, found, plan.ranges(), plan.fixed, trials
+    summary = StudySummary(*about, even=plan.even())
+    try:
+        records = find_records(folder)
+    except ValueError:
+        print("no page: the folders of its runs are gone")
+        return
     summary.save(folder)
-    write_comparison(find_records(folder), page, summary)
-    print(f"page     {page}")
+    write_comparison(records, folder / PAGE, summary)
+    print(f"page     {folder / PAGE}")
     if plan.program == "search":
-        run = RunFolder(folder / _run_of(best[0]))
-        print("\nNext:", *how_to_retrain(run, Genotype.load(run.path), plan.fixed), sep="\n  ")
+        print(*_next(RunFolder(folder / trials[0].run), plan), sep="\n  ")
 
 
-def _number(value: float) -> str:
-    return f"{value:.6g}"
+def _next(run: RunFolder, plan: Plan) -> list[str]:
+    """How to train what the best run has found, if that is still there."""
+    if not (run.path / "genotype.json").exists():
+        return [f"\n{run.path} has no genotype.json any more, so there is no cell to retrain"]
+    try:
+        return ["\nNext:", *how_to_retrain(run, Genotype.load(run.path), plan.fixed)]
+    except ValueError as error:
+        return [f"\n{error}"]
+
+
+def best_lines(trials: Sequence[TrialSummary], objectives: Sequence[str]) -> list[str]:
+    """The best trial, or the front, as a table with a column per objective and setting.
+
+    Args:
+        trials: Those that no other beats; all have the same settings.
+        objectives: The names of their values.
+    """
+    title = "best trial" if len(objectives) == 1 else "the front: no trial is better in all"
+    columns = {name: [f"{t.values[i]:.6g}" for t in trials] for i, name in enumerate(objectives)}
+    columns["run"] = [trial.run for trial in trials]
+    for name in trials[0].settings:
+        typed = [trial.settings[name] for trial in trials]
+        columns[name] = [few_digits(typed)[value] for value in typed]
+    return [title, *table_lines([*columns], [*zip(*columns.values(), strict=True)])]

@@ -109,12 +109,16 @@ def typed(cfg: DictConfig, kind: type[Config]) -> Config:
 
 
 def task_overrides() -> list[str]:
-    """What the user said on the command line of this process.
+    """What the user said on the command line of this process, as `only_set` allows it."""
+    return only_set(HydraConfig.get().overrides.task)
+
+
+def only_set(overrides: Sequence[str]) -> list[str]:
+    """Settings as they are.
 
     Raises:
-        ValueError: If it adds or removes a setting, which composition itself would allow.
+        ValueError: If one adds or removes a setting, which composition itself would allow.
     """
-    overrides = list(HydraConfig.get().overrides.task)
     for override in overrides:
         key = override.split("=")[0]
         if key.startswith("~"):
@@ -122,7 +126,7 @@ def task_overrides() -> list[str]:
         name, own = key.lstrip("+"), key.startswith("+dataset.options.")  # own: the user's words
         if name != key and name not in ADDABLE and not own:
             raise ValueError(f"Could not override {name!r}")
-    return overrides
+    return list(overrides)
 
 
 def said_names(overrides: Sequence[str]) -> set[str]:

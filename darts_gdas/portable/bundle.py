@@ -216,7 +216,8 @@ def _logits(form: Format, files: Mapping[str, bytes], batches: Sequence[Tensor])
         folder = Path(name)
         for file, content in files.items():
             (folder / file).write_bytes(content)
-        torch.save([batch.clone() for batch in batches], folder / "images")  # not what it is of
+        # A batch is a view of all images, and a view is saved with all that it is a part of.
+        torch.save([batch.clone() for batch in batches], folder / "images")
         arguments = [form.value, name, str(folder / "images"), str(folder / "logits")]
         done = subprocess.run(
             [sys.executable, "-I", fresh.__file__, *arguments], capture_output=True, text=True

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from darts_gdas.report.markup import EMPTY, Markup, element, join, values
-from darts_gdas.report.numbers import short, span, ticks
+from darts_gdas.report.numbers import powers, short, span, ticks
 
 Point = tuple[float, float]
 
@@ -73,6 +73,7 @@ def scatter_chart(
     about: Mapping[str, str] | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
     words: Sequence[str] = (),
+    by_powers: bool = False,
 ) -> Markup:
     """A figure with a dot per point, in the colour and shape of its group; a front in steps.
 
@@ -86,20 +87,23 @@ def scatter_chart(
         columns: Values of all dots, group by group, by name: readers choose the axes between them;
             None where a dot has none.
         words: What 0, 1, ... mean from left to right, where they are no numbers.
+        by_powers: Whether dots stand at powers of ten; the axis then shows the numbers themselves.
     """
     styles = styles or range(len(groups))
     drawn = [(name, style, list(groups[name])) for name, style in zip(groups, styles, strict=True)]
     known = [dot for _, _, dots in drawn for dot in dots]
     x = span([dot.x for dot in known], margin=0.06, least=0.01)
     y = span([dot.y for dot in known], margin=0.06, least=0.01)
-    parts = [_axes(x, y, x_label, words), *_steps(front, x, y)]
+    parts = [_axes(x, y, x_label, words, by_powers), *_steps(front, x, y)]
     parts += [_dots(dots, style, x, y) for _, style, dots in drawn]
-    label = f"{title}: {len(known)} points; {x_label} from {short(x[0])} to {short(x[1])}"
+    left, right = (short(10**place if by_powers else place) for place in x)
+    label = f"{title}: {len(known)} points; {x_label} from {left} to {right}"
     legend = [(name, style, "") for name, style, _ in drawn] if len(drawn) > 1 else []
     data = {
         "x": x_label, "range": [*x, *y], "dots": True, "front": [list(p) for p in front],
         "series": [_values(name, dots) for name, _, dots in drawn],
         **({"columns": columns} if columns else {}), "labels": {"x": list(words) or None},
+        **({"powers": True} if by_powers else {}),
     }  # fmt: skip
     return _figure(title, label, parts, legend, data, about)
 
@@ -171,16 +175,20 @@ def _steps(front: Sequence[Point], x: Point, y: Point) -> list[Markup]:
     return [element("path", d=f"M{left:.1f} {top:.1f}{path}", class_="front")]
 
 
-def _axes(x: Point, y: Point, x_label: str, words: Sequence[str] = ()) -> Markup:
+def _axes(
+    x: Point, y: Point, x_label: str, words: Sequence[str] = (), by_powers: bool = False
+) -> Markup:
     parts = []
     for level in ticks(*y):
         _, height = _at((x[0], level), x, y)
         parts.append(element("path", d=f"M{LEFT} {height:.1f}H{WIDTH - RIGHT}", class_="grid"))
         parts.append(element("text", short(level), x=LEFT - 5, y=height + 3.5, class_="tick y"))
     whole = bool(words) or x_label == "epoch"
-    for value in (v for v in ticks(*x, most=5) if v == int(v) or not whole):
+    places = powers(*x) if by_powers else ticks(*x, most=5)
+    for value in (v for v in places if v == int(v) or not whole):
         known = 0 <= value < len(words)
-        told = words[int(value)][: max(45 // len(words), 2)] if known else short(value)
+        number = short(10**value if by_powers else value)
+        told = words[int(value)][: max(45 // len(words), 2)] if known else number
         across, _ = _at((value, y[0]), x, y)
         parts.append(element("text", told, x=across, y=HEIGHT - 6, class_="tick x"))
     return join(*parts)

@@ -86,7 +86,8 @@ def comparison_page(
             parts.append(section(title, table(*comparison_table(members))))
     by_folder = {record.folder.resolve(): record for record in records}
     dots = [scatter for kind in TITLES if (scatter := _sweep(groups, kind))]
-    dots += [chart for kind in TITLES for chart in _against_settings(groups, kind)]
+    even = study.even if study else ()
+    dots += [chart for kind in TITLES for chart in _against_settings(groups, kind, even)]
     parts.append(section("Every run a dot", *[how_to()] * bool(dots), charts(*dots)))
     curves = [_curves(groups, kind, by_folder) for kind in TITLES]
     parts.append(section("The runs laid over each other", *curves))
@@ -177,8 +178,11 @@ def _words(labels: Sequence[str]) -> list[str]:
     return found if is_clear else [str(i + 1) for i in range(len(found))]
 
 
-def _against_settings(groups: Sequence[Group], kind: str) -> list[Markup]:
-    """Accuracy against settings of three numbers or more, by powers of ten where they span one."""
+def _against_settings(groups: Sequence[Group], kind: str, even: Sequence[str]) -> list[Markup]:
+    """Accuracy against settings of three numbers or more, by powers of ten where they span one.
+
+    So are those that a study has tried evenly over orders of magnitude, `even`.
+    """
     runs = [r for g in groups if g.kind == kind for r in g.runs if ACCURACY in r.measures]
     found: list[Markup] = []
     for name in dict.fromkeys(name for run in runs for name in run.choices):
@@ -187,7 +191,7 @@ def _against_settings(groups: Sequence[Group], kind: str) -> list[Markup]:
         numbers = {x for _, x in known}
         if len(numbers) < 3 or name == "seed":
             continue
-        is_log = min(numbers) > 0 and max(numbers) >= 10 * min(numbers)
+        is_log = min(numbers) > 0 and (name in even or max(numbers) >= 10 * min(numbers))
         dots = [
             Dot(
                 math.log10(x) if is_log else x,
@@ -198,8 +202,7 @@ def _against_settings(groups: Sequence[Group], kind: str) -> list[Markup]:
             for run, x in known
         ]
         title = f"{NAMES[kind]}: {ACCURACY} against {name}"
-        label = f"{name}, power of ten" if is_log else name
-        found.append(scatter_chart(title, {ACCURACY: dots}, x_label=label))
+        found.append(scatter_chart(title, {ACCURACY: dots}, x_label=name, by_powers=is_log))
     return found[:MOST_SETTINGS]
 
 

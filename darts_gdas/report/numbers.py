@@ -73,6 +73,21 @@ def ticks(low: float, high: float, *, most: int = 4) -> list[float]:
     return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
 
 
+def powers(low: float, high: float) -> list[float]:
+    """Where round numbers stand on an axis of powers of ten; few decades have 1, 2 and 5 of each.
+
+    Example:
+        >>> [short(10**power) for power in powers(-3.2, -1.6)]
+        ['0.001', '0.002', '0.005', '0.01', '0.02']
+        >>> powers(-3.2, 1.6)
+        [-3.0, -2.0, -1.0, 0.0, 1.0]
+    """
+    factors = (1, 2, 5) if high - low < 2 else (1,)
+    decades = range(math.floor(low), math.ceil(high))
+    places = [decade + math.log10(factor) for decade in decades for factor in factors]
+    return [place for place in (*places, float(math.ceil(high))) if low <= place <= high]
+
+
 def span(values: list[float], *, margin: float, least: float = 0.1) -> tuple[float, float]:
     """A range around values, at least `least` of their size wide.
 

@@ -43,10 +43,11 @@ class StudySummary:
     Attributes:
         objectives: What trials are judged by.
         directions: For each of them "maximize" or "minimize".
-        counts: How many trials ended in which state.
+        counts: How many runs ended how.
         varied: Ranges by the names of settings.
         fixed: Settings of all runs.
         best: The best trial; of several objectives, those that no other beats in all.
+        even: Settings whose ranges are even over orders of magnitude.
     """
 
     objectives: Sequence[str]
@@ -55,6 +56,7 @@ class StudySummary:
     varied: Mapping[str, str]
     fixed: Sequence[str]
     best: Sequence[TrialSummary]
+    even: Sequence[str] = ()
 
     @classmethod
     def of(cls, folder: Path) -> "StudySummary | None":

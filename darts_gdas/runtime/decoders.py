@@ -212,7 +212,7 @@ def _end(pool: ProcessPoolExecutor, pids: "SimpleQueue[int]") -> None:
 
 @contextlib.contextmanager
 def _blocked() -> Iterator[None]:
-    """Signals wait until it ends; who begins within it is never without a block of its own."""
+    """Hold back signals inside; a process that is forked there begins with them blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OUTSIDE)
     try:
         yield

@@ -32,14 +32,29 @@ def test_a_new_package_passes_its_own_tests(tmp_path, monkeypatch, capsys):
     assert passed(["first_try"]) == 2
 
 
+DEFAULTS = {
+    "my_method": ("Linear(1.0, 0.1)", "Linear(3.0, 0.25)"),
+    "my_penalty": ("weight: float = 1.0", "weight: float = 0.25"),
+    "my_space": ("num_nodes: int = 2", "num_nodes: int = 3"),
+}
+"""Numbers of templates that a reader changes first, and others."""
+
+
 def test_packages_of_other_kinds_pass_their_tests(tmp_path, monkeypatch):
-    """In one process, which takes their time together."""
+    """In one process, which takes their time together; also with other defaults, in parts."""
     monkeypatch.chdir(tmp_path)
     kinds = [kind for kind in CHOSEN_BY if kind != "my_space"]
     names = [kind.replace("my", "first") for kind in kinds]
     for kind, name in zip(kinds, names, strict=True):
         main([kind, name])
-    assert passed(names, "--import-mode=importlib") == 13
+    changed = [kind.replace("my", "changed") for kind in DEFAULTS]
+    for kind, name in zip(DEFAULTS, changed, strict=True):
+        main([kind, name])
+        part = Path(name, name, "part.py")
+        assert DEFAULTS[kind][0] in part.read_text()
+        part.write_text(part.read_text().replace(*DEFAULTS[kind]))
+    few = ("--import-mode=importlib", "-k", "not (changed and search)")
+    assert passed([*names, *changed], *few) == 13 + 4
     ruff = [sys.executable, "-m", "ruff", "check", "--select=E,F,B", "--line-length=100"]
     assert subprocess.run([*ruff, *names], capture_output=True).returncode == 0
 

@@ -128,10 +128,13 @@ def test_settings_of_several_orders_of_magnitude_are_drawn_by_them(tmp_path: Pat
         make_search(tmp_path / str(i), f"optimizer.lr={rate}", f"seed={i}", metrics=accuracy)
     values = chart_values(page_of(tmp_path)[1])
     found = values["Search: accuracy against optimizer.lr"]
-    assert found["x"] == "optimizer.lr, power of ten"
+    assert found["x"] == "optimizer.lr" and found["powers"]
     assert found["series"][0]["x"] == pytest.approx([-3, -2, -1])
     assert found["series"][0]["told"][2].endswith("optimizer.lr 0.1, accuracy 70")
     assert "Search: accuracy against seed" not in values
+    figure = figures(page_of(tmp_path)[1])["Search: accuracy against optimizer.lr"]
+    ticks = [t.text for t in figure.iter("text") if t.get("class") == "tick x"]
+    assert ticks == ["0.001", "0.01", "0.1"]
 
 
 def test_long_curves_are_thinned_so_that_a_page_stays_small():

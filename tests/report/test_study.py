@@ -1,6 +1,8 @@
 """What the page of a study says of it."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,12 +83,27 @@ def test_the_page_of_a_study_says_what_it_is(html: str):
     assert "optimizer.lr=0.04890" not in page.text and "gdas optimizer.lr=0.04891" in page.text
 
 
+def test_a_range_that_is_even_over_orders_of_magnitude_is_drawn_so(html: str, tmp_path: Path):
+    """Whatever it spans; the axis says the numbers."""
+    study = replace(study_of(BEST), even=("optimizer.lr",))
+    write_comparison(find_records(tmp_path), tmp_path / "report.html", study)
+    page = (tmp_path / "report.html").read_text()
+    title = "Search: accuracy against optimizer.lr"
+    found = chart_values(page)[title]
+    assert found["powers"] and found["series"][0]["x"] == pytest.approx(
+        [math.log10(float(rate)) for rate in RATES], abs=1e-3
+    )
+    ticks = [t.text for t in figures(page)[title].iter("text") if t.get("class") == "tick x"]
+    assert ticks == ["0.01", "0.02", "0.05", "0.1"]
+
+
 def test_trials_are_told_apart_and_lie_over_what_was_varied(html: str):
     values = chart_values(html)
     words = ["0.08953", "0.0318", "0.04891", "0.009123"]
     assert values["Search: accuracy against method and settings"]["labels"]["x"] == words
     against = values["Search: accuracy against optimizer.lr"]
-    assert against["x"] == "optimizer.lr"  # less than ten times the smallest
+    assert against["x"] == "optimizer.lr"
+    assert "powers" not in against  # less than ten times the smallest
     assert against["series"][0]["x"] == pytest.approx([float(rate) for rate in RATES], rel=1e-4)
     assert against["series"][0]["y"] == [50, 60, 70, 80]
     assert len(dots(figures(html)["Search: accuracy against optimizer.lr"])) == 4

@@ -35,11 +35,12 @@ def tune(python: str, folder: Path, *arguments: str, status: int = 0) -> tuple[s
 
 
 def trials(folder: Path) -> list[tuple[str, float | None]]:
-    """State and first value of all trials, out of the file itself."""
+    """State and first value of all trials that had a run, out of the file itself."""
     with sqlite3.connect(folder / "study" / "study.db") as file:
         query = (
             "select state, value from trials left join trial_values using (trial_id) "
-            "where objective = 0 or objective is null order by number"
+            "where (objective = 0 or objective is null) and trial_id in "
+            "(select trial_id from trial_user_attributes where key = 'run') order by number"
         )
         return [tuple(row) for row in file.execute(query)]
 
@@ -64,31 +65,31 @@ def test_a_study_that_was_interrupted_goes_on_to_the_same_number_of_runs(
     while not (metrics.parent / "result.json").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     process = start(tmp_path, python, "-m", "darts_gdas.tune", "study", *command)
-    while not (tmp_path / "study" / "0003" / "metrics.jsonl").exists() and process.poll() is None:
+    while not (tmp_path / "study" / "0002" / "metrics.jsonl").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, err = finish(process, status=128 + signal.SIGTERM)
-    assert err.endswith("its run is kept\ngo on with: the same command\n")
+    assert err.endswith("stopped in run 0002, which is kept\ngo on with: the same command\n")
     out, _ = tune(python, tmp_path, *command)
     runs = [p.parent.name for p in sorted((tmp_path / "study").glob("*/result.json"))]
-    assert len(runs) == 4
+    assert runs == ["0000", "0001", "0002", "0003"]
     ended = [value for state, value in trials(tmp_path) if state == "COMPLETE"]
     accuracies = [result(tmp_path, run)["metrics"]["validation/accuracy"] for run in runs]
     assert sorted(ended) == sorted(accuracies)
     page = (tmp_path / "study" / "report.html").read_text()
     assert f"{max(accuracies):.6g}" in out and f"validation_accuracy {max(accuracies):.4g}" in page
     assert "optimizer.lr: 0.01 to 0.1, even over orders of magnitude" in page
-    assert f"Study of optimizer.lr: {len(trials(tmp_path))} trials" in page
+    assert "Study of optimizer.lr: 4 trials" in page and "study.db: 4 complete\n" in out
     again, _ = tune(python, tmp_path, *command)  # nothing is left to do
     assert again.strip().splitlines() == out[out.index("study/study.db") :].strip().splitlines()
     _, err = tune(python, tmp_path, *command, "seed=3", status=2)
-    assert "study was begun with other settings (fixed: " in err
+    assert "study was begun without seed=3; pass the same settings, or" in err
 
 
 @sweepers
 def test_a_run_below_the_median_is_pruned_and_ends_cleanly(python: str, tmp_path: Path):
     """A rate of next to nothing learns nothing."""
-    rates = ("optimizer.lr=choice(0.1,0.000001)", "epochs=12", "arch_optimizer.lr=0.01")
+    rates = ("optimizer.lr=choice(0.1,0.000001)", "seed=range(0,4)", "epochs=12")
     tune(python, tmp_path, "--trials", "7", "--startup", "2", *SHORT, *rates)
     states = [state for state, _ in trials(tmp_path)]
     assert set(states) == {"COMPLETE", "PRUNED"}
@@ -146,7 +147,7 @@ def test_bad_input_is_one_line_before_any_run(python: str, tmp_path: Path):
 RANGES = {
     "optimizer.lr=interval(0.02,0.01)": "optimizer.lr=interval(0.02,0.01): `low <= high` must hold",
     "optimizer.lr=tag(log,interval(0,0.01))": "tag(log,interval(0,0.01)): `low > 0` must hold for",
-    "optimizer.lr=tag(lg,interval(0,0.01))": "the tag of an interval must be log, got lg",
+    "optimizer.lr=tag(lg,interval(0,0.01))": "the tag of a range must be log, got lg",
     "net.channels=range(4,4)": "net.channels=range(4,4): there is no such value",
     "batch_size=interval(16,32)": "batch_size takes whole numbers: batch_size=range(16,33)",
     "method=interval(1,2)": "method=1.0: ",
@@ -208,6 +209,14 @@ def test_a_run_is_pruned_before_its_own_last_epoch_alone(
         found = _follow(running, running, folder, plan, request, prunes=True)  # type: ignore[arg-type]
     assert found is is_pruned and running.told == [(0.25, 0)]
     assert running.signals == [signal.SIGTERM] * is_pruned
+
+
+@sweepers
+def test_what_needs_no_runs_holds_where_optuna_is(python: str):
+    """The tests of studies in memory, which are skipped without Optuna."""
+    tests = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/sweepers/test_trials.py")
+    out, _ = finish(start(ROOT, python, *tests))
+    assert re.search(r"\d+ passed", out) and "skipped" not in out
 
 
 @sweepers

@@ -11,6 +11,12 @@ const make = (name, parent, text = "") => {
 };
 const data = (element) => JSON.parse(element.querySelector(":scope > script").textContent);
 const short = (v) => Math.abs(v) >= 1e6 || (v && Math.abs(v) < 1e-3) ? v.toPrecision(3) : String(Number(v.toPrecision(4)));
+// Where round numbers stand on an axis of powers of ten, as in report/numbers.py.
+const decades = (u, side, low, high) => {
+  const places = [];
+  for (let p = Math.floor(low); p <= Math.ceil(high); p++) places.push(...(high - low < 2 ? [1, 2, 5] : [1]).map((f) => p + Math.log10(f)));
+  return places.filter((p) => low <= p && p <= high);
+};
 const charts = [];
 root.classList.add("js");
 
@@ -67,7 +73,7 @@ class Chart {
     return [xs, ...series.map((s) => { const at = new Map(s.x.map((x, i) => [x, s.y[i]])); return xs.map((x) => at.get(x) ?? null); })];
   }
   draw() {
-    const { x, series, dots, labels = {} } = this.data, page = style(root);
+    const { x, series, dots, powers, labels = {} } = this.data, page = style(root);
     const soft = page.getPropertyValue("--soft"), line = page.getPropertyValue("--line");
     const marks = this.buttons.map((button) => style(button.querySelector(".line, .glyph")));
     const pens = series.map((_, i) => marks[i] || style(this.picture.querySelector(".line, .glyph")));
@@ -83,7 +89,7 @@ class Chart {
         sync: x === "epoch" && !dots ? { key: "epoch", setSeries: false } : undefined },
       scales: { x: { time: false, range: this.within(0) }, y: { range: this.within(2) } },
       axes: [
-        { ...axis, grid: { show: false }, size: 26, values: named("x"), incrs: x === "epoch" ? [1, 2, 5, 10, 20, 25, 50, 100, 200, 500] : undefined },
+        { ...axis, grid: { show: false }, size: 26, splits: powers && decades, values: powers ? (u, splits) => splits.map((v) => short(10 ** v)) : named("x"), incrs: x === "epoch" ? [1, 2, 5, 10, 20, 25, 50, 100, 200, 500] : undefined },
         { ...axis, grid: { stroke: line, width: 1 }, size: 54, values: named("y") ?? ((u, splits) => splits.map(short)) },
       ],
       series: [{}, ...series.map((s, i) => ({

@@ -20,10 +20,13 @@ WORD = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])")
 """The part that a shard's path below the root says it is of, the last one."""
 
 HIDDEN = re.compile(r"\.(?!_)")
-"""How the name of a member begins that belongs to no sample; `._` is what macOS adds to any."""
+"""Beginning of a file name that is all extension: WebDataset finds no sample's name before it.
+
+The files `._NAME` that macOS adds to archives are no pictures, and are not meant.
+"""
 
 META = re.compile(r"__[^/]*__(/|$)")
-"""The beginning of a name that webdataset takes for metadata."""
+"""Beginning of a name that WebDataset takes for metadata."""
 
 NUMBER = re.compile(rb"\s*-?[0-9]+\s*")
 """A label, which Python would also take with underscores."""
