@@ -177,7 +177,7 @@ def finish_train(
         **({} if standing is None else {"verdict": str(standing)}),
         "calibration": _calibrated(trust),
         "genotype": source_name(source),
-        **warning_facts(warnings, "its search's warning"),
+        **warning_facts(warnings, "search warned"),
         **_cost_facts(cost, layout),
         **loop.writes.facts(),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
