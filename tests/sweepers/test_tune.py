@@ -129,7 +129,10 @@ def test_bad_input_is_one_line_before_any_run(python: str, tmp_path: Path):
     for arguments, told in (
         ((*SHORT,), "nothing is varied: give at least one setting a range"),
         ((RATE, "objective=x"), "objective=x must be one, or a list of different ones, of"),
-        (("method=choice(gdas,gdass)",), "method=gdass is not known; did you mean gdas? choose one of"),
+        (
+            ("method=choice(gdas,gdass)",),
+            "method=gdass is not known; did you mean gdas? choose one of",
+        ),
         (("optimizer.lr=interval(-1,0.1)",), "optimizer.lr must be"),
         ((RATE, "run_dir=here"), "run_dir=here: the runs of a study lie below its folder"),
         ((RATE, "--trials", "0"), "--trials must be at least 1, got 0"),
