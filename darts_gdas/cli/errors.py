@@ -166,9 +166,10 @@ def one_line(error: Exception) -> str:
         return CHOOSE_FIRST
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     whole = re.search(r"override ([\w.]+)=.*\nInvalid type assigned: \w+ is not a subclass", told)
-    inside = [key for key in configuration.known_keys() if whole and key.startswith(f"{whole[1]}.")]
-    if inside:
-        return f"{whole and whole[1]!r} has parts: set {', '.join(inside)}"
+    if whole:
+        inside = [key for key in configuration.known_keys() if key.startswith(f"{whole[1]}.")]
+        if inside:
+            return f"{whole[1]!r} has parts: set {', '.join(inside)}"
     if "Config group override must be a string or a list" in told:
         return (
             "what is chosen for a part must be a name, or a list of names; a run's config.yaml "

@@ -145,9 +145,8 @@ def ntk_on_disc(
         ways = Ways(
             model,
             [x1] if x2 is None else [x1, x2],
-            found.parameters,
+            found,
             kind,
-            found.num_outputs,
             chunk_size=chunk_size,
             **{name: chosen[name] for name in ("method", "dtype", "trusted")},
         )

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from darts_gdas.ntk.agreement import gradients_of_sum, is_close
 from darts_gdas.ntk.checks import four_of, select_parameters, unequal
 from darts_gdas.ntk.normalization import flat_outputs, preserved
-from darts_gdas.ntk.trials import check_uncoupled
 
 _MOST = 0.02
 """The largest share that passes for rounding, in networks that run in half precision alone."""
@@ -79,18 +78,17 @@ def fingerprint(
     two functions apart; in its own type, if it cannot run in another.
 
     Args:
-        model: The network.
+        model: The network, within `tried`.
         sides: Samples, and the others if there are.
         params: The weights, as in `empirical_ntk`.
         block_size: Samples per row of outputs.
         chunk_size: Samples per pass.
 
     Raises:
-        ValueError: If the network is no function of one sample, or has gradients without numbers.
+        ValueError: If gradients are no numbers.
     """
     names, x = [*select_parameters(model, params)], [side for side in sides if side is not None]
     with preserved(model), flat_outputs(model):
-        check_uncoupled(model, *sides)
         found = _taken(model, names, x, block_size, chunk_size)
         if _widen(model):
             try:

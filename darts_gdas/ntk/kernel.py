@@ -95,9 +95,8 @@ def empirical_ntk(
         ways = Ways(
             model,
             [x1] if x2 is None else [x1, x2],
-            found.parameters,
+            found,
             which,
-            found.num_outputs,
             method="batch" if batch_norm == "batch" else method,
             chunk_size=len(x1) if batch_norm == "batch" else chunk_size,
             dtype=dtype,

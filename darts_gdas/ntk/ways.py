@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from darts_gdas.ntk.agreement import probe
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import check_finite, check_rows, gradient_type
-from darts_gdas.ntk.entry import is_full
+from darts_gdas.ntk.entry import Tried, is_full
 from darts_gdas.ntk.generic import JacobianRows, LoopRows
 from darts_gdas.ntk.gram import Factors, Gram, Kind
 from darts_gdas.ntk.products import product_kernel
@@ -43,9 +43,8 @@ class Ways:
     Args:
         model: The network.
         sides: All samples, of one side or two; a way is tried at a few of them, once.
-        parameters: The selected ones by name.
+        found: What `tried` has found out.
         kind: Which part of the kernel.
-        num_outputs: Outputs per sample.
         method: As in `empirical_ntk`, or "batch" for that of a whole batch.
         chunk_size: Samples per pass.
         dtype: In which products are added up.
@@ -56,18 +55,17 @@ class Ways:
         self,
         model: nn.Module,
         sides: Sequence[Tensor],
-        parameters: Mapping[str, nn.Parameter],
+        found: Tried,
         kind: Kind,
-        num_outputs: int,
         *,
         method: str,
         chunk_size: int,
         dtype: torch.dtype,
         trusted: bool,
     ) -> None:
-        self.model, self.sides, self.parameters, self.kind = model, sides, parameters, kind
-        self.num_outputs, self.method, self.trusted = num_outputs, method, trusted
-        self.chunk_size, self.dtype = chunk_size, dtype
+        self.model, self.sides, self.kind = model, sides, kind
+        self.parameters, self.num_outputs = found.parameters, found.num_outputs
+        self.method, self.chunk_size, self.dtype, self.trusted = method, chunk_size, dtype, trusted
         self._left = ["structured", "jacobian", "loop"] if method == "auto" else [method]
         self._source: RowSource | None = None
 
