@@ -289,5 +289,6 @@ def best_lines(trials: Sequence[TrialSummary], objectives: Sequence[str]) -> lis
     columns["run"] = [trial.run for trial in trials]
     for name in trials[0].settings:
         typed = [trial.settings[name] for trial in trials]
-        columns[name] = [few_digits(typed)[value] for value in typed]
+        told = few_digits(typed)
+        columns[name] = [told[value] for value in typed]
     return [title, *table_lines([*columns], [*zip(*columns.values(), strict=True)])]
