@@ -27,8 +27,8 @@ def kind_of(kind: str, dtype: object) -> Kind:
     if kind not in [k.value for k in Kind]:
         known = ", ".join(k.value for k in Kind)
         raise ValueError(f"kind must be one of {known}, got {kind!r}")
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype!r}")
+    if dtype not in (None, torch.float32, torch.float64):
+        raise ValueError(f"dtype must be torch.float64, torch.float32 or None, got {dtype!r}")
     return Kind(kind)
 
 
@@ -216,12 +216,12 @@ class TooLarge(ValueError):
 
 
 def check_memory(
-    kind: Kind, x1: Tensor, x2: Tensor | None, num_outputs: int, dtype: torch.dtype
+    kind: Kind, x1: Tensor, x2: Tensor | None, num_outputs: int, dtype: torch.dtype | None
 ) -> None:
     """Raise a `ValueError` if the kernel itself would not fit, before anything is allocated."""
     samples = len(x1), len(x1 if x2 is None else x2)
     # The sum, one product added to it, and the arranged copy.
-    needed = 3 * kind.num_entries(*samples, num_outputs) * dtype.itemsize
+    needed = 3 * kind.num_entries(*samples, num_outputs) * (dtype or torch.float64).itemsize
     what = f"kind={kind.value!r} of {samples[0]} x {samples[1]} samples, {num_outputs} outputs,"
     _check_room(what, needed, x1.device)
 

@@ -140,17 +140,18 @@ def _wide(rows: Tensor) -> Tensor:
     return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
-def gram_of_outputs(kind: Kind, sides: Sequence[Tensor], *, dtype: torch.dtype) -> Tensor:
+def gram_of_outputs(kind: Kind, sides: Sequence[Tensor], *, dtype: torch.dtype | None) -> Tensor:
     """The kernel of a kind of rows with a single column: outputs, or how they change.
 
     Args:
         kind: Which.
         sides: Outputs of one set of samples, or of two, [samples, outputs] each.
-        dtype: In which the kernel is summed.
+        dtype: As in `empirical_ntk`.
     """
     wide = [_wide(f) for f in sides]
     rows = [(f.sum(1, keepdim=True) if kind is Kind.sum else f)[..., None] for f in wide]
     samples, num_outputs = (len(sides[0]), len(sides[-1])), sides[0].shape[1]
-    gram = Gram(kind, samples, num_outputs, dtype=dtype, device=sides[0].device)
+    summed = dtype or torch.float64
+    gram = Gram(kind, samples, num_outputs, dtype=summed, device=sides[0].device)
     gram.add_rows(rows[0], rows[-1])
-    return gram.result()
+    return gram.result().to(dtype or wide[0].dtype)

@@ -30,7 +30,7 @@ def empirical_ntk(
     params: Literal["all", "weights"] | Filter = "all",
     batch_norm: Literal["frozen", "batch"] | None = None,
     chunk_size: int = 16,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
     trusted: bool = False,
 ) -> Tensor:
     """The kernel of a network f: samples -> [samples, outputs], at its present weights.
@@ -67,7 +67,9 @@ def empirical_ntk(
             moves every other: the Jacobian of the function of the whole batch, not a kernel
             of two samples. Only to reproduce published numbers; with `loop` alone.
         chunk_size: Samples per pass.
-        dtype: In which products of rows are added up.
+        dtype: In which products of rows are added up, and what comes back. None: they are added up
+            in float64, and what comes back is of the type of the rows (of half precision float32),
+            so that `condition_number` and `predict_mse` see how many of its digits mean something.
         trusted: Leave out the checks of weights, samples and layers, which take as long as the
             kernel of a small network; for networks of the same parts as one that has passed them.
 
@@ -82,7 +84,7 @@ def empirical_ntk(
     Example:
         >>> model, x = nn.Linear(3, 2), torch.ones(4, 3)
         >>> empirical_ntk(model, x, kind="trace")[0, 0]  # 2 outputs, <x, x> + 1 each
-        tensor(8., dtype=torch.float64)
+        tensor(8.)
 
     Reference:
         Jacot, Gabriel, Hongler, NeurIPS 2018, https://arxiv.org/abs/1806.07572; the `sum` kernel:

@@ -18,7 +18,7 @@ def empirical_nngp(
     *,
     kind: Literal["sum", "trace", "diagonal", "full"] = "trace",
     chunk_size: int = 64,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Products of outputs, f_a(x_n) f_b(x_m): the kernel of a Gaussian process, seen in one draw.
 
@@ -33,7 +33,7 @@ def empirical_nngp(
         x2: Other inputs for a rectangular kernel; None means x1.
         kind: As in `empirical_ntk`, with the outputs in place of their gradients.
         chunk_size: Samples per pass.
-        dtype: In which products are added up.
+        dtype: As in `empirical_ntk`.
 
     Returns:
         [N1, N2]; for `diagonal` [N1, N2, O]; for `full` [N1, N2, O, O].
@@ -43,7 +43,7 @@ def empirical_nngp(
 
     Example:
         >>> empirical_nngp(nn.Identity(), torch.tensor([[3.0, 4.0]]))
-        tensor([[25.]], dtype=torch.float64)
+        tensor([[25.]])
 
     Reference:
         Lee et al., ICLR 2018, https://arxiv.org/abs/1711.00165.

@@ -25,7 +25,7 @@ def projected_ntk(
     kind: Literal["sum", "trace", "diagonal", "full"] = "full",
     params: Literal["all", "weights"] | Filter = "all",
     chunk_size: int = 64,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
 ) -> Estimate:
     """The tangent kernel from random directions in the space of weights, without bias.
 
@@ -43,7 +43,7 @@ def projected_ntk(
         kind: As in `empirical_ntk`.
         params: As in `empirical_ntk`.
         chunk_size: Samples per pass.
-        dtype: In which products are added up.
+        dtype: As in `empirical_ntk`.
 
     Raises:
         ValueError: As `empirical_ntk`, or for fewer than two projections.
@@ -98,7 +98,7 @@ def subsampled_ntk(
     Example:
         >>> model, x = nn.Linear(3, 8), torch.ones(4, 3)
         >>> subsampled_ntk(model, x, outputs=2).mean[0, 0]  # all outputs have the same kernel
-        tensor(32., dtype=torch.float64)
+        tensor(32.)
     """
     if "kind" in options:
         raise ValueError('kind is "trace" here; leave it out')

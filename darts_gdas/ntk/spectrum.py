@@ -118,8 +118,8 @@ def condition_number(kernel: Tensor) -> float:
     """Largest over smallest eigenvalue: small is easy to train, 1 the least, inf for singular.
 
     "Singular" is a smallest eigenvalue that rounding alone could have made (`Spectrum`): a float32
-    kernel resolves condition numbers up to about 1e7. A float64 kernel of a float32 network does
-    not resolve more, but does not show it: pass `kernel.float()`.
+    kernel resolves condition numbers up to about 1e7. One of a float32 network that was asked for
+    in float64 does not resolve more, but does not show it.
 
     Args:
         kernel: As for `as_matrix`. The kernel of all outputs tells more about a network than that

@@ -47,7 +47,7 @@ class Ways:
         kind: Which part of the kernel.
         method: As in `empirical_ntk`, or "batch" for that of a whole batch.
         chunk_size: Samples per pass.
-        dtype: In which products are added up.
+        dtype: As in `empirical_ntk`.
         trusted: Do not compare with autograd, nor look at the result.
     """
 
@@ -60,12 +60,14 @@ class Ways:
         *,
         method: str,
         chunk_size: int,
-        dtype: torch.dtype,
+        dtype: torch.dtype | None,
         trusted: bool,
     ) -> None:
         self.model, self.sides, self.kind = model, sides, kind
         self.parameters, self.num_outputs = found.parameters, found.num_outputs
-        self.method, self.chunk_size, self.dtype, self.trusted = method, chunk_size, dtype, trusted
+        self.method, self.chunk_size, self.trusted = method, chunk_size, trusted
+        self.dtype = dtype or torch.float64
+        self._result = dtype or gradient_type(sides[0], found.parameters)
         self._left = ["structured", "jacobian", "loop"] if method == "auto" else [method]
         self._source: RowSource | None = None
 
@@ -74,7 +76,7 @@ class Ways:
         while True:
             way = self._left[0]
             try:
-                found = self._by(way, x1, x2)
+                found = self._by(way, x1, x2).to(self._result)
                 break
             except Exception as error:
                 if is_full(error) or way in LAST:

@@ -90,7 +90,12 @@ def _kernel(candidate: Candidate, **options: Any) -> Tensor:
     """A kernel by the batch's statistics, with all checks where a part is new."""
     parts = {(candidate.layout.skeleton.name, name) for name in candidate.genotype.operations}
     found = empirical_ntk(
-        candidate.net, candidate.images, batch_norm="frozen", trusted=parts <= _SEEN, **options
+        candidate.net,
+        candidate.images,
+        batch_norm="frozen",
+        dtype=torch.float64,
+        trusted=parts <= _SEEN,
+        **options,
     )
     _SEEN.update(parts)
     return found
@@ -131,6 +136,7 @@ def te_nas(candidate: Candidate) -> float:
         candidate.images[:TE_NAS_BATCH],
         params="weights",
         batch_norm="batch",
+        dtype=torch.float64,
     )
     return -math.log(condition_number(kernel))
 

@@ -110,7 +110,7 @@ class Supernets:
         ]
         kernel = empirical_ntk(  # trusted: noise depends on an image's place in its batch
             nets[0], self.images, params="weights", method="jacobian", batch_norm="frozen",
-            trusted=True,
+            dtype=torch.float64, trusted=True,
         )  # fmt: skip
         return condition_number(kernel), linear_regions(nets[1], self.inputs)
 

@@ -94,7 +94,14 @@ def learning_rate_bound(search: StageSearch) -> float:
     recomputed, supernet.checkpoint_cells = supernet.checkpoint_cells, False
     try:
         with by_itself(supernet):
-            kernel = empirical_ntk(net, images, kind="full", method="jacobian", batch_norm="frozen")
+            kernel = empirical_ntk(
+                net,
+                images,
+                kind="full",
+                method="jacobian",
+                batch_norm="frozen",
+                dtype=torch.float64,
+            )
     finally:
         supernet.checkpoint_cells = recomputed
     return max_learning_rate(kernel, momentum=search.method.optimizer.momentum)

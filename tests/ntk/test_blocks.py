@@ -187,7 +187,7 @@ def test_a_folder_belongs_to_one_activation(tmp_path: Path):
         ({"rank": 2, "world": 2}, r"rank must be a whole number in 0\.\.1, got 2"),
         ({"rank": 1.0, "world": 2}, r"rank must be a whole number in 0\.\.1, got 1\.0"),
         ({"world": True}, "world must be a whole number and at least 1, got True"),
-        ({"dtype": torch.bfloat16}, "dtype must be torch.float64 or torch.float32, got"),
+        ({"dtype": torch.bfloat16}, "dtype must be torch.float64, torch.float32 or None, got"),
         ({"batch_norm": "frozen"}, "would take the statistics of each block"),
     ],
 )

@@ -170,7 +170,7 @@ def test_an_lstm_has_products_in_single_precision():
     model, x, v = model.double(), x.double(), v.double()
     rows = jacobian(model, x)
     exact = torch.einsum("nap,mbp->nmab", rows, rows)
-    assert_close(kernel, exact, rtol=1e-4, atol=1e-5)
+    assert_close(kernel.double(), exact, rtol=1e-4, atol=1e-5)
     product = torch.einsum("nmab,mb->na", exact, v)
     assert_close(found.double(), product, rtol=1e-4, atol=1e-5)
     moved = model(x) + 0.1 * rows.sum(2)

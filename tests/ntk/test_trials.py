@@ -155,7 +155,7 @@ def test_networks_that_set_themselves_up_are_refused_before_their_first_call(lea
             call(model, x)
     assert not model.done and not model.centre.any()
     model(x)
-    hidden = torch.cat([torch.tanh(x - x.mean(0)), torch.ones(6, 1)], 1).double()
+    hidden = torch.cat([torch.tanh(x - x.mean(0)), torch.ones(6, 1)], 1)
     expected = 3 * hidden @ hidden.T  # of the last layer
     found = empirical_ntk(model, x, params=lambda name, _: "layer" in name)
     assert_close(found, expected, rtol=1e-5, atol=1e-5)
