@@ -19,11 +19,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import darts_gdas
+from darts_gdas.reasons import DISTRIBUTION, installing
 from darts_gdas.runtime.compute import Compute, Device, Precision, usable_cores
 from darts_gdas.runtime.launch import COMMAND, command
 from darts_gdas.runtime.usage import FAULT
 
-PACKAGE = "darts-gdas"
 SAMPLE_BYTES = 64 * 2**20
 """Written and read again, to see how fast the disc is."""
 
@@ -118,15 +118,16 @@ def findings(folder: Path) -> Iterator[Finding]:
 def packages() -> Iterator[Finding]:
     """Versions against what this package asks for, and the extras that are not here."""
     try:
-        asked = [Requirement(text) for text in metadata.requires(PACKAGE) or []]
+        asked = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]
     except metadata.PackageNotFoundError:
-        told = f"not looked at: {PACKAGE} is not installed, but found where it lies (pip install -e"
-        yield Finding("packages", f"{told} {Path(darts_gdas.__file__).parents[1]})")
+        folder = Path(darts_gdas.__file__).parents[1]
+        told = f"not looked at: {DISTRIBUTION} is not installed, but found where it lies"
+        yield Finding("packages", f"{told} (pip install -e {folder})")
         return
     for requirement in asked:
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield _judged(requirement)
-    for extra in metadata.metadata(PACKAGE).get_all("Provides-Extra") or []:
+    for extra in metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []:
         names = [
             lack
             for requirement in asked
@@ -136,7 +137,7 @@ def packages() -> Iterator[Finding]:
             and (lack := _lack(requirement))
         ]
         if names:
-            told = f"{', '.join(names)}. If you want it: pip install '{PACKAGE}[{extra}]'"
+            told = f"{', '.join(names)}. If you want it: {installing(extra)}"
             yield Finding(f"extra {extra!r}", told)
 
 

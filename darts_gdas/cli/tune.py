@@ -18,7 +18,7 @@ from darts_gdas.cli.errors import usage_errors
 from darts_gdas.cli.plan import OBJECTIVES, Plan, settings_of
 from darts_gdas.cli.trials import RUN, ask, counts, ended, run_of, take_up
 from darts_gdas.config.objective import values_of
-from darts_gdas.reasons import reason
+from darts_gdas.reasons import installing, reason
 from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.numbers import few_digits
@@ -85,7 +85,7 @@ def _check_installed() -> None:
     try:
         import optuna  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ValueError("tune needs optuna: pip install 'darts-gdas[tune]'") from None
+        raise ValueError(f"tune needs optuna: {installing('tune')}") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from darts_gdas.reasons import installing
+
 
 def check_extra(what: str, extra: str, packages: Sequence[str]) -> None:
     """Raise a `ValueError` that says what to install, where a package is missing.
@@ -14,4 +16,4 @@ def check_extra(what: str, extra: str, packages: Sequence[str]) -> None:
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise ValueError(f"{what} needs {' and '.join(missing)}: pip install 'darts-gdas[{extra}]'")
+        raise ValueError(f"{what} needs {' and '.join(missing)}: {installing(extra)}")

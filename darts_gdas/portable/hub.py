@@ -239,7 +239,7 @@ def _text(model: TrainedModel) -> str:
 {len(model.classes)} classes, {parameters:,} parameters; images of {shape}: channels, height, width.
 
 ```python
-import timm  # pip install 'darts-gdas[timm]'
+import timm  # beside this package
 from darts_gdas.portable import timm_models
 
 timm_models.register()

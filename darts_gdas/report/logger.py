@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from darts_gdas.reasons import installing
+
 
 @dataclass(frozen=True)
 class Logged:
@@ -70,9 +72,9 @@ class Logger(ABC):
         try:
             version(self.package)
         except PackageNotFoundError:
-            wanted = f"'darts-gdas[{self.extra}]'" if self.extra else self.package
+            wanted = installing(self.extra, self.package)
             raise ValueError(
-                f"this logger needs the package {self.package}: pip install {wanted}; or leave it "
+                f"this logger needs the package {self.package}: {wanted}; or leave it "
                 "out, logger=[]"
             ) from None
 

@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from darts_gdas.reasons import python
 from darts_gdas.runtime.distributed import ALONE, Ranks
 from darts_gdas.runtime.watch import Watch, check_patience
 
@@ -94,25 +94,17 @@ def _door(program: str) -> list[str]:
         and started
         and started.parent
     ):
-        return [_python(), "-m", str(started.parent), program]
+        return [python(), "-m", str(started.parent), program]
     if own_door.get() == sys.argv[0]:
-        return [_python(), sys.argv[0], program]
+        return [python(), sys.argv[0], program]
     if program not in SCRIPTS:
-        return [_python(), "-m", f"darts_gdas.{program}"]
+        return [python(), "-m", f"darts_gdas.{program}"]
     if script.name in [f"{name}.py" for name in SCRIPTS]:
-        return [_python(), str(script.with_name(f"{program}.py"))]
+        return [python(), str(script.with_name(f"{program}.py"))]
     checkout = Path(__file__).parents[2] / f"{program}.py"
     if not checkout.is_file():
         return [COMMAND, program]
-    return [_python(), checkout.name if checkout.parent == Path.cwd() else str(checkout)]
-
-
-def _python() -> str:
-    """`python` where that is this interpreter, else its path."""
-    found, here = shutil.which("python"), Path(sys.executable)
-    if found is not None and Path(found).parent.resolve() == here.parent.resolve():
-        return "python"
-    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
+    return [python(), checkout.name if checkout.parent == Path.cwd() else str(checkout)]
 
 
 @contextlib.contextmanager

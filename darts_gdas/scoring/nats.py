@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from darts_gdas.reasons import reason
+from darts_gdas.reasons import installing, reason
 
 SUFFIX = ".pbz2"
 """The ending of NATS-Bench's files: one file of everything, or a folder with one file per cell."""
@@ -85,7 +85,7 @@ def open_nats_bench(path: Path) -> NatsBench:
     except ImportError:
         raise ValueError(
             f"benchmark {str(path)!r} is read by the package nats_bench, which is not installed: "
-            "pip install 'darts-gdas[bench]'; or pass an .npz or .csv file"
+            f"{installing('bench')}; or pass an .npz or .csv file"
         ) from None
     return _asked(
         path,

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from darts_gdas import __version__
 from darts_gdas.cli import doctor
 from darts_gdas.cli.doctor import Finding, disc, main, packages, self_test
+from darts_gdas.reasons import installing
 
 
 def test_the_doctor_names_versions_and_ends_well(monkeypatch, capsys, tmp_path):
@@ -45,7 +46,7 @@ def test_a_missing_and_a_wrong_version_are_faults(monkeypatch, capsys):
     assert found["no-such-package"].told == "missing: pip install 'no-such-package>=2'"
     assert found["torch"].told == f"{metadata.version('torch')}, but >=99 is needed"
     assert found["extra 'x'"].told.endswith(
-        "other-one not here. If you want it: pip install 'darts-gdas[x]'"
+        f"other-one not here. If you want it: {installing('x')}"
     )
 
 
@@ -59,7 +60,7 @@ def test_each_optional_package_says_what_it_is_for(monkeypatch):
     (found,) = packages()
     assert not found.is_fault and found.told == (
         "medmnist not here (for dataset=medmnist), datasets 3.6.0, but >=4.0 is needed (for "
-        "dataset=huggingface). If you want it: pip install 'darts-gdas[x]'"
+        f"dataset=huggingface). If you want it: {installing('x')}"
     )
 
 

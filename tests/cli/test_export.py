@@ -12,6 +12,7 @@ from darts_gdas.cli.export import main
 from darts_gdas.cli.run_data import data_of, some_of
 from darts_gdas.nets import Layout
 from darts_gdas.portable.bundle import ExportFailed, Format
+from darts_gdas.reasons import installing
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.model import load_model, save_model
 from tests.nets.test_stored import saved
@@ -52,13 +53,13 @@ def test_a_run_is_exported_with_its_card(run_folder: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("form", "needed"),
+    ("form", "extra", "needed"),
     [
-        ("onnx", "onnx and onnxscript: pip install 'darts-gdas[export]"),
-        ("onnx_int8", "onnx and onnxscript and onnxruntime: pip install 'darts-gdas[export]"),
-        ("openvino", "openvino: pip install 'darts-gdas[openvino]"),
-        ("executorch", "executorch: pip install 'darts-gdas[executorch]"),
-        ("hub", "huggingface_hub and safetensors: pip install 'darts-gdas[hub]"),
+        ("onnx", "export", "onnx and onnxscript"),
+        ("onnx_int8", "export", "onnx and onnxscript and onnxruntime"),
+        ("openvino", "openvino", "openvino"),
+        ("executorch", "executorch", "executorch"),
+        ("hub", "hub", "huggingface_hub and safetensors"),
     ],
 )
 def test_a_missing_extra_is_named(
@@ -66,11 +67,12 @@ def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     form: str,
+    extra: str,
     needed: str,
 ):
     monkeypatch.setattr("darts_gdas.portable.extras.find_spec", lambda name: None)
     line = refused(capsys, str(run_folder), "--format", form)
-    assert line.endswith(f"--format {form} needs {needed}'")
+    assert line.endswith(f"--format {form} needs {needed}: {installing(extra)}")
     assert not (run_folder / "export").exists()
 
 

@@ -10,6 +10,7 @@ import torch
 
 from darts_gdas.cli.export import main as export
 from darts_gdas.portable.fresh import load_python
+from darts_gdas.reasons import installing
 from tests import tiny
 
 SMALL = tuple(part for part in tiny.TINY if not part.startswith("dataset."))
@@ -99,6 +100,6 @@ def test_a_missing_package_is_named_with_its_command(run, monkeypatch, name: str
     monkeypatch.setitem(sys.modules, package, None)
     status, _, line = run("search.py", *SMALL, f"dataset={name}", "dataset.root=.")
     assert status == 2 and line.startswith(
-        f"error: this data set needs the package {package}: pip install 'darts-gdas[datasets]' ("
+        f"error: this data set needs the package {package}: {installing('datasets')} ("
     )
     assert not Path("outputs").exists()

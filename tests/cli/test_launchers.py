@@ -21,6 +21,7 @@ from omegaconf import open_dict
 
 from darts_gdas.cli.start import take_own_gpu
 from darts_gdas.config import register
+from darts_gdas.reasons import installing
 from darts_gdas.runtime.compute import Device
 from tests.tiny import TINY
 
@@ -222,7 +223,7 @@ def test_a_missing_extra_is_one_line(
             runpy.run_path(str(ROOT / "search.py"), run_name="__main__")
         assert stop.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "pip install 'darts-gdas[slurm]'" in line
+        assert installing("slurm") in line
 
 
 @pytest.mark.parametrize("root", ["search", "train", "score"])

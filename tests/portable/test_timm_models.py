@@ -1,5 +1,6 @@
 """Networks of ours as models of the real timm."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch.testing import assert_close
 from darts_gdas.nets.costs import count_parameters
 from darts_gdas.portable import timm_models
 from darts_gdas.portable.hub import save_pretrained
+from darts_gdas.reasons import installing
 from darts_gdas.tasks.model import TrainedModel
 from tests.nets.test_stored import PIXELS, saved
 
@@ -28,7 +30,9 @@ def model(tmp_path: Path) -> TrainedModel:
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("darts_gdas.portable.extras.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs timm and safetensors: pip install 'darts-gdas\[t"):
+    with pytest.raises(
+        ValueError, match=re.escape(f"needs timm and safetensors: {installing('timm')}")
+    ):
         timm_models.register()
 
 

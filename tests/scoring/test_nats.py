@@ -6,6 +6,7 @@ The stand-in has the signatures of nats_bench 1.8: `create(path, search_space, f
 
 import importlib
 import random
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from darts_gdas.reasons import installing
 from darts_gdas.scoring.nats import QUERIES, is_nats_bench
 from darts_gdas.scoring.table import AccuracyTable, arch_string
 from darts_gdas.space import Genotype, SearchSpace
@@ -131,7 +133,7 @@ def test_without_the_package_the_error_names_the_extra(
     with pytest.raises(ImportError):
         importlib.import_module("nats_bench")
     path = files(tmp_path, "a", folder=folder)
-    with pytest.raises(ValueError, match=r"not installed: pip install 'darts-gdas\[bench\]'"):
+    with pytest.raises(ValueError, match=re.escape(f"not installed: {installing('bench')}")):
         AccuracyTable.load(path, "cifar10_test_e200")
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from darts_gdas.cli.plan import Plan
 from darts_gdas.cli.tune import _follow, main
+from darts_gdas.reasons import installing
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.signals import StopRequest
 from tests.sweepers.environments import ROOT, SHORT, finish, python_with, start
@@ -261,4 +262,4 @@ def test_without_optuna_it_names_what_to_install(
     with pytest.raises(SystemExit) as stop:
         main(["study", RATE])
     assert stop.value.code == 2 and not os.listdir(tmp_path)
-    assert "error: tune needs optuna: pip install 'darts-gdas[tune]'\n" in capsys.readouterr().err
+    assert f"error: tune needs optuna: {installing('tune')}\n" in capsys.readouterr().err

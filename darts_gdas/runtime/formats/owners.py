@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from darts_gdas.reasons import reason
+from darts_gdas.reasons import installing, reason
 
 ABSENT = re.compile(r"^Dataset not found|download=True|No such file")
 """What packages say where files are not there, in place of which our settings are named."""
@@ -22,8 +22,7 @@ def owner(package: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise ValueError(
-            f"this data set needs the package {package}: pip install 'darts-gdas[datasets]' "
-            f"({error})"
+            f"this data set needs the package {package}: {installing('datasets')} ({error})"
         ) from None
 
 
