@@ -15,13 +15,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.memory import OutOfMemory
+from darts_gdas.reasons import installing
 from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.distributed import FirstRankFailed
 from darts_gdas.runtime.division import RankFailed
 from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
-from darts_gdas.runtime.terminal import complain
-from darts_gdas.runtime.usage import FAULT, INTERRUPTED, USAGE_ERROR, end_if_unread, flush
+from darts_gdas.runtime.terminal import complain, put
+from darts_gdas.runtime.usage import (
+    FAULT,
+    INTERRUPTED,
+    USAGE_ERROR,
+    end_if_unread,
+    flush,
+    replace_closed,
+)
 from darts_gdas.runtime.watch import RankLost
 from darts_gdas.scoring.correlation import NothingTold
 
@@ -74,6 +82,7 @@ def usage_errors() -> Iterator[Mark]:
     The faults of a run that has begun are one line too, with exit status 1; anything else keeps
     its traceback.
     """
+    replace_closed()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let hydra raise instead of printing
     mark = _mark.get() or Mark()
     token = _mark.set(mark)
@@ -82,7 +91,7 @@ def usage_errors() -> Iterator[Mark]:
         flush()
     except KeyboardInterrupt:
         if not is_follower():
-            print(f"interrupted; {mark.kept}", file=sys.stderr)
+            put(f"interrupted; {mark.kept}", sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except FAULTS as error:
         _tell(error, mark)
@@ -149,7 +158,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         if choice.startswith("submitit_"):
-            return "this hydra/launcher needs submitit: pip install 'darts-gdas[slurm]'"
+            return f"this hydra/launcher needs submitit: {installing('slurm')}"
         known = error.options or sorted(configuration.GROUPS.get(group, ()))
         names = [option for option in known if not option.endswith("_schema")]
         hint = _hint(choice, names, cutoff=0.6) or ";"

@@ -38,6 +38,7 @@ from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.loop import Loop
 from darts_gdas.runtime.task import Callback, Task
 from darts_gdas.runtime.terminal import EpochTable
+from darts_gdas.runtime.usage import put_result
 from darts_gdas.space import Genotype
 from darts_gdas.tasks.retrain import RetrainTask
 from darts_gdas.tasks.search import SearchTask
@@ -115,8 +116,9 @@ def _search(run: Opened[SearchConfig, SearchTask], loggers: Loggers) -> None:
     metrics = _run(loop, task, run)
     metrics = metrics | end_search(task, run, loop)
     if run.ranks.is_first:
-        print(finish_search(task, folder, metrics, loop, run.start.overrides))
+        said = finish_search(task, folder, metrics, loop, run.start.overrides)
         loggers.conclude()
+        put_result(said)
 
 
 def search_details(task: SearchTask) -> dict[str, Any]:
@@ -184,8 +186,9 @@ def _train(run: Opened[TrainConfig, tuple[RetrainTask, str]], loggers: Loggers) 
         write_genotype(run.folder.path, task.net.genotype, title=source_name(source))
     metrics = _run(loop, task, run)
     if run.ranks.is_first:
-        print(finish_train(task, run.folder, metrics, loop, source, told))
+        said = finish_train(task, run.folder, metrics, loop, source, told)
         loggers.conclude()
+        put_result(said)
 
 
 def _tell_images(run: Opened[Any, Any], parts: Mapping[str, Images], num_classes: int) -> None:

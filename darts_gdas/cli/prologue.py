@@ -26,7 +26,7 @@ from darts_gdas.runtime.journal import Journal
 from darts_gdas.runtime.launch import command, is_follower, joined, setting, shell_quoted
 from darts_gdas.runtime.saving import Writes
 from darts_gdas.runtime.signals import Interrupted, StopRequest
-from darts_gdas.runtime.terminal import PhaseLine, Terminal
+from darts_gdas.runtime.terminal import PhaseLine, Terminal, put
 from darts_gdas.runtime.work import Work
 
 Built = TypeVar("Built")
@@ -77,7 +77,7 @@ class Opened(Generic[Config, Built]):
             yield
         except Interrupted as stop:
             if self.ranks.is_first:
-                print(f"{stop}\n{self.how_to_go_on()}", file=sys.stderr)
+                put(f"{stop}\n{self.how_to_go_on()}", sys.stderr)
             raise SystemExit(stop.exit_status) from None
 
     @contextlib.contextmanager

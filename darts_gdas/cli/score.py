@@ -18,6 +18,7 @@ from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
 from darts_gdas.runtime.launch import retraining
 from darts_gdas.runtime.saving import OnSaveError, Writes
+from darts_gdas.runtime.usage import put_result
 from darts_gdas.runtime.workers import count_workers
 from darts_gdas.scoring.correlation import Correlation, kendall_tau, spearman
 from darts_gdas.scoring.scores import SIZES
@@ -45,7 +46,7 @@ def run_score(cfg: DictConfig) -> float | None:
                 journal = run.journal(BOOK, writes, workers=workers, ranks=run.ranks)
                 scored = work.together(lambda: task.run(journal, partial(work, "scoring")))
                 if run.ranks.is_first:
-                    print(_finish(run.folder, scored, table, run.start.overrides))
+                    put_result(_finish(run.folder, scored, table, run.start.overrides))
         return 0.0
     return None
 

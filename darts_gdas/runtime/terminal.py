@@ -59,7 +59,24 @@ def complain(text: str, kind: str = "error") -> None:
         kind: "error", or "warning" where work goes on.
     """
     style = RED if kind == "error" else YELLOW
-    print(f"{painted(f'{kind}:', style, sys.stderr)} {text}", file=sys.stderr, flush=True)
+    put(f"{painted(f'{kind}:', style, sys.stderr)} {text}", sys.stderr)
+
+
+def put(text: str, stream: TextIO) -> None:
+    """A line of what happens. Work does not end for want of a place to tell of it.
+
+    A log on a full disc and a terminal that is gone take nothing, in silence; what counts lies in
+    files of its own.
+
+    Raises:
+        BrokenPipeError: Whoever read it has ended.
+    """
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 class Terminal:
@@ -92,7 +109,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """A line, unless the run is to be quiet."""
         if self.verbosity is not Verbosity.quiet:
-            print(text, file=self.stream, flush=True)
+            put(text, self.stream)
 
     def bar(self, done: int, total: int, *, unit: str = "it", what: str = "") -> tqdm | None:
         """A bar that stands at `done`; None where it would be no bar, or nothing is to be said."""

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from darts_gdas.runtime.files import WriteError
 from darts_gdas.runtime.launch import command
 from darts_gdas.runtime.plugins import load_plugins
-from darts_gdas.runtime.terminal import complain
+from darts_gdas.runtime.terminal import complain, put
 
 FAULT, USAGE_ERROR, INTERRUPTED, UNREAD = 1, 2, 130, 141
 """Exit statuses."""
@@ -49,17 +50,27 @@ def wrong_input(
         kinds: The types of errors that are told.
         status: The exit status that they end in.
     """
+    replace_closed()
     try:
         load_plugins()
         yield
         flush()
     except KeyboardInterrupt:
-        print("interrupted; what is written is whole", file=sys.stderr)
+        put("interrupted; what is written is whole", sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except kinds as error:
         end_if_unread(error)
         complain(str(error))
         raise SystemExit(status) from None
+
+
+def replace_closed() -> None:
+    """Where a shell has closed what errors are told on (`2>&-`), tell them to nobody.
+
+    Python has None there, and `print` takes that for standard output.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def flush() -> None:
@@ -70,6 +81,25 @@ def flush() -> None:
     """
     if sys.stdout is not None:  # as where a shell has closed it, `>&-`
         sys.stdout.flush()
+
+
+def put_result(text: str) -> None:
+    """Print what a finished run has found; all its files are written before.
+
+    Raises:
+        WriteError: If standard output takes nothing, on a full disc say.
+    """
+    try:
+        print(text)
+        flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _close_output()
+        raise WriteError(
+            f"standard output takes nothing ({error.strerror}); what was to be told lies in the "
+            "run's folder, whole"
+        ) from error
 
 
 def end_if_unread(error: BaseException) -> None:
@@ -83,5 +113,10 @@ def end_if_unread(error: BaseException) -> None:
     output = select.poll()
     output.register(STDOUT, 0)  # of errors alone
     if output.poll(0):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)  # or Python, at its end, complains
+        _close_output()
         raise SystemExit(UNREAD) from None
+
+
+def _close_output() -> None:
+    """Print no more, or Python, at its end, complains of what it holds back."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)

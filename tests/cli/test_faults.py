@@ -3,8 +3,11 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from darts_gdas.runtime.datasets import Digits
 from darts_gdas.runtime.files import RunFolder, WriteError
 from darts_gdas.tasks.ranking import ScoreTask
 from darts_gdas.tasks.stage import StageSearch
+from tests.cli.test_runs import ENVIRONMENT, ROOT
 
 TINY = ["method=gdas", "epochs=2", "net.channels=2", "net.layers=3", "space.num_nodes=2",
         "dataset.test_fraction=0.9", "run_dir=run"]  # fmt: skip
@@ -280,3 +284,28 @@ def test_a_sweep_that_was_stopped_goes_on_as_it_says(
     assert status == 0 and "has finished already" in out and "resuming search in " in err
     assert sorted(p.parent.name for p in sweep.glob("*/result.json")) == ["0", "1"]
     assert "gdas       2 " in out.split("Search finished")[-1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("redirected", "status"), [("> /dev/full", 1), ("2> /dev/full", 0), ("2>&-", 0)]
+)
+def test_a_run_whose_words_find_no_room_is_whole(tmp_path: Path, redirected: str, status: int):
+    """As where a scheduler keeps output on a disc that fills up, or a terminal is gone."""
+    words = [sys.executable, str(ROOT / "search.py"), *TINY, "warm_start=none"]
+    done = subprocess.run(
+        f"{shlex.join(words)} {redirected}",
+        shell=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    folder = RunFolder(tmp_path / "run")
+    assert done.returncode == status and "Traceback" not in done.stderr
+    assert len(folder.metrics.read_text().splitlines()) == 2
+    assert (folder.path / "genotype.json").exists() and (folder.path / "report.html").exists()
+    if status:
+        assert done.stderr.splitlines()[-1].startswith("error: standard output takes nothing (No s")
+    else:
+        assert "Search finished" in done.stdout and not done.stderr
