@@ -184,6 +184,12 @@ def one_line(error: Exception) -> str:
             "what is chosen for a part must be a name, or a list of names; a run's config.yaml "
             "holds no names, its overrides.yaml does"
         )
+    there = re.search(r"An item is already at '([^']+)'\..*\n.*remove \+ prefix: '(.+)'\n", told)
+    added = re.match(r"Multiple values for ([\w/]+)\. To override .*: ([^']+)'", told)
+    if added and f"+{added[1]}={added[2]}" in sys.argv:
+        return f"{added[1]!r} is chosen already, not one to add: {added[1]}={added[2]}"
+    if there:
+        return f"{there[1]!r} is a setting already, not one to add: {there[2]}"
     misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
     if misspelt:
         key, known = misspelt[1], configuration.known_keys()

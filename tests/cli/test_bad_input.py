@@ -64,6 +64,8 @@ SEARCH_CASES = [
     (["method=gdsa"], "method=gdsa is not known; did you mean gdas? choose one of beta_darts"),
     (["epoch=3"], "there is no setting 'epoch'; did you mean epochs?"),
     (["experiment=gdas_cifar10"], "'experiment' is added to the settings: +experiment=NAME"),
+    (["+epochs=3"], "'epochs' is a setting already, not one to add: epochs=3"),
+    (["+method=darts"], "'method' is chosen already, not one to add: method=darts"),
     (["methd=darts"], "there is no setting 'methd'; did you mean method?"),
     (["datset=cifar10"], "there is no setting 'datset'; did you mean dataset?"),
     (["optimizer.learning_rate=1"], "there is no setting 'optimizer.learning_rate'"),
