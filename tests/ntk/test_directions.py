@@ -65,6 +65,12 @@ def product(y: Tensor) -> Tensor:
     return y.scatter_reduce(1, places, y[:, :2], "prod")
 
 
+def covariance(y: Tensor) -> Tensor:
+    """Of a lower triangle with three numbers of each sample, a number of its inverse's square."""
+    low = torch.stack([y[:, :2], y[:, 2:]], 1).tril() + 2 * torch.eye(2).to(y)
+    return torch.cholesky_inverse(low).flatten(1)
+
+
 def mixed(net: Any, x: Tensor) -> Tensor:
     with torch.set_grad_enabled(False):
         y = net.one(x).tanh()
@@ -79,6 +85,7 @@ WRONG: dict[str, Callable[[], nn.Module]] = {
         lambda net, x: net.head(Rounded.apply(3 * net.one(x)).tanh()), **layers()
     ),
     "products": lambda: Call(lambda net, x: net.head(product(net.one(x))).tanh(), **layers()),
+    "covariances": lambda: Call(lambda net, x: net.head(covariance(net.one(x))), **layers()),
 }
 
 
