@@ -58,7 +58,7 @@ TESTED_TOGETHER = {
     "ntk/layers.py": "ntk/test_kernel.py",
     "ntk/structured.py": "ntk/test_kernel.py",
     "ntk/ways.py": "ntk/test_kernel.py",
-    "ntk/nested.py": "ntk/test_expansion.py",
+    "ntk/plain.py": "ntk/test_expansion.py",
     "runtime/dataset.py": "runtime/test_datasets.py",
     "runtime/picture_files.py": "runtime/test_folder.py",
     "runtime/formats/kinds.py": "runtime/formats/test_torchvision.py",

@@ -19,7 +19,8 @@ from darts_gdas.ntk.agreement import gradients_of_sum, is_transposed, probe
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import unequal
 from darts_gdas.ntk.entry import is_full
-from darts_gdas.ntk.normalization import call_with, plain_functions
+from darts_gdas.ntk.normalization import call_with
+from darts_gdas.ntk.plain import plain_functions
 from darts_gdas.reasons import reason
 
 Parameters = Mapping[str, nn.Parameter]

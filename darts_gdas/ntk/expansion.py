@@ -13,8 +13,8 @@ from darts_gdas.ntk.agreement import probe
 from darts_gdas.ntk.calls import LAYERS, Unsupported, base_of, is_known_layer
 from darts_gdas.ntk.checks import check_count, check_module, check_tensor
 from darts_gdas.ntk.directions import Push, by_forward_mode, by_two_passes, push_of
-from darts_gdas.ntk.nested import Nested
 from darts_gdas.ntk.normalization import call_with, preserved
+from darts_gdas.ntk.plain import Nested
 from darts_gdas.ntk.snapshot import copied
 from darts_gdas.reasons import reason
 

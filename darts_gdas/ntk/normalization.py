@@ -7,16 +7,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.utils import parametrize
-from torch.overrides import TorchFunctionMode
 
+from darts_gdas.ntk.plain import plain_functions, uncached
 from darts_gdas.ntk.snapshot import Snapshot
 
 
@@ -47,72 +44,6 @@ def call_with(model: nn.Module, weights: Mapping[str, Tensor], x: Tensor) -> Ten
     }
     with plain_functions():
         return functional_call(model, tied, (x.clone(),), tie_weights=False)
-
-
-@contextlib.contextmanager
-def plain_functions() -> Iterator[None]:
-    """Functions run by their definitions where fused ones lack derivatives, or have wrong ones."""
-    with _plain_attention(), uncached(), _Plain():
-        yield
-
-
-@contextlib.contextmanager
-def uncached() -> Iterator[None]:
-    """Parametrised weights are made anew in every call, within `parametrize.cached()` too.
-
-    A weight that was made before is no function of other parameters, and has no gradient if it was
-    made without.
-    """
-    enabled = parametrize._cache_enabled
-    parametrize._cache_enabled = 0
-    try:
-        yield
-    finally:
-        parametrize._cache_enabled = enabled
-
-
-class _Plain(TorchFunctionMode):
-    """Functions by their definitions whose own derivatives are missing or wrong."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in (F.prelu, torch.prelu, Tensor.prelu):
-            func = _prelu
-        elif func is torch._weight_norm:  # type: ignore[attr-defined]
-            func = _weight_norm
-        elif func is torch.lstm:
-            func = _lstm
-        return func(*args, **(kwargs or {}))
-
-
-def _prelu(input: Tensor, weight: Tensor) -> Tensor:
-    shape = (1, -1) + (1,) * (input.ndim - 2) if weight.numel() > 1 and input.ndim > 1 else (-1,)
-    return torch.where(input > 0, input, input * weight.reshape(shape))
-
-
-def _lstm(*args: Any, **kwargs: Any) -> Any:
-    enabled = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)  # `mkldnn.flags` sets others too, and warns of them
-    try:
-        return torch.lstm(*args, **kwargs)
-    finally:
-        torch._C._set_mkldnn_enabled(enabled)
-
-
-def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    return v * (g / torch.norm_except_dim(v, 2, dim))
-
-
-@contextlib.contextmanager
-def _plain_attention() -> Iterator[None]:
-    was_fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(was_fast)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,14 @@
-"""Functions in nested forward mode: norms by their definitions, what is wrong there by name."""
+"""Functions by their definitions, where PyTorch's own have no derivatives or wrong ones."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from darts_gdas.ntk.calls import Unsupported
@@ -21,6 +25,43 @@ against polynomials. The last is every `torch.autograd.Function`, whose second d
 """
 
 
+@contextlib.contextmanager
+def plain_functions() -> Iterator[None]:
+    """Functions run by their definitions where fused ones lack derivatives, or have wrong ones."""
+    with _plain_attention(), uncached(), _Plain():
+        yield
+
+
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """Parametrised weights are made anew in every call, within `parametrize.cached()` too.
+
+    A weight that was made before is no function of other parameters, and has no gradient if it was
+    made without.
+    """
+    enabled = parametrize._cache_enabled
+    parametrize._cache_enabled = 0
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled = enabled
+
+
+class _Plain(TorchFunctionMode):
+    """Functions by their definitions whose own derivatives are missing or wrong."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (F.prelu, torch.prelu, Tensor.prelu):
+            func = _prelu
+        elif func is torch._weight_norm:  # type: ignore[attr-defined]
+            func = _weight_norm
+        elif func is torch.lstm:
+            func = _lstm
+        return func(*args, **(kwargs or {}))
+
+
 class Nested(TorchFunctionMode):
     """Norms by their definitions; what else is wrong in forward mode twice is refused by name."""
 
@@ -31,8 +72,8 @@ class Nested(TorchFunctionMode):
         name = getattr(func, "__name__", "").rstrip("_").removeprefix("linalg_")
         if name == "scatter_reduce":
             name += f" {given.get('reduce', args[-1])}"
-        if func in _WRITTEN_OUT:
-            func = _WRITTEN_OUT[func]
+        if func in _NORMS:
+            func = _NORMS[func]
         elif name in _WRONG:
             name = args[0].__name__ if name == "custom_function_call" else name
             raise Unsupported(
@@ -40,6 +81,35 @@ class Nested(TorchFunctionMode):
                 "order 1, or a network that computes it by other functions"
             )
         return func(*args, **given)
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_fast)
+
+
+def _prelu(input: Tensor, weight: Tensor) -> Tensor:
+    shape = (1, -1) + (1,) * (input.ndim - 2) if weight.numel() > 1 and input.ndim > 1 else (-1,)
+    return torch.where(input > 0, input, input * weight.reshape(shape))
+
+
+def _lstm(*args: Any, **kwargs: Any) -> Any:
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # `mkldnn.flags` sets others too, and warns of them
+    try:
+        return torch.lstm(*args, **kwargs)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def _layer_norm(
@@ -87,7 +157,7 @@ def _instance_norm(
     return _by_channel(_standardised(input, tuple(range(2, input.dim())), eps), weight, bias)
 
 
-_WRITTEN_OUT: dict[Any, Any] = {
+_NORMS: dict[Any, Any] = {
     F.layer_norm: _layer_norm,
     F.batch_norm: _batch_norm,
     F.instance_norm: _instance_norm,
