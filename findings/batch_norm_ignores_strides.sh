@@ -7,6 +7,11 @@
 # right, and so are contiguous images, group norm, instance norm and layer norm; the gradient of the
 # images is silently another one. (In evaluation the same holds of a strided running variance.)
 #
+# A batch of one image has a second case, in evaluation: tokens [1, pixels, channels] that were turned
+# into an image by `mT.reshape(1, channels, ...)` are channels_last but for the stride of the batch,
+# which then means nothing. A contiguous gradient of them is read as if it were channels_last, too, so
+# numbers stand at other channels and pixels. Two images are right.
+#
 # Output seen: with the scales of all 8 channels tied to the first of the 8 numbers 1..8, the gradient of
 # channel c (from 0) is c + 1 times what it should be; a contiguous copy of the same weight is right.
 set -euo pipefail
@@ -51,5 +56,15 @@ for name, layout in (("contiguous", torch.contiguous_format), ("last", torch.cha
     print(f"training, {name}: gradient over the right one, by channel: {found[name]}")
 assert found["contiguous"] == [1.0] * 8
 assert found["last"] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], "the behaviour has changed"
+
+fresh = nn.BatchNorm2d(8).double().eval()  # mean 0, variance 1: gradients pass, but for eps
+for count, is_right in ((1, False), (2, True)):
+    tokens = torch.randn(count, 36, 8, dtype=torch.float64, requires_grad=True)
+    x = tokens.mT.reshape(count, 8, 6, 6)
+    (g,) = torch.autograd.grad(fresh(x), x, gradient[:count].contiguous())
+    ratio = g * (1 + fresh.eps) ** 0.5 / gradient[:count]
+    share = float((ratio - 1).abs().lt(1e-6).double().mean())
+    print(f"evaluation, {count} of tokens, strides {x.stride()}: {share:.0%} of the gradient is right")
+    assert (share == 1) == is_right, "the behaviour has changed"
 PYTHON
 echo "as described"

@@ -7,6 +7,7 @@ pass of the network itself tells, since sums of rows, each with a weight of its 
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from darts_gdas.ntk.calls import reached
@@ -46,6 +47,9 @@ def gradients_of_sum(
         images: Samples.
         cotangent: Weights of all outputs; one per sample counts for all of them.
     """
+    if len(images) == 1:
+        images, cotangent = beside_itself(images), cotangent[[0, 0]]
+        cotangent[1] = 0
     with torch.enable_grad():
         output = model(images.detach())
     values = torch.autograd.grad(
@@ -56,6 +60,26 @@ def gradients_of_sum(
         materialize_grads=True,
     )
     return dict(zip(parameters, values, strict=True))
+
+
+def beside_itself(image: Shaped[Tensor, "1 ..."]) -> Shaped[Tensor, "2 ..."]:
+    """A sample and a copy of it, since autograd can be wrong for a batch of a single one.
+
+    The stride of an axis of length 1 says nothing: batch norm in evaluation takes tokens that were
+    turned into one image for channels_last, and their contiguous gradient, too
+    (`findings/batch_norm_ignores_strides.sh`).
+    """
+    return torch.cat([image, image])
+
+
+def weighted_sum(
+    rows: Float[Tensor, "samples rows columns"], parameters: Mapping[str, nn.Parameter]
+) -> tuple[Float[Tensor, "samples rows"], dict[str, Tensor]]:
+    """Weights of all rows, none like another, and the sum of rows that they make, by parameters."""
+    weights = unequal(rows[:, :, 0])  # one column of them is all outputs
+    sums = torch.tensordot(weights, rows, dims=2).split([p.numel() for p in parameters.values()])
+    pairs = zip(parameters.items(), sums, strict=True)
+    return weights, {name: part.view_as(p) for (name, p), part in pairs}
 
 
 def differing(

@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import jvp
 
-from darts_gdas.ntk.agreement import gradients_of_sum, is_transposed, probe
+from darts_gdas.ntk.agreement import beside_itself, gradients_of_sum, is_transposed, probe
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.checks import unequal
 from darts_gdas.ntk.entry import is_full
@@ -145,7 +145,7 @@ def by_two_passes(
 ) -> Tensor:
     """J r by derivatives of <J^T u, r> in u, of the network as it is; differentiable in r."""
     with torch.enable_grad(), plain_functions():
-        outputs = model(images)
+        outputs = model(images if len(images) > 1 else beside_itself(images))
         cotangent = torch.zeros_like(outputs, requires_grad=True)
         gradients = torch.autograd.grad(
             outputs,
@@ -161,7 +161,7 @@ def by_two_passes(
             cotangent,
             create_graph=any(t.requires_grad for t in (images, *direction)),
         )
-    return moved
+    return moved[: len(images)]
 
 
 def signs(parameter: Tensor, rng: torch.Generator) -> Tensor:

@@ -8,15 +8,18 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
-from darts_gdas.ntk.agreement import differing, gradients_of_sum
+from darts_gdas.ntk.agreement import beside_itself, differing, gradients_of_sum, weighted_sum
 from darts_gdas.ntk.calls import Unsupported
-from darts_gdas.ntk.checks import check_output, unequal
+from darts_gdas.ntk.checks import check_output
 from darts_gdas.ntk.gram import Factors
 from darts_gdas.ntk.normalization import call_with
 
 
 class LoopRows:
     """One backward pass per sample and row: slow, and right for whatever autograd can do.
+
+    A sample runs alone, or beside a copy of itself if its gradient is another one there: autograd
+    is wrong for some batches of one.
 
     Args:
         model: The network.
@@ -29,6 +32,7 @@ class LoopRows:
         self, model: nn.Module, parameters: Mapping[str, nn.Parameter], *, coupled: bool = False
     ) -> None:
         self.model, self.parameters, self.coupled = model, parameters, coupled
+        self._is_beside_itself = False
         self.columns: Mapping[str, int] = {
             name: parameter.numel() for name, parameter in parameters.items()
         }
@@ -40,21 +44,40 @@ class LoopRows:
         rows: Float[Tensor, "samples rows columns"],
     ) -> list[Factors]:
         """Write the rows of some parameters, side by side."""
-        weights = [self.parameters[name] for name in names]
+        chosen = {name: self.parameters[name] for name in names}
         with torch.enable_grad():
             whole = self.model(images) if self.coupled else None
-            for n in range(len(images)):
-                output = self._alone(images[n : n + 1]) if whole is None else whole[n]
-                values = output.sum()[None] if rows.shape[1] == 1 else output
-                for a, value in enumerate(values):
-                    gradients = torch.autograd.grad(
-                        value, weights, retain_graph=True, allow_unused=True, materialize_grads=True
-                    )
-                    torch.cat([g.flatten() for g in gradients], out=rows[n, a])
+            for n, image in enumerate(images.split(1)):
+                if whole is not None:
+                    _write(rows[n], whole[n], chosen)
+                    continue
+                _write(rows[n], self._output(image), chosen)
+                if n == 0 and not (
+                    self._is_beside_itself or self._is_right(rows[:1], image, chosen)
+                ):
+                    self._is_beside_itself = True
+                    _write(rows[n], self._output(image), chosen)
         return []
 
-    def _alone(self, image: Tensor) -> Tensor:
-        return check_output(self.model(image), samples=1)[0]
+    def _output(self, image: Tensor) -> Tensor:
+        x = beside_itself(image) if self._is_beside_itself else image
+        return check_output(self.model(x), samples=len(x))[0]
+
+    def _is_right(self, rows: Tensor, image: Tensor, chosen: Mapping[str, nn.Parameter]) -> bool:
+        """Whether the rows of a sample alone are those beside a copy of it."""
+        weights, found = weighted_sum(rows, chosen)
+        expected = gradients_of_sum(self.model, chosen, image, weights)
+        return differing(found, expected, largest=rows.abs().amax()) is None
+
+
+def _write(rows: Tensor, output: Tensor, chosen: Mapping[str, nn.Parameter]) -> None:
+    """The rows of a sample, one per output or that of their sum."""
+    values = output.sum()[None] if len(rows) == 1 else output
+    for row, value in zip(rows, values, strict=True):
+        gradients = torch.autograd.grad(
+            value, [*chosen.values()], retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        torch.cat([g.flatten() for g in gradients], out=row)
 
 
 class JacobianRows:
@@ -111,10 +134,8 @@ class JacobianRows:
         Where it is not, samples are taken one by one, as the transforms take them: what a network
         makes of a sample may depend on its place in a batch.
         """
-        weights = unequal(rows[:, :, 0])  # one column of them is all outputs
-        sums = torch.tensordot(weights, rows, dims=2).split([self.columns[n] for n in names])
         chosen = {name: self.parameters[name] for name in names}
-        found = {n: part.view_as(chosen[n]) for n, part in zip(names, sums, strict=True)}
+        weights, found = weighted_sum(rows, chosen)
         largest = rows.abs().amax()
         together = gradients_of_sum(self.model, chosen, images, weights)
         if differing(found, together, largest=largest) is None:

@@ -70,8 +70,9 @@ def empirical_ntk(
         dtype: In which products of rows are added up, and what comes back. None: they are added up
             in float64, and what comes back is of the type of the rows (of half precision float32),
             so that `condition_number` and `predict_mse` see how many of its digits mean something.
-        trusted: Leave out the checks of weights, samples and layers, which take as long as the
-            kernel of a small network; for networks of the same parts as one that has passed them.
+        trusted: Leave out the checks of weights and samples, and with a method that is named its
+            comparison with autograd too; they take as long as the kernel of a small network. For
+            networks of the same parts as one that this very method has taken without it.
 
     Returns:
         [N1, N2]; for `diagonal` [N1, N2, O]; for `full` [N1, N2, O, O].

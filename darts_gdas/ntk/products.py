@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from darts_gdas.ntk.agreement import gradients_of_sum
 from darts_gdas.ntk.checks import (
     Filter,
     check_count,
@@ -17,7 +18,7 @@ from darts_gdas.ntk.checks import (
     gradient_type,
     is_number,
 )
-from darts_gdas.ntk.directions import Pushed, by_forward_mode, pushed
+from darts_gdas.ntk.directions import Pushed, pushed
 from darts_gdas.ntk.entry import tried
 from darts_gdas.ntk.gram import Kind
 
@@ -144,12 +145,10 @@ def product_kernel(
     *,
     chunk_size: int,
     dtype: torch.dtype,
-    trusted: bool,
 ) -> Tensor:
     """A kernel column by column, from products with unit vectors."""
     sides = [x1] if x2 is None else [x1, x2]
-    push = Pushed(model, parameters, by_forward_mode)
-    push = push if trusted else pushed(model, parameters, sides)
+    push = pushed(model, parameters, sides)
     others, like = x1 if x2 is None else x2, gradient_type(x1, parameters)
     columns = []
     for m in range(len(others)):
@@ -179,15 +178,10 @@ def _product(
     chunk_size: int,
 ) -> Tensor:
     """J1 (J2^T v)."""
-    weights = list(push.parameters.values())
-    direction = [torch.zeros_like(w) for w in weights]
-    with torch.enable_grad():
-        for images, v in zip(x2.split(chunk_size), vector.split(chunk_size), strict=True):
-            outputs = push.model(images)
-            gradients = torch.autograd.grad(
-                outputs, weights, v.to(outputs), allow_unused=True, materialize_grads=True
-            )
-            direction = [d + g for d, g in zip(direction, gradients, strict=True)]
+    direction = [torch.zeros_like(w) for w in push.parameters.values()]
+    for images, v in zip(x2.split(chunk_size), vector.split(chunk_size), strict=True):
+        gradients = gradients_of_sum(push.model, push.parameters, images, v)
+        direction = [d + g for d, g in zip(direction, gradients.values(), strict=True)]
     found = push.along(x1, direction, chunk_size)
     check_finite(found)
     return found

@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from darts_gdas.ntk.agreement import agrees, differing, factors_of, gradients_of_sum
+from darts_gdas.ntk.agreement import agrees, beside_itself, differing, factors_of, gradients_of_sum
 from darts_gdas.ntk.calls import (
     Record,
     Unsupported,
@@ -64,7 +64,7 @@ class StructuredRows:
         run: Callable[[nn.Module, Tensor], Tensor] | None = None,
         trusted: bool = False,
     ) -> None:
-        self.model, self._run = model, run or self._call_layer
+        self.model, self._run, self._is_own = model, run or self._call_layer, run is None
         self._is_checked = not trusted and run is None
         self._matrices = Matrices()
         self._names = {id(parameter): name for name, parameter in parameters.items()}
@@ -106,6 +106,11 @@ class StructuredRows:
             names: Parameters.
             rows: Zeros; gets one row per output, or their sum where it has one.
         """
+        if len(images) == 1 and self._is_own:
+            two = rows.new_zeros(2, *rows.shape[1:])
+            factors = self.fill(beside_itself(images), names, two)
+            rows += two[:1]
+            return [Factors(f.inputs[:1], f.gradients[:1]) for f in factors]
         places, start = {}, 0
         for name in names:
             places[name] = slice(start, start + self.columns[name])

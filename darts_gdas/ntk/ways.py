@@ -48,7 +48,8 @@ class Ways:
         method: As in `empirical_ntk`, or "batch" for that of a whole batch.
         chunk_size: Samples per pass.
         dtype: As in `empirical_ntk`.
-        trusted: Do not compare with autograd, nor look at the result.
+        trusted: Do not look at the result, nor compare a way that is named with autograd; where
+            there is a choice, only the comparison tells which way is right.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Ways:
         self.dtype = dtype or torch.float64
         self._result = dtype or gradient_type(sides[0], found.parameters)
         self._left = ["structured", "jacobian", "loop"] if method == "auto" else [method]
+        self._is_compared = not trusted or method == "auto"
         self._source: RowSource | None = None
 
     def kernel(self, x1: Tensor, x2: Tensor | None) -> Tensor:
@@ -100,14 +102,13 @@ class Ways:
                 self.num_outputs,
                 chunk_size=self.chunk_size,
                 dtype=self.dtype,
-                trusted=self.trusted,
             )
         sides = [x1] if x2 is None else [x1, x2]
         samples = len(sides[0]), len(sides[-1])
         gram = Gram(self.kind, samples, self.num_outputs, dtype=self.dtype, device=x1.device)
         if self._source is None:
             self._source = _source(
-                way, self.model, self.parameters, self.sides, self.kind, self.trusted
+                way, self.model, self.parameters, self.sides, self.kind, not self._is_compared
             )
         _add_all(gram, self._source, self.parameters, sides, self.chunk_size)
         return gram.result()

@@ -223,3 +223,97 @@ def test_products_make_parametrised_weights_anew_too():
         model(x)
         found = ntk_vector_product(model, x, vector)
     close(found, expected)
+
+
+class TokensToImage(nn.Module):
+    """Tokens turned into an image for a batch norm, as behind attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(5, 5), nn.BatchNorm2d(5)
+        self.table = [nn.Parameter(torch.rand(5) + 0.5)]
+        self.scale = self.table[0]
+        nn.init.normal_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        images = self.layer(x).mT.reshape(len(x), 5, 2, 3)
+        return self.norm(images).mean((2, 3)) * self.table[0]
+
+
+def in_a_batch(model: nn.Module, x: Tensor) -> Tensor:
+    """The full kernel by gradients of the whole batch's outputs."""
+    weights, outputs = [*model.parameters()], model(x)
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(y, weights, retain_graph=True)])
+        for y in outputs.flatten()
+    ]
+    whole = torch.stack(rows) @ torch.stack(rows).T
+    return whole.unflatten(0, outputs.shape).unflatten(2, outputs.shape).transpose(1, 2)
+
+
+@pytest.mark.parametrize("kind", ["sum", "full"])
+@pytest.mark.parametrize("method", ["auto", "loop", "vector_product"])
+def test_a_batch_of_one_has_the_gradients_of_a_larger_one(method: str, kind: str):
+    """Batch norm of a single image that was made of tokens has another one."""
+    model, x = TokensToImage().double().eval(), double(5, 6, 5)
+    expected = in_a_batch(model, x)
+    right = expected if kind == "full" else expected.sum((2, 3))
+    close(empirical_ntk(model, x, kind=kind, method=method, chunk_size=4), right)
+    close(empirical_ntk(model, x[:1], kind=kind, method=method), right[:1, :1])
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4])
+def test_products_of_a_last_sample_alone_are_right(chunk_size: int):
+    """By two backward passes, as forward mode does not see weights in lists."""
+    model, x, vector = TokensToImage().double().eval(), double(5, 6, 5), double(5, 5)
+    expected = torch.einsum("nmab,mb->na", in_a_batch(model, x), vector)
+    close(ntk_vector_product(model, x, vector, chunk_size=chunk_size), expected)
+    close(
+        ntk_vector_product(model, x[:1], vector, x, chunk_size=chunk_size),
+        expected[:1],
+    )
+
+
+@pytest.mark.parametrize("method", ["auto", "structured"])
+def test_structured_rows_of_one_sample_are_those_of_more(method: str):
+    """The batch norm's own weights do not count, so it runs by the library."""
+    model = Computes(
+        lambda m, x: m.head(m.own(m.layer(x).mT.reshape(len(x), 5, 2, 3)).mean((2, 3))),
+        layer=nn.Linear(5, 5),
+        own=nn.BatchNorm2d(5),
+        head=nn.Linear(5, 2),
+    ).double()
+    nn.init.normal_(model.own.weight)
+    model.own.requires_grad_(False)
+    parametrize.register_parametrization(model.own, "weight", nn.Identity())
+    model.eval()
+    x = double(5, 6, 5)
+    weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(y, [*weights.values()])])
+        for y in (model(x)[i].sum() for i in range(5))
+    ]
+    expected = torch.stack(rows) @ torch.stack(rows).T
+    close(empirical_ntk(model, x, method=method, chunk_size=4), expected)
+    close(empirical_ntk(model, x[:1], method=method), expected[:1, :1])
+
+
+class Repeated(nn.Module):
+    """A weight in a list, used twice: formulas and transforms see one use, or none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.held = [self.layer.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) * (1 + F.linear(x, self.held[0]).tanh())
+
+
+@pytest.mark.parametrize("kind", ["sum", "full"])
+def test_trust_takes_no_way_that_was_refused(kind: str):
+    model, x = Repeated().double(), double(5, 4)
+    expected = empirical_ntk(model, x, kind=kind, method="loop")
+    close(empirical_ntk(model, x, kind=kind), expected)
+    close(empirical_ntk(model, x, kind=kind, trusted=True), expected)
+    close(empirical_ntk(model, x, kind=kind, method="vector_product", trusted=True), expected)
