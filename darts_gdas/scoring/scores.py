@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from darts_gdas.ntk import (
     logdet_normalised,
     spectrum,
 )
+from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.normalization import preserved
 from darts_gdas.space import Genotype
 
@@ -37,8 +38,8 @@ REGION_SIDE = 3
 TE_NAS_BATCH = 16
 KERNEL_CHUNK = 32
 
-_SEEN: set[tuple[str, str]] = set()
-"""Skeletons and operations of which a kernel has been computed, with all its checks."""
+_SEEN: set[tuple[str, str, str]] = set()
+"""Skeletons, operations and choices of weights that formulas took, with all checks."""
 
 
 @dataclass(eq=False)
@@ -87,16 +88,21 @@ Score = Callable[[Candidate], float]
 
 
 def _kernel(candidate: Candidate, **options: Any) -> Tensor:
-    """A kernel by the batch's statistics, with all checks where a part is new."""
-    parts = {(candidate.layout.skeleton.name, name) for name in candidate.genotype.operations}
-    found = empirical_ntk(
+    """A kernel by the batch's statistics, with all checks unless formulas took all its parts."""
+    skeleton, weights = candidate.layout.skeleton.name, options.get("params", "all")
+    parts = {(skeleton, name, weights) for name in candidate.genotype.operations}
+    compute = partial(
+        empirical_ntk,
         candidate.net,
         candidate.images,
         batch_norm="frozen",
         dtype=torch.float64,
-        trusted=parts <= _SEEN,
         **options,
     )
+    try:
+        found = compute(method="structured", trusted=parts <= _SEEN)
+    except Unsupported:  # an operation of a user's
+        return compute()
     _SEEN.update(parts)
     return found
 

@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +16,9 @@ from darts_gdas.nets.fixed import FixedMixture
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.ntk import condition_number, empirical_ntk, linear_regions
 from darts_gdas.ntk.calls import Unsupported
+from darts_gdas.ntk.entry import tried
+from darts_gdas.ntk.gram import Kind
+from darts_gdas.ntk.ways import Ways
 from darts_gdas.runtime.journal import Numbers
 from darts_gdas.scoring.scores import inputs_on_lines
 from darts_gdas.scoring.variants import Place, VariantKernels, Variants, variant_regions
@@ -104,15 +109,30 @@ class Supernets:
 
     def measure_alone(self, without: Place | None) -> tuple[float, int]:
         """The two numbers by their definitions, of whatever supernet."""
-        nets = [
-            FixedMixture(net, without_place(net.space, without, like=self.images)).train()
-            for net in (self.kernel_net, self.region_net)
-        ]
         kernel = empirical_ntk(  # trusted: noise depends on an image's place in its batch
-            nets[0], self.images, params="weights", method="jacobian", batch_norm="frozen",
-            dtype=torch.float64, trusted=True,
+            self._mixed(self.kernel_net, without), self.images, params="weights",
+            method=self._method, batch_norm="frozen", dtype=torch.float64, trusted=True,
         )  # fmt: skip
-        return condition_number(kernel), linear_regions(nets[1], self.inputs)
+        regions = linear_regions(self._mixed(self.region_net, without), self.inputs)
+        return condition_number(kernel), regions
+
+    def _mixed(self, net: SuperNet, without: Place | None) -> FixedMixture:
+        return FixedMixture(net, without_place(net.space, without, like=self.images)).train()
+
+    @cached_property
+    def _method(self) -> Literal["jacobian", "loop"]:
+        """Transforms, unless rows of the whole supernet are then not those of autograd."""
+        net, images = self._mixed(self.kernel_net, None), self.images
+        with tried(net, images, None, "weights", batch_norm="frozen", trusted=True) as found:
+            ways = Ways(
+                net, [images], found, Kind.sum, method="jacobian", chunk_size=len(images),
+                dtype=torch.float64, trusted=False,
+            )  # fmt: skip
+            try:
+                ways.kernel(images, None)
+            except Unsupported:
+                return "loop"
+        return "jacobian"
 
 
 def _restricted(space: SearchSpace, remaining: Remaining) -> SearchSpace:

@@ -5,9 +5,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from darts_gdas.nets import NASBENCH201, Fan, Layout, count_parameters
+from darts_gdas.nets import NASBENCH201, Fan, Layout, count_parameters, register_operation
 from darts_gdas.ntk import condition_number, empirical_ntk
 from darts_gdas.scoring.scores import (
     DEFAULT_SCORES,
@@ -169,3 +171,34 @@ def test_a_score_takes_no_name_that_stands_in_the_table_of_a_ranking(name: str):
 def test_the_name_of_a_score_can_stand_in_a_list_on_the_command_line():
     with pytest.raises(ValueError, match=r"lower-case letters, digits and underscores, got 'a,b'"):
         register_score("a,b", lambda candidate: 0.0)
+
+
+class Listed(nn.Module):
+    """A convolution beside its mirror image, of a weight that a list holds."""
+
+    def __init__(self, channels: int, stride: int, affine: bool) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+        self.held = [self.conv.weight]
+        self.norm = nn.BatchNorm2d(channels, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = self.held[0] + self.held[0].flip(-1)
+        return self.norm(F.conv2d(x, both, None, self.stride, 1))
+
+
+@pytest.mark.parametrize("name", ["ntk_condition", "ntk_condition_sum"])
+def test_a_score_does_not_depend_on_what_ran_before(name: str):
+    """Formulas and transforms do not see the weight; only gradients sample by sample do."""
+    cell = "|nor_conv_1x1~0|+|listed~0|none~1|+|skip_connect~0|none~1|listed~2|"
+    with parts_put_back():
+        register_operation("listed", Listed)
+        which = candidate(Genotype.load(cell))
+        first, second = (SCORES[name](candidate(which.genotype)) for _ in range(2))
+        options = {"kind": "full"} if name == "ntk_condition" else {"params": "weights"}
+        kernel = empirical_ntk(
+            which.net, which.images, batch_norm="frozen", method="loop", **options
+        )
+    assert first == second
+    assert_close(first, -math.log(condition_number(kernel)), rtol=1e-4, atol=1e-4)

@@ -3,11 +3,15 @@
 import torch
 from torch.testing import assert_close
 
-from darts_gdas.nets import Layout, SuperNet
+from darts_gdas.nets import Layout, SuperNet, register_operation
+from darts_gdas.nets.fixed import FixedMixture
+from darts_gdas.ntk import condition_number, empirical_ntk
 from darts_gdas.scoring.correlation import kendall_tau
 from darts_gdas.scoring.supernets import Measurement, Supernets, without_place
 from darts_gdas.search import ArchParameters
 from darts_gdas.space import SearchSpace
+from tests.registries import parts_put_back
+from tests.scoring.test_scores import Listed
 
 SMALL = SearchSpace.darts(num_nodes=2, candidates=("none", "skip_connect", "sep_conv_3x3"))
 
@@ -39,6 +43,21 @@ def test_what_cannot_be_measured_together_is_measured_by_its_definition():
     numbers = found.measure(without[:2])
     alone = [found.measure_alone(place) for place in without[:2]]
     assert numbers == [{"condition": c, "regions": float(r)} for c, r in alone]
+
+
+def test_a_weight_that_a_list_holds_counts_in_a_supernet_too():
+    """Transforms do not see it; with an operation left out they could be asked in vain."""
+    with parts_put_back():
+        register_operation("listed", Listed)
+        found, without = supernets("listed", "skip_connect", region_samples=20)
+        numbers = found.measure(without[:3])
+        for place, row in zip(without, numbers, strict=False):
+            mixture = without_place(found.kernel_net.space, place, like=found.images)
+            net = FixedMixture(found.kernel_net, mixture).train()
+            kernel = empirical_ntk(
+                net, found.images, params="weights", method="loop", batch_norm="frozen"
+            )
+            assert_close(row["condition"], condition_number(kernel), rtol=1e-3, atol=0)
 
 
 def test_the_mixture_leaves_one_candidate_out_and_shares_its_edge():
