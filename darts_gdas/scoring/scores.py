@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -91,18 +91,12 @@ def _kernel(candidate: Candidate, **options: Any) -> Tensor:
     """A kernel by the batch's statistics, with all checks unless formulas took all its parts."""
     skeleton, weights = candidate.layout.skeleton.name, options.get("params", "all")
     parts = {(skeleton, name, weights) for name in candidate.genotype.operations}
-    compute = partial(
-        empirical_ntk,
-        candidate.net,
-        candidate.images,
-        batch_norm="frozen",
-        dtype=torch.float64,
-        **options,
-    )
+    options |= {"batch_norm": "frozen", "dtype": torch.float64}
+    net, images = candidate.net, candidate.images
     try:
-        found = compute(method="structured", trusted=parts <= _SEEN)
+        found = empirical_ntk(net, images, method="structured", trusted=parts <= _SEEN, **options)
     except Unsupported:  # an operation of a user's
-        return compute()
+        return empirical_ntk(net, images, **options)
     _SEEN.update(parts)
     return found
 
