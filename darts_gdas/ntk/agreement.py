@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from darts_gdas.ntk.calls import reached
 from darts_gdas.ntk.checks import four_of, largest_finite, unequal
+from darts_gdas.ntk.gram import without_autocast
 
-_ROUNDED = 0.02
+_ROUNDED, _AT_ONCE = 0.02, 16
 
 
 def probe(sides: Sequence[Tensor]) -> Tensor:
@@ -24,11 +25,18 @@ def probe(sides: Sequence[Tensor]) -> Tensor:
     return torch.cat([x[four_of(x)[[2, 0, 3, 1]]] for x in sides])
 
 
-def check_depends(model: nn.Module, x: Tensor, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Raise a `ValueError` if no selected parameter moves any output: the kernel would be zero."""
+def check_depends(
+    model: nn.Module, sides: Sequence[Tensor], parameters: Mapping[str, nn.Parameter]
+) -> None:
+    """Raise a `ValueError` if no selected parameter moves any output: the kernel would be zero.
+
+    All samples are looked at only where the first and the last say so.
+    """
+    wanted, x = {id(parameter) for parameter in parameters.values()}, sides[0]
+    parts = [x[[0, -1]], *(part for side in sides for part in side.split(_AT_ONCE))]
     with torch.enable_grad():
-        output = model(x[[0, -1]].detach())
-    if not reached(output, {id(parameter) for parameter in parameters.values()}):
+        depends = any(reached(model(part.detach()), wanted) for part in parts)
+    if not depends:
         raise ValueError(
             f"the outputs depend on no selected parameter, neither {next(iter(parameters))!r} nor "
             "another; forward must not run under torch.no_grad, nor detach, nor use "
@@ -77,7 +85,9 @@ def weighted_sum(
 ) -> tuple[Float[Tensor, "samples rows"], dict[str, Tensor]]:
     """Weights of all rows, none like another, and the sum of rows that they make, by parameters."""
     weights = unequal(rows[:, :, 0])  # one column of them is all outputs
-    sums = torch.tensordot(weights, rows, dims=2).split([p.numel() for p in parameters.values()])
+    with without_autocast(rows.device):
+        sums = torch.tensordot(weights, rows, dims=2)
+    sums = sums.split([p.numel() for p in parameters.values()])
     pairs = zip(parameters.items(), sums, strict=True)
     return weights, {name: part.view_as(p) for (name, p), part in pairs}
 
@@ -92,11 +102,15 @@ def differing(
         expected: The gradients.
         largest: The largest number in the rows, where sums may be much smaller.
     """
-    scales = [largest_finite(value) for value in expected.values()]
-    scales += [] if largest is None else [largest.to(scales[0])]
-    scale = torch.stack(scales)
-    wrong = (name for name, value in expected.items() if not agrees(found[name], value, scale))
-    return next(wrong, None)
+    own = {name: largest_finite(value) for name, value in expected.items()}
+    scale = max(map(float, own.values()))
+    scale = scale if largest is None else max(scale, float(largest_finite(largest)))
+    for name, value in expected.items():
+        share = _tolerance(found[name], value)
+        most = share * float(own[name]) + share * scale
+        if not _is_within(found[name].to(value), value, most):
+            return name
+    return None
 
 
 def agrees(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
@@ -122,7 +136,14 @@ def is_close(found: Tensor, expected: Tensor, share: float, more: float = 0.0) -
     """
     if found.shape != expected.shape:
         return False
-    most = share * float(largest_finite(expected.detach())) + more
+    return _is_within(found, expected, share * float(largest_finite(expected.detach())) + more)
+
+
+def _is_within(found: Tensor, expected: Tensor, most: float) -> bool:
+    """Whether numbers differ by no more, nan and inf from themselves by nothing."""
+    apart = (found.detach() - expected.detach()).abs_()
+    if not apart.numel() or float(apart.amax()) <= most:
+        return True
     return torch.allclose(found, expected, rtol=0.0, atol=most, equal_nan=True)
 
 

@@ -75,6 +75,9 @@ def check_inputs(x1: Tensor, x2: Tensor | None) -> None:
                 f"{name} must hold floating-point numbers, or tokens in int64 or int32, "
                 f"got {x.dtype}"
             )
+        if x.layout is not torch.strided or x.is_nested or x.is_meta or x.itemsize < 2:
+            what = "a nested tensor" if x.is_nested else f"{x.layout} in {x.dtype} on {x.device}"
+            raise ValueError(f"{name} must be dense, with numbers of 16 bits or more, got {what}")
         if x.dim() < 2 or len(x) == 0:
             raise ValueError(
                 f"{name} must hold samples [samples, ...], at least one, got shape {tuple(x.shape)}"
@@ -119,7 +122,7 @@ def check_model(model: nn.Module, batch_norm: str | None) -> None:
     """
     check_module(model)
     for name, parameter in model.named_parameters():
-        if not (parameter.is_meta or torch.isfinite(parameter).all()):
+        if not (parameter.is_meta or torch.isfinite(parameter.detach()).all()):
             raise ValueError(f"parameter {name!r} holds numbers that are not finite")
     if batch_norm is None:
         for name, norm in batch_norms(model).items():
@@ -176,11 +179,26 @@ def check_output(output: object, samples: int) -> Tensor:
         raise ValueError(
             f"the model must return a tensor [samples, ...], got {got} for {samples} samples"
         )
+    if not output.shape[1]:
+        raise ValueError("the model has no outputs: it returns 0 numbers for each sample")
     if not output.is_floating_point():
         raise ValueError(
             f"the model's outputs must be real floating-point numbers, got {output.dtype}"
         )
     return output
+
+
+class NotFinite(ValueError):
+    """The network's outputs are no numbers, whichever way its kernel is computed."""
+
+
+def check_numbers(outputs: Tensor) -> None:
+    """Raise a `NotFinite` unless what a network returned is made of numbers."""
+    if not torch.isfinite(outputs).all():
+        raise NotFinite(
+            "the model's outputs hold numbers that are not finite; look for logarithms, roots and "
+            "divisions that some samples leave the range of"
+        )
 
 
 def gradient_type(x: Tensor, parameters: Mapping[str, nn.Parameter]) -> torch.dtype:
@@ -196,12 +214,15 @@ def gradient_type(x: Tensor, parameters: Mapping[str, nn.Parameter]) -> torch.dt
 
 def largest_finite(x: Tensor) -> Tensor:
     """The largest finite magnitude, 0 if there is none."""
-    return x.abs().nan_to_num(0.0, 0.0, 0.0).amax() if x.numel() else x.new_zeros(())
+    if not x.numel():
+        return x.new_zeros(())
+    largest = x.abs().amax()
+    return largest if torch.isfinite(largest) else x.abs().nan_to_num(0.0, 0.0, 0.0).amax()
 
 
 def four_of(x: Tensor) -> Tensor:
     """Positions of four samples, evenly from the first to the last; of fewer some come twice."""
-    return torch.linspace(0, len(x) - 1, 4).round().long().to(x.device)
+    return torch.linspace(0, len(x) - 1, 4, dtype=torch.float64).round().long().to(x.device)
 
 
 def unequal(like: Tensor) -> Tensor:
@@ -213,6 +234,13 @@ def unequal(like: Tensor) -> Tensor:
 
 class TooLarge(ValueError):
     """There is no memory for what is asked for, whichever way it is computed."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it says that there is no memory left; a CPU's is an error of no type of its own."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError, TooLarge)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def check_memory(

@@ -1,7 +1,7 @@
 """What every function of a network and samples does first: look at both, try, keep the network."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +14,13 @@ from darts_gdas.ntk.checks import (
     check_inputs,
     check_model,
     check_module,
+    check_numbers,
     check_output,
+    is_full,
     select_parameters,
 )
 from darts_gdas.ntk.normalization import batch_norms, flat_outputs, frozen_statistics, preserved
-from darts_gdas.ntk.trials import check_fits, check_repeats, check_uncoupled
+from darts_gdas.ntk.trials import check_fits, check_repeats, check_uncoupled, told_of
 from darts_gdas.reasons import reason
 
 
@@ -50,6 +52,7 @@ def tried(
     gradients: bool = True,
     batch_norm: str | None = None,
     trusted: bool = False,
+    chunk_size: int | None = None,
 ) -> Iterator[Tried]:
     """A network that has passed all checks, its outputs flat; it is what it was afterwards.
 
@@ -64,6 +67,8 @@ def tried(
         gradients: Whether they are needed; if not, parameters have no say.
         batch_norm: As in `empirical_ntk`.
         trusted: As in `empirical_ntk`.
+        chunk_size: Samples per pass to look whether all outputs are numbers; None where whoever
+            asks looks at them as they come.
 
     Raises:
         ValueError: For whatever is wrong with the samples or the network.
@@ -75,6 +80,7 @@ def tried(
         check_model(model, batch_norm)
         check_fits(model, x1)
     parameters = select_parameters(model, params) if gradients else {}
+    sides = [x1] if x2 is None else [x1, x2]
     normalised = _normalisation(model, x1, batch_norm)
     with torch.no_grad(), normalised, flat_outputs(model), _told_when_full():
         if batch_norm == "batch":
@@ -84,8 +90,14 @@ def tried(
         else:
             outputs = check_uncoupled(model, x1, x2)
         if gradients and not trusted:
-            check_depends(model, x1, parameters)
+            check_depends(model, sides, parameters)
+        for part in [] if trusted or chunk_size is None else _parts(sides, chunk_size):
+            check_numbers(model(part))
         yield Tried(parameters, outputs)
+
+
+def _parts(sides: Sequence[Tensor], chunk_size: int) -> Iterator[Tensor]:
+    return (part for side in sides for part in side.split(chunk_size))
 
 
 def _check_mode(model: nn.Module, gradients: bool) -> None:
@@ -95,6 +107,8 @@ def _check_mode(model: nn.Module, gradients: bool) -> None:
             "torch.inference_mode() is on, in which there are no gradients, so no kernel either; "
             "call this outside of it (torch.no_grad() does no harm)"
         )
+    if not gradients:
+        return
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_inference():
             raise ValueError(
@@ -107,7 +121,7 @@ def _normalisation(
     model: nn.Module, images: Tensor, batch_norm: str | None
 ) -> contextlib.AbstractContextManager[object]:
     if batch_norm == "frozen":
-        return frozen_statistics(model, images)
+        return _frozen(model, images)
     stack = contextlib.ExitStack()
     stack.enter_context(preserved(model))
     if batch_norm == "batch":
@@ -117,11 +131,12 @@ def _normalisation(
     return stack
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether it says that there is no memory left; a CPU's is an error of no type of its own."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError, TooLarge)):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+@contextlib.contextmanager
+def _frozen(model: nn.Module, images: Tensor) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with told_of(images):
+            stack.enter_context(frozen_statistics(model, images))
+        yield
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from torch.func import grad, jacrev, vmap
 
 from darts_gdas.ntk.agreement import beside_itself, differing, gradients_of_sum, weighted_sum
 from darts_gdas.ntk.calls import Unsupported
-from darts_gdas.ntk.checks import check_output
+from darts_gdas.ntk.checks import check_numbers, check_output
 from darts_gdas.ntk.gram import Factors
 from darts_gdas.ntk.normalization import call_with
 
@@ -46,7 +46,9 @@ class LoopRows:
         """Write the rows of some parameters, side by side."""
         chosen = {name: self.parameters[name] for name in names}
         with torch.enable_grad():
-            whole = self.model(images) if self.coupled else None
+            whole = check_output(self.model(images), len(images)) if self.coupled else None
+            if whole is not None:
+                check_numbers(whole)
             for n, image in enumerate(images.split(1)):
                 if whole is not None:
                     _write(rows[n], whole[n], chosen)
@@ -61,7 +63,9 @@ class LoopRows:
 
     def _output(self, image: Tensor) -> Tensor:
         x = beside_itself(image) if self._is_beside_itself else image
-        return check_output(self.model(x), samples=len(x))[0]
+        output = check_output(self.model(x), samples=len(x))[0]
+        check_numbers(output)
+        return output
 
     def _is_right(self, rows: Tensor, image: Tensor, chosen: Mapping[str, nn.Parameter]) -> bool:
         """Whether the rows of a sample alone are those beside a copy of it."""
@@ -152,11 +156,13 @@ class JacobianRows:
         """Rows of some parameters, by name and each in the parameter's shape."""
         chosen = {name: self.parameters[name].detach() for name in names}
 
-        def outputs(weights: dict[str, Tensor], image: Tensor) -> Tensor:
+        def outputs(weights: dict[str, Tensor], image: Tensor) -> tuple[Tensor, Tensor]:
             y = check_output(call_with(self.model, weights, image[None]), samples=1)[0]
-            return y.sum() if self.is_sum else y
+            return y.sum() if self.is_sum else y, y.detach()
 
-        transform = grad(outputs) if self.is_sum else jacrev(outputs)
+        transform = (grad if self.is_sum else jacrev)(outputs, has_aux=True)
         with warnings.catch_warnings():  # of functions that `vmap` takes sample by sample
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            return vmap(transform, in_dims=(None, 0))(chosen, images)
+            found, values = vmap(transform, in_dims=(None, 0))(chosen, images)
+        check_numbers(values)
+        return found

@@ -10,6 +10,7 @@ products J1 J2^T, only the rows are laid side by side differently:
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 
@@ -103,7 +104,8 @@ class Gram:
         a, b = (torch.cat([f.inputs for f in side]) for side in (factors, others))
         g, h = (torch.cat([f.gradients for f in side]) for side in (factors, others))
         a, b = _wide(a), _wide(b)
-        inputs = (a @ b.mT).to(self._sum.dtype)
+        with without_autocast(a.device):
+            inputs = (a @ b.mT).to(self._sum.dtype)
         if self.kind is Kind.full:
             inputs = inputs.repeat_interleave(self.num_outputs, 0)
             inputs = inputs.repeat_interleave(self.num_outputs, 1)
@@ -118,7 +120,8 @@ class Gram:
             columns = slice(start, start + _BLOCK)
             for first in range(0, left.shape[1], step):
                 part, rest = slice(first, first + step), slice(first if rows is others else 0, None)
-                product = torch.bmm(left[:, part, columns], right[:, rest, columns].mT)
+                with without_autocast(left.device):
+                    product = torch.bmm(left[:, part, columns], right[:, rest, columns].mT)
                 total[:, part, rest] += product
         if rows is others:
             total = total.triu() + total.triu(1).mT
@@ -133,6 +136,13 @@ class Gram:
         return (
             self._sum.permute(1, 2, 0).contiguous() if self.kind is Kind.diagonal else self._sum[0]
         )
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Inside it products are in the type of their factors, whatever the network computes in."""
+    if device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _wide(rows: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
 Four kinds of it and four ways to one number; `empirical_ntk` is the door.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Shaped
@@ -93,7 +93,9 @@ def empirical_ntk(
     """
     which = check_choices(kind, method, batch_norm, dtype, trusted, coupled=x2 is not None)
     chunk_size = check_count("chunk_size", chunk_size)
-    with tried(model, x1, x2, params, batch_norm=batch_norm, trusted=trusted) as found:
+    look = chunk_size if method == "vector_product" else None
+    options: Any = {"batch_norm": batch_norm, "trusted": trusted, "chunk_size": look}
+    with tried(model, x1, x2, params, **options) as found:
         check_memory(which, x1, x2, found.num_outputs, dtype)
         ways = Ways(
             model,

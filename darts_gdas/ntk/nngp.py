@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from darts_gdas.ntk.checks import check_count, check_memory, kind_of
+from darts_gdas.ntk.checks import check_count, check_memory, check_numbers, kind_of
 from darts_gdas.ntk.entry import tried
 from darts_gdas.ntk.gram import gram_of_outputs
 
@@ -56,6 +56,5 @@ def empirical_nngp(
             for x in ([x1] if x2 is None else [x1, x2])
         ]
     for outputs in sides:
-        if not torch.isfinite(outputs).all():
-            raise ValueError("the model's outputs hold numbers that are not finite")
+        check_numbers(outputs)
     return gram_of_outputs(which, sides, dtype=dtype)

@@ -1,11 +1,13 @@
 """Batch norms with statistics of a given batch, held fixed."""
 
 import contextlib
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -83,9 +85,13 @@ def _uncompiled() -> Iterator[None]:
         yield
 
 
-def _generator_states(model: nn.Module) -> list[tuple[Callable[[Tensor], None], Tensor]]:
-    """The states of torch's generators that a model may draw from, and what puts them back."""
-    states = [(torch.set_rng_state, torch.get_rng_state())]
+def _generator_states(model: nn.Module) -> list[tuple[Callable[[Any], None], Any]]:
+    """The states of the generators that a model may draw from, and what puts them back."""
+    states: list[tuple[Callable[[Any], None], Any]] = [
+        (torch.set_rng_state, torch.get_rng_state()),
+        (random.setstate, random.getstate()),
+        (np.random.set_state, np.random.get_state(legacy=False)),
+    ]
     for device in {p.device for p in model.parameters() if p.is_cuda}:
         put_back = partial(torch.cuda.set_rng_state, device=device)
         states.append((put_back, torch.cuda.get_rng_state(device)))

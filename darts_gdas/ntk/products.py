@@ -50,7 +50,7 @@ def ntk_vector_product(
     """
     chunk_size = check_count("chunk_size", chunk_size)
     check_tensor("vector", vector)
-    with tried(model, x1, x2, params) as found:
+    with tried(model, x1, x2, params, chunk_size=chunk_size) as found:
         outputs, others = found.outputs, x1 if x2 is None else x2
         if vector.shape != (len(others), outputs.shape[1]):
             raise ValueError(
@@ -102,7 +102,7 @@ def extreme_eigenvalues(
         raise ValueError(f"end must be largest or smallest, got {end!r}")
     if not is_number(tolerance) or not 0 <= tolerance < 1:
         raise ValueError(f"tolerance must lie in [0, 1), got {tolerance!r}; 0 is that of float64")
-    with tried(model, x, None, params) as found:
+    with tried(model, x, None, params, chunk_size=chunk_size) as found:
         outputs, shape = found.outputs, (len(x), found.num_outputs)
         size = shape[0] * shape[1]
         if size < 2:
@@ -110,6 +110,7 @@ def extreme_eigenvalues(
         count = check_count("count, below samples * outputs,", count, most=size - 1)
         push = pushed(model, found.parameters, [x])
         linalg, left = scipy.sparse.linalg, iter(range(max_products))
+        moved: list[bool] = []
 
         def multiply(v: np.ndarray) -> np.ndarray:
             if next(left, None) is None:
@@ -118,20 +119,26 @@ def extreme_eigenvalues(
                 )
             vector = torch.from_numpy(v.reshape(shape)).to(outputs)
             y = _product(push, x, x, vector, chunk_size)
+            moved.append(bool(y.any()))
             return y.double().cpu().numpy().ravel()
 
         start = np.random.default_rng(0).standard_normal(size)  # the same answer every time
         solve: Any = linalg.eigsh  # its annotations do not know of fractional tolerances
         operator: Any = linalg.LinearOperator
-        values = solve(
-            operator((size, size), matvec=multiply, dtype=np.float64),
-            k=count,
-            which="LA" if end == "largest" else "SA",
-            return_eigenvectors=False,
-            tol=float(tolerance),
-            v0=start,
-            maxiter=max_products,
-        )
+        try:
+            values = solve(
+                operator((size, size), matvec=multiply, dtype=np.float64),
+                k=count,
+                which="LA" if end == "largest" else "SA",
+                return_eigenvectors=False,
+                tol=float(tolerance),
+                v0=start,
+                maxiter=max_products,
+            )
+        except linalg.ArpackError:
+            if any(moved):
+                raise
+            values = np.zeros(count)  # the kernel is zero, where the iteration cannot start
     return np.sort(values)
 
 

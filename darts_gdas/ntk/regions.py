@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_gdas.ntk.checks import check_count, check_module, check_tensor
 from darts_gdas.ntk.normalization import call_with, preserved
+from darts_gdas.ntk.trials import told_of
 
 Pattern = Bool[Tensor, "samples units"]
 PackedRows = UInt8[np.ndarray, "rows bytes"]
@@ -215,7 +216,7 @@ def _packed(pattern: Pattern) -> UInt8[Tensor, "samples bytes"]:
 
 def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
     """Run the model on copies of its buffers and samples, watched; it is afterwards what it was."""
-    with torch.no_grad(), preserved(model), watch:
+    with torch.no_grad(), preserved(model), told_of(x), watch:
         call_with(model, {}, x)
     if watch.num_relus == 0:
         raise ValueError(

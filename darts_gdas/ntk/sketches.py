@@ -56,7 +56,7 @@ def projected_ntk(
     """
     projections, seed = check_count("projections", projections, 2), check_count("seed", seed, 0)
     which, chunk_size = kind_of(kind, dtype), check_count("chunk_size", chunk_size)
-    with tried(model, x1, x2, params) as found:
+    with tried(model, x1, x2, params, chunk_size=chunk_size) as found:
         check_memory(which, x1, x2, found.num_outputs, dtype)
         sides = [x1] if x2 is None else [x1, x2]
         push = pushed(model, found.parameters, sides)
@@ -129,6 +129,11 @@ class _Part:
         if not isinstance(found, Tensor) or found.dim() != 2:
             return found
         if not self.total:
+            if found.shape[1] < 2:
+                raise ValueError(
+                    f"the model has {found.shape[1]} output, so there is none to leave out; "
+                    'empirical_ntk with kind="trace" is exact'
+                )
             check_count("outputs, of those that the model has,", self.count, 2, found.shape[1])
             self.total = found.shape[1]
             rng = torch.Generator().manual_seed(draw_seed(self.seed, 0))

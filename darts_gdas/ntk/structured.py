@@ -26,7 +26,7 @@ from darts_gdas.ntk.calls import (
     is_known_layer,
     reached,
 )
-from darts_gdas.ntk.checks import unequal
+from darts_gdas.ntk.checks import check_numbers, unequal
 from darts_gdas.ntk.few_pixels import LAYERS, Matrices
 from darts_gdas.ntk.gram import Factors
 from darts_gdas.ntk.layers import Rows, bias_rows, weight_rows
@@ -121,6 +121,7 @@ class StructuredRows:
         fits = samples * num_rows * self._bytes <= _ONE_PASS_BYTES
         at_once = num_rows if is_small and fits else 1  # then every sample lies there once per row
         record = self._forward(images.repeat_interleave(at_once, 0))
+        check_numbers(record.output)
         uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
         gathered: list[list[Tensor]] = [[] for _ in uses]
 
@@ -228,7 +229,7 @@ class StructuredRows:
         if not self._is_checked:
             return
         weights, uses = unequal(record.output[:, 0]), record.uses
-        scaled = [None if g is None else g * _beside(weights, g) for g in gradients]
+        scaled = [None if g is None else g * _beside(weights, g).to(g) for g in gradients]
         found = {name: torch.zeros_like(value) for name, value in parameters.items()}
         for name, rows in self._formed(uses, scaled, found, lambda i: _summed_rows(uses[i])):
             found[name] += rows.sum(0).view(found[name].shape)

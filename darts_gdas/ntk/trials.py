@@ -5,11 +5,18 @@ state or a look at the whole batch can hide in any of them. Everything here is w
 `preserved(model)` and `flat_outputs(model)`.
 """
 
+import contextlib
+import random
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from darts_gdas.ntk.agreement import is_close
-from darts_gdas.ntk.checks import check_output, unequal
+from darts_gdas.ntk.checks import check_output, is_full, unequal
 from darts_gdas.ntk.normalization import preserved
 from darts_gdas.reasons import reason
 
@@ -63,12 +70,12 @@ def check_uncoupled(model: nn.Module, x1: Tensor, x2: Tensor | None = None) -> T
     """
     pair = _two(x1, x2)
     pair.requires_grad_(pair.is_floating_point())
-    with torch.enable_grad():
+    tensors = (*model.parameters(), *model.buffers())
+    can_differentiate = not any(t.is_inference() for t in tensors)
+    with torch.set_grad_enabled(can_differentiate):
         with preserved(model):
             before = _run(model, pair[[1, 1]])
-        output = check_repeats(model, pair)
-        if output.requires_grad and pair.requires_grad:
-            _check_gradients(output, pair)
+        output = check_repeats(model, pair, _check_gradients)
         eps = torch.finfo(output.dtype).eps
         first, second, alone = (_run(model, pair.detach()[i]) for i in ([0, 0], [1, 1], [1]))
         if not is_close(second, before, 1e3 * eps):
@@ -86,15 +93,25 @@ def check_uncoupled(model: nn.Module, x1: Tensor, x2: Tensor | None = None) -> T
     return output.detach()
 
 
-def check_repeats(model: nn.Module, x: Tensor) -> Tensor:
+def check_repeats(
+    model: nn.Module, x: Tensor, look: Callable[[Tensor, Tensor], None] | None = None
+) -> Tensor:
     """The outputs, if another pass gives the same, bit by bit, and draws no random numbers.
 
     Where a GPU adds numbers up in any order, the same up to rounding.
+
+    Args:
+        model: The network.
+        x: Samples.
+        look: Is shown the outputs and the samples before the other pass, which may write into
+            weights that the gradients of the first one need.
     """
-    output, before = _run(model, x), _generator_state(x)
-    again, after = _run(model, x), _generator_state(x)
+    output, before = _run(model, x), _generator_states(x)
+    if look is not None:
+        look(output, x)
+    again, after = _run(model, x), _generator_states(x)
     rounding = 1e3 * torch.finfo(output.dtype).eps if output.is_cuda else 0.0
-    if not torch.equal(before, after) or not is_close(again, output, rounding):
+    if before != after or not is_close(again, output, rounding):
         raise ValueError(
             "the model's output differs from call to call, by random numbers (dropout) or a state "
             "that it keeps (spectral norm); call model.eval(), or remove what makes the difference"
@@ -111,19 +128,28 @@ def _two(x1: Tensor, x2: Tensor | None) -> Tensor:
     return x1[[0, 0]].detach()
 
 
-def _run(model: nn.Module, x: Tensor) -> Tensor:
+@contextlib.contextmanager
+def told_of(x: Tensor) -> Iterator[None]:
+    """Inside it a model runs on samples; what it cannot do with them is one line."""
     try:
-        output = model(x)
-    except torch.OutOfMemoryError:
-        raise
+        yield
     except (RuntimeError, IndexError, TypeError) as error:
+        if is_full(error):
+            raise
         raise ValueError(
             f"the model fails for samples of shape {tuple(x.shape)} in {x.dtype}: {reason(error)}"
         ) from error
+
+
+def _run(model: nn.Module, x: Tensor) -> Tensor:
+    with told_of(x):
+        output = model(x)
     return check_output(output, len(x))
 
 
 def _check_gradients(output: Tensor, pair: Tensor) -> None:
+    if not (output.requires_grad and pair.requires_grad):
+        return
     for i in range(2):
         cotangent = unequal(output[i])  # not its plain sum, which a softmax would make a constant
         try:
@@ -138,6 +164,11 @@ def _check_gradients(output: Tensor, pair: Tensor) -> None:
             raise ValueError(_COUPLED)
 
 
-def _generator_state(x: Tensor) -> Tensor:
-    state = torch.get_rng_state()
-    return torch.cat([state, torch.cuda.get_rng_state(x.device)]) if x.is_cuda else state
+def _generator_states(x: Tensor) -> list[Any]:
+    """Of torch, numpy and Python, as values that can be compared.
+
+    Python's has no say where `beartype` is loaded, which draws from it to choose what it looks at.
+    """
+    torches = [torch.get_rng_state(), *([torch.cuda.get_rng_state(x.device)] if x.is_cuda else [])]
+    pythons = [] if "beartype" in sys.modules else [random.getstate()]
+    return [*pythons, repr(np.random.get_state(legacy=False)), *(s.tolist() for s in torches)]

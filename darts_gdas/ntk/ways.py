@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from darts_gdas.ntk.agreement import probe
 from darts_gdas.ntk.calls import Unsupported
-from darts_gdas.ntk.checks import check_finite, check_rows, gradient_type
-from darts_gdas.ntk.entry import Tried, is_full
+from darts_gdas.ntk.checks import NotFinite, check_finite, check_rows, gradient_type, is_full
+from darts_gdas.ntk.entry import Tried
 from darts_gdas.ntk.generic import JacobianRows, LoopRows
 from darts_gdas.ntk.gram import Factors, Gram, Kind
 from darts_gdas.ntk.products import product_kernel
@@ -81,7 +81,7 @@ class Ways:
                 found = self._by(way, x1, x2).to(self._result)
                 break
             except Exception as error:
-                if is_full(error) or way in LAST:
+                if is_full(error) or isinstance(error, NotFinite) or way in LAST:
                     raise
                 if self.method != "auto":
                     raise _refusal(self.method, error) from error

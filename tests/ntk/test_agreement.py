@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
+from torch.testing import assert_close
 
 from darts_gdas.ntk import empirical_ntk, ntk_vector_product
-from darts_gdas.ntk.agreement import probe
+from darts_gdas.ntk.agreement import is_close, probe
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.generic import LoopRows
 from tests.ntk.networks import own_parameter
@@ -317,3 +318,25 @@ def test_trust_takes_no_way_that_was_refused(kind: str):
     close(empirical_ntk(model, x, kind=kind), expected)
     close(empirical_ntk(model, x, kind=kind, trusted=True), expected)
     close(empirical_ntk(model, x, kind=kind, method="vector_product", trusted=True), expected)
+
+
+@pytest.mark.parametrize("kind", ["sum", "full"])
+def test_layers_may_be_of_several_types(kind: str):
+    """A body in bfloat16, a head in float32; rows differ by roundings of the body."""
+    model = Computes(
+        lambda m, x: m.head(m.body(x.bfloat16()).tanh().float()),
+        body=nn.Linear(4, 6).bfloat16(),
+        head=nn.Linear(6, 3),
+    )
+    x = torch.randn(5, 4)
+    expected = empirical_ntk(model, x, kind=kind, method="loop")
+    found = empirical_ntk(model, x, kind=kind, method="structured")
+    assert_close(found, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+
+
+def test_numbers_are_close_where_nan_meets_nan():
+    x = torch.tensor([1.0, torch.nan, -torch.inf, 4.0])
+    assert is_close(x + 0.03, x, 0.01) and not is_close(x + 0.05, x, 0.01)
+    assert not is_close(x.nan_to_num(), x, 0.01) and not is_close(x, x.nan_to_num(), 0.01)
+    assert not is_close(x.abs(), x, 1.0) and not is_close(x[:3], x, 1.0)
+    assert is_close(x[:0], x[:0], 0.0) and is_close(x[:1] + 1, x[:1], 0.0, 1.0)

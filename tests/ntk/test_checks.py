@@ -69,7 +69,10 @@ def with_nan() -> nn.Module:
         (X, X * math.nan, "x2 holds numbers that are not finite"),
         (X, torch.ones(0, 4), "x2 must hold samples .*at least one"),
         (X, torch.ones(3, 5), r"one shape and type .*, got \(4,\) .* and \(5,\)"),
-        (X, X.to("meta"), "on cpu and .* on meta"),
+        (X, X.to("meta"), "^x2 must be dense, .* got torch.strided in torch.float32 on meta$"),
+        (X.to_sparse(), None, "^x1 must be dense, .* got torch.sparse_coo in torch.float32 on cpu"),
+        (X.to(torch.float8_e4m3fn), None, "^x1 .* of 16 bits or more, got .* torch.float8_e4m3fn"),
+        (torch.nested.as_nested_tensor([X, X], layout=torch.jagged), None, "got a nested tensor$"),
         (X, X.double(), "torch.float32 on cpu and .* torch.float64 on cpu"),
     ],
 )

@@ -109,3 +109,83 @@ def test_no_way_is_tried_after_one_that_filled_the_memory(monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match="the memory is full"):
         empirical_ntk(model, torch.randn(3, 4))
     assert tried_ways == ["jacobian"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_outputs_that_are_no_numbers_are_named_by_every_function(name: str, tmp_path: Path):
+    """Its derivative is finite where the logarithm is not; the sample lies in the middle."""
+    model, x = Call(lambda net, x: net.one(x).log(), one=nn.Linear(4, 2)), torch.rand(3, 4)
+    with torch.no_grad():
+        model.one.weight.fill_(1.0)
+        model.one.bias.fill_(0.0)
+    x[1] *= -1
+    with pytest.raises(ValueError, match=r"^the model's outputs hold numbers .* not finite; look"):
+        FUNCTIONS[name](model, x, "all", tmp_path / "new")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batch_norm", [None, "frozen"])
+def test_outputs_that_are_no_numbers_are_named_by_every_method(method: str, batch_norm: str | None):
+    model, x = Call(lambda net, x: net.one(x).log(), one=nn.Linear(4, 2)), torch.rand(5, 4)
+    nn.init.ones_(model.one.weight), nn.init.zeros_(model.one.bias)
+    x[2] *= -1
+    for one, other in ((x, None), (x[:1], x)):
+        with pytest.raises(ValueError, match=r"^the model's outputs hold numbers that are not fin"):
+            empirical_ntk(model, one, other, method=method, batch_norm=batch_norm)
+
+
+def test_what_the_first_and_last_sample_do_not_use_may_be_asked_for():
+    """Of two experts, the kernel of the one that samples in the middle take."""
+
+    def routed(net: Any, x: Tensor) -> Tensor:
+        return torch.cat([(net.one if y[0, 0] > 0 else net.other)(y) for y in x.split(1)])
+
+    model, x = Call(routed, **layers()).double(), torch.randn(5, 4, dtype=torch.float64)
+    x[:, 0] = torch.tensor([-1.0, 1.0, 1.0, -1.0, -1.0])
+    found = empirical_ntk(model, x, params=lambda name, _: "one" in name, kind="trace")
+    expected = torch.zeros_like(found)
+    expected[1:3, 1:3] = 2 * (x[1:3] @ x[1:3].T + 1)
+    assert_close(found, expected)
+
+
+def test_outputs_of_networks_that_were_made_in_inference_mode_have_a_kernel():
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).eval()
+    x = torch.randn(5, 4)
+    with torch.no_grad():
+        y = model(x)
+    assert_close(empirical_nngp(model, x), (y @ y.T).clone())
+
+
+def test_a_network_without_outputs_is_refused():
+    with pytest.raises(ValueError, match=r"^the model has no outputs: it returns 0 numbers for"):
+        empirical_ntk(Call(lambda net, x: net.one(x)[:, :0], one=nn.Linear(4, 2)), torch.ones(3, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_default_type_does_not_matter(dtype: torch.dtype):
+    """Positions of samples exceed what it can count to."""
+    model, x = nn.Linear(4, 2).double(), torch.randn(2100, 4, dtype=torch.float64)
+    torch.set_default_dtype(dtype)
+    try:
+        found = empirical_ntk(model, x[:1], x, kind="trace")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, 2 * (x[:1] @ x.T + 1))
+
+
+def test_products_of_rows_are_not_those_of_autocast():
+    """Rows are what the network computes there; their products are exact."""
+    model, x = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 3)), torch.randn(6, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, features = empirical_ntk(model, x), empirical_nngp(model, x)
+        outputs = model(x)
+        rows = torch.stack(
+            [
+                torch.cat([g.flatten() for g in torch.autograd.grad(y, [*model.parameters()])])
+                for y in (model(one).sum() for one in x.split(1))
+            ]
+        )
+    rows, outputs = rows.double(), outputs.detach().double()
+    assert_close(found.double(), rows @ rows.T, rtol=1e-6, atol=1e-5)
+    assert_close(features.double(), outputs @ outputs.T, rtol=1e-6, atol=1e-6)

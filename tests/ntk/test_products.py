@@ -57,3 +57,10 @@ def test_products_are_counted():
         extreme_eigenvalues(net, x, end="smallest", max_products=10)
     assert 20 <= len(calls) <= 30
     extreme_eigenvalues(net, x, max_products=100)
+
+
+def test_a_kernel_of_zeros_has_eigenvalues_of_zero():
+    model = nn.Linear(3, 4, bias=False)
+    for end in ("largest", "smallest"):
+        found = extreme_eigenvalues(model, torch.zeros(2, 3), count=2, end=end)
+        assert found.tolist() == [0.0, 0.0]

@@ -243,3 +243,11 @@ def test_chunks_that_would_change_batch_statistics_are_refused(track: bool):
     with pytest.raises(ValueError, match="chunk_size=4 would change the patterns: batch norms"):
         linear_regions(net, x, chunk_size=4)
     assert linear_regions(net, x, chunk_size=6) >= 1
+
+
+@pytest.mark.parametrize("function", [activation_patterns, linear_regions])
+def test_samples_that_do_not_fit_are_one_line(function):
+    with pytest.raises(
+        ValueError, match=r"^the model fails for samples of shape \(6, 3\) in .*mat1"
+    ):
+        function(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.randn(6, 3))

@@ -90,3 +90,10 @@ def test_bad_input_is_refused(call, message: str):
     model, x, _ = make("mlp")
     with pytest.raises(ValueError, match=message):
         call(model, x)
+
+
+def test_one_output_has_no_part():
+    with pytest.raises(
+        ValueError, match=r"^the model has 1 output, so there is none to leave out;"
+    ):
+        subsampled_ntk(nn.Linear(3, 1), torch.ones(4, 3), outputs=2)

@@ -1,8 +1,11 @@
 """Whether a network is a function of weights and one sample is found by running it."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -219,3 +222,65 @@ def test_the_pair_differs_if_any_samples_do():
     assert_close(trials._two(x, None), torch.tensor([[1.0], [2.0]]))
     assert_close(trials._two(x[:1], x + 2), torch.tensor([[1.0], [3.0]]))
     assert_close(trials._two(x[:1], None), torch.tensor([[1.0], [1.0]]))
+
+
+def test_numpys_generator_is_watched_and_put_back():
+    """A layer is left out once in a million calls."""
+    model = Call(lambda n, x: n.layer(x) * (np.random.random() > 1e-6), layer=nn.Linear(4, 3))
+    before = np.random.get_state(legacy=False)
+    with pytest.raises(ValueError, match="output differs from call to call, by random numbers"):
+        empirical_ntk(model, torch.randn(3, 4))
+    assert repr(np.random.get_state(legacy=False)) == repr(before)
+
+
+def test_pythons_generator_is_watched_and_put_back():
+    """In a process without the checks of shapes, which draw from it, too."""
+    script = """
+import random, torch
+from darts_gdas.ntk import empirical_ntk
+class Rare(torch.nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * (random.random() > 1e-6)
+before = random.getstate()
+print(len(empirical_ntk(torch.nn.Linear(4, 3), torch.ones(3, 4))))
+try:
+    empirical_ntk(Rare(4, 3), torch.ones(3, 4))
+except ValueError as error:
+    print(error, random.getstate() == before)
+"""
+    call = [sys.executable, "-c", script]
+    said = subprocess.run(call, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.startswith("3\nthe model's output differs from call to call")
+    assert said.endswith("True\n")
+
+
+@pytest.mark.parametrize("method", ["auto", "jacobian", "loop"])
+def test_weights_may_be_clipped_in_place_before_each_call(method: str):
+    """A second call writes into the weights that the gradients of the first one need."""
+
+    def function(net: Any, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            net.one.weight.clamp_(-0.3, 0.3)
+        return net.two(torch.tanh(net.one(x)))
+
+    model = Call(function, one=nn.Linear(4, 5), two=nn.Linear(5, 3)).double()
+    x = numbers(5, 4)
+    model(x)
+    same = nn.Sequential(model.one, nn.Tanh(), model.two)
+    expected = empirical_ntk(same, x, method="loop")
+    assert_close(empirical_ntk(model, x, method=method), expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.ones(4, 1, 5), r"^the model fails for samples of shape \(4, 1, 5\) .* channels"),
+        (torch.full((4, 2), 9), r"^the model fails for samples of shape \(4, 2\) .* index out of"),
+    ],
+)
+def test_what_frozen_norms_cannot_run_on_is_one_line(x: Tensor, message: str):
+    norm = nn.BatchNorm1d(4)
+    layer = nn.Embedding(6, 4) if x.dtype == torch.int64 else nn.Conv1d(3, 4, 3)
+    model = Call(lambda n, x: n.norm(n.layer(x).reshape(-1, 4)), layer=layer, norm=norm)
+    with pytest.raises(ValueError, match=message):
+        empirical_ntk(model, x, batch_norm="frozen")
