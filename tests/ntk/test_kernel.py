@@ -523,7 +523,8 @@ class Failing(nn.Module):
 @pytest.mark.parametrize("at", [1, 2, 7])
 def test_the_model_is_left_as_it_was_after_an_error(at: int, method: str, batch_norm: str | None):
     model, x, _ = make("resnet")
-    model.append(Failing(at))
+    looks = len(x) if at == 7 and method == "vector_product" else 0  # at outputs, before it begins
+    model.append(Failing(at + looks))
     before = state_of(model)
     # The checks are over, and there is another way.
     is_taken_over = at == 7 and method in ("auto", "vector_product") and batch_norm is None
