@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -12,7 +11,7 @@ from torch.func import jvp
 from darts_gdas.ntk.agreement import probe
 from darts_gdas.ntk.calls import LAYERS, Unsupported, base_of, is_known_layer
 from darts_gdas.ntk.checks import check_count, check_module, check_tensor
-from darts_gdas.ntk.directions import Push, by_forward_mode, by_two_passes, push_of
+from darts_gdas.ntk.directions import Push, by_forward_mode, by_two_passes, push_of, quiet
 from darts_gdas.ntk.normalization import call_with, preserved
 from darts_gdas.ntk.plain import Nested
 from darts_gdas.ntk.snapshot import copied
@@ -110,8 +109,7 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
                 value = frozen(x) if x.requires_grad else frozen(x).detach()
                 named = dict(frozen.named_parameters())
                 return value + by_two_passes(frozen, named, x, [*moved.values()])
-        with warnings.catch_warnings():  # torch's first jvp warns of torch's own use of TorchScript
-            warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+        with quiet():
             terms = _terms(function, origin, moved, order, x)
         weights = [1 / math.factorial(k) for k in range(order + 1)]
         return sum((w * term for w, term in zip(weights[1:], terms[1:], strict=True)), terms[0])

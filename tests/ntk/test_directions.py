@@ -131,6 +131,26 @@ def test_a_linearised_network_moves_along_its_rows(name: str):
         taylor_expand(model, 2)(there, x)
 
 
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "clamped": lambda w: w.clamp_(-0.1, 0.1),
+    "normalised": lambda w: w.div_(w.norm(dim=1, keepdim=True)),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_networks_that_write_into_their_weights_move_along_their_rows(name: str):
+    """Forward mode writes into tangents, too, so one that is looked at must be a copy."""
+
+    def function(net: Any, x: Tensor) -> Tensor:
+        without(IN_PLACE[name], net.one.weight)
+        return net.head(net.one(x).tanh())
+
+    model, x = Call(function, **layers()).double(), torch.randn(5, 4).double()
+    output, rows = model(x).detach(), jacobian(model, x)
+    there = {n: p.detach() + 0.1 for n, p in model.named_parameters()}
+    assert_close(linearize(model)(there, x), output + 0.1 * rows.sum(2))
+
+
 def test_random_directions_are_unbiased_about_frozen_features():
     model, x = WRONG["frozen"]().double(), torch.randn(3, 4).double()
     rows = jacobian(model, x)
