@@ -25,7 +25,8 @@ class Snapshot:
 
     A forward pass may write into weights and buffers, count, and keep features in attributes of its
     modules or in lists and dictionaries there, however deep. Under `torch.func` such features are
-    tensors that nothing can use, copy or save afterwards.
+    tensors that nothing can use, copy or save afterwards. Objects of other classes are not looked
+    into, since from there one reaches anything: a trainer, all of its data.
 
     Args:
         model: The network.
