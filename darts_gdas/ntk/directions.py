@@ -177,4 +177,4 @@ def by_two_passes(
 def signs(parameter: Tensor, rng: torch.Generator) -> Tensor:
     """Numbers +1 and -1 at random: of all directions of unit variance those that vary least."""
     bits = torch.randint(2, parameter.shape, generator=rng, dtype=torch.int8)
-    return (2 * bits - 1).to(parameter)
+    return bits.mul_(2).sub_(1).to(parameter)

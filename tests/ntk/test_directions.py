@@ -17,6 +17,7 @@ from darts_gdas.ntk import (
     projected_ntk,
     taylor_expand,
 )
+from darts_gdas.ntk.agreement import is_transposed
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.directions import by_forward_mode, by_two_passes, pushed
 from darts_gdas.ntk.entry import tried
@@ -175,6 +176,21 @@ def test_the_look_at_forward_mode_takes_two_passes_of_four_samples():
         model.register_forward_hook(lambda m, inputs, y: seen.append(len(y)))
         pushed(model, found.parameters, [x])
     assert seen == [4, 4]
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_coo])
+def test_transposes_are_told_apart_to_half_of_the_digits(layout: torch.layout):
+    """Of 150 000 numbers, which are more than one part."""
+    gradient, direction, u = (torch.randn(*s).double() for s in ((500, 300), (500, 300), (2, 3)))
+    products = gradient * direction
+    share = 2**-26 * products.norm()
+    for off, is_same in ((0.0, True), (0.9, True), (1.1, False), (-1.1, False)):
+        moved = torch.zeros(2, 3).double()
+        moved[1, 2] = (products.sum() + off * share) / u[1, 2]
+        sides = [direction, u], [gradient.to_sparse(), torch.zeros(2, 3).double()]
+        if layout == torch.strided:
+            sides = [direction], [gradient]
+        assert is_transposed(moved, u, *sides) == is_same
 
 
 class Last(nn.Module):
