@@ -20,6 +20,7 @@ MODULES = sorted(
 TESTED_TOGETHER = {
     "tasks/running.py": "tasks/test_stage.py",
     "cli/arguments.py": "cli/test_main.py",
+    "cli/wording.py": "cli/test_bad_input.py",
     "cli/beginning.py": "cli/test_untrained.py",
     "nets/fixed.py": "tasks/test_initial.py",
     "config/benchmark.py": "cli/test_untrained.py",

@@ -24,7 +24,7 @@ from darts_gdas.config.groups import SEVERAL
 COMPLETION = "--completion"
 
 OPTIONAL = ("experiment", "hydra/launcher")
-"""Groups beside those that a program's own defaults choose from."""
+"""Groups beside those that a program's own defaults choose from; experiments are retrainings."""
 
 BASH = """\
 # eval "$(darts-gdas --completion bash)" in ~/.bashrc
@@ -192,6 +192,7 @@ def _settings(program: str) -> Words:
 def choices_of(cfg: DictConfig) -> dict[str, list[str]]:
     """The groups that a composed program chooses from, with what each offers; while composing."""
     chosen = {*cfg.hydra.runtime.choices, *OPTIONAL, *(one for one in SEVERAL if one in cfg)}
+    chosen -= {"experiment"} if "genotype" not in cfg else set()
     groups = sorted(g for g in chosen if g in OPTIONAL or not g.startswith(("hydra/", "scale")))
     return {group: _choices(group) for group in groups}
 

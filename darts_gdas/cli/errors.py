@@ -1,26 +1,24 @@
 """Wrong input in one line: what was given, and what is allowed."""
 
 import contextlib
-import difflib
 import os
-import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.memory import OutOfMemory
-from darts_gdas.reasons import installing
+from darts_gdas.cli.wording import one_line
 from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.distributed import FirstRankFailed
 from darts_gdas.runtime.division import RankFailed
 from darts_gdas.runtime.files import WriteError
-from darts_gdas.runtime.launch import is_follower, setting, shell_quoted
+from darts_gdas.runtime.launch import is_follower
 from darts_gdas.runtime.terminal import complain, put
 from darts_gdas.runtime.usage import (
     FAULT,
@@ -43,16 +41,6 @@ images any more, another rank's failure, a worker's death."""
 
 class JobFailed(RuntimeError):
     """A job of a sweep that optimises has failed, and has said why: its trial is a failed one."""
-
-
-CHOOSE_FIRST = (
-    "a value is set inside a choice that is off; choose first, such as penalties=[cost] "
-    "for penalties.cost.target, or perturbation=random for perturbation.epsilon.end"
-)
-"""What is said of a setting whose part is not chosen."""
-
-LONGEST = 600
-"""Characters of a message; a value that is a whole file is cut."""
 
 
 @dataclass
@@ -151,68 +139,3 @@ def _tell(error: Exception, mark: Mark) -> None:
     """In one line, once for all ranks."""
     if not is_follower():
         complain(f"{mark.job}: {one_line(error)}" if mark.job else one_line(error))
-
-
-def one_line(error: Exception) -> str:
-    """An error in one line, with what is allowed in place of what was given."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        if choice.startswith("submitit_"):
-            return f"this hydra/launcher needs submitit: {installing('slurm')}"
-        known = error.options or sorted(configuration.GROUPS.get(group, ()))
-        names = [option for option in known if not option.endswith("_schema")]
-        hint = _hint(choice, names, cutoff=0.6) or ";"
-        return f"{group}={choice} is not known{hint} choose one of {', '.join(names)}"
-    if isinstance(error, OverrideParseException) and "=" not in error.override.strip("="):
-        return f"{error.override!r} is no setting; write name=value, without blanks around the ="
-    if isinstance(error, OverrideParseException):
-        return f"{error.override!r} cannot be read; quote the value: {_quoted(error.override)}"
-    told = str(error)
-    if isinstance(error, HydraException):  # any other says itself why
-        told += f"\n{error.__cause__ or ''}"
-    is_off = re.search(r"Cannot set '[^']+' because '[^']+' is None", told)  # omegaconf 2.4
-    if is_off or (isinstance(error, AssertionError) and told.startswith("Unexpected type")):
-        return CHOOSE_FIRST
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
-    whole = re.search(r"override ([\w.]+)=.*\nInvalid type assigned: \w+ is not a subclass", told)
-    if whole:
-        inside = [key for key in configuration.known_keys() if key.startswith(f"{whole[1]}.")]
-        if inside:
-            return f"{whole[1]!r} has parts: set {', '.join(inside)}"
-    if "Config group override must be a string or a list" in told:
-        return (
-            "what is chosen for a part must be a name, or a list of names; a run's config.yaml "
-            "holds no names, its overrides.yaml does"
-        )
-    there = re.search(r"An item is already at '([^']+)'\..*\n.*remove \+ prefix: '(.+)'\n", told)
-    added = re.match(r"Multiple values for ([\w/]+)\. To override .*: ([^']+)'", told)
-    if added and f"+{added[1]}={added[2]}" in sys.argv:
-        return f"{added[1]!r} is chosen already, not one to add: {added[1]}={added[2]}"
-    if there:
-        return f"{there[1]!r} is a setting already, not one to add: {there[2]}"
-    misspelt = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
-    if misspelt:
-        key, known = misspelt[1], configuration.known_keys()
-        inside = re.search(rf"full_key: ({re.escape(key)}\.\S+)", told)
-        key = inside[1] if inside else key
-        if key in configuration.ADDABLE:
-            return f"{key!r} is added to the settings: +{key}=NAME"
-        if key in known and key.startswith("penalties."):
-            return CHOOSE_FIRST
-        if key in known:
-            return f"{key!r} is a setting of another program, or of another choice of a group"
-        return f"there is no setting {key!r}{_hint(key, known)}"
-    internal = re.compile(r"(full_key|reference_type|object_type)\b")
-    text = "; ".join(line for line in lines if not internal.match(line)) or type(error).__name__
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
-
-
-def _hint(word: str, known: Sequence[str], cutoff: float = 0.5) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _quoted(override: str) -> str:
-    """An override that hydra could read, as it is typed."""
-    name, _, value = override.partition("=")
-    return shell_quoted(setting(name, value.strip("'\"")))

@@ -14,6 +14,7 @@ from enum import Enum
 
 import yaml
 from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from darts_gdas import config as configuration
@@ -25,7 +26,7 @@ ASKING = ("-h", "--help")
 
 EXAMPLES = {
     "search": (
-        ("", "the default recipe on images that come with scikit-learn, about a minute"),
+        ("", "the default recipe on images that come with scikit-learn, in minutes"),
         ("method=gdas dataset=cifar10", "a paper's method on CIFAR-10"),
         ("method=darts --help", "the settings that this choice gives"),
         ("resume=auto", "go on with the newest run that is unfinished"),
@@ -59,7 +60,7 @@ def program_help(program: str, overrides: Sequence[str]) -> str:
     """
     start, width = command(program), min(shutil.get_terminal_size((100, 24)).columns, 120)
     with configuration.composing():
-        given = [one for one in overrides if not one.startswith("-")]
+        given = [one for one in overrides if not one.startswith("-") and not _is_swept(one)]
         cfg = compose(program, overrides=given, return_hydra_config=True)
         chosen, choices = cfg.hydra.runtime.choices, choices_of(cfg)
     lines = [f"usage: {start} [CHOICE=NAME ...] [SETTING=VALUE ...] [--multirun]", ""]
@@ -71,8 +72,9 @@ def program_help(program: str, overrides: Sequence[str]) -> str:
         shown = ", ".join(f"[{name}]" if name in taken else name for name in names)
         if group in SEVERAL:
             shown += f" (several: {group}=[{names[0]}, ...])"
+        plus = "+" if group in configuration.ADDABLE else ""
         lines += textwrap.wrap(
-            shown, width, initial_indent=f"  {group}: ", subsequent_indent=" " * 6
+            shown, width, initial_indent=f"  {plus}{group}: ", subsequent_indent=" " * 6
         )
     lines += ["", "settings, with the values that they have now", ""]
     for name, value, meaning in settings(cfg):
@@ -80,6 +82,12 @@ def program_help(program: str, overrides: Sequence[str]) -> str:
         indent = " " * INDENT
         lines += textwrap.wrap(meaning, width, initial_indent=indent, subsequent_indent=indent)
     return "\n".join(lines)
+
+
+def _is_swept(override: str) -> bool:
+    """Whether it stands for several values, of which a single run has none."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    return parsed.is_sweep_override()
 
 
 def settings(cfg: DictConfig, prefix: str = "", about: str = "") -> Iterator[tuple[str, str, str]]:

@@ -4,6 +4,7 @@ Formulas and transforms can be wrong for some layers, samples and sizes of a bat
 pass of the network itself tells, since sums of rows, each with a weight of its own, are gradients.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,7 +15,14 @@ from darts_gdas.ntk.calls import reached
 from darts_gdas.ntk.checks import four_of, largest_finite, unequal
 from darts_gdas.ntk.gram import without_autocast
 
-_ROUNDED, _AT_ONCE = 0.02, 16
+ROUNDED = 0.02
+"""The largest share of a number that passes for rounding."""
+
+_PART = 2**17
+"""Numbers whose products a processor's cache holds in double precision."""
+
+_AT_ONCE = 16
+"""Samples per pass where all are looked at."""
 
 
 def probe(sides: Sequence[Tensor]) -> Tensor:
@@ -151,7 +159,7 @@ def _tolerance(*values: Tensor) -> float:
     """Half of the digits of the coarsest."""
     eps = max(torch.finfo(value.dtype).eps for value in values)
     # In single precision a GPU may round what it multiplies to 10 bits.
-    return _ROUNDED if values[0].is_cuda and eps > 1e-8 else eps**0.5
+    return ROUNDED if values[0].is_cuda and eps > 1e-8 else eps**0.5
 
 
 def is_transposed(
@@ -167,14 +175,23 @@ def is_transposed(
         direction: r, by parameters.
         gradients: J^T u.
     """
-    of_outputs = cotangent.double() * moved.double()
-    pairs = zip(gradients, direction, strict=True)
-    of_weights = [(torch.zeros_like(r) + g).double() * r.double() for g, r in pairs]
-    here, there = of_outputs.sum(), torch.stack([p.sum() for p in of_weights]).sum()
-    if not (here.isfinite() and there.isfinite()):
+    (here, *lengths), there = _products(cotangent, moved), 0.0
+    for gradient, r in zip(gradients, direction, strict=True):
+        part, length = _products(gradient.to_dense(), r)
+        there += part
+        lengths.append(length)
+    if not (math.isfinite(here) and math.isfinite(there)):
         return True
-    scale = torch.stack([p.norm() for p in (of_outputs, *of_weights)]).amax()
-    return bool((here - there).abs() <= _tolerance(moved, *gradients) * scale)
+    return abs(here - there) <= _tolerance(moved, *gradients) * max(lengths)
+
+
+def _products(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """The sum and the length of products number by number, in double precision, part by part."""
+    parts = zip(a.flatten().split(_PART), b.flatten().split(_PART), strict=True)
+    products = (torch.real(p).double() * torch.real(q) for p, q in parts)
+    sums = [torch.stack([p.sum(), p.dot(p)]) for p in products]
+    total, square = torch.stack(sums).sum(0).tolist() if sums else (0.0, 0.0)
+    return total, square**0.5
 
 
 def factors_of(output: Tensor) -> Tensor:

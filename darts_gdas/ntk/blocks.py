@@ -7,71 +7,28 @@ is a function of its rank, so none waits for another.
 """
 
 import errno
-import hashlib
 import inspect
-import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from darts_gdas.ntk.checks import check_count, check_memory
 from darts_gdas.ntk.entry import tried
-from darts_gdas.ntk.fingerprint import Fingerprint, fingerprint
+from darts_gdas.ntk.fingerprint import fingerprint
 from darts_gdas.ntk.kernel import check_choices, empirical_ntk
-from darts_gdas.ntk.sealed import is_whole, read_array, replace, seal, temporary, write_array
+from darts_gdas.ntk.plans import PLAN, Plan, check_folder, digest_of, path_of, plan_of, planned
+from darts_gdas.ntk.sealed import is_whole, read_array, seal, temporary, write_array
 from darts_gdas.ntk.ways import Ways
 
-PLAN, WHOLE = "plan.json", "kernel.npy"
+WHOLE = "kernel.npy"
 _SIGNATURE = inspect.signature(empirical_ntk)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a folder is for.
-
-    Attributes:
-        samples: On the first side.
-        others: On the second side; None if they are the same, and blocks above the diagonal do.
-        block_size: Samples per side of a block.
-        digest: Of weights, samples and options.
-        outputs: Of the model, projected, for every block of samples, those of the second side last;
-            the length of all comes first.
-        gradients: Of the outputs of some samples, in the same form. Where a kernel's machines
-            differ, so do the last digits of both, hence they are compared, and no part of the
-            digest.
-    """
-
-    samples: int
-    others: int | None
-    block_size: int
-    digest: str
-    outputs: list[list[float]]
-    gradients: list[list[float]]
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """Places of all blocks, row by row."""
-        rows = math.ceil(self.samples / self.block_size)
-        columns = rows if self.others is None else math.ceil(self.others / self.block_size)
-        first = (lambda i: i) if self.others is None else (lambda i: 0)
-        return [(i, j) for i in range(rows) for j in range(first(i), columns)]
-
-    @property
-    def key(self) -> str:
-        """What its blocks are sealed with."""
-        return repr(self)
-
-    def part(self, index: int) -> slice:
-        """The samples of a block."""
-        return slice(index * self.block_size, (index + 1) * self.block_size)
 
 
 def ntk_on_disc(
@@ -116,8 +73,9 @@ def ntk_on_disc(
 
     Raises:
         ValueError: As `empirical_ntk`, or if the folder is that of other weights, samples,
-            options or functions between the weights.
+            options, precision (autocast, of products) or functions between the weights.
     """
+    place = check_folder(path_of(folder))
     block_size, world = check_count("block_size", block_size), check_count("world", world)
     rank = check_count("rank", rank, 0, world - 1)
     given = _SIGNATURE.bind(model, x1, x2, **options)
@@ -133,15 +91,15 @@ def ntk_on_disc(
     chunk_size = check_count("chunk_size", chosen["chunk_size"])
     with tried(model, x1, x2, chosen["params"]) as found:
         computes = fingerprint(model, (x1, x2), chosen["params"], block_size, chunk_size)
-        plan = _Plan(
+        plan = Plan(
             len(x1),
             None if x2 is None else len(x2),
             block_size,
-            _digest(model, (x1, x2), chosen),
+            digest_of(model, (x1, x2), chosen),
             computes.outputs.tolist(),
             computes.gradients.tolist(),
         )
-        plan = _planned(Path(folder), plan, computes)
+        plan = planned(place, plan, computes)
         ways = Ways(
             model,
             [x1] if x2 is None else [x1, x2],
@@ -150,12 +108,12 @@ def ntk_on_disc(
             chunk_size=chunk_size,
             **{name: chosen[name] for name in ("method", "dtype", "trusted")},
         )
-        return _compute(Path(folder), plan, ways, (x1, x2), plan.blocks()[rank::world])
+        return _compute(place, plan, ways, (x1, x2), plan.blocks()[rank::world])
 
 
 def _compute(
     folder: Path,
-    plan: _Plan,
+    plan: Plan,
     ways: Ways,
     sides: tuple[Tensor, Tensor | None],
     places: Sequence[tuple[int, int]],
@@ -187,18 +145,19 @@ def collect_ntk(folder: str | Path) -> np.memmap:
             damaged; it says how many of how many, and `ntk_on_disc` computes them.
         OSError: If the disc has no room for the whole.
     """
-    path = Path(folder) / WHOLE
-    if not (Path(folder) / PLAN).is_file():
+    place = path_of(folder)
+    path = place / WHOLE
+    if not (place / PLAN).is_file():
         raise ValueError(f"{str(folder)!r} holds no kernel: there is no {PLAN}")
-    plan = _plan_of(Path(folder))
+    plan = plan_of(place)
     if not is_whole(path, plan.key):
-        _assemble(Path(folder), plan)
+        _assemble(place, plan)
     opened = np.load(path, mmap_mode="r")
     assert isinstance(opened, np.memmap)
     return opened
 
 
-def _assemble(folder: Path, plan: _Plan) -> None:
+def _assemble(folder: Path, plan: Plan) -> None:
     """Write the kernel while its blocks are read, each once."""
     new, places = temporary(folder / WHOLE), plan.blocks()
     columns = plan.samples if plan.others is None else plan.others
@@ -210,7 +169,7 @@ def _assemble(folder: Path, plan: _Plan) -> None:
             continue
         if whole is None:
             shape = (plan.samples, columns, *block.shape[2:])
-            _check_room(folder, math.prod(shape) * block.itemsize)
+            _check_disc(folder, math.prod(shape) * block.itemsize)
             whole = np.lib.format.open_memmap(new, mode="w+", dtype=block.dtype, shape=shape)
         whole[plan.part(i), plan.part(j)] = block
         if plan.others is None and i != j:
@@ -228,71 +187,11 @@ def _assemble(folder: Path, plan: _Plan) -> None:
     seal(folder / WHOLE, plan.key)
 
 
-def _check_room(folder: Path, size: int) -> None:
+def _check_disc(folder: Path, size: int) -> None:
     """A disc that fills up under a mapped file ends the process without a word."""
     if (free := shutil.disk_usage(folder).free) < size:
         told = f"{WHOLE} takes {size:,} bytes, the disc of {str(folder)!r} has {free:,} left"
         raise OSError(errno.ENOSPC, told)
-
-
-def _planned(folder: Path, plan: _Plan, computes: Fingerprint) -> _Plan:
-    """Make the folder and write the plan, or compare it with the one that is there."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is a file; the kernel goes into a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / PLAN
-    if not path.exists():
-        replace(path, json.dumps(asdict(plan), indent=2).encode() + b"\n")
-    there = _plan_of(folder)
-    exact = (name for name in asdict(plan) if name not in ("outputs", "gradients"))
-    differing = [name for name in exact if getattr(there, name) != getattr(plan, name)]
-    differing += computes.differing(there.outputs, there.gradients)
-    if differing:
-        raise ValueError(
-            f"{str(folder)!r} holds another kernel: {', '.join(differing)} differ (the digest is "
-            "that of weights, samples and options); take another folder"
-        )
-    return there
-
-
-def _plan_of(folder: Path) -> _Plan:
-    path = folder / PLAN
-    try:
-        plan = _Plan(**json.loads(path.read_text()))
-        blocks = len(plan.blocks())
-        if min(blocks, plan.samples, plan.block_size) < 1:
-            raise ValueError("numbers below 1")
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); delete it and call ntk_on_disc with the arguments of "
-            "before, which writes it again and keeps the blocks that belong to it"
-        ) from error
-    return plan
-
-
-def _digest(
-    model: nn.Module, sides: tuple[Tensor, Tensor | None], options: Mapping[str, Any]
-) -> str:
-    """Of everything that the numbers depend on and that can be read."""
-    found = hashlib.sha256()
-    chosen = options["params"]
-    for name, value in _tensors(model, sides):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    for name, parameter in model.named_parameters():
-        taken = chosen(name, parameter) if callable(chosen) else chosen
-        found.update(f"{name} {parameter.requires_grad} {taken}".encode())
-    settings = {name: str(options[name]) for name in ("kind", "dtype", "method")}
-    found.update(json.dumps(settings).encode())
-    return found.hexdigest()
-
-
-def _tensors(model: nn.Module, sides: tuple[Tensor, Tensor | None]) -> Iterator[tuple[str, Tensor]]:
-    for name, side in zip(("x1", "x2"), sides, strict=True):
-        if side is not None:
-            yield name, side.flatten()
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        yield name, tensor.flatten()
 
 
 def _path(folder: Path, i: int, j: int) -> Path:

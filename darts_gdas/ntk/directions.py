@@ -6,8 +6,9 @@ does. One backward pass tells, since <u, J r> = <J^T u, r>. What then is left is
 <J^T u, r> is linear in u, and J r its derivative.
 """
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,7 +102,7 @@ def push_of(
         except Exception as error:
             if is_full(error):
                 raise
-            said.append(reason(error))
+            said.append(reason(error, named=not isinstance(error, Unsupported)))
     raise Unsupported(f"{refusal}: {said[0]}")
 
 
@@ -118,14 +119,25 @@ def _is_right(
     images: Tensor,
     direction: Sequence[Tensor],
 ) -> bool:
-    """Whether a way to J r is the transpose of one backward pass, with the same random numbers."""
+    """Whether a way to J r is the transpose of one backward pass, with the same random numbers.
+
+    It gets copies of r, for forward mode writes into tangents what a network writes into weights.
+    """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(0)
-        moved = push(model, parameters, images, direction).detach()
+        moved = push(model, parameters, images, [r.clone() for r in direction]).detach()
         cotangent = unequal(moved)
         torch.manual_seed(0)
         gradients = gradients_of_sum(model, parameters, images, cotangent)
     return is_transposed(moved, cotangent, direction, [*gradients.values()])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the library's warnings of itself, when it first loads its rules of forward mode."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
+        yield
 
 
 def by_forward_mode(
@@ -134,9 +146,7 @@ def by_forward_mode(
     """J r by one pass, with weights exchanged."""
     primal = {name: w.detach() for name, w in parameters.items()}
     tangent = dict(zip(parameters, direction, strict=True))
-    with warnings.catch_warnings():
-        # The library's own, when it first loads its rules of forward mode.
-        warnings.filterwarnings("ignore", message=r".*torch\.jit\.script")
+    with quiet():
         return jvp(lambda w: call_with(model, w, images), (primal,), (tangent,))[1]
 
 
@@ -167,4 +177,4 @@ def by_two_passes(
 def signs(parameter: Tensor, rng: torch.Generator) -> Tensor:
     """Numbers +1 and -1 at random: of all directions of unit variance those that vary least."""
     bits = torch.randint(2, parameter.shape, generator=rng, dtype=torch.int8)
-    return (2 * bits - 1).to(parameter)
+    return bits.mul_(2).sub_(1).to(parameter)

@@ -2,8 +2,7 @@
 
 import contextlib
 import math
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,18 @@ from torch.func import jvp
 from darts_gdas.ntk.agreement import probe
 from darts_gdas.ntk.calls import LAYERS, Unsupported, base_of, is_known_layer
 from darts_gdas.ntk.checks import check_count, check_module, check_tensor
-from darts_gdas.ntk.directions import Push, by_forward_mode, by_two_passes, push_of
+from darts_gdas.ntk.directions import (
+    Parameters,
+    Push,
+    by_forward_mode,
+    by_two_passes,
+    push_of,
+    quiet,
+)
+from darts_gdas.ntk.entry import is_full
 from darts_gdas.ntk.normalization import call_with, preserved
 from darts_gdas.ntk.plain import Nested
-from darts_gdas.ntk.snapshot import copied
+from darts_gdas.ntk.snapshot import Copied
 from darts_gdas.reasons import reason
 
 Expansion = Callable[[Mapping[str, Tensor], Tensor], Tensor]
@@ -37,8 +44,12 @@ def linearize(model: nn.Module) -> Expansion:
 
         Its first call compares the derivatives with autograd at a few samples. Where forward mode
         is wrong or missing (`torch.no_grad` in forward, weights that a list holds, functions with
-        a backward pass of their own) they are those of two backward passes. Calls raise a
-        `ValueError` if names or shapes of parameters are not the model's, or neither way is right.
+        a backward pass of their own, checkpoints) they are those of two backward passes. It must
+        run outside of `torch.func` transforms, and two backward passes always.
+
+        Calls raise a `ValueError` if names or shapes of parameters are not the model's, if the
+        model fails for the samples, if neither way is right, or if the copy is not by itself: hooks
+        and functions that close over layers still use those of the model.
 
     Example:
         >>> import torch
@@ -73,7 +84,7 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
         to be wrong above order 1.
 
     Raises:
-        ValueError: For an order below 1.
+        ValueError: For an order below 1, or a model that cannot be copied.
 
     Example:
         >>> import torch
@@ -87,7 +98,8 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
     order = check_count("order", order)
     check_module(model)
     with torch.inference_mode(False):
-        frozen = copied(model)
+        copy = Copied(model)
+    frozen = copy.model
     for parameter in frozen.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     origin = {name: parameter.detach() for name, parameter in frozen.named_parameters()}
@@ -102,16 +114,17 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
 
     def expansion(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         _check_parameters(parameters, origin)
-        if not chosen and not _is_transformed():
-            chosen.append(_push_of(frozen, order, x))
+        _check_samples(x)
+        _check_transforms(chosen)
+        if not chosen:
+            chosen.append(_push_of(copy, order, x))
         moved = {name: parameters[name] - value for name, value in origin.items()}
-        if chosen and chosen[0] is by_two_passes:
-            with preserved(frozen):
+        if chosen[0] is by_two_passes:
+            with preserved(frozen), _told(x):
                 value = frozen(x) if x.requires_grad else frozen(x).detach()
                 named = dict(frozen.named_parameters())
                 return value + by_two_passes(frozen, named, x, [*moved.values()])
-        with warnings.catch_warnings():  # torch's first jvp warns of torch's own use of TorchScript
-            warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+        with quiet(), _told(x):
             terms = _terms(function, origin, moved, order, x)
         weights = [1 / math.factorial(k) for k in range(order + 1)]
         return sum((w * term for w, term in zip(weights[1:], terms[1:], strict=True)), terms[0])
@@ -119,9 +132,42 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
     return expansion
 
 
-def _is_transformed() -> bool:
-    """Whether a `torch.func` transform runs, inside of which nothing can be compared."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined]
+def _check_transforms(chosen: Sequence[Push]) -> None:
+    """Raise a `ValueError` inside of `torch.func` transforms that would be silently wrong."""
+    if torch._C._functorch.peek_interpreter_stack() is None:  # type: ignore[attr-defined]
+        return
+    if not chosen:
+        raise ValueError(
+            "the first call of an expansion compares derivatives with autograd, which torch.func "
+            "transforms do not allow; call it once outside of them, with samples like these"
+        )
+    if chosen[0] is by_two_passes:
+        raise ValueError(
+            "forward mode is wrong for this network or missing, so its expansion takes two "
+            "backward passes, which torch.func transforms cannot run; call it outside of them "
+            "(torch.autograd.grad differentiates it in the parameters)"
+        )
+
+
+def _check_samples(x: Tensor) -> None:
+    check_tensor("x", x)
+    if x.dim() == 0 or len(x) == 0:
+        raise ValueError(
+            f"x must hold samples [samples, ...], at least one, got shape {tuple(x.shape)}"
+        )
+
+
+@contextlib.contextmanager
+def _told(x: Tensor) -> Iterator[None]:
+    """What PyTorch says of samples that do not fit the network, in one line."""
+    try:
+        yield
+    except (RuntimeError, IndexError, TypeError) as error:
+        if is_full(error):
+            raise
+        raise ValueError(
+            f"the model fails for samples of shape {tuple(x.shape)} in {x.dtype}: {reason(error)}"
+        ) from error
 
 
 def _check_parameters(parameters: Mapping[str, Tensor], origin: Mapping[str, Tensor]) -> None:
@@ -145,29 +191,40 @@ def _check_parameters(parameters: Mapping[str, Tensor], origin: Mapping[str, Ten
             )
 
 
-def _push_of(frozen: nn.Module, order: int, x: Tensor) -> Push:
+def _push_of(copy: Copied, order: int, x: Tensor) -> Push:
     """The way to first derivatives that is right for samples like these.
 
     A few are tried; all where the network fails for those, as some do for another number of them.
     """
-    with torch.inference_mode(False), torch.enable_grad(), preserved(frozen):
+    frozen, refusal = copy.model, f"the network has no Taylor expansion of order {order}"
+    with torch.inference_mode(False), torch.enable_grad(), preserved(frozen), _told(x):
         some = probe([x.detach().clone()])
         try:
-            output = frozen(some)
+            output = copy.output(some)
         except (RuntimeError, IndexError, ValueError):
-            output = frozen(some := x.detach().clone())
+            output = copy.output(some := x.detach().clone())
         if not (isinstance(output, Tensor) and output.requires_grad):
             raise ValueError(
                 "the model must return a tensor that depends on its parameters; forward must not "
                 "run under torch.no_grad, nor detach what it returns"
             )
-        return push_of(
-            frozen,
-            dict(frozen.named_parameters()),
-            some,
-            ways=(by_forward_mode, by_two_passes) if order == 1 else (by_forward_mode,),
-            refusal=f"the network has no Taylor expansion of order {order}",
-        )
+        ways = (_by_kept_graph, by_two_passes) if order == 1 else (_by_kept_graph,)
+        named = dict(frozen.named_parameters())
+        return push_of(frozen, named, some, ways=ways, refusal=refusal)
+
+
+def _by_kept_graph(
+    model: nn.Module, parameters: Parameters, images: Tensor, direction: Sequence[Tensor]
+) -> Tensor:
+    """Forward mode, if a gradient of it finds what it needs.
+
+    What is recomputed in a backward pass would meet the network's own weights there, of which those
+    that forward mode puts in their place are gone.
+    """
+    with torch.autograd.graph.disable_saved_tensors_hooks(
+        "forward mode has no gradient of what backward passes recompute; switch checkpoints off"
+    ):
+        return by_forward_mode(model, parameters, images, direction)
 
 
 def _terms(

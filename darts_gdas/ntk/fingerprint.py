@@ -8,12 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from darts_gdas.ntk.agreement import gradients_of_sum, is_close
+from darts_gdas.ntk.agreement import ROUNDED, gradients_of_sum, is_close
 from darts_gdas.ntk.checks import four_of, select_parameters, unequal
 from darts_gdas.ntk.normalization import flat_outputs, preserved
-
-_MOST = 0.02
-"""The largest share that passes for rounding, in networks that run in half precision alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,12 +36,12 @@ class Fingerprint:
         Outputs are continuous, so another machine moves them by some roundings; gradients jump
         wherever a rounding switches a ReLU.
         """
-        share = min(100 * self.eps, _MOST)
+        share = min(100 * self.eps, ROUNDED)
         return [
             name
             for name, own, there, share, floor in (
                 ("outputs", self.outputs, outputs, share, share * self.sensitivity),
-                ("gradients", self.gradients, gradients, min(self.eps**0.5, _MOST), 0.0),
+                ("gradients", self.gradients, gradients, min(self.eps**0.5, ROUNDED), 0.0),
             )
             if not _are_close(own, _numbers(there), share, floor)
         ]
@@ -105,18 +102,19 @@ def _taken(
 ) -> Fingerprint:
     weights, some = {name: model.get_parameter(name) for name in names}, sides[0][four_of(sides[0])]
     with torch.no_grad():
-        parts = [part for side in sides for part in side.split(block)]
-        rows = [torch.cat([model(x) for x in part.split(chunk)]) for part in parts]
-    cotangent = unequal(rows[0].new_empty(len(some), rows[0].shape[1]))
+        like = model(some)[:1]
+        parts = (part for side in sides for part in side.split(block))
+        blocks = (torch.cat([model(x) for x in part.split(chunk)]) for part in parts)
+        outputs = np.array([*map(_projected, blocks)])
+    cotangent = unequal(like.expand(len(some), -1))
     gradients = gradients_of_sum(model, weights, some, cotangent)
     if not all(torch.isfinite(g).all() for g in gradients.values()):
         raise ValueError("gradients of the model's outputs hold numbers that are not finite")
     squares = ((weights[name].double() * g).square().sum() for name, g in gradients.items())
     sensitivity = float(sum(squares, torch.zeros(())).detach().sqrt())
     flat = torch.cat([g.detach().flatten() for g in gradients.values()])
-    eps = torch.finfo(rows[0].dtype).eps
-    outputs, gradient = np.array([*map(_projected, rows)]), np.array([_projected(flat)])
-    return Fingerprint(outputs, gradient, eps, sensitivity)
+    eps = torch.finfo(like.dtype).eps
+    return Fingerprint(outputs, np.array([_projected(flat)]), eps, sensitivity)
 
 
 def _widen(model: nn.Module) -> bool:

@@ -75,12 +75,28 @@ def _agrees(path: Path, found: bytes) -> bool:
 
 def replace(path: Path, content: bytes) -> None:
     """Write a file, which is there with all of its content or as it was."""
+    os.replace(_written(path, content), path)
+
+
+def create(path: Path, content: bytes) -> None:
+    """Write a file unless there is one: of several processes that do, the first."""
+    new = _written(path, content)
+    try:
+        os.link(new, path)
+    except OSError as error:
+        if not isinstance(error, FileExistsError) and not path.exists():  # a disc without links
+            os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _written(path: Path, content: bytes) -> Path:
     new = temporary(path)
     with new.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(new, path)
+    return new
 
 
 def temporary(path: Path) -> Path:

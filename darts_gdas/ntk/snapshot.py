@@ -1,12 +1,18 @@
 """What a network holds, kept while it runs and put back: weights, buffers, attributes."""
 
 import copy
+import pickle
+import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from darts_gdas.ntk.calls import reached
+from darts_gdas.reasons import reason
 
 _PLUMBING = vars(nn.Module()).keys()
 _TABLES = ("_parameters", "_buffers", "_modules")
@@ -19,7 +25,8 @@ class Snapshot:
 
     A forward pass may write into weights and buffers, count, and keep features in attributes of its
     modules or in lists and dictionaries there, however deep. Under `torch.func` such features are
-    tensors that nothing can use, copy or save afterwards.
+    tensors that nothing can use, copy or save afterwards. Objects of other classes are not looked
+    into, since from there one reaches anything: a trainer, all of its data.
 
     Args:
         model: The network.
@@ -51,14 +58,102 @@ class Snapshot:
                 there.copy_(value)
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a network that holds results of computations, which torch cannot copy.
+class Copied:
+    """A deep copy of a network, also of one that holds results of computations.
 
     Such are the weights that `torch.nn.utils.prune` and the older `weight_norm` and `spectral_norm`
-    compute before each call: the copy holds their values until it computes its own.
+    compute before each call, which torch cannot copy: the copy holds their values until it computes
+    its own. Views of a weight become views of its copy. Functions are copied with what they close
+    over as it is, so a hook may use a layer of the network where it should one of the copy.
+
+    Args:
+        model: The network.
+
+    Attributes:
+        model: The copy.
+
+    Raises:
+        ValueError: If it holds what Python cannot copy.
     """
-    results = (v for v in _held(model.modules()) if isinstance(v, Tensor) and not v.is_leaf)
-    return copy.deepcopy(model, {id(t): t.detach().clone() for t in results})
+
+    def __init__(self, model: nn.Module) -> None:
+        memo, self._results = {}, []
+        weights = {id(p) for p in model.parameters()}
+        for t in _held(model.modules()):
+            if isinstance(t, Tensor) and not t.is_leaf:
+                memo[id(t)] = self._of(t, weights, memo)
+        try:
+            self.model = copy.deepcopy(model, memo)
+        except (RuntimeError, TypeError, pickle.PicklingError) as error:
+            raise ValueError(f"the model cannot be copied: {reason(error)}") from error
+        own = {id(t) for t in (*self.model.parameters(), *self.model.buffers())}
+        named = (*model.named_parameters(), *model.named_buffers())
+        self._left = {id(t): (name, weakref.ref(t)) for name, t in named if id(t) not in own}
+
+    def _of(self, result: Tensor, weights: Container[int], memo: dict[int, Any]) -> Tensor:
+        """A view of the copy of a weight, or a number of its own that a graph would reach."""
+        base = result._base
+        if base is not None and id(base) in weights and _is_alike(base, result):
+            own = copy.deepcopy(base, memo).requires_grad_()
+            with torch.enable_grad():
+                return own.as_strided(result.shape, result.stride(), result.storage_offset())
+        self._results.append(result.detach().clone().requires_grad_())
+        with torch.enable_grad():
+            return self._results[-1].clone()
+
+    def output(self, x: Tensor) -> Tensor:
+        """What the copy makes of samples, if it does that by itself.
+
+        Raises:
+            ValueError: If it uses a weight or a buffer of the network, or a result which that once
+                computed from its weights.
+        """
+        with _Watched(self._left):
+            output = self.model(x)
+        if isinstance(output, Tensor) and (
+            found := reached(output, {id(result) for result in self._results})
+        ):
+            shape = next(tuple(t.shape) for t in self._results if id(t) in found)
+            raise ValueError(
+                f"the model uses a result of an earlier computation with weights, of shape {shape},"
+                " that it holds, and that would be a constant in a copy; compute it in forward"
+            )
+        return output
+
+
+class _Watched(TorchFunctionMode):
+    """Functions that make tensors of a network that was copied are refused.
+
+    Args:
+        left: Its tensors, by identity.
+    """
+
+    def __init__(self, left: Mapping[int, tuple[str, weakref.ref[Tensor]]]) -> None:
+        super().__init__()
+        self._left = left
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not isinstance(found, (Tensor, tuple, list)) or isinstance(found, torch.Size):
+            return found  # a shape, a type, a place
+        for value in (*args, *(kwargs or {}).values()):
+            for tensor in value if isinstance(value, (tuple, list)) else (value,):
+                name, there = self._left.get(id(tensor), ("", lambda: None))
+                if tensor is not None and there() is tensor:
+                    raise ValueError(
+                        f"a copy of the model still uses {name!r} of the model itself, by a hook "
+                        "or a forward that closes over a layer, so its expansion would move with "
+                        "the model, or lack it; take layers from the module that is called"
+                    )
+        return found
+
+
+def _is_alike(weight: Tensor, view: Tensor) -> bool:
+    """Whether a view still is one: `.to` gives a weight other numbers, without a word to it."""
+    same = weight.untyped_storage().data_ptr() == view.untyped_storage().data_ptr()
+    return same and weight.dtype == view.dtype
 
 
 def _held(modules: Iterable[nn.Module]) -> Iterator[Any]:

@@ -30,7 +30,7 @@ def short(value: float) -> str:
         if abs(value) >= above:
             return f"{value / size:.3g}{unit}"
     if value and abs(value) < 1e-3:
-        return f"{value:.2g}".replace("e-0", "e-")
+        return f"{value:.3g}".replace("e-0", "e-")
     return f"{value:.4g}"
 
 
@@ -76,16 +76,21 @@ def ticks(low: float, high: float, *, most: int = 4) -> list[float]:
 def powers(low: float, high: float) -> list[float]:
     """Where round numbers stand on an axis of powers of ten; few decades have 1, 2 and 5 of each.
 
+    A part of a decade that has hardly one of these has steps of one size.
+
     Example:
         >>> [short(10**power) for power in powers(-3.2, -1.6)]
         ['0.001', '0.002', '0.005', '0.01', '0.02']
         >>> powers(-3.2, 1.6)
         [-3.0, -2.0, -1.0, 0.0, 1.0]
+        >>> [short(10**power) for power in powers(-1.97, -1.71)]
+        ['0.0125', '0.015', '0.0175']
     """
     factors = (1, 2, 5) if high - low < 2 else (1,)
     decades = range(math.floor(low), math.ceil(high))
     places = [decade + math.log10(factor) for decade in decades for factor in factors]
-    return [place for place in (*places, float(math.ceil(high))) if low <= place <= high]
+    inside = [place for place in (*places, float(math.ceil(high))) if low <= place <= high]
+    return inside if len(inside) > 1 else [math.log10(v) for v in ticks(10**low, 10**high)]
 
 
 def span(values: list[float], *, margin: float, least: float = 0.1) -> tuple[float, float]:

@@ -71,9 +71,28 @@ class StudySummary:
         found = read_file(path, json.loads, dict)
         try:
             best = [TrialSummary(**trial) for trial in found.pop("best")]
-            return cls(**found, best=best)
-        except (KeyError, TypeError) as error:
+            study = cls(**found, best=best)
+            study._check()
+            return study
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}; delete it, or tune again") from None
+
+    def _check(self) -> None:
+        """Raise a `TypeError` for what a file may hold and a study does not."""
+        trials = range(len(self.best))
+        lists = [self.objectives, self.directions, self.fixed, self.even]
+        lists += [self.best[i].values for i in trials]
+        tables = [self.counts, self.varied, *(self.best[i].settings for i in trials)]
+        if not all(isinstance(one, list) for one in lists):
+            raise TypeError("a list is something else")
+        if not all(isinstance(one, dict) for one in tables):
+            raise TypeError("a table is something else")
+        numbers = [*self.counts.values(), *(v for i in trials for v in self.best[i].values)]
+        if not all(isinstance(one, int | float) for one in numbers):
+            raise TypeError("a number is something else")
+        lengths = {len(self.directions), *(len(self.best[i].values) for i in trials)}
+        if lengths != {len(self.objectives)} or {*self.directions} - {"maximize", "minimize"}:
+            raise ValueError("objectives, directions and values do not belong together")
 
     def save(self, folder: Path) -> None:
         """Write it into the study's folder."""

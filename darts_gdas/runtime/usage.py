@@ -65,10 +65,12 @@ def wrong_input(
 
 
 def replace_closed() -> None:
-    """Where a shell has closed what errors are told on (`2>&-`), tell them to nobody.
+    """Where a shell has closed what is printed on (`>&-`, `2>&-`), print to nobody.
 
-    Python has None there, and `print` takes that for standard output.
+    Python has None there, in which hydra cannot write, and which `print` takes for standard output.
     """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
@@ -79,8 +81,7 @@ def flush() -> None:
     Raises:
         OSError: If it cannot be, on a full disc say.
     """
-    if sys.stdout is not None:  # as where a shell has closed it, `>&-`
-        sys.stdout.flush()
+    sys.stdout.flush()
 
 
 def put_result(text: str) -> None:

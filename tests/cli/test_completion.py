@@ -78,7 +78,8 @@ def test_programs_settings_and_choices_are_completed(shell: str, scripts: Path):
         "--format=onnx_fp16",
         "--format=onnx_int8",
     }
-    assert "+experiment=gdas_cifar10" in ask("darts-gdas search +experiment=")
+    assert "+experiment=gdas_cifar10" in ask("darts-gdas train +experiment=")
+    assert "+experiment=" not in ask("darts-gdas search +exp")
     assert {"--format", "--out"} <= ask("darts-gdas export --")
     assert ask("darts-gdas new my_") == {*CHOSEN_BY}
     assert ask("darts-gdas --com") == {"--completion"}

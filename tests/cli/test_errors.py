@@ -4,8 +4,9 @@ import pytest
 from hydra.errors import HydraException
 
 from darts_gdas.cli import errors
-from darts_gdas.cli.errors import CHOOSE_FIRST, one_line, program, usage_errors
+from darts_gdas.cli.errors import program, usage_errors
 from darts_gdas.cli.memory import OutOfMemory
+from darts_gdas.cli.wording import CHOOSE_FIRST, one_line
 from darts_gdas.runtime.formats.owners import reading
 
 ANY = [KeyError("k"), ValueError("v"), OSError("o"), AssertionError("a")]

@@ -286,6 +286,12 @@ def test_a_sweep_that_was_stopped_goes_on_as_it_says(
     assert "gdas       2 " in out.split("Search finished")[-1]
 
 
+def test_settings_are_shown_to_nobody_where_output_is_closed():
+    words = shlex.join([sys.executable, str(ROOT / "search.py"), "--cfg", "job"])
+    done = subprocess.run(f"{words} >&-", shell=True, env=ENVIRONMENT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize(
     ("redirected", "status"), [("> /dev/full", 1), ("2> /dev/full", 0), ("2>&-", 0)]

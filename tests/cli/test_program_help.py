@@ -68,3 +68,13 @@ def test_help_ends_before_a_run_and_names_what_is_wrong(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         take_arguments("train")
     assert not stop.value.code and "\n  epochs=3\n" in capsys.readouterr().out
+
+
+def test_help_leaves_out_what_is_swept():
+    told = program_help("search", ["-m", "method=darts,gdas", "epochs=range(1,4)", "seed=7"])
+    assert "\n  seed=7\n" in told and "[ntk_gdas]" in told
+
+
+def test_experiments_are_offered_where_they_go_and_as_they_are_typed():
+    assert "\n  +experiment: darts_cifar10, " in program_help("train", [])
+    assert "experiment" not in program_help("search", []).partition("settings, with")[0]

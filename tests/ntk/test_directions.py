@@ -17,6 +17,7 @@ from darts_gdas.ntk import (
     projected_ntk,
     taylor_expand,
 )
+from darts_gdas.ntk.agreement import is_transposed
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.directions import by_forward_mode, by_two_passes, pushed
 from darts_gdas.ntk.entry import tried
@@ -131,6 +132,26 @@ def test_a_linearised_network_moves_along_its_rows(name: str):
         taylor_expand(model, 2)(there, x)
 
 
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "clamped": lambda w: w.clamp_(-0.1, 0.1),
+    "normalised": lambda w: w.div_(w.norm(dim=1, keepdim=True)),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_networks_that_write_into_their_weights_move_along_their_rows(name: str):
+    """Forward mode writes into tangents, too, so one that is looked at must be a copy."""
+
+    def function(net: Any, x: Tensor) -> Tensor:
+        without(IN_PLACE[name], net.one.weight)
+        return net.head(net.one(x).tanh())
+
+    model, x = Call(function, **layers()).double(), torch.randn(5, 4).double()
+    output, rows = model(x).detach(), jacobian(model, x)
+    there = {n: p.detach() + 0.1 for n, p in model.named_parameters()}
+    assert_close(linearize(model)(there, x), output + 0.1 * rows.sum(2))
+
+
 def test_random_directions_are_unbiased_about_frozen_features():
     model, x = WRONG["frozen"]().double(), torch.randn(3, 4).double()
     rows = jacobian(model, x)
@@ -155,6 +176,21 @@ def test_the_look_at_forward_mode_takes_two_passes_of_four_samples():
         model.register_forward_hook(lambda m, inputs, y: seen.append(len(y)))
         pushed(model, found.parameters, [x])
     assert seen == [4, 4]
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.sparse_coo])
+def test_transposes_are_told_apart_to_half_of_the_digits(layout: torch.layout):
+    """Of 150 000 numbers, which are more than one part."""
+    gradient, direction, u = (torch.randn(*s).double() for s in ((500, 300), (500, 300), (2, 3)))
+    products = gradient * direction
+    share = 2**-26 * products.norm()
+    for off, is_same in ((0.0, True), (0.9, True), (1.1, False), (-1.1, False)):
+        moved = torch.zeros(2, 3).double()
+        moved[1, 2] = (products.sum() + off * share) / u[1, 2]
+        sides = [direction, u], [gradient.to_sparse(), torch.zeros(2, 3).double()]
+        if layout == torch.strided:
+            sides = [direction], [gradient]
+        assert is_transposed(moved, u, *sides) == is_same
 
 
 class Last(nn.Module):
@@ -207,8 +243,8 @@ def test_kernels_that_are_not_finite_are_refused(method: str):
 def test_an_expansion_may_be_transformed_and_be_made_in_inference_mode():
     model, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh()).double(), torch.randn(3, 4).double()
     there = {n: p.detach() + 0.1 for n, p in model.named_parameters()}
-    expected = linearize(model)(there, x)
     linear = linearize(model)
+    expected = linear(there, x)
     assert_close(vmap(lambda sample: linear(there, sample[None])[0])(x), expected)
     with torch.inference_mode():
         assert_close(linearize(model)(there, x), expected)

@@ -1,6 +1,7 @@
 """What tells one function from another, and what does not."""
 
 import copy
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import darts_gdas.ntk.fingerprint as module
 from darts_gdas.ntk.fingerprint import Fingerprint, fingerprint
 from tests.ntk.networks import Call, cancelling
 
@@ -144,3 +146,17 @@ def test_outputs_without_numbers_are_the_same_as_themselves():
 def test_numbers_of_another_form_differ(there):
     own = taken(torch.tanh, torch.float32)
     assert own.differing(there, own.gradients.tolist()) == ["outputs"]
+
+
+def test_memory_is_that_of_a_block(monkeypatch: pytest.MonkeyPatch):
+    """Outputs of a block are gone when those of the next are there: three, and gradients."""
+    plain, seen = module._projected, []
+
+    def watched(numbers: Tensor) -> list[float]:
+        assert all(earlier() is None for earlier in seen)
+        seen.append(weakref.ref(numbers))
+        return plain(numbers)
+
+    monkeypatch.setattr(module, "_projected", watched)
+    taken(torch.tanh, torch.float32)
+    assert len(seen) == 3 + 1

@@ -1,11 +1,13 @@
 """Files with a sum of their own and of a key."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from darts_gdas.ntk.sealed import is_whole, read_array, write_array
+from darts_gdas.ntk.sealed import create, is_whole, read_array, write_array
 
 
 def test_an_array_counts_under_its_key_alone(tmp_path: Path):
@@ -17,3 +19,16 @@ def test_an_array_counts_under_its_key_alone(tmp_path: Path):
     with pytest.warns(UserWarning, match=r"a\.npy is damaged"):
         assert read_array(path, "another") is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npy", "a.sha256"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_creates_a_file(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")  # as of discs that have none
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    for content in (b"one", b"two"):
+        create(tmp_path / "a", content)
+        assert (tmp_path / "a").read_bytes() == b"one"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]

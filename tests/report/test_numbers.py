@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts_gdas.report.numbers import is_number, short, span, ticks
+from darts_gdas.report.numbers import is_number, powers, short, span, ticks
 from tests.pages import number
 
 FINITE = st.floats(-1e29, 1e29)
@@ -34,3 +34,12 @@ def test_what_is_no_number_is_not_drawn(value: object):
 def test_round_numbers_are_chosen():
     assert ticks(0.0, 60.0) == [0.0, 20.0, 40.0, 60.0]
     assert ticks(0.07, 0.3, most=4) == [0.1, 0.2, 0.3]
+
+
+@given(st.floats(-9, 2), st.floats(0.06, 6))
+def test_every_axis_of_powers_has_numbers(low: float, wide: float):
+    """Three to seven hundredths of a decade, as 0.03 to 0.035, are the least that is drawn so."""
+    places = powers(low, low + wide)
+    assert 2 <= len(places) <= 8 and places == sorted(places)
+    assert all(low - 1e-9 <= place <= low + wide + 1e-9 for place in places)
+    assert all(number(short(10**p)) == pytest.approx(10**p, rel=0.02) for p in places)

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,27 @@ def test_its_page_is_written_once_more_without_the_study(html: str, tmp_path: Pa
 def test_a_damaged_summary_is_one_line(tmp_path: Path):
     (tmp_path / SUMMARY).write_text('{"best": [{"run": "0002"}]}')
     with pytest.raises(ValueError, match=r"study\.json is damaged: .*missing.*tune again"):
+        StudySummary.of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("objectives", 5, "a list is something else"),
+        ("settings", [], "a table is something else"),
+        ("counts", [], "a table is something else"),
+        ("counts", {"complete": "3"}, "a number is something else"),
+        ("directions", [], "do not belong together"),
+        ("directions", ["up"], "do not belong together"),
+        ("values", [0.5, 1.0], "do not belong together"),
+    ],
+)
+def test_values_of_other_kinds_are_one_line(tmp_path: Path, name: str, value: Any, message: str):
+    study_of(BEST).save(tmp_path)
+    found = json.loads((tmp_path / SUMMARY).read_text())
+    (found["best"][0] if name in found["best"][0] else found)[name] = value
+    (tmp_path / SUMMARY).write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=rf"study\.json is damaged: .*{message}.*tune again"):
         StudySummary.of(tmp_path)
 
 

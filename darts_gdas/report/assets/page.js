@@ -15,7 +15,11 @@ const short = (v) => Math.abs(v) >= 1e6 || (v && Math.abs(v) < 1e-3) ? v.toPreci
 const decades = (u, side, low, high) => {
   const places = [];
   for (let p = Math.floor(low); p <= Math.ceil(high); p++) places.push(...(high - low < 2 ? [1, 2, 5] : [1]).map((f) => p + Math.log10(f)));
-  return places.filter((p) => low <= p && p <= high);
+  const inside = places.filter((p) => low <= p && p <= high);
+  if (inside.length > 1) return inside;
+  const from = 10 ** low, to = 10 ** high, raw = (to - from) / 4, power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].map((f) => f * power).find((size) => size >= raw * 0.999), first = Math.ceil(from / step - 1e-9);
+  return Array.from({ length: Math.floor(to / step + 1e-9) - first + 1 }, (_, i) => Math.log10((first + i) * step));
 };
 const charts = [];
 root.classList.add("js");
