@@ -46,9 +46,10 @@ def ntk_on_disc(
 
     Every block is computed as by `empirical_ntk`. The network, all samples and the way are tried
     once, before the first; what lies in the samples of a block alone (that they are not mixed, rows
-    of `jacobian`) is compared for each, unless `trusted`. Blocks that are there and whole are left
-    alone, one that is damaged is computed again, with a warning. Memory is that of a block. Rows of
-    J are computed anew for every block, so twice the block size is half the backward passes.
+    of `jacobian`) is compared for each, unless `trusted` with a `method`. Blocks that are there and
+    whole are left alone, one that is damaged is computed again, with a warning. Memory is that of a
+    block. Rows of J are computed anew for every block, so twice the block size is half the backward
+    passes.
 
     A folder is refused to another function of the same weights, as far as it can be told from what
     rounding does on another machine: if outputs of any block of samples differ by more than 100

@@ -53,10 +53,10 @@ def preserved(model: nn.Module) -> Iterator[None]:
     """What the model does to its state is undone afterwards; its calls get copies of the inputs.
 
     Weights, buffers, attributes and training flags are then what they were before, and after an
-    error torch's generators, too: what a refused network drew leaves no trace. What it writes into
-    an object that is no module (a cache of a class of its own, numpy's arrays) stays. Compiled
-    models run uncompiled. The copies are for networks that begin with an operation in place: those
-    would overwrite the caller's samples, and every further call would see other numbers.
+    error the generators of torch, numpy and Python: what a refused network drew leaves no trace.
+    What it writes into an object that is no module (a cache of a class of its own, numpy's arrays)
+    stays. Compiled models run uncompiled. The copies are for networks that begin with an operation
+    in place: those would overwrite the caller's samples, and every further call would see others.
     """
     before, drawn = Snapshot(model), _generator_states(model)
     copies = model.register_forward_pre_hook(_with_copies, prepend=True)
