@@ -56,6 +56,8 @@ def setting(name: str, value: object) -> str:
     if value is None or isinstance(value, bool):
         return f"{name}={'null' if value is None else str(value).lower()}"
     text = str(value)
+    if isinstance(value, Path):  # no reference to another setting
+        text = re.sub(r"(\\*)\$\{", lambda m: f"{2 * m[1]}\\${{", text)
     is_plain = _PLAIN.fullmatch(text) and text.lower() not in _OTHER_TYPES
     if is_plain or isinstance(value, int | float):
         return f"{name}={text}"
