@@ -120,6 +120,13 @@ def test_what_was_found_is_trained_and_a_finished_run_is_given_again(found: Resu
     assert "has finished already" in capsys.readouterr().out
 
 
+def test_a_folder_with_the_signs_of_a_reference_is_a_folder(tmp_path: Path, capsys):
+    settings = {**SMALL, "run_dir": tmp_path / "${x}"}
+    assert search(settings).folder == tmp_path / "${x}"
+    assert search({**settings, "resume": "auto"}).folder == tmp_path / "${x}"
+    assert "has finished already" in capsys.readouterr().out
+
+
 def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = {**SMALL, "penalties": ["cost"], "penalties.cost.target": 3000}
