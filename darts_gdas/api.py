@@ -10,7 +10,7 @@ import contextlib
 import html
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.errors import one_line
+from darts_gdas.cli.plan import check_said_once
 from darts_gdas.cli.programs import run_search, run_train
 from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import run_page
@@ -81,8 +82,9 @@ def search(settings: Mapping[str, Any] | None = None) -> Result:
 
     Args:
         settings: As on the command line: `{"method": "darts", "optimizer.lr": 0.1}`, or nested,
-            `{"optimizer": {"lr": 0.1}}`, as a mapping or an OmegaConf configuration. A list is a
-            choice of several, such as `{"penalties": ["cost"]}`; a `Genotype` may be a value.
+            `{"optimizer": {"lr": 0.1}}`, as a mapping or an OmegaConf configuration. A list, or
+            what can be one, is a choice of several, such as `{"penalties": ["cost"]}`; a `Genotype`
+            may be a value, and a `Path` is taken as it is.
 
     Raises:
         ValueError: If a setting or a value is wrong, in the words of `search.py`.
@@ -115,15 +117,16 @@ def _run(program: str, settings: Mapping[str, Any]) -> Result:
     if settings.get("resume", "auto") not in ("auto", "none"):
         raise ValueError("resume must be auto or none here; name the run's folder in run_dir")
     overrides = list(_overrides(settings))
+    check_said_once(overrides)
     with left_as_found(), configuration.composing():
         try:
             if is_new := not settings.get("run_dir"):
                 root = Path(compose(program, overrides).outputs) / program
                 overrides.append(setting("run_dir", RunFolder.new(root).path))
             cfg = compose(program, overrides, return_hydra_config=True)
+            folder = Path(cfg.run_dir)
         except Exception as error:  # whatever hydra says of a wrong setting
             raise ValueError(one_line(error)) from None
-        folder = Path(cfg.run_dir)
         HydraConfig.instance().set_config(cfg)
         OmegaConf.set_struct(cfg, False)
         del cfg["hydra"]
@@ -178,4 +181,9 @@ def _plain(value: Any) -> Any:
         return json.dumps(json.loads(value.to_json()))  # in one line
     if OmegaConf.is_config(value):
         return OmegaConf.to_container(value, resolve=True)
-    return value.tolist() if isinstance(value, np.generic | np.ndarray | torch.Tensor) else value
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, Set):
+        return sorted(value, key=lambda item: (isinstance(item, str), item))
+    is_whole = isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
+    return value if is_whole else list(value)

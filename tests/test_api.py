@@ -120,6 +120,13 @@ def test_what_was_found_is_trained_and_a_finished_run_is_given_again(found: Resu
     assert "has finished already" in capsys.readouterr().out
 
 
+def test_a_folder_with_the_signs_of_a_reference_is_a_folder(tmp_path: Path, capsys):
+    settings = {**SMALL, "run_dir": tmp_path / "${x}"}
+    assert search(settings).folder == tmp_path / "${x}"
+    assert search({**settings, "resume": "auto"}).folder == tmp_path / "${x}"
+    assert "has finished already" in capsys.readouterr().out
+
+
 def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = {**SMALL, "penalties": ["cost"], "penalties.cost.target": 3000}
@@ -142,6 +149,11 @@ def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, m
         ({"net": {"chanels": 2}}, "there is no setting 'net.chanels'; did you mean net.channels"),
         (OmegaConf.create({"net": {"channels": 0}}), "net.channels"),
         ({"optimizer": None}, "what is chosen for a part must be a name"),
+        ({"run_dir": "/tmp/${x}"}, "Interpolation key 'x' not found"),
+        (
+            {"optimizer": {"lr": 0.1}, "optimizer.lr": 0.2},
+            r"optimizer\.lr is set twice, optimizer\.lr=0\.1 and optimizer\.lr=0\.2; leave one of",
+        ),
         ({"hydra": {"mode": "MULTIRUN"}}, "'hydra' is for the command line"),
         ({"optimizer.lr": np.float32(-0.5)}, "optimizer.lr must be positive, got -0.5"),
         (
@@ -181,6 +193,19 @@ def test_values_of_other_packages_are_numbers_and_a_genotype_is_its_text():
     *values, cell = OverridesParser.create().parse_overrides(list(_overrides(settings)))
     assert [item.value() for item in values] == [3, 4, [1.0, 1.0], [0.5, 2.0], [1, [2]], [[1.0]]]
     assert Genotype.load(str(cell.value())) == genotype
+
+
+def test_what_can_be_a_list_is_one_and_a_set_has_an_order():
+    settings = {"a": {10, 9}, "b": range(3), "c": (name for name in "xy"), "d": [{"e": {1}}]}
+    read = OverridesParser.create().parse_overrides(list(_overrides(settings)))
+    assert [item.value() for item in read] == [[9, 10], [0, 1, 2], ["x", "y"], [{"e": [1]}]]
+
+
+@pytest.mark.parametrize("name", ["${x}", "a\\${x}", "\\\\${x}", "$x {}"])
+def test_a_path_refers_to_no_other_setting(name: str):
+    (typed,) = _overrides({"run_dir": Path("/tmp", name)})
+    read = OverridesParser.create().parse_override(typed).value()
+    assert OmegaConf.create({"run_dir": read}).run_dir == f"/tmp/{name}"
 
 
 @pytest.mark.parametrize("settings", ["method=gdas", ["method=gdas"]], ids=repr)

@@ -32,6 +32,8 @@ TESTED_TOGETHER = {
     "tune.py": "sweepers/test_tune.py",
     "cli/tune.py": "sweepers/test_tune.py",
     "cli/plan.py": "sweepers/test_tune.py",
+    "cli/study.py": "sweepers/test_trials.py",
+    "cli/study_end.py": "sweepers/test_trials.py",
     "cli/ranges.py": "sweepers/test_trials.py",
     "cli/trials.py": "sweepers/test_trials.py",
     "doctor.py": "cli/test_doctor.py",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.errors import one_line
-from darts_gdas.cli.ranges import CALLS, as_typed, distribution_of, ends, in_words
+from darts_gdas.cli.ranges import CALLS, as_typed, distribution_of, ends, in_words, number, whole
 from darts_gdas.config.composition import MANNER
 from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective, directions_of, names_of
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 OBJECTIVES: dict[str, Mapping[str, Objective]] = {"search": OF_SEARCH, "train": OF_TRAINING}
 """Of each program that can be tuned."""
+
+KINDS = {"search": configuration.SearchConfig, "train": configuration.TrainConfig}
+"""Their configurations."""
 
 RUNNING = {"search": "validation_accuracy", "train": "accuracy"}
 """The objective that a run measures after every epoch, by which it can be pruned."""
@@ -55,11 +58,12 @@ class Plan:
                 `tag(log, interval(...))`.
 
         Raises:
-            ValueError: If nothing is varied, or a value has no meaning.
+            ValueError: If nothing is varied, a setting stands twice, or a value has no meaning.
         """
         placed = [item for item in settings if item.startswith(("run_dir=", "resume="))]
         if placed:
             raise ValueError(f"{placed[0]}: the runs of a study lie below its folder; leave it out")
+        check_said_once(settings)
         parsed = [_parsed(item) for item in configuration.only_set(settings)]
         check_objective(parsed)
         space = {o.get_key_element(): distribution_of(o) for o in parsed if _varies(o)}
@@ -124,6 +128,22 @@ def check_objective(parsed: Sequence[Override]) -> None:
             )
 
 
+def check_said_once(settings: Sequence[str]) -> None:
+    """Raise a `ValueError` if a setting stands twice, where only one of its values would count.
+
+    Args:
+        settings: As they are typed.
+    """
+    first: dict[str, str] = {}
+    for item in settings:
+        name = item.partition("=")[0].strip().lstrip("+")
+        if name in first:
+            raise ValueError(
+                f"{name} is set twice, {first[name]} and {item}; leave one of them out"
+            )
+        first[name] = item
+
+
 def settings_of(values: Mapping[str, Any]) -> list[str]:
     """Values of what is varied, as they are typed."""
     return [f"{name}={value}" for name, value in values.items()]
@@ -135,7 +155,7 @@ def _parsed(item: str) -> Override:
     Raises:
         ValueError: If it is something else, such as an option of the programs, or has no meaning.
     """
-    name, is_set, value = item.partition("=")
+    name, is_set, _ = item.partition("=")
     if not is_set or name.startswith("-"):
         raise ValueError(
             f"{item!r} is no setting; a setting is NAME=VALUE, such as method=gdas or "
@@ -144,11 +164,18 @@ def _parsed(item: str) -> Override:
     try:
         return OverridesParser.create().parse_override(item)
     except HydraException:
-        if re.match(rf"({'|'.join(CALLS)})\(", value):
-            raise ValueError(
-                f"{item}: this range cannot be read; there are {', '.join(CALLS.values())}"
-            ) from None
-        raise
+        raise ValueError(_unread(item)) from None
+
+
+def _unread(item: str) -> str:
+    """What is wrong with a setting that hydra cannot read."""
+    name, _, value = item.partition("=")
+    if name != name.strip() or value != value.strip():
+        return f"{item!r} is no setting; write NAME=VALUE, without blanks around the ="
+    if re.match(r"\w+\(", value):
+        return f"{item}: this range cannot be read; there are {', '.join(CALLS.values())}"
+    told = one_line(OverrideParseException(override=item, message=""))
+    return f"{told}, or write values as {name}=a,b" if "," in value else told
 
 
 def _varies(override: Override) -> bool:
@@ -159,22 +186,42 @@ def _check(program: str, fixed: Sequence[str], space: Mapping[str, Any]) -> None
     """Compose runs with every choice and both ends of every range.
 
     Raises:
-        ValueError: If a value cannot be, with the setting's name.
+        ValueError: If a value cannot be, with the setting's name, or two are the same.
     """
+    known: dict[tuple[str, Any], tuple[Any, Any]] = {}
     for values in _corners(space):
-        try:
-            configuration.check(program, [*fixed, *settings_of(values)])
-        except Exception as error:  # whatever hydra says of a wrong setting
-            told = one_line(error)
-            name = str(getattr(error.__cause__, "full_key", None))
-            if name in space and told.endswith("could not be converted to Integer"):
-                low, high = ends(space[name])[0], ends(space[name])[-1]
-                whole = f"range({int(low)},{int(high) + 1})"
-                whole = f"tag(log,{whole})" if getattr(space[name], "log", False) else whole
-                told = f"{name} takes whole numbers: {name}={whole}"
-            if not any(varied in told for varied in space):
-                told = f"{' '.join(settings_of(values))}: {told}"
-            raise ValueError(told) from None
+        config = _built(program, fixed, space, values)
+        if program == "search" and config.epochs == 0 and RUNNING[program] in config.objective:
+            raise ValueError(
+                f"{' '.join(settings_of(values))}: a run without epochs has no {RUNNING[program]}, "
+                "by which its study would judge it; choose objective=NAME"
+            )
+        for name, value in values.items():
+            other, built = known.setdefault((name, number(value)), (value, config))
+            if other != value and built == config:
+                raise ValueError(f"{name}: {other} and {value} are the same; leave one of them out")
+
+
+def _built(program: str, fixed: Sequence[str], space: Mapping[str, Any], values: Any) -> Any:
+    """The configuration of a run, every value checked.
+
+    Raises:
+        ValueError: If a value cannot be.
+    """
+    try:
+        cfg = compose(program, [*fixed, *settings_of(values)])
+        return configuration.typed(cfg, KINDS[program])
+    except Exception as error:  # whatever hydra says of a wrong setting
+        told = one_line(error)
+        name = str(getattr(error.__cause__, "full_key", None))
+        if name in space and told.endswith("could not be converted to Integer"):
+            right = whole(space[name])
+            told = f"{name} takes whole numbers"
+            likely = f", such as {name}=range(1,3), not {values[name]}"
+            told += f": {name}={right}" if right else likely
+        if not any(varied in told for varied in space):
+            told = f"{' '.join(settings_of(values))}: {told}"
+        raise ValueError(told) from None
 
 
 def _corners(space: Mapping[str, "BaseDistribution"]) -> list[dict[str, Any]]:

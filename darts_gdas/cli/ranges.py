@@ -1,11 +1,14 @@
 """The ranges of a study's settings: as they are typed, in words, and as Optuna takes them."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
+
+from darts_gdas.runtime.launch import setting
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution  # pyright: ignore[reportMissingImports]
@@ -51,17 +54,22 @@ def _of_items(override: Override) -> "BaseDistribution":
     if isinstance(value, Glob):
         raise ValueError(f"a study takes names themselves, as {CALLS['choice']}, not a pattern")
     assert isinstance(value, Sweep)
-    is_log, items = _is_log(value), list(dict.fromkeys(override.sweep_string_iterator()))
-    if not items:
-        raise ValueError("there is no such value")
-    if isinstance(value, RangeSweep) and isinstance(value.step, int) and all(map(_is_int, items)):
-        numbers = sorted(map(int, items))  # which may count down, or be shuffled
-        step = abs(value.step)
+    is_log = _is_log(value)
+    if isinstance(value, RangeSweep) and isinstance(numbers := value.range(), range):
+        if not numbers:
+            raise ValueError("there is no such value")
+        low, high = sorted((numbers[0], numbers[-1]))  # it may count down
+        step = abs(numbers.step)
         if is_log and step > 1:
             raise ValueError(f"with the tag log a range has steps of 1, got {step}")
-        return distributions.IntDistribution(numbers[0], numbers[-1], log=is_log, step=step)
+        return distributions.IntDistribution(low, high, log=is_log, step=step)
     if is_log:
         raise ValueError("the tag log is for interval(low,high), and for range of whole numbers")
+    if "${" in str(override.input_line):
+        raise ValueError("a value that varies cannot refer to another setting")
+    items = list(dict.fromkeys(map(_bare, override.sweep_string_iterator())))
+    if not items:
+        raise ValueError("there is no such value")
     return distributions.CategoricalDistribution(items)
 
 
@@ -71,8 +79,14 @@ def _is_log(value: Sweep) -> bool:
     return "log" in value.tags
 
 
-def _is_int(text: str) -> bool:
-    return text.lstrip("-").isdigit()
+def _bare(text: str) -> str:
+    """A choice without its quotes, where it means the same without."""
+    inner = text[1:-1]
+    if text[:1] not in ("'", '"') or "\\" in inner:
+        return text
+    with contextlib.suppress(ValueError):
+        return inner if inner in (str(int(inner)), str(float(inner))) else text
+    return inner if setting("", inner)[1:] == inner else text
 
 
 def as_typed(distribution: Any) -> str:
@@ -103,6 +117,25 @@ def in_words(distribution: Any) -> str:
     even = ", even over orders of magnitude" if distribution.log else ""
     step = f" in steps of {distribution.step}" if (distribution.step or 1) != 1 else ""
     return f"{distribution.low} to {distribution.high}{step}{even}"
+
+
+def number(value: object) -> object:
+    """A choice as a number, where it is one: choices of one number may be the same."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return value
+
+
+def whole(distribution: Any) -> str | None:
+    """The whole numbers within an interval, as they are typed; None where there are none."""
+    from optuna import distributions  # pyright: ignore[reportMissingImports]
+
+    if not isinstance(distribution, distributions.FloatDistribution):
+        return None
+    low, high = math.ceil(distribution.low), math.floor(distribution.high)
+    typed = f"range({low},{high + 1})"
+    return (f"tag(log,{typed})" if distribution.log else typed) if low <= high else None
 
 
 def ends(distribution: Any) -> list[Any]:

@@ -1,11 +1,13 @@
 """The trials of a study, by their runs: which go on, what is asked next, how many ended how."""
 
-import random
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darts_gdas.cli.ranges import combinations, untried
+from darts_gdas.runtime.data import derive_seed
 
 if TYPE_CHECKING:
     from optuna.study import Study  # pyright: ignore[reportMissingImports]
@@ -54,11 +56,18 @@ def take_up(study: "Study", trials: "Sequence[FrozenTrial]") -> None:
             study.enqueue_trial(trial.params, user_attrs={RUN: run_of(trial)})
 
 
-def ask(study: "Study", space: Mapping[str, Any]) -> "Trial | None":
+def ask(study: "Study", space: Mapping[str, Any], *, folder: Path, seed: int = 0) -> "Trial | None":
     """The next trial, which has a run's name; None where all combinations have been tried.
 
     None is tried twice: a run with the same settings, of which the seed is one, ends in the same
     numbers. Where the sampler proposes one that is known, one by chance takes its place.
+
+    Args:
+        study: The study.
+        space: What is varied, by the names of settings.
+        folder: Where its runs lie; a name that is taken there, by runs of a study that was moved
+            away, is not given again.
+        seed: Of the chance.
     """
     from optuna.trial import TrialState  # pyright: ignore[reportMissingImports]
 
@@ -70,10 +79,12 @@ def ask(study: "Study", space: Mapping[str, Any]) -> "Trial | None":
         known = by_run(study)
         tried = [other.params for other in known.values()]
         if values is None or trial.params not in tried:
-            trial.set_user_attr(RUN, f"{1 + max(map(int, known), default=-1):04d}")
+            first = 1 + max(map(int, known), default=-1)
+            names = (f"{number:04d}" for number in itertools.count(first))
+            trial.set_user_attr(RUN, next(n for n in names if not (folder / n).exists()))
             return trial
         study.tell(trial, state=TrialState.FAIL)  # samplers take no notice of it
-        other = untried(values, tried, random.Random(trial.number).randrange(2**32))
+        other = untried(values, tried, derive_seed(seed, "untried", trial.number))
         if other is None:
             return None
         study.enqueue_trial(other)

@@ -24,6 +24,7 @@ from darts_gdas.config.search import SearchConfig
 from darts_gdas.config.stages import total_epochs
 from darts_gdas.config.train import TrainConfig
 from darts_gdas.report.runs import EXEMPT
+from darts_gdas.runtime.launch import without_references
 from darts_gdas.runtime.plugins import load_plugins
 from darts_gdas.tasks.method import Stage
 
@@ -110,7 +111,8 @@ def typed(cfg: DictConfig, kind: type[Config]) -> Config:
 
 def task_overrides() -> list[str]:
     """What the user said on the command line of this process, as `only_set` allows it."""
-    return only_set(HydraConfig.get().overrides.task)
+    said = HydraConfig.get().overrides.task  # in which references have their values by now
+    return only_set([without_references(item) for item in said])
 
 
 def only_set(overrides: Sequence[str]) -> list[str]:

@@ -56,12 +56,18 @@ def setting(name: str, value: object) -> str:
     if value is None or isinstance(value, bool):
         return f"{name}={'null' if value is None else str(value).lower()}"
     text = str(value)
+    text = without_references(text) if isinstance(value, Path) else text
     is_plain = _PLAIN.fullmatch(text) and text.lower() not in _OTHER_TYPES
     if is_plain or isinstance(value, int | float):
         return f"{name}={text}"
     # In quotes, hydra takes back a backslash before a quote, and pairs of them before one.
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
     return f"{name}='{escaped}'"
+
+
+def without_references(text: str) -> str:
+    """A text that holds `${`, so that it names no other setting where hydra reads it."""
+    return re.sub(r"(\\*)\$\{", lambda m: f"{2 * m[1]}\\${{", text)
 
 
 def retraining(genotype: Path | str, overrides: Iterable[str]) -> str:

@@ -31,6 +31,12 @@ def python() -> str:
     return python_with("optuna")
 
 
+def tiny(*said: str) -> tuple[str, ...]:
+    """Settings, with those of a short run beside them that they do not name."""
+    names = {word.split("=")[0] for word in said}
+    return (*(word for word in SHORT if word.split("=")[0] not in names), *said)
+
+
 def tune(python: str, folder: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
     return finish(start(folder, python, "-m", "darts_gdas.tune", "study", *arguments), status)
 
@@ -55,7 +61,7 @@ def test_a_study_that_was_interrupted_goes_on_to_the_same_number_of_runs(
     python: str, tmp_path: Path
 ):
     """Killed in its second trial, whose run goes on; then stopped by a signal; then to the end."""
-    command = ("--trials", "4", *SHORT, "epochs=4", RATE)
+    command = ("--trials", "4", *tiny("epochs=4", RATE))
     process = start(tmp_path, python, "-m", "darts_gdas.tune", "study", *command)
     metrics = tmp_path / "study" / "0001" / "metrics.jsonl"
     while not metrics.exists() and process.poll() is None:
@@ -85,13 +91,20 @@ def test_a_study_that_was_interrupted_goes_on_to_the_same_number_of_runs(
     assert again.strip().splitlines() == out[out.index("study/study.db") :].strip().splitlines()
     _, err = tune(python, tmp_path, *command, "seed=3", status=2)
     assert "study was begun without seed=3; pass the same settings, or" in err
+    with open("/dev/full", "w") as full:  # one more trial, of which nobody can be told
+        arguments = ("-m", "darts_gdas.tune", "study", *command, "--trials", "5")
+        process = start(tmp_path, python, *arguments, stdout=full.fileno())
+        _, err = finish(process, status=1)
+    assert err.startswith("error: standard output takes nothing") and err.count("\n") == 1
+    assert [state for state, _ in trials(tmp_path)].count("COMPLETE") == 5
+    assert sum(json.loads((tmp_path / "study/study.json").read_text())["counts"].values()) == 5
 
 
 @sweepers
 def test_a_run_below_the_median_is_pruned_and_ends_cleanly(python: str, tmp_path: Path):
     """A rate of next to nothing learns nothing."""
     rates = ("optimizer.lr=choice(0.1,0.000001)", "seed=range(0,4)", "epochs=12")
-    tune(python, tmp_path, "--trials", "7", "--startup", "2", *SHORT, *rates)
+    tune(python, tmp_path, "--trials", "7", "--startup", "2", *tiny(*rates))
     states = [state for state, _ in trials(tmp_path)]
     assert set(states) == {"COMPLETE", "PRUNED"}
     for number, state in enumerate(states):
@@ -108,9 +121,8 @@ def test_several_objectives_give_the_front_and_a_failed_run_is_a_failed_trial(
     python: str, tmp_path: Path
 ):
     what = ("objective=[validation_accuracy,multiply_adds]", "net.channels=choice(2,4)")
-    out, err = tune(
-        python, tmp_path, "--trials", "4", *SHORT, *what, "optimizer.lr=choice(0.05,1e20)"
-    )
+    words = tiny(*what, "optimizer.lr=choice(0.05,1e20)")
+    out, err = tune(python, tmp_path, "--trials", "4", *words)
     runs = sorted(p.parent.name for p in (tmp_path / "study").glob("*/result.json"))
     found = {r: result(tmp_path, r) for r in runs}
     pairs = {r: (f["metrics"]["validation/accuracy"], f["multiply_adds"]) for r, f in found.items()}
@@ -232,14 +244,14 @@ def test_the_commands_of_the_page_run(python: str, tmp_path: Path):
     assert len(studies) >= 3
     for folder, *arguments in studies:
         names = {word.split("=")[0] for word in arguments if "=" in word}
-        tiny = [word for word in SHORT if word.split("=")[0] not in names | {"epochs"}]
+        small = [word for word in SHORT if word.split("=")[0] not in names | {"epochs"}]
         few = [re.sub(r"^epochs=.*", "epochs=1", word) for word in arguments]
         few = [
             "2" if before == "--trials" else w for before, w in zip(["", *few], few, strict=False)
         ]
         if "--program" in arguments:
-            tiny = ["net.channels=2", "net.layers=3", "dataset.test_fraction=0.9"]
-        finish(start(tmp_path, python, "-m", "darts_gdas.tune", folder, *few, *tiny))
+            small = ["net.channels=2", "net.layers=3", "dataset.test_fraction=0.9"]
+        finish(start(tmp_path, python, "-m", "darts_gdas.tune", folder, *few, *small))
         assert (tmp_path / folder / "report.html").exists()
     sweeper = python_with("hydra-optuna-sweeper")
     (line,) = (line for line in lines if "hydra/sweeper=optuna" in line)
