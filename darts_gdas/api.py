@@ -22,9 +22,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.errors import one_line
 from darts_gdas.cli.plan import check_said_once
 from darts_gdas.cli.programs import run_search, run_train
+from darts_gdas.cli.wording import one_line
 from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import run_page
 from darts_gdas.runtime.files import RunFolder

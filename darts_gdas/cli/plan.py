@@ -11,8 +11,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 
 from darts_gdas import config as configuration
-from darts_gdas.cli.errors import one_line
 from darts_gdas.cli.ranges import CALLS, as_typed, distribution_of, ends, in_words, number, whole
+from darts_gdas.cli.wording import one_line
 from darts_gdas.config.composition import MANNER
 from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective, directions_of, names_of
 
@@ -214,7 +214,7 @@ def _built(program: str, fixed: Sequence[str], space: Mapping[str, Any], values:
     except Exception as error:  # whatever hydra says of a wrong setting
         told = one_line(error)
         name = str(getattr(error.__cause__, "full_key", None))
-        if name in space and told.endswith("could not be converted to Integer"):
+        if name in space and " must be a whole number, got " in told:
             right = whole(space[name])
             told = f"{name} takes whole numbers"
             likely = f", such as {name}=range(1,3), not {values[name]}"

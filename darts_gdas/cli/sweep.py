@@ -14,8 +14,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 
 from darts_gdas import config as configuration
 from darts_gdas.cli.compare import compare
-from darts_gdas.cli.errors import one_line
 from darts_gdas.cli.plan import OBJECTIVES, check_objective
+from darts_gdas.cli.wording import one_line
 from darts_gdas.config.objective import directions_of, names_of
 from darts_gdas.report.comparison_page import write_comparison
 from darts_gdas.report.record import find_records

@@ -98,8 +98,8 @@ def put_result(text: str) -> None:
     except OSError as error:
         _close_output()
         raise WriteError(
-            f"standard output takes nothing ({error.strerror}); what was to be told lies in the "
-            "run's folder, whole"
+            f"standard output takes nothing ({error.strerror}); all that was to be told "
+            "lies in files, whole"
         ) from error
 
 
