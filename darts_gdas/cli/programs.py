@@ -218,7 +218,10 @@ def _begin(
     if run.start.state is not None:
         loop.load(task, run.start.state)
     begins = loop.epoch == loop.step == 0
-    run.begin(f"{'starting' if begins else 'resuming'} {run.name} in {run.folder.path}")
+    config, why = run.start.config, ""
+    if run.start.state is None and config.resume == "auto" and config.run_dir is None:
+        why = f"; below {config.outputs} there is none to go on with"
+    run.begin(f"{'starting' if begins else 'resuming'} {run.name} in {run.folder.path}{why}")
     return loop
 
 

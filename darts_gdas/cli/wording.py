@@ -74,7 +74,9 @@ def _unsettable(found: re.Match[str]) -> str:
     if key in configuration.ADDABLE:
         return f"{key!r} is added to the settings: +{key}=NAME"
     if key not in known:
-        return f"there is no setting {key!r}{_hint(key, known)}"
+        named = [name for name in known if re.fullmatch(rf"\w+\.{re.escape(key)}", name)]
+        hint = f"; did you mean {' or '.join(named)}?" if named else _hint(key, known)
+        return f"there is no setting {key!r}{hint}"
     if key.startswith("penalties."):
         return CHOOSE_FIRST
     added = [typed for typed in sys.argv if re.match(rf"\++{re.escape(key)}=", typed)]
@@ -112,6 +114,10 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], str | None]]] = (
         lambda found: (
             f"{found[1].lstrip('+')} must be {_KINDS.get(found[3], found[3])}, got {found[2]}"
         ),
+    ),
+    (
+        r"override (\+*[\w.]+)=(.*)\nInvalid value .*, expected one of \[(.*)\]",
+        lambda found: f"{found[1].lstrip('+')} must be one of {found[3]}, got {found[2]}",
     ),
     (
         r"Error resolving interpolation '\$\{([\w/]+)\}', possible interpolation keys",

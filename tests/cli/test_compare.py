@@ -12,7 +12,7 @@ from darts_gdas.cli.compare import main
 from darts_gdas.report.runs import DEFAULT_METHOD
 from darts_gdas.space import Genotype
 from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, start
-from tests.report.test_runs import make_run
+from tests.report.test_runs import RESULT, make_run
 
 
 @pytest.mark.slow
@@ -107,3 +107,13 @@ def test_wrong_input_is_one_line(
 def test_the_default_method_is_that_of_the_configuration():
     defaults = yaml.safe_load((ROOT / "conf" / "search.yaml").read_text())["defaults"]
     assert {"method": DEFAULT_METHOD} in defaults
+
+
+@pytest.mark.parametrize("kind", ["search", "train"])
+def test_a_search_repeated_with_its_seed_is_said(tmp_path: Path, capsys, kind: str):
+    for name in ("a", "b"):
+        make_run(tmp_path / name, "method=darts", result=RESULT | {"kind": kind})
+    main([str(tmp_path), "--out", str(tmp_path / "out")])
+    told = capsys.readouterr().err
+    both = f"warning: {tmp_path / 'a'}, {tmp_path / 'b'} have the same settings and seed "
+    assert told.startswith(both) == (kind == "search") and told.count("\n") == (kind == "search")
