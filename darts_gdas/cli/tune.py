@@ -79,6 +79,8 @@ def _meant(item: str) -> str:
 
 
 def _check_folder(study: Path) -> None:
+    if study.exists() and not study.is_dir():
+        raise ValueError(f"{study} is a file; a study needs a folder")
     if any("=" in path.name and not path.is_dir() for path in (study, *study.parents)):
         raise ValueError(
             f"there is no folder {str(study)!r}; if it is a setting, the study's folder is missing "

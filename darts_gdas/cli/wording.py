@@ -120,6 +120,14 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], str | None]]] = (
         lambda found: f"{found[1].lstrip('+')} must be one of {found[3]}, got {found[2]}",
     ),
     (
+        r"override (\+*[\w.]+)=(.*)\nValue .* is not a valid bool",
+        lambda found: f"{found[1].lstrip('+')} must be true or false, got {found[2]}",
+    ),
+    (
+        r"override (\+*[\w.]+)=(.*)\nCannot convert 'list' to string",
+        lambda found: f"{found[1].lstrip('+')!r} takes one value, no list, got {found[2]}",
+    ),
+    (
         r"Error resolving interpolation '\$\{([\w/]+)\}', possible interpolation keys",
         lambda found: f"{found[1]!r} takes one name, no list: {found[1]}=NAME",
     ),

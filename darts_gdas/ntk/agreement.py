@@ -75,7 +75,8 @@ def gradients_of_sum(
         allow_unused=True,
         materialize_grads=True,
     )
-    return dict(zip(parameters, values, strict=True))
+    dense = (value.to_dense() for value in values)  # those of embeddings may be sparse
+    return dict(zip(parameters, dense, strict=True))
 
 
 def beside_itself(image: Shaped[Tensor, "1 ..."]) -> Shaped[Tensor, "2 ..."]:

@@ -81,7 +81,7 @@ def _write(rows: Tensor, output: Tensor, chosen: Mapping[str, nn.Parameter]) -> 
         gradients = torch.autograd.grad(
             value, [*chosen.values()], retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        torch.cat([g.flatten() for g in gradients], out=row)
+        torch.cat([g.to_dense().flatten() for g in gradients], out=row)
 
 
 class JacobianRows:

@@ -105,11 +105,20 @@ class Copied:
         """What the copy makes of samples, if it does that by itself.
 
         Raises:
-            ValueError: If it uses a weight or a buffer of the network, or a result which that once
-                computed from its weights.
+            ValueError: If it depends on a weight or a buffer of the network, or on a result which
+                that once computed from its weights. It may read them, as a hook that logs does.
         """
-        with _Watched(self._left):
+        with _Watched(self._left) as watched:
             output = self.model(x)
+        if watched.used:
+            with _Watched(self._left, changed=True):
+                other = self.model(x)
+            if not _is_output(output, other):
+                raise ValueError(
+                    f"a copy of the model still uses {watched.used[0]!r} of the model itself, by a "
+                    "hook or a forward that closes over a layer, so its expansion would move with "
+                    "the model, or lack it; take layers from the module that is called"
+                )
         if isinstance(output, Tensor) and (
             found := reached(output, {id(result) for result in self._results})
         ):
@@ -122,32 +131,52 @@ class Copied:
 
 
 class _Watched(TorchFunctionMode):
-    """Functions that make tensors of a network that was copied are refused.
+    """Notes which tensors of a network that was copied are read.
 
     Args:
         left: Its tensors, by identity.
+        changed: Give functions other numbers in their place, by which one sees what depends on
+            them.
+
+    Attributes:
+        used: The names of those that were read.
     """
 
-    def __init__(self, left: Mapping[int, tuple[str, weakref.ref[Tensor]]]) -> None:
+    def __init__(
+        self, left: Mapping[int, tuple[str, weakref.ref[Tensor]]], *, changed: bool = False
+    ) -> None:
         super().__init__()
-        self._left = left
+        self._left, self._changed = left, changed
+        self.used: list[str] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        found = func(*args, **(kwargs or {}))
-        if not isinstance(found, (Tensor, tuple, list)) or isinstance(found, torch.Size):
-            return found  # a shape, a type, a place
-        for value in (*args, *(kwargs or {}).values()):
-            for tensor in value if isinstance(value, (tuple, list)) else (value,):
-                name, there = self._left.get(id(tensor), ("", lambda: None))
-                if tensor is not None and there() is tensor:
-                    raise ValueError(
-                        f"a copy of the model still uses {name!r} of the model itself, by a hook "
-                        "or a forward that closes over a layer, so its expansion would move with "
-                        "the model, or lack it; take layers from the module that is called"
-                    )
-        return found
+        given = {name: self._seen(value) for name, value in (kwargs or {}).items()}
+        return func(*map(self._seen, args), **given)
+
+    def _seen(self, value: Any) -> Any:
+        """An argument of a function, or what stands in its place."""
+        if isinstance(value, (tuple, list)) and any(isinstance(item, Tensor) for item in value):
+            return [self._seen(item) for item in value]
+        name, there = self._left.get(id(value), ("", lambda: None))
+        if not isinstance(value, Tensor) or there() is not value:
+            return value
+        self.used.append(name)
+        return _other(value) if self._changed else value
+
+
+def _other(tensor: Tensor) -> Tensor:
+    """Other numbers of the same form."""
+    found = tensor.detach()
+    changed = ~found if found.dtype == torch.bool else found + 1
+    return changed.requires_grad_(tensor.requires_grad)
+
+
+def _is_output(one: object, other: object) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return one is other
+    return one.shape == other.shape and torch.allclose(one, other, equal_nan=True)
 
 
 def _is_alike(weight: Tensor, view: Tensor) -> bool:

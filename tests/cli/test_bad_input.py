@@ -67,6 +67,8 @@ SEARCH_CASES = [
     (["+epochs=3"], "'epochs' is a setting already, not one to add: epochs=3"),
     (["+method=darts"], "'method' is chosen already, not one to add: method=darts"),
     (["lr=0.1"], "there is no setting 'lr'; did you mean arch_optimizer.lr or "),
+    (["balanced_batches=maybe"], "balanced_batches must be true or false, got maybe"),
+    (["outputs=[a]"], "'outputs' takes one value, no list, got [a]"),
     (["methd=darts"], "there is no setting 'methd'; did you mean method?"),
     (["datset=cifar10"], "there is no setting 'datset'; did you mean dataset?"),
     (["optimizer.learning_rate=1"], "there is no setting 'optimizer.learning_rate'"),

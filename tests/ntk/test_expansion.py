@@ -211,6 +211,16 @@ def closed_over(net: nn.Module, *, by_hook: bool) -> nn.Module:
     return net
 
 
+def test_a_hook_may_read_what_the_output_does_not_depend_on():
+    """Weights that it logs, of the network that was copied."""
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(), torch.ones(5, 3)
+    there = {name: p.detach() + 0.1 for name, p in model.named_parameters()}
+    expected, log = linearize(model)(there, x.double()), []
+    weight = model.get_parameter("0.weight")
+    model.register_forward_hook(lambda m, i, y: log.append(float(weight.detach().norm())))
+    assert torch.equal(linearize(model)(there, x.double()), expected) and log
+
+
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize(("by_hook", "name"), [(True, "head.bias"), (False, "one.weight")])
 def test_what_a_copy_does_not_reach_is_refused(by_hook: bool, name: str, trained: bool):

@@ -618,3 +618,15 @@ def test_rounding_does_not_make_a_singular_kernel_regular(method: str):
     """A linear layer of 4 weights: a kernel of rank 4, of 12 samples."""
     kernel = empirical_ntk(nn.Linear(3, 1), torch.randn(12, 3), method=method)
     assert condition_number(kernel) == float("inf")
+
+
+@pytest.mark.parametrize("method", ["auto", "loop", "vector_product"])
+def test_sparse_gradients_of_embeddings_count_as_dense_ones(method: str):
+    models = [
+        nn.Sequential(nn.Embedding(9, 3, sparse=sparse), nn.Flatten(), nn.Linear(12, 2)).double()
+        for sparse in (True, False)
+    ]
+    models[1].load_state_dict(models[0].state_dict())
+    tokens = torch.randint(9, (5, 4))
+    sparse, dense = (empirical_ntk(m, tokens, kind="full", method=method) for m in models)
+    assert_close(sparse, dense)
