@@ -61,6 +61,9 @@ def _not_to_add(found: re.Match[str]) -> str:
 
 
 def _chosen_already(found: re.Match[str]) -> str | None:
+    for typed in sys.argv:
+        if several := re.match(r"(method|experiment)=\[", typed):
+            return f"{several[1]!r} takes one name, no list: {several[1]}=NAME"
     if f"+{found[1]}={found[2]}" not in sys.argv:  # but in a file, where hydra's advice is right
         return None
     return f"{found[1]!r} is chosen already, not one to add: {found[1]}={found[2]}"

@@ -95,6 +95,9 @@ def push_of(
     said, rng = [], torch.Generator().manual_seed(0)
     direction = [signs(p, rng) for p in parameters.values()]
     for push in ways or (by_forward_mode, by_two_passes):
+        if push is not by_two_passes and _has_padding(model):
+            said.append(_PADDED)
+            continue
         try:
             if _is_right(push, model, parameters, images, direction):
                 return push
@@ -110,6 +113,17 @@ _DIFFERS = (
     "derivatives in forward mode are not those of autograd (weights that a list holds, "
     "torch.no_grad, a function with a backward pass of its own)"
 )
+
+
+_PADDED = (
+    "an embedding has a padding_idx, whose vector has no gradient, but a derivative in forward mode"
+)
+
+
+def _has_padding(model: nn.Module) -> bool:
+    """Whether some tokens are not differentiated, which a few samples without them do not show."""
+    embeddings = (m for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)))
+    return any(m.padding_idx is not None for m in embeddings)
 
 
 def _is_right(

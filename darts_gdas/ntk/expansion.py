@@ -44,8 +44,8 @@ def linearize(model: nn.Module) -> Expansion:
 
         Its first call compares the derivatives with autograd at a few samples. Where forward mode
         is wrong or missing (`torch.no_grad` in forward, weights that a list holds, functions with
-        a backward pass of their own, checkpoints) they are those of two backward passes. It must
-        run outside of `torch.func` transforms, and two backward passes always.
+        a backward pass of their own, checkpoints, padding tokens) they are those of two backward
+        passes. It must run outside of `torch.func` transforms, and two backward passes always.
 
         Calls raise a `ValueError` if names or shapes of parameters are not the model's, if the
         model fails for the samples, if neither way is right, or if the copy is not by itself: hooks

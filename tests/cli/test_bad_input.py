@@ -77,6 +77,7 @@ SEARCH_CASES = [
     (["++epochs=1e3"], "epochs must be a whole number, got 1e3"),
     (["net.layers=null"], "'net.layers' must have a value, it cannot be null"),
     (["net.reductions=a"], "'net.reductions' is a list: net.reductions=[a]"),
+    (["method=[gdas,darts]"], "'method' takes one name, no list: method=NAME"),
     (["dataset=[cifar10]"], "'dataset' takes one name, no list: dataset=NAME"),
     (["stages.1.epochs=3"], "this search has no stage 1, counted from 0; method=pdarts has three"),
     (["optimizer=sgd"], "'optimizer' has parts: set optimizer.clip, optimizer.lr, "),

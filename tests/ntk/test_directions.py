@@ -297,3 +297,30 @@ def test_what_neither_way_can_do_is_one_line():
         Unsupported, match=r"^products with the kernel cannot .* empirical_ntk can: "
     ):
         ntk_vector_product(model, tokens, torch.ones(3, 2))
+
+
+def padded() -> nn.Module:
+    """Token 0 is padding; its vector has no gradient, but is not zero."""
+    model = nn.Sequential(nn.Embedding(9, 3, padding_idx=0), nn.Flatten(), nn.Linear(12, 2))
+    nn.init.normal_(model.get_parameter("0.weight"))
+    return model.double()
+
+
+def test_padding_in_samples_that_are_not_tried_has_no_derivative():
+    """Nine samples, of which the fourth alone holds a padding token."""
+    model, x, v = padded(), torch.randint(1, 9, (9, 4)), torch.randn(9, 2).double()
+    x[3, 1] = 0
+    rows = jacobian(model, x)
+    kernel = torch.einsum("nap,mbp->nmab", rows, rows)
+    assert_close(ntk_vector_product(model, x, v), torch.einsum("nmab,mb->na", kernel, v))
+    change = {n: 0.1 * torch.randn_like(p) for n, p in model.named_parameters()}
+    there = {n: p.detach() + change[n] for n, p in model.named_parameters()}
+    linear, flat = linearize(model), torch.cat([c.flatten() for c in change.values()])
+    linear(there, x[:2])  # without a padding token
+    assert_close(linear(there, x), (model(x) + rows @ flat).detach())
+
+
+def test_an_expansion_with_padding_ends_at_order_1():
+    model, x = padded(), torch.randint(9, (3, 4))
+    with pytest.raises(ValueError, match=r"no Taylor expansion of order 2: .* a padding_idx"):
+        taylor_expand(model, 2)({n: p.detach() for n, p in model.named_parameters()}, x)
