@@ -57,7 +57,7 @@ TESTED_TOGETHER = {
     "scoring/places.py": "scoring/test_table.py",
     "ntk/calls.py": "ntk/test_kernel.py",
     "ntk/generic.py": "ntk/test_kernel.py",
-    "ntk/gram.py": "ntk/test_kernel.py",
+    "ntk/generators.py": "ntk/test_trials.py",
     "ntk/layers.py": "ntk/test_kernel.py",
     "ntk/structured.py": "ntk/test_kernel.py",
     "ntk/ways.py": "ntk/test_kernel.py",

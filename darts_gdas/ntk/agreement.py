@@ -115,9 +115,7 @@ def differing(
     scale = max(map(float, own.values()))
     scale = scale if largest is None else max(scale, float(largest_finite(largest)))
     for name, value in expected.items():
-        share = _tolerance(found[name], value)
-        most = share * float(own[name]) + share * scale
-        if not _is_within(found[name].to(value), value, most):
+        if not _is_rounded(found[name], value, float(own[name]), scale):
             return name
     return None
 
@@ -130,8 +128,16 @@ def agrees(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
         expected: By the other.
         scale: Numbers of which the largest is what counts as large.
     """
+    own = float(largest_finite(expected))
+    return _is_rounded(found, expected, own, float(largest_finite(scale)))
+
+
+def _is_rounded(found: Tensor, expected: Tensor, own: float, scale: float) -> bool:
+    """Whether numbers agree to half of the digits of their own largest and of another one."""
+    if found.shape != expected.shape:
+        return False
     share = _tolerance(found, expected)
-    return is_close(found.to(expected), expected, share, share * float(largest_finite(scale)))
+    return _is_within(found.to(expected), expected, share * own + share * scale)
 
 
 def is_close(found: Tensor, expected: Tensor, share: float, more: float = 0.0) -> bool:

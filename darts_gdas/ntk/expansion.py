@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,10 @@ from darts_gdas.ntk.directions import (
     push_of,
     quiet,
 )
-from darts_gdas.ntk.entry import is_full
 from darts_gdas.ntk.normalization import call_with, preserved
 from darts_gdas.ntk.plain import Nested
 from darts_gdas.ntk.snapshot import Copied
+from darts_gdas.ntk.trials import told_of
 from darts_gdas.reasons import reason
 
 Expansion = Callable[[Mapping[str, Tensor], Tensor], Tensor]
@@ -120,11 +120,11 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
             chosen.append(_push_of(copy, order, x))
         moved = {name: parameters[name] - value for name, value in origin.items()}
         if chosen[0] is by_two_passes:
-            with preserved(frozen), _told(x):
+            with preserved(frozen), told_of(x):
                 value = frozen(x) if x.requires_grad else frozen(x).detach()
                 named = dict(frozen.named_parameters())
                 return value + by_two_passes(frozen, named, x, [*moved.values()])
-        with quiet(), _told(x):
+        with quiet(), told_of(x):
             terms = _terms(function, origin, moved, order, x)
         weights = [1 / math.factorial(k) for k in range(order + 1)]
         return sum((w * term for w, term in zip(weights[1:], terms[1:], strict=True)), terms[0])
@@ -157,19 +157,6 @@ def _check_samples(x: Tensor) -> None:
         )
 
 
-@contextlib.contextmanager
-def _told(x: Tensor) -> Iterator[None]:
-    """What PyTorch says of samples that do not fit the network, in one line."""
-    try:
-        yield
-    except (RuntimeError, IndexError, TypeError) as error:
-        if is_full(error):
-            raise
-        raise ValueError(
-            f"the model fails for samples of shape {tuple(x.shape)} in {x.dtype}: {reason(error)}"
-        ) from error
-
-
 def _check_parameters(parameters: Mapping[str, Tensor], origin: Mapping[str, Tensor]) -> None:
     if not isinstance(parameters, Mapping):
         raise ValueError(
@@ -197,7 +184,7 @@ def _push_of(copy: Copied, order: int, x: Tensor) -> Push:
     A few are tried; all where the network fails for those, as some do for another number of them.
     """
     frozen, refusal = copy.model, f"the network has no Taylor expansion of order {order}"
-    with torch.inference_mode(False), torch.enable_grad(), preserved(frozen), _told(x):
+    with torch.inference_mode(False), torch.enable_grad(), preserved(frozen), told_of(x):
         some = probe([x.detach().clone()])
         try:
             output = copy.output(some)

@@ -1,13 +1,10 @@
 """Batch norms with statistics of a given batch, held fixed."""
 
 import contextlib
-import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from darts_gdas.ntk.generators import Generators
 from darts_gdas.ntk.plain import plain_functions, uncached
 from darts_gdas.ntk.snapshot import Snapshot
 
@@ -58,14 +56,13 @@ def preserved(model: nn.Module) -> Iterator[None]:
     stays. Compiled models run uncompiled. The copies are for networks that begin with an operation
     in place: those would overwrite the caller's samples, and every further call would see others.
     """
-    before, drawn = Snapshot(model), _generator_states(model)
+    before, generators = Snapshot(model), Generators({p.device for p in model.parameters()})
     copies = model.register_forward_pre_hook(_with_copies, prepend=True)
     try:
         with uncached(), _uncompiled():
             yield
     except BaseException:
-        for put_back, state in drawn:
-            put_back(state)
+        generators.restore()
         raise
     finally:
         copies.remove()
@@ -84,19 +81,6 @@ def _uncompiled() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-def _generator_states(model: nn.Module) -> list[tuple[Callable[[Any], None], Any]]:
-    """The states of the generators that a model may draw from, and what puts them back."""
-    states: list[tuple[Callable[[Any], None], Any]] = [
-        (torch.set_rng_state, torch.get_rng_state()),
-        (random.setstate, random.getstate()),
-        (np.random.set_state, np.random.get_state(legacy=False)),
-    ]
-    for device in {p.device for p in model.parameters() if p.is_cuda}:
-        put_back = partial(torch.cuda.set_rng_state, device=device)
-        states.append((put_back, torch.cuda.get_rng_state(device)))
-    return states
 
 
 def _with_copies(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

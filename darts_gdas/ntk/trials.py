@@ -6,17 +6,14 @@ state or a look at the whole batch can hide in any of them. Everything here is w
 """
 
 import contextlib
-import random
-import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from darts_gdas.ntk.agreement import is_close
 from darts_gdas.ntk.checks import check_output, is_full, unequal
+from darts_gdas.ntk.generators import Generators
 from darts_gdas.ntk.normalization import preserved
 from darts_gdas.reasons import reason
 
@@ -106,12 +103,12 @@ def check_repeats(
         look: Is shown the outputs and the samples before the other pass, which may write into
             weights that the gradients of the first one need.
     """
-    output, before = _run(model, x), _generator_states(x)
+    output, before = _run(model, x), Generators([x.device])
     if look is not None:
         look(output, x)
-    again, after = _run(model, x), _generator_states(x)
+    again, after = _run(model, x), Generators([x.device])
     rounding = 1e3 * torch.finfo(output.dtype).eps if output.is_cuda else 0.0
-    if before != after or not is_close(again, output, rounding):
+    if not after.stood_at(before) or not is_close(again, output, rounding):
         raise ValueError(
             "the model's output differs from call to call, by random numbers (dropout) or a state "
             "that it keeps (spectral norm); call model.eval(), or remove what makes the difference"
@@ -162,13 +159,3 @@ def _check_gradients(output: Tensor, pair: Tensor) -> None:
             raise ValueError(f"the model has no gradient: {reason(error)}") from error
         if gradient is not None and gradient[1 - i].nan_to_num().any():
             raise ValueError(_COUPLED)
-
-
-def _generator_states(x: Tensor) -> list[Any]:
-    """Of torch, numpy and Python, as values that can be compared.
-
-    Python's has no say where `beartype` is loaded, which draws from it to choose what it looks at.
-    """
-    torches = [torch.get_rng_state(), *([torch.cuda.get_rng_state(x.device)] if x.is_cuda else [])]
-    pythons = [] if "beartype" in sys.modules else [random.getstate()]
-    return [*pythons, repr(np.random.get_state(legacy=False)), *(s.tolist() for s in torches)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.testing import assert_close
 
-from darts_gdas.ntk import condition_number, empirical_ntk, structured, ways
+from darts_gdas.ntk import empirical_ntk, structured, ways
 from darts_gdas.ntk.gram import Gram, Kind
 from tests.ntk.networks import NETWORKS, Affine, make, own_parameter, settled
 from tests.oracles import (
@@ -588,45 +588,3 @@ def test_the_output_is_checked_with_the_batchs_own_norms_too():
 
 
 _ = partial
-
-
-@pytest.mark.parametrize("method", ["structured", "jacobian", "loop", "vector_product"])
-@pytest.mark.parametrize(
-    ("network", "dtype", "result"),
-    [
-        (torch.float64, None, torch.float64),
-        (torch.float32, None, torch.float32),
-        (torch.bfloat16, None, torch.float32),
-        (torch.float32, torch.float64, torch.float64),
-        (torch.float64, torch.float32, torch.float32),
-    ],
-)
-def test_a_kernel_is_of_the_type_of_its_rows(
-    method: str, network: torch.dtype, dtype: torch.dtype | None, result: torch.dtype
-):
-    model, x = nn.Linear(3, 2).to(network), torch.randn(4, 3).to(network)
-    kernel = empirical_ntk(model, x, kind="trace", method=method, dtype=dtype)
-    expected, digits = 2 * (x.double() @ x.double().T + 1), torch.finfo(network).eps
-    if method != "vector_product":  # whose vectors are of the network's type
-        digits = min(digits, torch.finfo(torch.float32).eps)
-    digits = max(digits, torch.finfo(result).eps)
-    assert_close(kernel, expected.to(result), rtol=10 * digits, atol=50 * digits)
-
-
-@pytest.mark.parametrize("method", ["structured", "jacobian", "loop", "vector_product"])
-def test_rounding_does_not_make_a_singular_kernel_regular(method: str):
-    """A linear layer of 4 weights: a kernel of rank 4, of 12 samples."""
-    kernel = empirical_ntk(nn.Linear(3, 1), torch.randn(12, 3), method=method)
-    assert condition_number(kernel) == float("inf")
-
-
-@pytest.mark.parametrize("method", ["auto", "loop", "vector_product"])
-def test_sparse_gradients_of_embeddings_count_as_dense_ones(method: str):
-    models = [
-        nn.Sequential(nn.Embedding(9, 3, sparse=sparse), nn.Flatten(), nn.Linear(12, 2)).double()
-        for sparse in (True, False)
-    ]
-    models[1].load_state_dict(models[0].state_dict())
-    tokens = torch.randint(9, (5, 4))
-    sparse, dense = (empirical_ntk(m, tokens, kind="full", method=method) for m in models)
-    assert_close(sparse, dense)

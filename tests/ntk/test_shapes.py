@@ -176,3 +176,15 @@ def test_embeddings_that_do_more_go_another_way(option: dict):
     model = nn.Sequential(nn.Embedding(5, 3, **option)).double()
     with pytest.raises(ValueError, match=r"'0\.weight' is used outside"):
         empirical_ntk(model, torch.tensor([[1, 2], [3, 3]]), method="structured")
+
+
+@pytest.mark.parametrize("method", ["auto", "loop", "vector_product"])
+def test_sparse_gradients_of_embeddings_count_as_dense_ones(method: str):
+    models = [
+        nn.Sequential(nn.Embedding(9, 3, sparse=sparse), nn.Flatten(), nn.Linear(12, 2)).double()
+        for sparse in (True, False)
+    ]
+    models[1].load_state_dict(models[0].state_dict())
+    tokens = torch.randint(9, (5, 4))
+    sparse, dense = (empirical_ntk(m, tokens, kind="full", method=method) for m in models)
+    assert_close(sparse, dense)
