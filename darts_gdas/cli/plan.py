@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 OBJECTIVES: dict[str, Mapping[str, Objective]] = {"search": OF_SEARCH, "train": OF_TRAINING}
 """Of each program that can be tuned."""
 
-KINDS = {"search": configuration.SearchConfig, "train": configuration.TrainConfig}
-"""Their configurations."""
-
 RUNNING = {"search": "validation_accuracy", "train": "accuracy"}
 """The objective that a run measures after every epoch, by which it can be pruned."""
 
@@ -209,8 +206,7 @@ def _built(program: str, fixed: Sequence[str], space: Mapping[str, Any], values:
         ValueError: If a value cannot be.
     """
     try:
-        cfg = compose(program, [*fixed, *settings_of(values)])
-        return configuration.typed(cfg, KINDS[program])
+        return configuration.check(program, [*fixed, *settings_of(values)])
     except Exception as error:  # whatever hydra says of a wrong setting
         told = one_line(error)
         name = str(getattr(error.__cause__, "full_key", None))

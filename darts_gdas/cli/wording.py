@@ -62,11 +62,16 @@ def _not_to_add(found: re.Match[str]) -> str:
 
 def _chosen_already(found: re.Match[str]) -> str | None:
     for typed in sys.argv:
-        if several := re.match(r"(method|experiment)=\[", typed):
-            return f"{several[1]!r} takes one name, no list: {several[1]}=NAME"
+        group = typed.partition("=[")[0]
+        if group in configuration.CHOICES and "=[" in typed:
+            return _one_name(group)
     if f"+{found[1]}={found[2]}" not in sys.argv:  # but in a file, where hydra's advice is right
         return None
     return f"{found[1]!r} is chosen already, not one to add: {found[1]}={found[2]}"
+
+
+def _one_name(group: str) -> str:
+    return f"{group!r} takes one name, no list: {group}=NAME"
 
 
 def _unsettable(found: re.Match[str]) -> str:
@@ -132,7 +137,7 @@ _RULES: Sequence[tuple[str, Callable[[re.Match[str]], str | None]]] = (
     ),
     (
         r"Error resolving interpolation '\$\{([\w/]+)\}', possible interpolation keys",
-        lambda found: f"{found[1]!r} takes one name, no list: {found[1]}=NAME",
+        lambda found: _one_name(found[1]),
     ),
     (
         r"In 'experiment/(\w+)': .*\nKey '(\w+)' not in '\w+Config'",

@@ -2,6 +2,7 @@
 
 from darts_gdas.config.composition import (
     ADDABLE,
+    CHOICES,
     GROUPS,
     AnyConfig,
     check,
@@ -34,6 +35,7 @@ from darts_gdas.config.train import TrainConfig
 
 __all__ = [
     "ADDABLE",
+    "CHOICES",
     "GROUPS",
     "AnyConfig",
     "RunConfig",

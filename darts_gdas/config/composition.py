@@ -197,9 +197,9 @@ def hides_gpus(*, unasked: bool) -> bool:
     return launcher.gpus_per_node is None if unasked else launcher.gpus_per_node == 0
 
 
-def check(name: str, overrides: Sequence[str]) -> None:
-    """Compose a program's configuration, and check all values, for nothing else."""
-    OmegaConf.to_object(compose(name, overrides=list(overrides)))
+def check(name: str, overrides: Sequence[str]) -> Any:
+    """A program's configuration, composed for nothing else, every value checked as by `typed`."""
+    return OmegaConf.to_object(compose(name, overrides=list(overrides)))
 
 
 def program() -> str:

@@ -79,18 +79,17 @@ class StudySummary:
 
     def _check(self) -> None:
         """Raise a `TypeError` for what a file may hold and a study does not."""
-        trials = range(len(self.best))
         lists = [self.objectives, self.directions, self.fixed, self.even]
-        lists += [self.best[i].values for i in trials]
-        tables = [self.counts, self.varied, *(self.best[i].settings for i in trials)]
+        lists += [trial.values for trial in self.best]
+        tables = [self.counts, self.varied, *(trial.settings for trial in self.best)]
         if not all(isinstance(one, list) for one in lists):
             raise TypeError("a list is something else")
         if not all(isinstance(one, dict) for one in tables):
             raise TypeError("a table is something else")
-        numbers = [*self.counts.values(), *(v for i in trials for v in self.best[i].values)]
+        numbers = [*self.counts.values(), *(value for trial in self.best for value in trial.values)]
         if not all(isinstance(one, int | float) for one in numbers):
             raise TypeError("a number is something else")
-        lengths = {len(self.directions), *(len(self.best[i].values) for i in trials)}
+        lengths = {len(self.directions), *(len(trial.values) for trial in self.best)}
         if lengths != {len(self.objectives)} or {*self.directions} - {"maximize", "minimize"}:
             raise ValueError("objectives, directions and values do not belong together")
 
