@@ -198,6 +198,10 @@ def _tell_images(run: Opened[Any, Any], parts: Mapping[str, Images], num_classes
         size = " x ".join(map(str, first.shape))
         counts = ", ".join(f"{len(images):,} for {what}" for what, images in parts.items())
         run.terminal.say(f"images of {size} in {num_classes} classes: {counts}")
+        asked = run.start.config.batch_size
+        if len(first) < asked:
+            text = "batch_size=%d is more than there are: each step takes all %d images"
+            logger.warning(text, asked, len(first))
 
 
 def _begin(

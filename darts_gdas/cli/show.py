@@ -31,8 +31,8 @@ BATCHES = (1, 64)
 COLUMNS = ["parameters", "multiply-adds", "kB kept", *(f"ms at {batch}" for batch in BATCHES)]
 REMARK = (
     "Per image: multiply-adds, and kB that a training step keeps for its backward pass. Per batch "
-    "of {batches}:\nms of a forward pass on {device}; those of an operation are its own, run "
-    "by itself, over all cells."
+    "of {batches}:\nms of a forward pass on {device}, the median of some, more where other work "
+    "runs beside it; those of an\noperation are its own, run by itself, over all cells."
 )
 
 
@@ -43,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if (options.source is None) == (options.compare is None):
         parser.error("name one GENOTYPE or RUN, or two with --compare A B")
     with wrong_input():
-        compute = Compute.select(Device(options.device), Precision.fp32, False)
+        if options.threads < 0:
+            raise ValueError(f"--threads must be at least 0, all cores, got {options.threads}")
+        compute = Compute.select(
+            Device(options.device), Precision.fp32, False, threads=options.threads
+        )
         nets = [_network(source, options) for source in options.compare or [options.source]]
         with for_who_waits() as progress:
             told = functools.partial(progress, "measuring cells")
@@ -83,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", choices=[device.value for device in Device], default=Device.auto.value
     )
+    parser.add_argument("--threads", type=int, default=0, help="of the CPU; default: 0, all cores")
     parser.add_argument("--out", help="a folder for the drawing: cells.svg, cells.png, cells.dot")
     return parser
 

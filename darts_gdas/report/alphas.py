@@ -126,6 +126,16 @@ class Moves:
         spread = [max(max(r) - m, m - min(r)) for r, m in zip(rows, means, strict=True)]
         return max(spread, default=0.0)
 
+    @functools.cached_property
+    def change(self) -> float:
+        """The largest distance of any probability, in any epoch, from that of the first epoch."""
+        return max(
+            abs(row[name] - value)
+            for edges in self.edges
+            for edge, row in edges.items()
+            for name, value in self.edges[0][edge].items()
+        )
+
     @property
     def unchanged_since(self) -> int:
         """The epoch from which on the search would have returned this cell."""

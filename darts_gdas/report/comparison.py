@@ -95,8 +95,10 @@ def best_line(groups: Sequence[Group], kind: str) -> str | None:
     (best, wide), (second, wider) = spread(found[ranked[0]]), spread(found[other])
     assert best is not None and second is not None
     name = f"cells drawn at random ({other})" if drawn else other
-    within = best - second <= max(wide or 0.0, wider or 0.0)
-    return f"{line}, {best - second:.2f} points above {name}" + ", within their spread" * within
+    line = f"{line}, {best - second:.2f} points above {name}"
+    if wide is None and wider is None:
+        return f"{line}; of one run each, so their spread is not known"
+    return line + ", within their spread" * (best - second <= max(wide or 0.0, wider or 0.0))
 
 
 def _cell(name: str, values: Sequence[float]) -> str:

@@ -69,12 +69,13 @@ def _in_words(moves: Moves) -> str:
     if moves.reach <= SMALL * equal:
         return f"Nothing moved: in no epoch is a probability further than {reach}."
     first = max(leads, key=lambda lead: lead.over_next)
+    since = f"since the line of epoch {moves.epochs[0]} by up to {100 * moves.change:.2g}"
     changes = sum(lead.changes for lead in leads)
     clear = sum(lead.over_uniform >= 1 for lead in leads)
     return (
-        f"Probabilities moved by up to {reach}. On {clear} of {len(leads)} edges the leading "
-        "operation is twice as probable as that; the largest lead is "
-        f"{100 * first.over_next:.2g} points. "
+        f"Probabilities lie up to {reach}; they moved {since}. On {clear} of "
+        f"{len(leads)} edges the leading operation is twice as probable as that; the largest "
+        f"lead is {100 * first.over_next:.2g} points. "
         f"Leads changed {changes} times in all."
     )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -100,6 +101,17 @@ def test_data_of_one_job_that_cannot_be_loaded_are_not_the_end_of_a_sweep(
     assert (sweep / "report.html").exists()
     assert f"error: {sweep / '0'}: [Errno 2] No such file or directory: 'images'" in err
     assert err.splitlines()[-1] == f"error: 1 of 2 runs failed: {sweep / '0'}"
+
+
+def test_a_batch_larger_than_the_images_is_told(run, caplog: pytest.LogCaptureFixture):
+    status, out, err = run("search.py", *TINY, "epochs=1", "batch_size=1500")
+    counted = re.search(r"classes: ([\d,]+) for the weights", err + out)
+    assert status == 0 and counted is not None
+    number = counted[1].replace(",", "")
+    assert (
+        f"batch_size=1500 is more than there are: each step takes all {number} images"
+        in caplog.text
+    )
 
 
 def test_a_wrong_value_of_a_job_ends_a_sweep_before_its_first(run, tmp_path: Path):

@@ -48,6 +48,11 @@ def test_the_tables_add_up_to_the_network(capsys: pytest.CaptureFixture[str]):
     assert "on CPU" in text
 
 
+def test_the_threads_are_the_users(capsys: pytest.CaptureFixture[str]):
+    main([DARTS_V2, *TINY, "--threads", "1"])
+    assert "on CPU, 1 thread, " in capsys.readouterr().out and torch.get_num_threads() == 1
+
+
 def test_a_retraining_is_shown_as_it_was_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -96,6 +101,7 @@ def test_drawings_are_written_where_they_are_asked_for(
         (("DARTS_V2", "--layers", "2"), "net.layers must be at least 3, got 2"),
         (("DARTS_V2", "--image-size", "2"), "images of 2x2 pixels are too small"),
         (("nowhere.pt",), "cannot be read"),
+        (("DARTS_V2", "--threads", "-1"), "--threads must be at least 0, all cores, got -1"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -73,8 +73,15 @@ def test_what_leads_by_how_much_and_since_when():
     assert second == Lead("sep_conv_3x3", 0.6, pytest.approx(0.4), pytest.approx(0.8), 4, 1)
     assert moves.leaders["c_k-2->0"] == ["skip_connect", "sep_conv_3x3", *["skip_connect"] * 2]
     assert moves.reach == pytest.approx(0.6 - 1 / 3)
+    assert moves.change == pytest.approx(0.6 - 0.2)  # in epoch 2, undone in epoch 3
     assert moves.cuts[1] == {"c_k-2->0": "sep_conv_3x3", "c_k-1->0": "skip_connect"}
     assert moves.unchanged_since == 3
+
+
+def test_alphas_that_stay_where_they_began_lie_far_from_equal_shares_and_did_not_move():
+    lines = [line_of(epoch, [SKIP_FIRST, CONV_FIRST], ("none", "none")) for epoch in range(3)]
+    moves = moves_of(lines)["normal"]
+    assert moves.reach == pytest.approx(0.6 - 1 / 3) and moves.change == 0
 
 
 def test_undecided_means_the_same_as_in_the_search():

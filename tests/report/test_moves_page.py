@@ -46,7 +46,8 @@ def test_leads_and_heat_map_say_the_last_epoch():
         ["c_k-2 \u2192 0", "10.00", "60.00", "30.00"],
         ["c_k-1 \u2192 0", "20.00", "20.00", "60.00"],
     ]
-    assert "up to 27 points from equal shares (33.3 %)" in kind
+    assert "lie up to 27 points from equal shares (33.3 %); they moved since" in kind
+    assert "since the line of epoch 1 by up to 40. On" in kind  # from 0.6 to 0.2 and back
     assert "skip from epoch 1, sep conv 3\u00d73 from epoch 2, skip from epoch 3" in kind
 
 
