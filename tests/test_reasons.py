@@ -23,11 +23,11 @@ class Came(Distribution):
     """An installed package with nothing but the record of where it came from."""
 
     def __init__(self, origin: Any) -> None:
-        self.origin = origin
+        self.record = origin  # a Distribution has an `origin` of its own from Python 3.13 on
 
     def read_text(self, filename: str) -> str | None:
         assert filename == "direct_url.json"
-        return None if self.origin is None else json.dumps(self.origin)
+        return None if self.record is None else json.dumps(self.record)
 
     def locate_file(self, path: Any) -> Any:
         raise AssertionError(path)

@@ -153,6 +153,18 @@ def build_cost_table(
     return CostTable(space, fixed, tables).to(device)
 
 
+def is_largest(genotype: Genotype, space: SearchSpace, layout: Layout) -> bool:
+    """Whether no network of the space has more parameters than this one, while others have fewer.
+
+    Of a space with an operation that cannot be built without data this is not known: False.
+    """
+    try:
+        table = build_cost_table(space, layout, (1, 1), Quantity.parameters, torch.device("cpu"))
+    except RuntimeError:
+        return False
+    return table.smallest < table.largest <= table.of(genotype)
+
+
 def cell_sizes(layout: Layout, image_size: tuple[int, int]) -> list[tuple[int, int]]:
     """Height and width of the states that enter each cell, rounded up where they are halved."""
     size, sizes = image_size, []

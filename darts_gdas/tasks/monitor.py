@@ -184,7 +184,7 @@ class Monitor:
         asked, needed = self.diagnostics, self.diagnostics.epochs_to_stop if self.stops else 0
         if self.num_epochs < needed:
             count = self.num_epochs // asked.eigenvalue_every
-            self._warn(
+            self.warn(
                 "early stop",
                 f"diagnostics.stop_below={asked.stop_below:g} cannot stop this search: it compares "
                 f"two windows of {asked.stop_window} measurements and returns no cell before epoch "
@@ -217,11 +217,11 @@ class Monitor:
                 self._tell_collapse(kind, answer.cells[kind], "the search has ended in a collapse")
             else:
                 text = f"{without_effect(kind, answer.cells[kind])}. {CHANCE}"
-                self._warn(f"{kind} cell", text, anew=True)  # a collapse, on the way, is none
+                self.warn(f"{kind} cell", text, anew=True)  # a collapse, on the way, is none
         if hardly_moved:
-            self._warn("alphas", UNDECIDED)
+            self.warn("alphas", UNDECIDED)
         if told is not None and answer == began:
-            self._warn("alphas", UNCHANGED)
+            self.warn("alphas", UNCHANGED)
 
     def collapsed(self, answer: Genotype) -> dict[str, str] | None:
         """By kind, what is wrong with cells that have collapsed; None where no alphas learn."""
@@ -244,7 +244,7 @@ class Monitor:
         if limit and ratio < limit and before >= first and self.end is None:
             self.end = End(epoch + 1, before, Genotype.from_json(self._history[before][1]))
         if not limit and ratio < GROWTH and before >= first:
-            self._warn(
+            self.warn(
                 "curvature",
                 f"epoch {self.epochs_before + epoch + 1}: the curvature of the validation loss in "
                 f"the alphas grows (by a factor of {1 / ratio:.2f} since epoch "
@@ -264,9 +264,9 @@ class Monitor:
 
     def _tell_collapse(self, kind: str, cell: CellGenotype, begin: str, when: str = "") -> None:
         text = f"{begin}: {when}{without_effect(kind, cell)}. {self.remedies}"
-        self._warn(f"{kind} cell", text)
+        self.warn(f"{kind} cell", text)
 
-    def _warn(self, topic: str, text: str, *, anew: bool = False) -> None:
+    def warn(self, topic: str, text: str, *, anew: bool = False) -> None:
         """Once per topic and run; with `anew`, also in place of another text."""
         if topic not in self.warnings or (anew and self.warnings[topic] != text):
             self.warnings[topic] = text

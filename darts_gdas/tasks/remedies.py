@@ -16,6 +16,10 @@ MOVING = "What lets the alphas move: a larger arch_optimizer.lr, more epochs"
 CHANCE = "No alphas have led there, so another seed may find a better one"
 UNDECIDED = f"{CLOSE_TO_RANDOM}. {MOVING}"
 UNCHANGED = f"{FROM_WARM_START}. {MOVING}"
+LARGEST = (
+    "this cell is the largest of its space: none has more parameters, so counting them would have "
+    "found it. What asks for more than size:"
+)
 
 
 def without_effect(kind: str, cell: CellGenotype) -> str:
@@ -32,6 +36,16 @@ def without_effect(kind: str, cell: CellGenotype) -> str:
     if kind == NORMAL:
         return f"{text}. Such cells look good under shared weights and retrain badly"
     return f"{text}; the published reduction cell of DARTS_V1 is such a one, and retrains well"
+
+
+def of_size(method: Method) -> str:
+    """What to tell of the largest cell of a space."""
+    if "cost" in method.penalties:
+        return f"{LARGEST} a smaller penalties.cost.target or penalties.cost.share"
+    return (
+        f"{LARGEST} penalties=[cost] penalties.cost.share=0.5 (the best cell with at most half of "
+        "the dearest network's multiply-adds)"
+    )
 
 
 def remedies(method: Method, *, stops: bool) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from darts_gdas.nets.cost_table import is_largest
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.report.view import SearchView
 from darts_gdas.runtime.checkpoint import State
@@ -16,6 +17,7 @@ from darts_gdas.search.restriction import most_probable
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.initial import choose_learning_rate
 from darts_gdas.tasks.method import Stage
+from darts_gdas.tasks.remedies import of_size
 from darts_gdas.tasks.stage import StageSearch
 
 BuildStage = Callable[[int, SearchSpace], StageSearch]
@@ -121,6 +123,8 @@ class SearchTask:
         search = self.current
         by_alphas = search.monitor.learns and not search.method.discretizer.asks_weights
         search.monitor.conclude(self.genotype(), search.expected() if by_alphas else None)
+        if is_largest(self.genotype(), self.space, search.supernet.layout):
+            search.monitor.warn("size", of_size(search.method))
         return list(search.monitor.warnings.values())
 
     def view(self) -> SearchView:

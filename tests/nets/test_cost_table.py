@@ -21,7 +21,7 @@ from darts_gdas.nets import (
     count_multiply_adds,
     count_parameters,
 )
-from darts_gdas.nets.cost_table import cell_sizes, measure_latency
+from darts_gdas.nets.cost_table import cell_sizes, is_largest, measure_latency
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
 CPU = torch.device("cpu")
@@ -243,3 +243,36 @@ def test_a_table_survives_a_checkpoint():
     other.load_state_dict(table.state_dict())
     genotype = DARTS.sample(random.Random(0))
     assert other.of(genotype) == table.of(genotype) and other.smallest == table.smallest
+
+
+@NETWORKS
+def test_the_largest_cell_is_that_which_no_exchange_makes_larger(name: str):
+    """Costs add up over edges, so one exchange after the other finds the largest network."""
+    space, layout, size = LAYOUTS[name]
+
+    def parameters(genotype: Genotype) -> int:
+        return counted(genotype, layout, size, Quantity.parameters)
+
+    found = space.sample(random.Random(0))
+    for kind, cell in space.cells.items():
+        for node in range(cell.num_nodes):
+            for position in range(len(found.cells[kind].nodes[node])):
+                options = []
+                for op in cell.candidates[0]:
+                    if op == NONE and name != "nasbench201":
+                        continue
+                    nodes = [list(edges) for edges in found.cells[kind].nodes]
+                    nodes[node][position] = Edge(op, nodes[node][position].source)
+                    changed = replace(found.cells[kind], nodes=tuple(map(tuple, nodes)))
+                    options.append(Genotype({**found.cells, kind: changed}))
+                best = max(options, key=parameters)
+                assert not is_largest(min(options, key=parameters), space, layout)
+                found = best
+    assert is_largest(found, space, layout)
+
+
+def test_where_all_cells_are_of_one_size_none_is_the_largest():
+    cell = CellSpace((("max_pool_3x3", "avg_pool_3x3"),) * 2, num_nodes=1)
+    space = SearchSpace({kind: cell for kind in ("normal", "reduce")})
+    layout = Layout(4, 3, 7)
+    assert not is_largest(space.sample(random.Random(0)), space, layout)

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from darts_gdas.search import ArgMax, BetaDecay, RandomPerturbation
+from darts_gdas.search.cost import Cost
 from darts_gdas.space import Genotype
-from darts_gdas.tasks.remedies import remedies, without_effect
+from darts_gdas.tasks.remedies import of_size, remedies, without_effect
 from tests.tasks.test_stage import DARTS
 
 
@@ -28,6 +29,12 @@ def test_a_method_in_use_is_told_its_settings():
         "penalties.beta_decay.weight.end",
     ):
         assert setting in told
+
+
+def test_the_largest_cell_is_told_of_a_limit_or_of_a_smaller_one():
+    assert "penalties=[cost] penalties.cost.share=0.5" in of_size(DARTS)
+    told = of_size(replace(DARTS, penalties={"cost": Cost(share=0.9)}))
+    assert told.endswith("a smaller penalties.cost.target or penalties.cost.share")
 
 
 def test_what_adds_nothing_is_counted():

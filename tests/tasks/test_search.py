@@ -255,7 +255,7 @@ def test_the_view_keeps_all_columns_and_gives_weight_to_what_is_left_alone():
 def test_a_warning_is_told_once_per_run_with_the_epoch_of_the_run():
     task = staged()
     train(task, range(2))
-    task.current.monitor._warn("normal cell", "epoch 2: told")
+    task.current.monitor.warn("normal cell", "epoch 2: told")
     train(task, range(2, 3))
     monitor = task.current.monitor
     assert monitor.warnings == {"normal cell": "epoch 2: told"} and monitor.epochs_before == 2

@@ -27,7 +27,7 @@ case $end in
     *) echo "run.sh: oldest, newest or next, not $end" >&2; exit 2 ;;
 esac
 [ -d "$place" ] || uv venv --quiet --python "$python" "$place"
-uv pip install --quiet "${ways[@]}" '.[dev,slurm]'
+uv pip install --quiet "${ways[@]}" '.[dev,slurm]' pip  # which the tests of packaging ask for
 uv pip list 2> /dev/null | grep -E '^(torch|torchvision|numpy|pillow|pyyaml|hydra-[a-z-]*|omegaconf|jaxtyping|matplotlib|scikit-learn|scipy|submitit|tensorboard|tqdm|onnx[a-z]*) '
 # An old release meets newer ones of what it needs itself, and then warns about others; this project's warnings stay errors.
 warnings=$'filterwarnings=default\nerror:::darts_gdas'
