@@ -159,6 +159,8 @@ def _overrides(settings: Mapping[str, Any], within: str = "") -> Iterator[str]:
         value = _plain(given)
         if isinstance(value, Mapping) and value:
             yield from _overrides(value, f"{within}{name}.")
+        elif isinstance(value, list | tuple) and f"{within}{name}" in configuration.CHOICES:
+            raise ValueError(f"{name!r} takes one name, no list, got {_written(value)}")
         elif isinstance(value, list | tuple | Mapping):
             yield f"{within}{name}={_written(value)}"
         else:

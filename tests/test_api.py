@@ -144,6 +144,7 @@ def test_a_folder_is_chosen_where_none_is_said_and_lists_are_choices(tmp_path, m
             r"dataset=mnist is not known; did you mean medmnist\? choose one of",
         ),
         ({"batch_size": 0}, "batch_size"),
+        ({"method": ["gdas", "darts"]}, r"'method' takes one name, no list, got \[gdas,darts\]"),
         ({"resume": "outputs/x"}, "resume must be auto or none here"),
         ({"hydra.mode": "MULTIRUN"}, "'hydra.mode' is for the command line"),
         ({"net": {"chanels": 2}}, "there is no setting 'net.chanels'; did you mean net.channels"),
