@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -118,18 +118,29 @@ def taylor_expand(model: nn.Module, order: int) -> Expansion:
         _check_transforms(chosen)
         if not chosen:
             chosen.append(_push_of(copy, order, x))
-        moved = {name: parameters[name] - value for name, value in origin.items()}
+        with _outside_inference():
+            moved = {name: parameters[name] - value for name, value in origin.items()}
         if chosen[0] is by_two_passes:
             with preserved(frozen), told_of(x):
                 value = frozen(x) if x.requires_grad else frozen(x).detach()
                 named = dict(frozen.named_parameters())
                 return value + by_two_passes(frozen, named, x, [*moved.values()])
-        with quiet(), told_of(x):
+        with _outside_inference(), quiet(), told_of(x):
             terms = _terms(function, origin, moved, order, x)
         weights = [1 / math.factorial(k) for k in range(order + 1)]
         return sum((w * term for w, term in zip(weights[1:], terms[1:], strict=True)), terms[0])
 
     return expansion
+
+
+@contextlib.contextmanager
+def _outside_inference() -> Iterator[None]:
+    """Under `torch.inference_mode()`, no gradients instead: PyTorch 2.11 has no tangents there."""
+    with contextlib.ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
+        yield
 
 
 def _check_transforms(chosen: Sequence[Push]) -> None:

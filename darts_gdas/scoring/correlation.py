@@ -53,7 +53,13 @@ def ranks(values: Values) -> Vector:
         [3.5, 5.0, 1.5, 3.5, 1.5]
     """
     numbers = _vector("values", values)
-    return scipy.stats.rankdata(np.where(np.isnan(numbers), -np.inf, numbers)).astype(np.float64)
+    return scipy.stats.rankdata(_finite(numbers)).astype(np.float64)
+
+
+def _finite(numbers: Vector) -> Vector:
+    """Whole numbers in the same order, NaN lowest: old versions of scipy take inf - inf for NaN."""
+    distinct = np.where(np.isnan(numbers), -np.inf, numbers)
+    return np.unique(distinct, return_inverse=True)[1].astype(np.float64)
 
 
 def rank_sum(columns: Sequence[Values]) -> Vector:
@@ -179,12 +185,12 @@ def spearman(
 
 
 def _tau(a: Vector, b: Vector) -> float:
-    result: Any = scipy.stats.kendalltau(a, b)  # scipy's types name no attributes
+    result: Any = scipy.stats.kendalltau(_finite(a), _finite(b))  # scipy's types name no attributes
     return float(result.statistic)
 
 
 def _rho(a: Vector, b: Vector) -> float:
-    result: Any = scipy.stats.spearmanr(a, b)
+    result: Any = scipy.stats.spearmanr(_finite(a), _finite(b))
     return float(result.statistic)
 
 

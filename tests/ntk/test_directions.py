@@ -248,6 +248,8 @@ def test_an_expansion_may_be_transformed_and_be_made_in_inference_mode():
     assert_close(vmap(lambda sample: linear(there, sample[None])[0])(x), expected)
     with torch.inference_mode():
         assert_close(linearize(model)(there, x), expected)
+        inside = {name: value + 0 for name, value in there.items()}  # made without gradients
+        assert_close(linear(inside, x + 0), expected)
 
 
 def test_an_expansion_takes_networks_of_one_batch_size_and_random_ones():

@@ -1,5 +1,6 @@
 """Exports for the runtimes of others, in those runtimes."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,7 +52,13 @@ def test_onnxruntime_gives_the_same_logits_for_every_opset(model: TrainedModel, 
     found = onnx.load_from_string(content)
     onnx.checker.check_model(found, full_check=True)
     assert [item.version for item in found.opset_import if not item.domain] == [opset or 20]
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        known = re.search(r"domain ai\.onnx is till opset (\d+)", str(error))
+        if known is None or int(known[1]) >= (opset or 20):
+            raise
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} knows operators up to {known[1]}")
     for batch in (1, 7):
         images = sample_images(model, batch)
         (logits,) = session.run(None, {"images": images.numpy()})

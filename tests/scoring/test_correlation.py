@@ -42,6 +42,13 @@ def test_broken_networks_share_the_last_ranks():
     assert ranks([]).tolist() == [] and ranks([NAN, NAN]).tolist() == [1.5, 1.5]
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_infinities_are_the_ends_of_an_order(function):
+    scores, reference = [INF, 0.5, -INF, 2.0, 1.0], [4.0, 1.0, 0.0, 3.0, 7.0]
+    finite = function([9.0, 0.5, -9.0, 2.0, 1.0], reference)
+    assert function(scores, reference).value == finite.value
+
+
 def test_rank_sums_ignore_units_and_outliers():
     a, b, _ = noisy(30, 1.0)
     expected = ranks(a) + ranks(b)

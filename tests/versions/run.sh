@@ -19,6 +19,7 @@ export UV_CACHE_DIR=${UV_CACHE_DIR:-$folder/cache} UV_PYTHON=$place/bin/python
 case $end in
     oldest)
         uv pip compile --quiet --python "$python" --resolution lowest-direct --extra export --extra slurm -o "$folder/versions" pyproject.toml
+        echo 'pyparsing<3.3' >> "$folder/versions"  # later ones deprecate what the lowest matplotlib calls
         ways=(--constraint "$folder/versions") ;;
     newest) ways=() ;;
     next)
