@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # scipy 1.13.1 and 1.14.1, with numpy 1.26.4 (seen 2026-11-28; 1.11.1 and 1.12.0 as 1.13.1, and `rankdata` too).
 #
-# Up to scipy 1.13 a rank correlation is NaN, without a word, of values among which are both inf and -inf: the
+# Up to scipy 1.13 a rank correlation is NaN (numpy warns of an invalid value in a sum) of values among which are both inf and -inf: the
 # test for NaN adds them up, and inf - inf is NaN. The order of such values is well defined, and scores of
 # untrained networks are such values: -inf for a network that is broken, inf for one that is regular. One
 # infinity alone, or `weightedtau` and `somersd`, give the value of any finite numbers in the same order. In
 # 1.12 and before `rankdata` gives NaN for every item, also for those that are finite. From 1.14 on all are right.
 #
 # Output seen (Kendall's tau and Spearman's rho of (inf, -inf, 1, 2) and (1, 2, 3, 4)):
-#   scipy 1.13.1: nan nan, of (9, -9, 1, 2) instead: 0.0 -0.2
-#   scipy 1.14.1: 0.0 -0.2, of (9, -9, 1, 2) instead: 0.0 -0.2
+#   scipy 1.13.1: nan nan of (9, -9, 1, 2) instead: 0.0 -0.2
+#   scipy 1.14.1: 0.0 -0.2 of (9, -9, 1, 2) instead: 0.0 -0.2
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
