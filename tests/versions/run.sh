@@ -18,8 +18,9 @@ uv() { "$folder/uv/bin/uv" "$@"; }
 export UV_CACHE_DIR=${UV_CACHE_DIR:-$folder/cache} UV_PYTHON=$place/bin/python
 case $end in
     oldest)
-        uv pip compile --quiet --python "$python" --resolution lowest-direct --extra export --extra slurm -o "$folder/versions" pyproject.toml
-        echo 'pyparsing<3.3' >> "$folder/versions"  # later ones deprecate what the lowest matplotlib calls
+        echo 'pyparsing<3.3' > "$folder/limits"  # later ones deprecate what the lowest matplotlib calls
+        uv pip compile --quiet --python "$python" --resolution lowest-direct --extra export --extra slurm --constraint "$folder/limits" \
+            -o "$folder/versions" pyproject.toml
         ways=(--constraint "$folder/versions") ;;
     newest) ways=() ;;
     next)
