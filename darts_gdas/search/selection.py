@@ -69,6 +69,7 @@ class Selection(Discretizer, ABC):
     """
 
     asks_weights: ClassVar[bool] = True
+    heeds_penalties: ClassVar[bool] = False
 
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """`ArgMax`'s genotype, for the pictures of a search that is under way."""

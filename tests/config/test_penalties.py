@@ -163,6 +163,25 @@ def test_what_a_search_finds_meets_the_target_whatever_its_alphas_say():
     ) == 1
 
 
+@pytest.mark.parametrize("share", [0.02, 0.1])
+def test_what_a_search_finds_meets_the_target_and_the_limit_of_skips(share: float):
+    """Alphas that favour skips, then the dearest operation: neither is what both limits leave."""
+    small = ("space.num_nodes=2", "net.layers=3", *TINY)
+    limits = ("penalties=[cost]", f"penalties.cost.share={share}", "discretizer.max_skips=0")
+    task = search_config("method=darts", *small, *limits).build()
+    search = task.current
+    names = task.space.cells["normal"].candidates[0]
+    with torch.no_grad():
+        search.alphas.logits["normal"][:, names.index("skip_connect")] = 3.0
+        search.alphas.logits["normal"][:, names.index("sep_conv_5x5")] = 2.0
+    penalty = search.method.penalties["cost"]
+    assert isinstance(penalty, Cost)
+    assert not penalty.allows(search.method.discretizer(search.expected(), task.space))
+    assert penalty.allows(task.genotype())
+    normal = task.genotype().cells["normal"]
+    assert "skip_connect" not in [edge.op for node in normal.nodes for edge in node]
+
+
 @pytest.mark.parametrize("change", [("penalties.cost.target=2e6",), ("penalties=[]",)], ids=str)
 def test_the_fingerprint_knows_the_penalties(change: tuple[str, ...]):
     base = ("method=darts", *COST)
