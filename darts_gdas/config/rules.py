@@ -69,6 +69,12 @@ def of_pressure(method: Method) -> Iterator[str]:
                 f"penalties.{key} has no meaning with relaxation={name}: {reason}; or leave {key} "
                 "out of penalties"
             )
+        if penalty.needs_whole_space and not method.discretizer.heeds_penalties:
+            yield (
+                f"penalties.{key} limits which cells may be found, and discretizer="
+                f"{name_of('discretizer', method.discretizer)} does not ask it; use "
+                f"discretizer=argmax or best_of_draws, or leave {key} out of penalties"
+            )
     if perturbation is None:
         return
     if relaxation.samples_one_path:
