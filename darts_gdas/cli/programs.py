@@ -24,6 +24,7 @@ from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective
 from darts_gdas.config.rules import check, of_network
+from darts_gdas.config.unused import left_out, of_judge, said_values, without_effect
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
@@ -77,6 +78,7 @@ def _whole(
 
 
 def _build_search(start: Start[SearchConfig], ranks: Ranks) -> tuple[SearchTask, dict[str, str]]:
+    check(of_judge(start.config, said_values(start.overrides)))
     task = start.config.build(ranks)
     return task, {"data": task.data_digest}
 
@@ -109,6 +111,10 @@ def _search(run: Opened[SearchConfig, SearchTask], loggers: Loggers) -> None:
     data = task.current.data
     halves = {"the weights": data.weight_batches.images, "the alphas": data.validation}
     _tell_images(run, halves, task.current.supernet.layout.num_classes)
+    if run.ranks.is_first:
+        config, said = run.start.config, said_values(run.start.overrides)
+        for text in (*without_effect(config, said), *left_out(config, said)):
+            logger.warning("%s", text)
     if run.start.state is None:
         begin = time.monotonic()
         begin_search(task.current, run)
@@ -161,7 +167,7 @@ def _train(run: Opened[TrainConfig, tuple[RetrainTask, str]], loggers: Loggers) 
     task, source = run.built
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
     cfg = configuration.to_values(run.start.cfg)
-    said = dict(item.lstrip("+").split("=", 1) for item in run.start.overrides)
+    said = said_values(run.start.overrides)
     told = {}  # the first rank alone reads, tells and writes it
     if run.ranks.is_first:
         sources = (source, run.start.config.genotype)

@@ -13,7 +13,7 @@ from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.compute import Precision
 from darts_gdas.scoring.scores import check_scores
-from darts_gdas.scoring.warm_start import WarmStart
+from darts_gdas.scoring.warm_start import NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.method import Method, Order, Stage
 from darts_gdas.tasks.monitor import Diagnostics
@@ -69,6 +69,12 @@ def of_pressure(method: Method) -> Iterator[str]:
                 f"penalties.{key} has no meaning with relaxation={name}: {reason}; or leave {key} "
                 "out of penalties"
             )
+        if penalty.needs_whole_space and not method.discretizer.heeds_penalties:
+            yield (
+                f"penalties.{key} limits which cells may be found, and discretizer="
+                f"{name_of('discretizer', method.discretizer)} does not ask it; use "
+                f"discretizer=argmax or best_of_draws, or leave {key} out of penalties"
+            )
     if perturbation is None:
         return
     if relaxation.samples_one_path:
@@ -123,6 +129,14 @@ def of_course(run: RunConfig, method: Method, warm_start: WarmStart) -> Iterator
             "discretizer=best_of_samples with discretizer.count=1, find a cell untrained, and "
             "discretizer/judge=table and untrained"
         )
+    unread = f"relaxation={relaxation}" if not method.relaxation.uses_alphas else None
+    if discretizer.needs_no_training:
+        unread = f"discretizer={name_of('discretizer', discretizer)}"
+    if unread is not None and not isinstance(warm_start, NoWarmStart):
+        yield (
+            f"warm_start={name_of('warm_start', warm_start)} measures what the alphas begin with, "
+            f"which {unread} does not ask; set warm_start=none"
+        )
     never = order is Order.weights_only
     if not never and not method.relaxation.uses_alphas:
         yield (
@@ -144,6 +158,11 @@ def of_course(run: RunConfig, method: Method, warm_start: WarmStart) -> Iterator
         yield (
             "operation_stop.threshold compares both halves in the steps of the alphas, which "
             "order=weights_only never takes; leave it at -1"
+        )
+    if never and method.edge_normalization:
+        yield (
+            "edge_normalization=true weighs edges by parameters that order=weights_only never "
+            "steps; leave it out"
         )
     if warmup and never:
         yield "arch_warmup_epochs has no effect with order=weights_only"

@@ -187,7 +187,8 @@ class SearchConfig(RunConfig):
         torch.manual_seed(self.seed)  # the same on all ranks
         speaks = self.verbosity if ranks.is_first else Verbosity.quiet
         with PhaseLine(Terminal(speaks)) as told:
-            at = Surroundings(space, layout, train.image_size, compute.device, told)
+            limits = self.discretizer.skip_limits
+            at = Surroundings(space, layout, train.image_size, compute.device, told, limits)
             penalties = self.built_penalties(at)
         search = StageSearch(
             space,

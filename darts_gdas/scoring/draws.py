@@ -1,9 +1,11 @@
 """A selection by training-free scores: of cells drawn from the alphas, the best."""
 
+import logging
 import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Generator, Tensor
 
@@ -15,6 +17,8 @@ from darts_gdas.search.one_hot import one_hot
 from darts_gdas.search.relaxation import gumbel_noise
 from darts_gdas.search.selection import Selection, TrainedSupernet
 from darts_gdas.space import Genotype, SearchSpace
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 20
 """How many draws there are per cell that is wanted, before the alphas are flattened."""
@@ -30,7 +34,8 @@ class BestOfDraws(Selection):
     Each edge draws an operation, and each node its edges, with the probabilities that the expected
     mixture gives them. The cells are scored as small untrained networks; the ranks of the scores
     are added up, and so are those of the probability under the alphas and of the accuracy under
-    shared weights, where asked for. Cells that a penalty does not allow are drawn again.
+    shared weights, where asked for. Cells that a penalty does not allow are drawn again; where no
+    draw is allowed, the answer is the most probable cell that is.
 
     Attributes:
         count: Cells to compare, all of them different.
@@ -41,6 +46,7 @@ class BestOfDraws(Selection):
             steps favour cells that learn fast, which are not those that learn well.
     """
 
+    heeds_penalties: ClassVar[bool] = True
     count: int = 100
     scores: list[str] = field(default_factory=lambda: list(DEFAULT_SCORES))
     repeats: int = 1
@@ -59,7 +65,7 @@ class BestOfDraws(Selection):
         """The best; of equal ones the first drawn.
 
         Raises:
-            ValueError: If a penalty allows none of the cells drawn.
+            ValueError: If the penalties allow none of the cells drawn, nor the most probable one.
         """
         drawn = self._draw(trained)
         measured = []
@@ -81,12 +87,16 @@ class BestOfDraws(Selection):
                     found[genotype] = None
                 if len(found) == self.count:
                     return list(found)
-        if not found:
-            raise ValueError(
-                f"none of {FLATTENINGS * PATIENCE * self.count} cells drawn is cheap enough for "
-                "penalties.cost.target; raise it"
-            )
-        return list(found)
+        if found:
+            return list(found)
+        told = (
+            f"none of {FLATTENINGS * PATIENCE * self.count} cells drawn is one that penalties allow"
+        )
+        likeliest = trained.likeliest()
+        if not trained.allows(likeliest):
+            raise ValueError(f"{told}, nor is the most probable cell; loosen what they limit")
+        logger.warning("%s; the answer is the most probable one that they do", told)
+        return [likeliest]
 
     def _measure(self, genotype: Genotype, trained: TrainedSupernet) -> Mapping[str, float]:
         found = trained.mean_scores(genotype, self.scores, self.repeats)

@@ -1,7 +1,7 @@
 """Alignment of layers (Lambda-DARTS): cells of a kind shall want the same of their alphas."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -67,6 +67,12 @@ class LayerAlignment(Hypergradient):
             raise ValueError(f"hypergradient.weight must not be negative, got {self.weight}")
         if not 0 < self.step < math.inf:
             raise ValueError(f"hypergradient.step must be positive, got {self.step}")
+
+    def fits(self, cells: Mapping[str, int]) -> str | None:
+        """Only cells of a kind that is there twice can be aligned."""
+        if max(cells.values()) > 1:
+            return None
+        return "it aligns the cells of a kind, and the network has one of each"
 
     def __call__(self, problem: Bilevel) -> Mixture:
         """The plain gradient comes last: the logits that the loss remembers are of that mixture."""

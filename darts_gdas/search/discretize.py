@@ -15,9 +15,16 @@ class Discretizer(ABC):
 
     Attributes:
         asks_weights: Whether the trained supernet chooses at the end. Otherwise the alphas do.
+        heeds_penalties: Whether its answer is a cell that the penalties allow.
     """
 
     asks_weights: ClassVar[bool] = False
+    heeds_penalties: ClassVar[bool] = True
+
+    @property
+    def skip_limits(self) -> dict[str, int]:
+        """By kind, how many skip connections a cell has at most; without a limit nothing."""
+        return {}
 
     @property
     def needs_no_training(self) -> bool:
@@ -71,6 +78,11 @@ class ArgMax(Discretizer):
         if self.max_skips is not None and self.max_skips < 0:
             raise ValueError(f"discretizer.max_skips must not be negative, got {self.max_skips}")
 
+    @property
+    def skip_limits(self) -> dict[str, int]:
+        """`max_skips`, of normal cells."""
+        return {} if self.max_skips is None else {NORMAL: self.max_skips}
+
     def fits(self, space: SearchSpace) -> str | None:
         """The limit is on normal cells."""
         if self.max_skips is None or NORMAL in space.cells:
@@ -79,7 +91,7 @@ class ArgMax(Discretizer):
 
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """The genotype of the largest weights."""
-        limits = {NORMAL: self.max_skips}
+        limits = self.skip_limits
         return space.genotype(
             {
                 kind: _derive(mixture[kind], cell, limits.get(kind))

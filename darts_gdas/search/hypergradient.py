@@ -89,6 +89,10 @@ class Hypergradient(ABC):
     differentiates_twice: ClassVar[bool] = True
     takes_differences: ClassVar[bool] = False
 
+    def fits(self, cells: Mapping[str, int]) -> str | None:
+        """Why it has no effect in a network with so many cells of each kind; None where it has."""
+        return None
+
     @abstractmethod
     def __call__(self, problem: Bilevel) -> Mixture:
         """A gradient, shaped like the mixture."""

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ class Surroundings:
         image_size: Height and width.
         device: This run's device.
         told: Is told what takes long, how much of it is done, and how much there is.
+        skip_limits: By kind, how many skip connections the discretizer leaves a cell at most.
     """
 
     space: SearchSpace
@@ -33,6 +34,7 @@ class Surroundings:
     image_size: tuple[int, int]
     device: torch.device
     told: Callable[[str, int, int], None] = lambda phase, done, total: None
+    skip_limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -43,7 +45,8 @@ class Penalty(ABC):
     name that it is registered by is that of its settings and of its curve.
 
     Attributes:
-        needs_whole_space: Whether it asks of all cells what those of a smaller space may not meet.
+        needs_whole_space: Whether it asks of all cells what those of a smaller space may not meet,
+            and a selection must ask of them.
     """
 
     needs_whole_space: ClassVar[bool] = False

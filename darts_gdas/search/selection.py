@@ -40,6 +40,7 @@ class TrainedSupernet:
         scores: Training-free scores of a cell by name, in one of several repeats, each with weights
             and images of its own.
         allows: Whether the penalties allow a cell.
+        likeliest: The most probable cell under the mixture, of those that the penalties allow.
         known: What a cell is known to reach, in per cent; None where nothing is known.
     """
 
@@ -51,6 +52,7 @@ class TrainedSupernet:
     report: Callable[[int, int], None]
     scores: Callable[[Genotype, Sequence[str], int], dict[str, float]]
     allows: Callable[[Genotype], bool]
+    likeliest: Callable[[], Genotype]
     known: Callable[[Genotype], float] | None = None
 
     def mean_scores(
@@ -69,6 +71,7 @@ class Selection(Discretizer, ABC):
     """
 
     asks_weights: ClassVar[bool] = True
+    heeds_penalties: ClassVar[bool] = False
 
     def __call__(self, mixture: Mixture, space: SearchSpace) -> Genotype:
         """`ArgMax`'s genotype, for the pictures of a search that is under way."""

@@ -61,6 +61,7 @@ def conclude(task: SearchTask, work: Work, open_journal: OpenJournal) -> dict[st
         report=measured.report,
         scores=measured.scores,
         allows=lambda genotype: all(penalty.allows(genotype) for penalty in penalties),
+        likeliest=search.genotype,  # a selection without an answer derives as the alphas do
         known=task.known and task.known.accuracy,
     )
     task.answer = selection.select(trained)

@@ -142,6 +142,8 @@ SEARCH_CASES = [
     (["penalties.cost.target=3"], "a value is set inside a choice that is off; choose first"),
     (["perturbation.steps=3"], "a value is set inside a choice that is off; choose first"),
     (["penalties=[cost]"], "penalties.cost needs a target, or a share"),
+    (["method=reinforce", "discretizer/judge=untrained", "epochs=3"],
+     "epochs=3 train weights that discretizer/judge=untrained does not ask; set epochs=0"),
     (["penalties=[cost]", "penalties.cost.targt=3"],
      "no setting 'penalties.cost.targt'; did you mean penalties.cost.target?"),
     (["penalties=[cost]", "penalties.cost.target=9", "dataset.test_fraction=0.9"],

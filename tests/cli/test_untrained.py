@@ -65,6 +65,14 @@ def test_an_interrupted_warm_start_goes_on(tmp_path: Path):
         assert whole.read_bytes() == cut.read_bytes()
 
 
+def test_settings_without_effect_are_warned_of_once(run, caplog: pytest.LogCaptureFixture):
+    small = ("net.channels=2", "net.layers=3", "dataset.test_fraction=0.9", "method=random")
+    status, _, _ = run("search.py", *small, "arch_optimizer.lr=0.1", "run_dir=run")
+    told = "epochs=0 takes no step, so what has no effect is arch_optimizer.lr=0.1"
+    assert status == 0
+    assert [r.getMessage() for r in caplog.records if r.name.endswith("programs")] == [told]
+
+
 @pytest.mark.slow
 def test_te_nas_finds_a_cell_without_training(tmp_path: Path):
     small = ("warm_start.repeats=1", "warm_start.batch_size=4", "warm_start.region_samples=20")

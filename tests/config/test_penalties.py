@@ -8,7 +8,12 @@ from hydra import compose, initialize_config_dir
 
 from darts_gdas.config import SearchConfig, fingerprint, known_keys, register, typed
 from darts_gdas.nets import DerivedNet, Quantity, count_parameters
+from darts_gdas.runtime.distributed import ALONE
+from darts_gdas.runtime.journal import Journal
+from darts_gdas.runtime.signals import StopRequest
 from darts_gdas.runtime.task import Progress
+from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
+from darts_gdas.runtime.work import Work
 from darts_gdas.search import (
     AdversarialPerturbation,
     BetaDecay,
@@ -22,7 +27,9 @@ from darts_gdas.search import (
     Softmax,
     ZeroOne,
 )
+from darts_gdas.search.affordable import most_probable
 from darts_gdas.space import Genotype
+from darts_gdas.tasks.conclusion import conclude
 
 CONF = Path(__file__).parents[2] / "conf"
 register()
@@ -163,6 +170,39 @@ def test_what_a_search_finds_meets_the_target_whatever_its_alphas_say():
     ) == 1
 
 
+@pytest.mark.parametrize("share", [0.02, 0.1])
+def test_what_a_search_finds_meets_the_target_and_the_limit_of_skips(share: float):
+    """Alphas that favour skips, then the dearest operation: neither is what both limits leave."""
+    small = ("space.num_nodes=2", "net.layers=3", *TINY)
+    limits = ("penalties=[cost]", f"penalties.cost.share={share}", "discretizer.max_skips=0")
+    task = search_config("method=darts", *small, *limits).build()
+    search = task.current
+    names = task.space.cells["normal"].candidates[0]
+    with torch.no_grad():
+        search.alphas.logits["normal"][:, names.index("skip_connect")] = 3.0
+        search.alphas.logits["normal"][:, names.index("sep_conv_5x5")] = 2.0
+    penalty = search.method.penalties["cost"]
+    assert isinstance(penalty, Cost)
+    assert not penalty.allows(search.method.discretizer(search.expected(), task.space))
+    assert penalty.allows(task.genotype())
+    normal = task.genotype().cells["normal"]
+    assert "skip_connect" not in [edge.op for node in normal.nodes for edge in node]
+
+
+def test_a_tight_target_that_no_draw_meets_is_met_as_the_alphas_would():
+    """Cells without any weight: few enough that 200 draws miss them."""
+    small = ("space.num_nodes=3", "net.layers=3", *TINY)
+    tight = ("penalties=[cost]", "penalties.cost.share=1e-6", "discretizer=best_of_draws")
+    task = search_config("method=darts", *small, *tight, "discretizer.count=1").build()
+    work = Work(PhaseLine(Terminal(Verbosity.quiet)), StopRequest(), ALONE, str)
+    conclude(task, work, lambda state: Journal(None, state))
+    penalty = task.current.method.penalties["cost"]
+    assert isinstance(penalty, Cost) and penalty.table is not None
+    limit, mixture = penalty.allowed, task.current.expected()
+    assert task.answer == most_probable(mixture, penalty.table, limit)
+    assert penalty.table.of(task.answer) == penalty.table.smallest
+
+
 @pytest.mark.parametrize("change", [("penalties.cost.target=2e6",), ("penalties=[]",)], ids=str)
 def test_the_fingerprint_knows_the_penalties(change: tuple[str, ...]):
     base = ("method=darts", *COST)
@@ -194,6 +234,11 @@ REFUSED = [
     (["method=gdas", "perturbation=random"], "relaxation=gumbel_hard runs one per edge"),
     (["method=random_ws", "perturbation=random"], "relaxation=uniform runs one per edge"),
     (["method=random_ws", "penalties=[cost]", "penalties.cost.target=1e6"], "never steps"),
+    (
+        ["method=darts_pt", *COST],
+        "^penalties.cost limits which cells may be found, and discretizer=perturbation does not "
+        "ask it; use discretizer=argmax or best_of_draws, or leave cost out of penalties$",
+    ),
     (["method=fair_darts", "perturbation=random"], "perturbation.renormalize=true makes rows"),
     (["method=sdarts_adv", "compile=cuda_graphs"], "perturbation=adversarial several"),
     (["penalties=[cost]", "penalties.cost.target=0"], "penalties.cost.target must be positive"),

@@ -124,6 +124,20 @@ def test_each_takes_two_steps_and_finds_a_cell_of_its_space(method: str, space: 
         (("method=darts", "diagnostics.gap_every=1", "compile=inductor"), "compile=inductor runs"),
         (("method=random_ws", "compile=inductor"), "relaxation=uniform runs others each time"),
         (("method=darts", "diagnostics.stop_below=0.75"), "no effect without the eigenvalue"),
+        (
+            ("method=random_ws", "warm_start=ntk"),
+            "warm_start=ntk measures what the alphas begin with, which relaxation=uniform does not "
+            "ask; set warm_start=none",
+        ),
+        (
+            ("method=random", "warm_start=te_nas"),
+            "which discretizer=best_of_samples does not ask; set warm_start=none",
+        ),
+        (
+            ("method=random_ws", "edge_normalization=true"),
+            "edge_normalization=true weighs edges by parameters that order=weights_only never "
+            "steps; leave it out",
+        ),
     ],
 )
 def test_what_makes_no_sense_together_is_refused(overrides: tuple[str, ...], message: str):

@@ -11,6 +11,7 @@ import torch
 
 from darts_gdas.nets import CellMixture, Mixture
 from darts_gdas.scoring.draws import BestOfDraws, draw, log_likelihood
+from darts_gdas.search import ArgMax
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.search.selection import TrainedSupernet
 from darts_gdas.space import CellSpace, Genotype, SearchSpace
@@ -37,13 +38,14 @@ def trained_on(
     scores: Callable[[Genotype, Sequence[str], int], dict[str, float]],
     allows: Callable[[Genotype], bool] = lambda genotype: True,
     accuracy: Callable[[Mixture], float] = lambda mixture: 0.0,
+    likeliest: Genotype | None = None,
 ) -> TrainedSupernet:
     def never(mixture: Mixture, *, lr: float, epoch: int, num_epochs: int) -> None:
         raise AssertionError("nothing is tuned")
 
     return TrainedSupernet(
         space, mixture_of(space), accuracy, never, random.Random(0), lambda done, total: None,
-        scores, allows,
+        scores, allows, lambda: likeliest or ArgMax()(mixture_of(space), space),
     )  # fmt: skip
 
 
@@ -171,9 +173,26 @@ def test_only_what_is_allowed_is_scored():
     assert found == asked[-1]
 
 
-def test_no_allowed_cell_is_an_error_with_the_setting():
+def test_where_no_draw_is_allowed_the_most_probable_cell_that_is_answers(
+    caplog: pytest.LogCaptureFixture,
+):
+    """One cell of 15,625 is allowed, and 200 draws miss it."""
+    rare = draw(mixture_of(BENCH, 1), BENCH, random.Random(5))
+    trained = trained_on(BENCH, constant, lambda genotype: genotype == rare, likeliest=rare)
+    assert BestOfDraws(1, ["naswot"]).select(trained) == rare
+    assert caplog.messages == [
+        "none of 200 cells drawn is one that penalties allow; the answer is the most probable one "
+        "that they do"
+    ]
+
+
+def test_no_allowed_cell_at_all_is_an_error():
     trained = trained_on(SMALL, constant, lambda genotype: False)
-    with pytest.raises(ValueError, match=r"none of 400 cells drawn .* penalties\.cost\.target"):
+    told = (
+        "none of 400 cells drawn is one that penalties allow, nor is the most probable cell; "
+        "loosen what they limit"
+    )
+    with pytest.raises(ValueError, match=f"^{told}$"):
         BestOfDraws(2, ["naswot"]).select(trained)
 
 

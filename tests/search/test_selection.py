@@ -30,6 +30,10 @@ def no_scores(genotype: Genotype, names: Sequence[str], repeat: int) -> dict[str
     raise AssertionError("these selections ask the weights alone")
 
 
+def never() -> Genotype:
+    raise AssertionError("no penalty limits what is found")
+
+
 class Recorder:
     """A probe's functions: an accuracy that sums up what the present candidates are worth."""
 
@@ -48,6 +52,7 @@ class Recorder:
             report=lambda done, total: self.reports.append((done, total)),
             scores=no_scores,
             allows=lambda genotype: True,
+            likeliest=never,
         )
 
     def accuracy(self, mixture: Mixture) -> float:
@@ -87,7 +92,7 @@ def test_it_asks_the_weights_not_the_alphas():
     recorder = Recorder(DARTS, sum_of(values))
     misleading = Mixture({k: CellMixture((-9 * v).softmax(-1)) for k, v in values.items()})
     probe = TrainedSupernet(DARTS, misleading, recorder.accuracy, recorder.tune, random.Random(0),
-                  lambda done, total: None, no_scores, lambda genotype: True)  # fmt: skip
+                  lambda done, total: None, no_scores, lambda genotype: True, never)  # fmt: skip
     found = PerturbationSelection(tune_epochs=0).select(probe)
     assert found == best_cells(DARTS, values) != ArgMax()(misleading, DARTS)
 
@@ -152,7 +157,7 @@ def test_edge_weights_scale_what_is_not_decided():
         }
     )
     probe = TrainedSupernet(DARTS, halves, recorder.accuracy, recorder.tune, random.Random(0),
-                  lambda done, total: None, no_scores, lambda genotype: True)  # fmt: skip
+                  lambda done, total: None, no_scores, lambda genotype: True, never)  # fmt: skip
     PerturbationSelection().select(probe)
     first = recorder.asked[0]["normal"]
     assert first.edges is None
