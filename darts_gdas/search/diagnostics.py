@@ -82,8 +82,12 @@ def num_learnt(cell: CellGenotype) -> int:
 def has_collapsed(cell: CellGenotype, space: CellSpace) -> bool:
     """Whether more edges of a cell than its threshold allows add nothing learnt to its output.
 
-    The published reduction cell of DARTS_V1 counts as collapsed, and retrains well all the same.
+    The published reduction cell of DARTS_V1 counts as collapsed, and retrains well all the same. A
+    cell of one edge never does: its share is 0 or 1 whatever it is, and a chain of blocks is as
+    shallow as it skips some of them.
     """
+    if len(space.edges) == 1:
+        return False
     return 1 - num_learnt(cell) / sum(map(len, cell.nodes)) > collapse_threshold(space)
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from darts_gdas.nets.layout import NORMAL
+from darts_gdas.nets.layout import REDUCE
 from darts_gdas.report.verdict import CLOSE_TO_RANDOM, FROM_WARM_START
 from darts_gdas.search import ArgMax
 from darts_gdas.search.diagnostics import is_parameter_free, num_learnt
@@ -36,8 +36,8 @@ def without_effect(kind: str, cell: CellGenotype) -> str:
     )
     if not live_edges(cell):
         text += "; no path leads from its inputs to its output"
-    if kind == NORMAL:
-        return f"{text}. Such cells look good under shared weights and retrain badly"
+    if kind != REDUCE:
+        return f"{text}. Such cells look good under shared weights and mostly retrain badly"
     return f"{text}; the published reduction cell of DARTS_V1 is such a one, and retrains well"
 
 

@@ -12,10 +12,11 @@ from darts_gdas.search.diagnostics import (
     has_collapsed,
     is_parameter_free,
     is_undecided,
+    num_learnt,
     parameter_free_share,
     skip_share,
 )
-from darts_gdas.space import CellGenotype, Genotype, SearchSpace
+from darts_gdas.space import CellGenotype, Edge, Genotype, SearchSpace
 
 DARTS = SearchSpace.named("darts")
 BENCH = SearchSpace.named("nasbench201")
@@ -113,6 +114,16 @@ def test_each_kind_is_judged_by_itself():
     cells = Genotype.load("DARTS_V1").cells
     told = {kind: has_collapsed(cells[kind], DARTS.cells[kind]) for kind in cells}
     assert told == {"normal": False, "reduce": True}
+
+
+def test_a_skipped_block_of_a_chain_is_no_collapse():
+    chain = SearchSpace.chain([["skip_connect", "mbconv3_3x3"]] * 2, reductions=[], widths=[1, 1])
+    edge = CellGenotype(((Edge("skip_connect", 0),),), (1,), 1)
+    assert num_learnt(edge) == 0 and collapse_threshold(chain.cells["block0"]) < 1
+    assert not any(has_collapsed(edge, cell) for cell in chain.cells.values())
+    two = SearchSpace.darts(num_nodes=1).cells["normal"]
+    skips = tuple(Edge("skip_connect", source) for source in range(2))
+    assert has_collapsed(CellGenotype((skips,), (2,), 2), two)
 
 
 def test_undecided_means_that_every_edge_has_all_its_candidates_in_play():

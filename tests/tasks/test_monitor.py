@@ -133,7 +133,7 @@ def test_a_collapse_is_told_once_with_its_remedies(caplog: pytest.LogCaptureFixt
     assert record.getMessage() == (
         "epoch 6: the search is collapsing: for 5 epochs, 6 of 6 operations of the normal cell "
         "have learnt nothing that reaches its output (6 skip_connect). Such cells look good under "
-        "shared weights and retrain badly. What helps: tea"
+        "shared weights and mostly retrain badly. What helps: tea"
     )
     assert monitor.warnings == {"normal cell": record.getMessage()}
 

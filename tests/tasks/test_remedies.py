@@ -63,3 +63,5 @@ def test_what_adds_nothing_is_counted():
     assert "(5 none); no path leads from its inputs to its output" in told
     told = without_effect("reduce", Genotype.load("DARTS_V1").cells["reduce"])
     assert told.startswith("8 of 8") and told.endswith("retrains well")
+    told = without_effect("stem", Genotype.load("DARTS_V1").cells["reduce"])
+    assert told.endswith("look good under shared weights and mostly retrain badly")
