@@ -96,6 +96,7 @@ class StageSearch:
             self.probe,
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
+            arch_warmup_epochs=method.arch_warmup_epochs,
             remedies=remedies(method, space, stop_below=running.diagnostics.stop_below),
         )
         self.confusion: Confusion | None = None
