@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,12 +143,12 @@ class Moves:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether every edge still has all its candidates in play at the end.
+        """Whether each candidate of each edge ends more than half as likely as any other.
 
-        Counted in whole candidates by exp(entropy), as `search.diagnostics.is_undecided` does.
+        The rule of `search.diagnostics.is_undecided`, which says why.
         """
-        rows = [list(row.values()) for row in self.edges[-1].values() if len(row) > 1]
-        return bool(rows) and all(_perplexity(row) > len(row) - 0.5 for row in rows)
+        rows = [row.values() for row in self.edges[-1].values() if len(row) > 1]
+        return bool(rows) and all(2 * min(row) > max(row) for row in rows)
 
 
 def moves_of(lines: Sequence[Line]) -> dict[str, Moves]:
@@ -178,12 +177,6 @@ def _cut(line: Line, kind: str) -> dict[str, str]:
         return {edge_of(source, node, cell["inputs"]): str(op) for node, op, source in pairs}
     except (KeyError, TypeError, ValueError):
         return {}
-
-
-def _perplexity(row: Sequence[float]) -> float:
-    total = sum(row)
-    shares = [value / total for value in row if value > 0]
-    return math.exp(-sum(share * math.log(share) for share in shares))
 
 
 def edge_of(source: int, node: int, num_inputs: int) -> str:

@@ -82,28 +82,33 @@ def num_learnt(cell: CellGenotype) -> int:
 def has_collapsed(cell: CellGenotype, space: CellSpace) -> bool:
     """Whether more edges of a cell than its threshold allows add nothing learnt to its output.
 
-    The published reduction cell of DARTS_V1 counts as collapsed, and retrains well all the same.
+    The published reduction cell of DARTS_V1 counts as collapsed, and retrains well all the same. A
+    cell of one edge never does: its share is 0 or 1 whatever it is, and a chain of blocks is as
+    shallow as it skips some of them.
     """
+    if len(space.edges) == 1:
+        return False
     return 1 - num_learnt(cell) / sum(map(len, cell.nodes)) > collapse_threshold(space)
 
 
 def is_undecided(mixture: Mixture, space: SearchSpace) -> bool:
-    """Whether every edge still has all its candidates in play, counted in whole candidates.
+    """Whether on every edge each candidate is more than half as likely as any other.
 
-    An edge with probabilities p is as undecided as one with exp(entropy(p)) equally likely
-    candidates (its perplexity). Where that number, rounded, is the number of its candidates on
-    every edge of every kind, the alphas have ruled nothing out, and a cell drawn from them would be
-    a random one. The rounding is the only constant, so it means the same in every space.
+    A candidate's probability over its edge's largest is 1 where they are level and 0 where it is
+    out of play; rounding that is the only constant. Under a softmax it is exp(a_i - a_j), which
+    knows nothing of the other candidates, so the rule is the same for two as for many. It bounds
+    all n >= 2 of them: the smallest probability is above 1 / (2 n - 1) and the largest below
+    2 / (n + 1), so a random draw, at 1 / n each, differs from the alphas' by less than a factor of
+    two everywhere. (The perplexity in whole candidates, n - 0.5 or more, is right for many alone:
+    of two candidates it takes one at 0.86 for undecided.)
     """
     edges = [
-        (row[: len(names)].double(), len(names))
+        row[: len(names)].double()
         for kind, cell in space.cells.items()
         for row, names in zip(mixture[kind].ops, cell.candidates, strict=True)
         if len(names) > 1
     ]
-    return bool(edges) and all(
-        count ** entropy(row.unsqueeze(0)) > count - 0.5 for row, count in edges
-    )
+    return bool(edges) and all(bool(2 * row.min() > row.max()) for row in edges)
 
 
 def curvature_growth(eigenvalues: Sequence[float], *, window: int) -> float:

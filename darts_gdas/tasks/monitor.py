@@ -15,6 +15,7 @@ from darts_gdas.search.diagnostics import (
 )
 from darts_gdas.search.one_hot import one_hot
 from darts_gdas.space import CellGenotype, Genotype, SearchSpace
+from darts_gdas.tasks.diagnostics import Diagnostics
 from darts_gdas.tasks.probing import SupernetProbe
 from darts_gdas.tasks.remedies import CHANCE, UNCHANGED, UNDECIDED, without_effect
 
@@ -25,63 +26,6 @@ PATIENCE = 5
 
 GROWTH = 0.75
 """Zela et al.'s ratio, for the warning of a search that does not stop by itself."""
-
-
-@dataclass
-class Diagnostics:
-    """What is measured while a search runs, and whether it stops by itself.
-
-    Shares of operations cost nothing and are always there. Nothing that is measured changes the
-    search; only `stop_below` ends it.
-
-    Attributes:
-        eigenvalue_every: Epochs between two measurements of the dominant eigenvalue of the
-            Hessian of the validation loss in the alphas; 0 never measures it. Each takes the
-            time of 5 to 10 training steps, and the memory of a double backward pass.
-        eigenvalue_batches: Batches of the arch half to measure it on; memory grows with them.
-        gap_every: Epochs between two measurements of the discretisation gap: accuracy of the
-            mixture minus accuracy of its genotype, both under shared weights; 0 never does.
-        stop_below: Stop when the curvature was so much smaller before: the ratio of its mean over
-            a window to its mean over the next one. RobustDARTS takes 0.75; 0 never stops.
-        stop_window: Measurements in a window; RobustDARTS takes 5.
-        stop_first_epoch: Return no architecture of an earlier epoch, counted from 0. The
-            authors' code takes 10.
-
-    Reference:
-        Zela et al., ICLR 2020, https://arxiv.org/abs/1909.09656, section 4.3.
-    """
-
-    eigenvalue_every: int = 0
-    eigenvalue_batches: int = 1
-    gap_every: int = 0
-    stop_below: float = 0.0
-    stop_window: int = 5
-    stop_first_epoch: int = 10
-
-    def __post_init__(self) -> None:
-        minima = {
-            "eigenvalue_every": 0, "eigenvalue_batches": 1, "gap_every": 0, "stop_window": 1,
-            "stop_first_epoch": 0,
-        }  # fmt: skip
-        for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"diagnostics.{name} must be at least {minimum}, got {getattr(self, name)}"
-                )
-        if not 0 <= self.stop_below <= 1:
-            raise ValueError(f"diagnostics.stop_below must lie in 0..1, got {self.stop_below}")
-        if self.stop_below and not self.eigenvalue_every:
-            raise ValueError(
-                "diagnostics.stop_below has no effect without the eigenvalue; set "
-                "diagnostics.eigenvalue_every=1"
-            )
-
-    @property
-    def epochs_to_stop(self) -> int:
-        """The fewest epochs with which an early stop can come: two windows, late enough."""
-        window, every = self.stop_window, self.eigenvalue_every
-        first = -(-(self.stop_first_epoch + 1) // every) - 1  # the first that may be returned
-        return every * (2 * window + max(0, first - window // 2))
 
 
 @dataclass(frozen=True)
@@ -108,6 +52,7 @@ class Monitor:
         probe: Measures.
         num_epochs: Epochs of the search.
         learns: Whether the alphas move. Where they do not, the present genotype says nothing.
+        arch_warmup_epochs: Epochs at the beginning in which they stand still, nor does it then.
         remedies: What helps against a collapse, beside the method in use.
 
     Attributes:
@@ -115,6 +60,8 @@ class Monitor:
         warnings: What the user was told, by topic; every topic is told once.
         warm_start: The genotype that the first alphas stand for, where a warm start set them.
         epochs_before: Epochs of the run before this search; they count where epochs are told.
+        whole: The space that a run of several stages began with, which its cells are judged in;
+            where this search's is smaller, the alphas have ruled candidates out.
     """
 
     def __init__(
@@ -125,6 +72,7 @@ class Monitor:
         *,
         num_epochs: int,
         learns: bool,
+        arch_warmup_epochs: int = 0,
         remedies: str = "",
     ) -> None:
         self.diagnostics = diagnostics
@@ -132,11 +80,13 @@ class Monitor:
         self.probe = probe
         self.num_epochs = num_epochs
         self.learns = learns
+        self.arch_warmup_epochs = arch_warmup_epochs
         self.remedies = remedies
         self.end: End | None = None
         self.warnings: dict[str, str] = {}
         self.warm_start: Genotype | None = None
         self.epochs_before = 0
+        self.whole = space
         self._collapsed_since: dict[str, int] = {}
         self._history: dict[int, tuple[float, str]] = {}  # epoch: eigenvalue, genotype
 
@@ -161,7 +111,7 @@ class Monitor:
             self._history[epoch] = (value, genotype.to_json())
             self._judge_curvature(epoch)
         if self.learns:
-            self._judge_cells(epoch, genotype)
+            self._judge_cells(epoch, genotype, relaxation.expected(alphas))
         return metrics
 
     def remarks(self) -> dict[str, str]:
@@ -202,30 +152,32 @@ class Monitor:
     def conclude(self, answer: Genotype, expected: Mixture | None) -> None:
         """Warn of what the answer is, however short the search was.
 
+        What was told on the way of a cell that has not collapsed in the answer is withdrawn.
+
         Args:
             answer: The search's.
             expected: The expected mixture that it was derived from; None where the alphas did not
                 choose it.
         """
         told = expected if self.num_epochs else None
-        began = self.warm_start
-        hardly_moved = told is not None and began is None and is_undecided(told, self.space)
-        for kind, cell in self.space.cells.items():
+        hardly_moved = told is not None and self._hardly_moved(told)
+        for kind, cell in self.whole.cells.items():
             if not has_collapsed(answer.cells[kind], cell):
-                continue
-            if self.learns and not hardly_moved:
+                if self.warnings.pop(f"{kind} cell", None):
+                    logger.info("withdrawn: the %s cell of the answer has not collapsed", kind)
+            elif self.learns and not hardly_moved:
                 self._tell_collapse(kind, answer.cells[kind], "the search has ended in a collapse")
             else:
                 text = f"{without_effect(kind, answer.cells[kind])}. {CHANCE}"
                 self.warn(f"{kind} cell", text, anew=True)  # a collapse, on the way, is none
         if hardly_moved:
             self.warn("alphas", UNDECIDED)
-        if told is not None and answer == began:
+        if told is not None and answer == self.warm_start:
             self.warn("alphas", UNCHANGED)
 
     def collapsed(self, answer: Genotype) -> dict[str, str] | None:
         """By kind, what is wrong with cells that have collapsed; None where no alphas learn."""
-        kinds = [k for k, cell in self.space.cells.items() if has_collapsed(answer.cells[k], cell)]
+        kinds = [k for k, cell in self.whole.cells.items() if has_collapsed(answer.cells[k], cell)]
         return {k: without_effect(k, answer.cells[k]) for k in kinds} if self.learns else None
 
     def _is_due(self, every: int, epoch: int) -> bool:
@@ -243,7 +195,8 @@ class Monitor:
         limit, first = self.diagnostics.stop_below, self.diagnostics.stop_first_epoch
         if limit and ratio < limit and before >= first and self.end is None:
             self.end = End(epoch + 1, before, Genotype.from_json(self._history[before][1]))
-        if not limit and ratio < GROWTH and before >= first:
+        moving = epochs[0] >= self.arch_warmup_epochs
+        if not limit and ratio < GROWTH and before >= first and moving:
             self.warn(
                 "curvature",
                 f"epoch {self.epochs_before + epoch + 1}: the curvature of the validation loss in "
@@ -251,14 +204,22 @@ class Monitor:
                 f"{self.epochs_before + before + 1}), which announces a collapse. {self.remedies}",
             )
 
-    def _judge_cells(self, epoch: int, genotype: Genotype) -> None:
-        for kind, cell in self.space.cells.items():
-            if not has_collapsed(genotype.cells[kind], cell):
+    def _hardly_moved(self, expected: Mixture) -> bool:
+        """Whether the alphas have ruled nothing out, neither in this stage nor before it."""
+        narrowed = self.warm_start is not None or self.space != self.whole
+        return not narrowed and is_undecided(expected, self.space)
+
+    def _judge_cells(self, epoch: int, genotype: Genotype, expected: Mixture) -> None:
+        moving = epoch + 1 - self.arch_warmup_epochs  # epochs with arch steps so far
+        led = moving > 0 and not self._hardly_moved(expected)
+        for kind, cell in self.whole.cells.items():
+            if not led or not has_collapsed(genotype.cells[kind], cell):
                 self._collapsed_since.pop(kind, None)
                 continue
             since = self._collapsed_since.setdefault(kind, epoch)
-            # In the first quarter the alphas are hardly more than their random beginnings.
-            if epoch - since + 1 >= PATIENCE and 4 * (epoch + 1) > self.num_epochs:
+            # In the first quarter of theirs the alphas are hardly more than their beginnings.
+            late = 4 * moving > self.num_epochs - self.arch_warmup_epochs
+            if epoch - since + 1 >= PATIENCE and late:
                 begin = f"epoch {self.epochs_before + epoch + 1}: the search is collapsing"
                 self._tell_collapse(kind, genotype.cells[kind], begin, f"for {PATIENCE} epochs, ")
 

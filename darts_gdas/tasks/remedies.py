@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from darts_gdas.nets.layout import NORMAL
+from darts_gdas.nets.layout import REDUCE
 from darts_gdas.report.verdict import CLOSE_TO_RANDOM, FROM_WARM_START
 from darts_gdas.search import ArgMax
 from darts_gdas.search.diagnostics import is_parameter_free, num_learnt
-from darts_gdas.space import CellGenotype
+from darts_gdas.space import CellGenotype, SearchSpace
 from darts_gdas.space.networks import live_edges
 from darts_gdas.tasks.method import Method
 
@@ -20,6 +20,9 @@ LARGEST = (
     "this cell is the largest of its space: none has more parameters, so counting them would have "
     "found it. What asks for more than size:"
 )
+
+FEW_SKIPS = 2
+"""The limit that P-DARTS sets."""
 
 
 def without_effect(kind: str, cell: CellGenotype) -> str:
@@ -33,8 +36,8 @@ def without_effect(kind: str, cell: CellGenotype) -> str:
     )
     if not live_edges(cell):
         text += "; no path leads from its inputs to its output"
-    if kind == NORMAL:
-        return f"{text}. Such cells look good under shared weights and retrain badly"
+    if kind != REDUCE:
+        return f"{text}. Such cells look good under shared weights and mostly retrain badly"
     return f"{text}; the published reduction cell of DARTS_V1 is such a one, and retrains well"
 
 
@@ -48,25 +51,31 @@ def of_size(method: Method) -> str:
     )
 
 
-def remedies(method: Method, *, stops: bool) -> str:
+def remedies(method: Method, space: SearchSpace, *, stop_below: float) -> str:
     """The remedies of a method, in one sentence.
 
-    What the method has not is told by the name of one that has; what it has, by its setting.
+    What the method has not is told by the name of one that has; what it has, by its setting, where
+    that can still go further.
 
     Args:
         method: In use.
-        stops: Whether the diagnostics end the search early.
+        space: What it searches.
+        stop_below: `diagnostics.stop_below`; 0 where nothing ends the search early.
     """
-    return "What helps: " + ", ".join(_each(method, stops))
+    return "What helps: " + ", ".join(_each(method, space, stop_below))
 
 
-def _each(method: Method, stops: bool) -> Iterator[str]:
+def _each(method: Method, space: SearchSpace, stop_below: float) -> Iterator[str]:
     chosen, moved = method.discretizer, method.perturbation
-    if isinstance(chosen, ArgMax):
+    if isinstance(chosen, ArgMax) and ArgMax(max_skips=FEW_SKIPS).fits(space) is None:
         limit = chosen.max_skips
-        setting = "=2 (in normal cells)" if limit is None else f" below {limit}"
-        yield f"discretizer.max_skips{setting}"
-    if stops:
+        if limit is None:
+            yield f"discretizer.max_skips={FEW_SKIPS} (in normal cells)"
+        elif limit > 0:
+            yield f"discretizer.max_skips below {limit}"
+    if stop_below >= 1:
+        yield "a larger optimizer.weight_decay"
+    elif stop_below > 0:
         yield "diagnostics.stop_below nearer to 1, or a larger optimizer.weight_decay"
     else:
         yield "method=robust_darts (stops in time, decays the weights more)"

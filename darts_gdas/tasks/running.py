@@ -7,7 +7,7 @@ from darts_gdas.nets.synced import synchronize_norms
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.finite import FiniteGuard
 from darts_gdas.space import SearchSpace
-from darts_gdas.tasks.monitor import Diagnostics
+from darts_gdas.tasks.diagnostics import Diagnostics
 
 
 @dataclass(frozen=True)

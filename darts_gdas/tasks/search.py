@@ -192,3 +192,4 @@ class SearchTask:
         self.index = index
         self.current = self._build(index, space)
         self.current.monitor.epochs_before = self._epochs_before(index)
+        self.current.monitor.whole = self.space

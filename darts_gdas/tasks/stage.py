@@ -96,7 +96,8 @@ class StageSearch:
             self.probe,
             num_epochs=num_epochs,
             learns=method.order is not Order.weights_only,
-            remedies=remedies(method, stops=running.diagnostics.stop_below > 0),
+            arch_warmup_epochs=method.arch_warmup_epochs,
+            remedies=remedies(method, space, stop_below=running.diagnostics.stop_below),
         )
         self.confusion: Confusion | None = None
         kept = {name: penalty.state() for name, penalty in method.penalties.items()}

@@ -84,14 +84,24 @@ def test_alphas_that_stay_where_they_began_lie_far_from_equal_shares_and_did_not
     assert moves.reach == pytest.approx(0.6 - 1 / 3) and moves.change == 0
 
 
-def test_undecided_means_the_same_as_in_the_search():
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_undecided_means_the_same_as_in_the_search(n: int):
     """Two implementations of one rule, here and in `search.diagnostics`, around its limit."""
-    space = SearchSpace({"normal": CellSpace((("none", "skip_connect", "sep_conv_3x3"),) * 2, 1)})
-    for top in np.linspace(0.34, 0.9, 57):
-        row = [top, (1 - top) / 2, (1 - top) / 2]
-        moves = moves_of([line_of(0, [row, row], ("skip_connect", "skip_connect"))])["normal"]
-        mixture = Mixture({"normal": CellMixture(torch.tensor([row, row]))})
+    names = tuple(SearchSpace.named("darts").cells["normal"].candidates[0][:n])
+    space = SearchSpace({"normal": CellSpace((names,) * 2, 1)})
+    told = []
+    for top in np.linspace(0.01, 0.99, 99):
+        row = [top, *[(1 - top) / (n - 1)] * (n - 1)]
+        line = line_of(0, [row, row], ("skip_connect", "skip_connect"))
+        line["alphas"]["normal"]["candidates"] = list(names)
+        moves = moves_of([line])["normal"]
+        mixture = Mixture({"normal": CellMixture(torch.tensor([row, row]).double())})
         assert moves.is_undecided == is_undecided(mixture, space), top
+        told.append(moves.is_undecided)
+    # Of one against n - 1 that are level: its share lies between 1 / (2 n - 1) and 2 / (n + 1).
+    first, last = told.index(True), 98 - told[::-1].index(True)
+    assert (first + 1) / 100 == pytest.approx(1 / (2 * n - 1), abs=0.011)
+    assert (last + 1) / 100 == pytest.approx(2 / (n + 1), abs=0.011)
 
 
 def test_lines_of_another_shape_are_left_out():

@@ -12,10 +12,11 @@ from darts_gdas.search.diagnostics import (
     has_collapsed,
     is_parameter_free,
     is_undecided,
+    num_learnt,
     parameter_free_share,
     skip_share,
 )
-from darts_gdas.space import CellGenotype, Genotype, SearchSpace
+from darts_gdas.space import CellGenotype, CellSpace, Edge, Genotype, SearchSpace
 
 DARTS = SearchSpace.named("darts")
 BENCH = SearchSpace.named("nasbench201")
@@ -115,17 +116,63 @@ def test_each_kind_is_judged_by_itself():
     assert told == {"normal": False, "reduce": True}
 
 
-def test_undecided_means_that_every_edge_has_all_its_candidates_in_play():
-    """Perplexity by hand: two of n = 5 at half each are 2; p = 0.3 and four of 0.175 are 4.86."""
-    uniform = torch.full((6, 5), 0.2, dtype=torch.float64)
-    assert is_undecided(Mixture({"normal": CellMixture(uniform)}), BENCH)
-    near = uniform.clone()
-    near[0] = torch.tensor([0.3] + [0.175] * 4)
-    entropy_near = -(0.3 * math.log(0.3) + 0.7 * math.log(0.175))
-    assert 4.5 < math.exp(entropy_near) < 4.9
-    assert is_undecided(Mixture({"normal": CellMixture(near)}), BENCH)
-    near[3] = torch.tensor([0.5, 0.5, 0.0, 0.0, 0.0])
-    assert not is_undecided(Mixture({"normal": CellMixture(near)}), BENCH)
+def test_a_skipped_block_of_a_chain_is_no_collapse():
+    chain = SearchSpace.chain([["skip_connect", "mbconv3_3x3"]] * 2, reductions=[], widths=[1, 1])
+    edge = CellGenotype(((Edge("skip_connect", 0),),), (1,), 1)
+    assert num_learnt(edge) == 0 and collapse_threshold(chain.cells["block0"]) < 1
+    assert not any(has_collapsed(edge, cell) for cell in chain.cells.values())
+    two = SearchSpace.darts(num_nodes=1).cells["normal"]
+    skips = tuple(Edge("skip_connect", source) for source in range(2))
+    assert has_collapsed(CellGenotype((skips,), (2,), 2), two)
+
+
+def told_undecided(*rows: list[float]) -> bool:
+    """Of a cell with two inputs, one node and as many candidates as the rows have."""
+    names = tuple(DARTS.cells["normal"].candidates[0][: len(rows[0])])
+    space = SearchSpace({"normal": CellSpace((names,) * 2, num_nodes=1)})
+    first, second = rows if len(rows) == 2 else rows * 2
+    mixture = Mixture({"normal": CellMixture(torch.tensor([first, second]).double())})
+    return is_undecided(mixture, space)
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+def test_undecided_has_the_same_bounds_in_odds_for_any_number_of_candidates(n: int):
+    """All others level, one candidate's alpha apart by a: the odds e^a cross 2 or 1/2."""
+    for a in (0.69, -0.69, 0.7, -0.7):  # log 2 = 0.6931
+        row = torch.tensor([a] + [0.0] * (n - 1)).double().softmax(-1)
+        assert told_undecided(row.tolist()) == (abs(a) < math.log(2))
+        if a == 0.69:
+            assert row.max() == pytest.approx(2 / (n + 1), abs=2e-3)
+        if a == -0.69:
+            assert row.min() == pytest.approx(1 / (2 * n - 1), abs=2e-3)
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+def test_an_undecided_edge_is_within_a_factor_of_two_of_a_random_draw(n: int):
+    generator = torch.Generator().manual_seed(n)
+    seen = set()
+    for _ in range(200):
+        row = (torch.randn(n, generator=generator).double() * 0.3).softmax(-1)
+        undecided = told_undecided(row.tolist())
+        seen.add(undecided)
+        assert undecided == all(p < 2 * q for p in row for q in row)
+        assert not undecided or (n * row.max() < 2 and n * row.min() > 0.5)
+    assert seen == {True, False}
+
+
+def test_alphas_of_many_candidates_that_moved_by_a_thousandth_are_undecided():
+    generator = torch.Generator().manual_seed(0)
+    moved = 1e-3 * torch.randn((14, 8), generator=generator).double()
+    cells = {kind: CellMixture(moved.softmax(-1)) for kind in DARTS.cells}
+    assert is_undecided(Mixture(cells), DARTS)
+
+
+def test_one_edge_that_has_ruled_a_candidate_out_is_enough():
+    level = [0.3] + [0.175] * 4
+    assert told_undecided(level, level)
+    assert not told_undecided(level, [0.5, 0.5, 0.0, 0.0, 0.0])
+    assert not told_undecided([0.0] * 3)  # no row of weights says that nothing is ruled out
+    assert not told_undecided([0.84, 0.16])
 
 
 def test_growth_compares_the_last_window_with_the_one_before():

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 from darts_gdas.search import ArgMax, BetaDecay, RandomPerturbation
 from darts_gdas.search.cost import Cost
-from darts_gdas.space import Genotype
+from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.remedies import of_size, remedies, without_effect
 from tests.tasks.test_stage import DARTS
 
+SPACE = SearchSpace.named("darts")
+
 
 def test_a_method_in_use_is_told_its_settings():
-    plain = remedies(DARTS, stops=False)
+    plain = remedies(DARTS, SPACE, stop_below=0.0)
     for name in ("robust_darts", "sdarts_rs", "beta_darts", "darts_pt"):
         assert name in plain
     used = replace(
@@ -19,7 +21,7 @@ def test_a_method_in_use_is_told_its_settings():
         perturbation=RandomPerturbation(),
         penalties={"beta_decay": BetaDecay()},
     )
-    told = remedies(used, stops=True)
+    told = remedies(used, SPACE, stop_below=0.75)
     for name in ("robust_darts", "sdarts", "beta_darts"):
         assert name not in told
     for setting in (
@@ -29,6 +31,23 @@ def test_a_method_in_use_is_told_its_settings():
         "penalties.beta_decay.weight.end",
     ):
         assert setting in told
+
+
+def test_no_setting_is_told_to_go_beyond_what_can_be_typed():
+    """`max_skips` is at least 0 and `stop_below` at most 1."""
+    for limit, told in ((1, "discretizer.max_skips below 1, "), (0, "")):
+        used = replace(DARTS, discretizer=ArgMax(max_skips=limit))
+        text = remedies(used, SPACE, stop_below=1.0)
+        assert text.startswith(f"What helps: {told}a larger optimizer.weight_decay, method=sdarts")
+    assert "stop_below nearer to 1" in remedies(DARTS, SPACE, stop_below=0.99)
+
+
+def test_a_limit_of_skips_is_told_where_the_space_takes_one():
+    chain = SearchSpace.chain([["skip_connect", "mbconv3_3x3"]], reductions=[], widths=[1])
+    asked = ArgMax(max_skips=2).fits(chain)
+    assert asked is not None and "the space has none" in asked
+    assert "max_skips" not in remedies(DARTS, chain, stop_below=0.0)
+    assert "discretizer.max_skips=2" in remedies(DARTS, SPACE, stop_below=0.0)
 
 
 def test_the_largest_cell_is_told_of_a_limit_or_of_a_smaller_one():
@@ -44,3 +63,5 @@ def test_what_adds_nothing_is_counted():
     assert "(5 none); no path leads from its inputs to its output" in told
     told = without_effect("reduce", Genotype.load("DARTS_V1").cells["reduce"])
     assert told.startswith("8 of 8") and told.endswith("retrains well")
+    told = without_effect("stem", Genotype.load("DARTS_V1").cells["reduce"])
+    assert told.endswith("look good under shared weights and mostly retrain badly")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from darts_gdas.report.verdict import CLOSE_TO_RANDOM
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.files import RunFolder
 from darts_gdas.runtime.journal import Journal
@@ -23,11 +24,12 @@ from darts_gdas.runtime.task import Callback, Progress
 from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
 from darts_gdas.runtime.work import Work
 from darts_gdas.search import GumbelHard, PerturbationSelection
+from darts_gdas.search.diagnostics import is_undecided
 from darts_gdas.space import Edge, Genotype, SearchSpace
 from darts_gdas.tasks.conclusion import conclude
+from darts_gdas.tasks.diagnostics import Diagnostics
 from darts_gdas.tasks.initial import choose_learning_rate
 from darts_gdas.tasks.method import DECAY, Method, Stage
-from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.search import SearchTask
 from darts_gdas.tasks.stage import StageSearch
 from tests.cli.test_runs import assert_same
@@ -267,9 +269,19 @@ def test_a_warning_is_told_once_per_run_with_the_epoch_of_the_run():
         )
         for kind, cell in task.genotype().cells.items()
     }
-    monitor._judge_cells(1, Genotype(cells))
+    monitor._judge_cells(1, Genotype(cells), task.current.expected())
     assert monitor.warnings["normal cell"] == "epoch 2: told"
     assert monitor.warnings["reduce cell"].startswith("epoch 4: the search is collapsing")
+
+
+def test_cells_of_every_stage_are_judged_in_the_space_of_the_first():
+    """Of four candidates two are left, with level alphas: that is no random cell."""
+    task = staged()
+    train(task, range(5))
+    monitor = task.current.monitor
+    assert monitor.whole == SPACE != monitor.space
+    assert is_undecided(task.current.expected(), monitor.space)
+    assert not any(CLOSE_TO_RANDOM in text for text in task.warnings())
 
 
 def test_a_rate_that_is_to_be_measured_is_measured_in_every_stage():

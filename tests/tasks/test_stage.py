@@ -18,8 +18,8 @@ from darts_gdas.runtime.optim import SGD, Adam
 from darts_gdas.runtime.task import Progress
 from darts_gdas.search import ArgMax, FirstOrder, GumbelHard, Softmax, Unrolled, UnrolledExact
 from darts_gdas.space import SearchSpace
+from darts_gdas.tasks.diagnostics import Diagnostics
 from darts_gdas.tasks.method import Method, Order, SearchData
-from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.running import Running
 from darts_gdas.tasks.stage import StageSearch
 
