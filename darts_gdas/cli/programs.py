@@ -114,7 +114,7 @@ def _search(run: Opened[SearchConfig, SearchTask], loggers: Loggers) -> None:
     if run.ranks.is_first:
         config, said = run.start.config, said_values(run.start.overrides)
         for text in (*without_effect(config, said), *left_out(config, said)):
-            logger.warning("%s", text)
+            task.current.monitor.warn(text, text)
     if run.start.state is None:
         begin = time.monotonic()
         begin_search(task.current, run)
