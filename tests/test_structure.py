@@ -53,7 +53,6 @@ TESTED_TOGETHER = {
     "__main__.py": "report/test_command.py",
     "report/__main__.py": "report/test_command.py",
     "report/style.py": "report/test_page.py",
-    "tasks/ranking.py": "cli/test_untrained.py",
     "scoring/places.py": "scoring/test_table.py",
     "ntk/calls.py": "ntk/test_kernel.py",
     "ntk/generic.py": "ntk/test_kernel.py",

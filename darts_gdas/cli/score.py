@@ -1,5 +1,6 @@
 """The program that ranks untrained cells."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -27,7 +28,12 @@ from darts_gdas.space import Genotype
 from darts_gdas.space.networks import is_disconnected
 from darts_gdas.tasks.ranking import Scored, ScoreTask
 
+logger = logging.getLogger(__name__)
+
 SCORE, BOOK, TOTAL, REMARK = "score", "scores.jsonl", "rank sum", "remark"
+
+MOST_PAIRS = 3
+"""Cells that are one network: so many are named."""
 
 
 def run_score(cfg: DictConfig) -> float | None:
@@ -39,7 +45,10 @@ def run_score(cfg: DictConfig) -> float | None:
     with program() as mark, opened(mark, cfg, ScoreConfig, SCORE, _build) as run:
         if run is not None:
             task, table = run.built
-            run.begin(f"scoring {len(task.genotypes)} cells in {run.folder.path}")
+            if task.again and run.ranks.is_first:
+                logger.warning(_told_again(task))
+            count = len(task.genotypes) - len(task.again)
+            run.begin(f"scoring {count} cells in {run.folder.path}")
             with run.phases("while scoring") as work:
                 workers = count_workers(run.start.config.workers, task.compute.device)
                 writes = Writes(OnSaveError.stop)
@@ -57,6 +66,15 @@ def _build(
     """The task, and the known accuracies."""
     task = start.config.build()
     return (task, start.config.table()), {"data": task.images.digest()}
+
+
+def _told_again(task: ScoreTask) -> str:
+    pairs = [f"cell {i + 1} is cell {first + 1}" for i, first in task.again.items()]
+    more = ", ..." if len(pairs) > MOST_PAIRS else ""
+    return (
+        f"{len(pairs)} of {len(task.genotypes)} cells are the networks of earlier ones "
+        f"({', '.join(pairs[:MOST_PAIRS])}{more}); each is measured and ranked once, as the earlier"
+    )
 
 
 def _finish(

@@ -131,6 +131,11 @@ class ScoreConfig:
         genotypes = self.genotypes()
         for genotype in genotypes:
             check_operations(genotype.operations, "a cell")
+        if (found := len({network_key(genotype) for genotype in genotypes})) < 3:
+            raise ValueError(
+                f"cells={self.cells} must hold at least 3 cells, no two of them one network, "
+                f"got {found}"
+            )
         if len({(genotype.reductions, genotype.widths) for genotype in genotypes}) > 1:
             raise ValueError(
                 f"cells={self.cells} must hold cells of one network, got chains of two"

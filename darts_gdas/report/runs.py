@@ -81,8 +81,8 @@ class Run:
         settings: Everything that the result depends on but the seed, by dotted name.
         seed: The run's seed.
         measures: Those of `MEASURES` that the run has, by name.
-        aim: What its search was to cost: a quantity by its name, and the target; None if that was
-            left open or cannot be known.
+        aim: What its search was to cost: a quantity by its name, and the target, or what the share
+            of the dearest network came to; None if that was left open or cannot be known.
     """
 
     folder: Path
@@ -147,7 +147,7 @@ def read_run(folder: Path) -> Run:
     config = read_file(folder / "config.yaml", yaml.safe_load, dict)
     choices = user_choices(folder)
     if result["kind"] == "search":
-        method, aim = choices.get("method", DEFAULT_METHOD), _aim(config)
+        method, aim = choices.get("method", DEFAULT_METHOD), _aim(config, result)
     else:
         source = str(result.get("genotype_source"))
         method, aim = method_of(source), _aim_of(source)
@@ -223,13 +223,19 @@ def method_of(source: str) -> str:
 def _aim_of(source: str) -> tuple[str, float] | None:
     """What the search of a retraining's genotype was to cost."""
     folder = search_folder(source)
-    config = folder and folder / "config.yaml"
-    return _aim(read_file(config, yaml.safe_load, dict)) if config and config.exists() else None
+    if folder is None or not (folder / "config.yaml").exists():
+        return None
+    config = read_file(folder / "config.yaml", yaml.safe_load, dict)
+    return _aim(config, read_file(folder / "result.json", json.loads, dict))
 
 
-def _aim(config: Mapping[str, Any]) -> tuple[str, float] | None:
+def _aim(config: Mapping[str, Any], result: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The limit that the run found where a share of the dearest network was set."""
     cost = (config.get("penalties") or {}).get("cost")
-    return (str(cost["quantity"]), float(cost["target"])) if cost else None
+    if not cost:
+        return None
+    limit = (result.get("cost") or {}).get("target", cost.get("target"))
+    return None if limit is None else (str(cost["quantity"]), float(limit))
 
 
 def measures_of(result: Mapping[str, Any]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
@@ -9,13 +11,22 @@ from darts_gdas.space.cell import NONE, SKIP
 from darts_gdas.space.genotype import CellGenotype, Edge, Genotype
 
 BENCHMARK = (NONE, SKIP, "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+BENCHMARK_ROUNDS = 4
+"""How often the colours of its cells are refined: three nodes, and once more."""
+
 POOLINGS = ("max_pool_3x3", "avg_pool_3x3")
 
 EdgeIndex = tuple[int, int]
 """(node, position among its edges)."""
 
-Value = Counter[int | EdgeIndex]
-"""A state as a sum: how often each input (int) and the result of each edge's operation is in it."""
+Item = int | EdgeIndex
+"""An input of a cell (int), or the result of an edge's operation."""
+
+Value = Counter[Item]
+"""A state as a sum: how often each item is in it."""
+
+State = frozenset[tuple[Item, int]]
+"""The same as something that can be looked up."""
 
 
 def live_edges(cell: CellGenotype) -> frozenset[EdgeIndex]:
@@ -59,25 +70,34 @@ def network_key(genotype: Genotype) -> str:
         >>> network_key(Genotype.load(a)) == network_key(Genotype.load(b))
         True
     """
+    rounds = BENCHMARK_ROUNDS if _is_of_benchmark(genotype) else None
     cells = genotype.cells
-    return " ".join(f"{kind}:{_cell_key(cells[kind], kind)}" for kind in sorted(cells))
+    return " ".join(f"{kind}:{_cell_key(cells[kind], kind, rounds)}" for kind in sorted(cells))
 
 
 def representative(genotype: Genotype) -> Genotype:
     """One genotype for all that are the same network, to be measured in place of any of them.
 
-    Of cells of NAS-Bench-201 it is the first string, `none` before the alphabet; of others it
-    is the genotype itself with `none` on the edges that do not matter.
+    Of cells of NAS-Bench-201 it is the first string, `none` before the alphabet. Of others it is
+    built from the sums: states in an order that follows from what they are, the edges of each by
+    what they read. A result that several states contain has a node of its own there, so a cell may
+    have more nodes and other numbers of edges than any of its space, but the same operations.
     """
-    pruned = Genotype({kind: _pruned(cell) for kind, cell in genotype.cells.items()})
+    if not _is_of_benchmark(genotype):
+        return Genotype({kind: _rebuilt(cell, kind) for kind, cell in genotype.cells.items()})
+    ((kind, cell),) = genotype.cells.items()
+    pruned = Genotype({kind: _pruned(cell)})
+    spellings = _spellings(pruned.operations | set(BENCHMARK))
+    first = spellings[network_key(Genotype({"normal": pruned.cells[kind]}))]
+    return Genotype({kind: Genotype.from_arch_string(first).cells["normal"]})
+
+
+def _is_of_benchmark(genotype: Genotype) -> bool:
     try:
         genotype.to_arch_string()
     except ValueError:
-        return pruned
-    ((kind, cell),) = pruned.cells.items()
-    spellings = _spellings(pruned.operations | set(BENCHMARK))
-    first = spellings[network_key(Genotype({"normal": cell}))]
-    return Genotype({kind: Genotype.from_arch_string(first).cells["normal"]})
+        return False
+    return True
 
 
 @cache
@@ -105,15 +125,53 @@ def _pruned(cell: CellGenotype) -> CellGenotype:
     return CellGenotype(nodes, cell.output, cell.num_inputs)
 
 
-def _cell_key(cell: CellGenotype, kind: str) -> str:
-    """A hash of the cell's operations by what they read and what reads them.
+@dataclass(frozen=True)
+class _Sums:
+    """A cell as what it computes, without its nodes.
 
-    Colours are refined until they know the whole cell: every round tells an operation those of its
-    neighbours, and no path is longer than the number of nodes.
+    Attributes:
+        ops: The operation of each edge that counts.
+        reads: What it is applied to.
+        outputs: The states that leave the cell.
+        num_inputs: How many states enter it.
     """
+
+    ops: Mapping[Item, str]
+    reads: Mapping[Item, Value]
+    outputs: list[Value]
+    num_inputs: int
+
+    @property
+    def plain(self) -> dict[Item, str]:
+        """A colour for each item: what it is, whatever is around it."""
+        return {**{i: f"input {i}" for i in range(self.num_inputs)}, **self.ops}
+
+    def refined(self, colours: Mapping[Item, str]) -> dict[Item, str]:
+        """Colours that tell each item those of its neighbours."""
+        seen = {}
+        for item in colours:
+            read = _shown(self.reads[item], colours) if item in self.reads else []
+            readers = sorted((colours[e], v[item]) for e, v in self.reads.items() if item in v)
+            leaves = sorted((_shown(v, colours), v[item]) for v in self.outputs if item in v)
+            seen[item] = _digest(colours[item], read, readers, leaves)
+        return seen
+
+    def settled(self, colours: Mapping[Item, str]) -> Mapping[Item, str]:
+        """Colours refined until that tells no more items apart."""
+        while len({*(finer := self.refined(colours)).values()}) > len({*colours.values()}):
+            colours = finer
+        return finer
+
+
+def _shown(value: Value, colours: Mapping[Item, str]) -> list[tuple[str, int]]:
+    return sorted((colours[item], times) for item, times in value.items())
+
+
+def _sums(cell: CellGenotype, kind: str) -> _Sums:
     live = live_edges(cell)
     values: list[Value] = [Counter({i: 1}) for i in range(cell.num_inputs)]
-    reads: dict[EdgeIndex, Value] = {}
+    ops: dict[Item, str] = {}
+    reads: dict[Item, Value] = {}
     for node, edges in enumerate(cell.nodes):
         value: Value = Counter()
         for i, edge in enumerate(edges):
@@ -126,32 +184,103 @@ def _cell_key(cell: CellGenotype, kind: str) -> str:
             same = [
                 other
                 for other, read in reads.items()
-                if edge.op in POOLINGS and _op(cell, other) == edge.op and read == source
+                if edge.op in POOLINGS and ops[other] == edge.op and read == source
             ]
             item = same[0] if same else (node, i)
-            reads[item] = source
+            ops[item], reads[item] = edge.op, source
             value[item] += 1
         values.append(value)
-    outputs = [values[state] for state in cell.output]
-    colours: dict[int | EdgeIndex, str] = {i: f"input {i}" for i in range(cell.num_inputs)}
-    colours |= {edge: _op(cell, edge) for edge in reads}
-
-    def shown(value: Value) -> list[tuple[str, int]]:
-        return sorted((colours[item], times) for item, times in value.items())
-
-    for _ in range(len(cell.nodes) + 1):
-        seen = dict(colours)
-        for item in colours:
-            read = shown(reads[item]) if item in reads else []  # type: ignore[index]
-            readers = sorted((colours[e], v[item]) for e, v in reads.items() if item in v)
-            leaves = sorted((shown(v), v[item]) for v in outputs if item in v)
-            seen[item] = _digest(colours[item], read, readers, leaves)
-        colours = seen
-    return _digest(sorted(colours.values()), sorted(map(shown, outputs)))
+    return _Sums(ops, reads, [values[state] for state in cell.output], cell.num_inputs)
 
 
-def _op(cell: CellGenotype, edge: EdgeIndex) -> str:
-    return cell.nodes[edge[0]][edge[1]].op
+def _cell_key(cell: CellGenotype, kind: str, rounds: int | None) -> str:
+    """A hash of the cell's operations by what they read and what reads them.
+
+    Colours are refined until they know the whole cell: every round tells an operation those of its
+    neighbours, and no path is longer than the number of nodes.
+    """
+    sums = _sums(cell, kind)
+    colours: Mapping[Item, str] = sums.plain
+    for _ in range(rounds or _num_nodes(sums) + 1):
+        colours = sums.refined(colours)
+    return _digest(sorted(colours.values()), sorted(_shown(v, colours) for v in sums.outputs))
+
+
+def _rebuilt(cell: CellGenotype, kind: str) -> CellGenotype:
+    """The same cell for all that have its sums.
+
+    One node after the other, always the one whose edges come first of those that can be built. Of
+    equal ones the colours decide, which know of all that stands already; where those are equal too,
+    the nodes can change places, and either gives the same cell.
+    """
+    sums = _sums(cell, kind)
+    waiting = _states(sums)
+    found: dict[State, int] = {_state(Counter({i: 1})): i for i in range(sums.num_inputs)}
+    alone = {state for state in waiting if len(state) == 1}
+    nodes: list[list[Edge]] = []
+    while waiting:
+        ready = {s: edges for s in waiting if (edges := _edges(s, sums, found, alone)) is not None}
+        least = min(map(_in_order, ready.values()))
+        first = [state for state, edges in ready.items() if _in_order(edges) == least]
+        if len(first) > 1:
+            colours = sums.settled(_marked(sums, found))
+            first.sort(key=lambda state: _shown(Counter(dict(state)), colours))
+        waiting.remove(first[0])
+        found[first[0]] = sums.num_inputs + len(nodes)
+        nodes.append(ready[first[0]])
+    output: list[int] = []
+    for state in sorted(found[_state(value)] for value in sums.outputs):
+        if state < sums.num_inputs or state in output:  # leaves in a node of its own
+            nodes.append([Edge(SKIP, state)])
+            state = sums.num_inputs + len(nodes) - 1
+        output.append(state)
+    return CellGenotype(tuple(map(tuple, nodes)), tuple(sorted(output)), sums.num_inputs)
+
+
+def _marked(sums: _Sums, found: Mapping[State, int]) -> dict[Item, str]:
+    """A colour for each item, which also tells where it is of what stands already."""
+    places = {i: [(n, dict(s)[i]) for s, n in found.items() if i in dict(s)] for i in sums.plain}
+    return {item: _digest(colour, places[item]) for item, colour in sums.plain.items()}
+
+
+def _num_nodes(sums: _Sums) -> int:
+    """How many nodes the rebuilt cell has."""
+    inputs = {_state(Counter({i: 1})) for i in range(sums.num_inputs)}
+    leaving = {_state(value) for value in sums.outputs} - inputs
+    return len(_states(sums)) + len(sums.outputs) - len(leaving)
+
+
+def _states(sums: _Sums) -> set[State]:
+    """What needs a node: all that is read or leaves, and results that are in several of those."""
+    inputs = {_state(Counter({i: 1})) for i in range(sums.num_inputs)}
+    states = {_state(value) for value in (*sums.reads.values(), *sums.outputs)} - inputs
+    uses: Value = Counter()
+    for state in states:
+        uses.update(dict(state))
+    return states | {_state(Counter({e: 1})) for e in sums.reads if uses[e] > 1}
+
+
+def _edges(
+    state: State, sums: _Sums, found: Mapping[State, int], alone: Collection[State]
+) -> list[Edge] | None:
+    """The edges into a node, by what they read; None where that is not built yet."""
+    edges: list[Edge] = []
+    for item, times in state:
+        own = _state(Counter({item: 1}))
+        is_result = item in sums.ops and (own == state or own not in alone)
+        source = _state(sums.reads[item]) if is_result else own
+        if source not in found:
+            return None
+        edges += [Edge(sums.ops[item] if is_result else SKIP, found[source])] * times
+    return sorted(edges, key=lambda edge: (edge.source, edge.op)) or [Edge(NONE, 0)]
+
+
+def _in_order(edges: list[Edge]) -> list[tuple[int, str]]:
+    return [(edge.source, edge.op) for edge in edges]
+
+
+def _state(value: Value) -> State:
+    return frozenset(value.items())
 
 
 def _digest(*parts: object) -> str:

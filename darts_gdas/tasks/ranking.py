@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from jaxtyping import Float
 from torch import Tensor
@@ -27,7 +28,7 @@ class Scored:
     """Cells with their scores.
 
     Attributes:
-        genotypes: The cells.
+        genotypes: The cells, each network once.
         means: Mean over repeats of each score, by name, one value per cell.
         errors: Standard errors of the means; nan with one repeat.
         ranked_by: Names of the scores that were asked for and tell the cells apart.
@@ -50,7 +51,8 @@ class ScoreTask:
     """Score cells as small untrained networks.
 
     Repeat r takes one batch for all cells, and weights of its own for each network. Genotypes that
-    are one network (see `space.networks`) have one score, whichever of them is asked for.
+    are one network (see `space.networks`) have one score, whichever of them is asked for: what is
+    measured is one spelling for all. Of several that are asked for the first is ranked.
 
     Attributes:
         genotypes: What to score.
@@ -85,18 +87,22 @@ class ScoreTask:
             seed = derive_seed(self.seed, "score", network_key(genotype), repeat)
             return score(Candidate(genotype, self.layout, batches[repeat], seed), names)
 
-        keys = [network_key(genotype) for genotype in self.genotypes]
-        first = dict(zip(keys[::-1], self.genotypes[::-1], strict=True))
-        # One genotype is measured for all spellings.
-        networks = {key: representative(genotype) for key, genotype in first.items()}
-        measured = [networks[key] for key in keys]
+        genotypes = tuple(g for i, g in enumerate(self.genotypes) if i not in self.again)
+        measured = [representative(genotype) for genotype in genotypes]
         rows = score_all(measured, self.repeats, journal, measure, report=report)
         values = {name: [[row[name] for row in cell] for cell in rows] for name in names}
         means = {name: [_mean(v) for v in cells] for name, cells in values.items()}
         errors = {name: [_standard_error(v) for v in cells] for name, cells in values.items()}
         ranked = telling({name: means[name] for name in self.scores}, "cells")
         total = rank_sum([*ranked.values()]).tolist()
-        return Scored(self.genotypes, means, errors, tuple(ranked), total)
+        return Scored(genotypes, means, errors, tuple(ranked), total)
+
+    @cached_property
+    def again(self) -> dict[int, int]:
+        """Positions of genotypes that are networks of earlier ones, each with that one's."""
+        first: dict[str, int] = {}
+        found = [first.setdefault(network_key(g), i) for i, g in enumerate(self.genotypes)]
+        return {i: place for i, place in enumerate(found) if place < i}
 
     def batch(self, repeat: int) -> Float[Tensor, "batch channels height width"]:
         """The images of a repeat, normalised, on the device."""

@@ -137,20 +137,41 @@ def test_spellings_of_one_network_have_one_score_and_cut_cells_are_named(tmp_pat
     cut = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|"
     other = "|avg_pool_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|nor_conv_1x1~2|"
     found = []
-    for name, cells in {"both": (one, two, cut), "last": (two, cut, other)}.items():
+    for name, cells in {"both": (one, two, cut, other), "last": (two, cut, other)}.items():
         (tmp_path / name).write_text("\n".join(cells) + "\n")
         shape = (f"cells={name}", "scores=[ntk_condition,synflow]", f"run_dir=run_{name}")
-        score(tmp_path, *SCORING, *shape)
+        _, err = score(tmp_path, *SCORING, *shape)
         table = rows(tmp_path / f"run_{name}" / "scores.csv")
+        assert {row["cell"] for row in table} == {cells[0], cut, other}
         found += [
-            (row["ntk_condition"], row["synflow"])
+            (row["ntk_condition"], row["synflow"], row["rank sum"])
             for row in table
-            if row["cell"] in cells[:2] and row["cell"] != cut
+            if row["cell"] == cells[0]
         ]
         assert {row["cell"] for row in table if row["remark"] == "disconnected"} == {cut}
         result = json.loads((tmp_path / f"run_{name}" / "result.json").read_text())
         assert result["disconnected"] == [cut]
-    assert len(found) == 3 and len(set(found)) == 1
+        assert "scoring 3 cells in" in err
+        assert ("warning: " + AGAIN in err.splitlines()) is (name == "both")
+    assert len(found) == 2 and len(set(found)) == 1
+
+
+AGAIN = (
+    "1 of 4 cells are the networks of earlier ones (cell 2 is cell 1); each is measured and ranked "
+    "once, as the earlier"
+)
+
+
+def test_a_file_of_fewer_than_three_networks_is_refused_in_one_line(run, tmp_path: Path):
+    """Two spellings of one are one: nothing is left to rank."""
+    one = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+    two = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|skip_connect~2|"
+    (tmp_path / "cells").write_text("\n".join((one, two, one.replace("3x3", "1x1"))))
+    status, out, err = run(
+        "darts_gdas/score.py", *SCORING, "cells=cells", "device=cpu", "run_dir=run"
+    )
+    assert status == 2 and out == ""
+    assert "cells=cells must hold at least 3 cells, no two of them one network, got 2" in err
 
 
 @pytest.mark.slow

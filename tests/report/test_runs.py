@@ -106,6 +106,18 @@ def test_what_a_search_was_to_cost_is_known_of_its_retraining_too(tmp_path: Path
     assert read(make_run(tmp_path / "named", result=source | {"genotype_source": "x"})).aim is None
 
 
+def test_a_share_of_the_dearest_network_is_known_by_what_it_came_to(tmp_path: Path):
+    """The target of such a run is null in its settings, and a number in its result."""
+    shares = {"quantity": "parameters", "target": None, "share": 0.5}
+    cost = {"quantity": "parameters", "target": 20_756.0, "found": 20_000}
+    found = make_run(tmp_path / "found", result=RESULT | {"cost": cost}, penalties={"cost": shares})
+    source = {"kind": "train", "genotype_source": str(found / "genotype.json"), "parameters": 7}
+    retrained = read(make_run(tmp_path / "retrained", result=source))
+    assert read(found).aim == retrained.aim == ("parameters", 20_756.0)
+    silent = make_run(tmp_path / "silent", penalties={"cost": shares})
+    assert read(silent).aim is None  # no target is known, so none is made up
+
+
 def test_counted_costs_are_no_latency(tmp_path: Path):
     cost = {"quantity": "parameters", "target": 2000, "found": 1000}
     run = read(make_run(tmp_path / "a", result=RESULT | {"cost": cost}))
