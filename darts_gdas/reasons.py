@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,19 @@ def reason(error: BaseException, *, named: bool = False, most: int = 300) -> str
     """
     text = f"{type(error).__name__}: {error}" if named else str(error)
     return " ".join(text.split())[:most]
+
+
+def check_minima(settings: object, group: str, minima: Mapping[str, int]) -> None:
+    """Raise a `ValueError` that names the first of some settings which is too small.
+
+    Args:
+        settings: What has them as attributes.
+        group: What stands before their names when they are typed, such as "net."; else "".
+        minima: The least value of each.
+    """
+    for name, minimum in minima.items():
+        if (value := getattr(settings, name)) < minimum:
+            raise ValueError(f"{group}{name} must be at least {minimum}, got {value}")
 
 
 def python() -> str:

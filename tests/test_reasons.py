@@ -4,19 +4,27 @@ import json
 import shlex
 from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
 from darts_gdas import reasons
-from darts_gdas.reasons import installing, reason
+from darts_gdas.reasons import check_minima, installing, reason
 
 
 def test_lines_become_one_and_a_long_text_is_cut():
     assert reason(ValueError(" a\n\tb  c ")) == "a b c"
     assert reason(KeyError("x\ny"), named=True) == r"KeyError: 'x\ny'"
     assert reason(OSError("x" * 400)) == "x" * 300 and reason(OSError("abc"), most=2) == "ab"
+
+
+def test_what_is_too_small_is_named_as_it_is_typed():
+    settings = SimpleNamespace(first=2, second=0)
+    check_minima(settings, "net.", {"first": 2, "second": 0})
+    with pytest.raises(ValueError, match=r"^net\.second must be at least 1, got 0$"):
+        check_minima(settings, "net.", {"first": 2, "second": 1})
 
 
 class Came(Distribution):

@@ -105,7 +105,9 @@ class Plan:
     def told(self) -> list[str]:
         """What changes results, as it is typed, to compare with what a study was begun with."""
         manner = {name for name in MANNER if name != "objective"}
-        fixed = [item for item in self.fixed if not configuration.said_names([item]) <= manner]
+        fixed = [
+            item for item in self.fixed if not configuration.said_values([item]).keys() <= manner
+        ]
         varied = [f"{name}={as_typed(distribution)}" for name, distribution in self.space.items()]
         return [f"--program {self.program}", *sorted(fixed), *sorted(varied)]
 

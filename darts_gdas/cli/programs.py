@@ -24,7 +24,7 @@ from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective
 from darts_gdas.config.rules import check, of_network
-from darts_gdas.config.unused import left_out, of_judge, said_values, without_effect
+from darts_gdas.config.unused import left_out, of_judge, without_effect
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
@@ -78,7 +78,7 @@ def _whole(
 
 
 def _build_search(start: Start[SearchConfig], ranks: Ranks) -> tuple[SearchTask, dict[str, str]]:
-    check(of_judge(start.config, said_values(start.overrides)))
+    check(of_judge(start.config, configuration.said_values(start.overrides)))
     task = start.config.build(ranks)
     return task, {"data": task.data_digest}
 
@@ -112,7 +112,7 @@ def _search(run: Opened[SearchConfig, SearchTask], loggers: Loggers) -> None:
     halves = {"the weights": data.weight_batches.images, "the alphas": data.validation}
     _tell_images(run, halves, task.current.supernet.layout.num_classes)
     if run.ranks.is_first:
-        config, said = run.start.config, said_values(run.start.overrides)
+        config, said = run.start.config, configuration.said_values(run.start.overrides)
         for text in (*without_effect(config, said), *left_out(config, said)):
             task.current.monitor.warn(text, text)
     if run.start.state is None:
@@ -154,7 +154,7 @@ def _build_training(
     """The task, and where its genotype is from."""
     genotype, source = ranks.from_first(lambda: _find_genotype(start))
     task = start.config.build(genotype, ranks)
-    config, said = start.config, configuration.said_names(start.overrides)
+    config, said = start.config, configuration.said_values(start.overrides)
     values = {
         "net.layers": config.net.layers,
         "regularization.drop_path": config.regularization.drop_path,
@@ -167,7 +167,7 @@ def _train(run: Opened[TrainConfig, tuple[RetrainTask, str]], loggers: Loggers) 
     task, source = run.built
     columns = {"train": "train/accuracy", "test": "test/accuracy", "loss": "train/loss"}
     cfg = configuration.to_values(run.start.cfg)
-    said = said_values(run.start.overrides)
+    said = configuration.said_values(run.start.overrides)
     told = {}  # the first rank alone reads, tells and writes it
     if run.ranks.is_first:
         sources = (source, run.start.config.genotype)

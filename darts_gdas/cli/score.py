@@ -47,8 +47,7 @@ def run_score(cfg: DictConfig) -> float | None:
             task, table = run.built
             if task.again and run.ranks.is_first:
                 logger.warning(_told_again(task))
-            count = len(task.genotypes) - len(task.again)
-            run.begin(f"scoring {count} cells in {run.folder.path}")
+            run.begin(f"scoring {len(task.networks)} cells in {run.folder.path}")
             with run.phases("while scoring") as work:
                 workers = count_workers(run.start.config.workers, task.compute.device)
                 writes = Writes(OnSaveError.stop)

@@ -131,9 +131,10 @@ def only_set(overrides: Sequence[str]) -> list[str]:
     return list(overrides)
 
 
-def said_names(overrides: Sequence[str]) -> set[str]:
-    """The names of the settings that some overrides set."""
-    return {override.lstrip("+").split("=", 1)[0] for override in overrides}
+def said_values(overrides: Sequence[str]) -> dict[str, str]:
+    """What some overrides set, by name, as it was typed; of one that comes twice the last."""
+    parts = (override.lstrip("+").partition("=") for override in overrides)
+    return {name: value for name, _, value in parts}
 
 
 def sweep_folder() -> str | None:

@@ -15,8 +15,8 @@ from darts_gdas.runtime.compute import Precision
 from darts_gdas.scoring.scores import check_scores
 from darts_gdas.scoring.warm_start import NoWarmStart, WarmStart
 from darts_gdas.space import SearchSpace
+from darts_gdas.tasks.diagnostics import Diagnostics
 from darts_gdas.tasks.method import Method, Order, Stage
-from darts_gdas.tasks.monitor import Diagnostics
 
 
 def check(*groups: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from darts_gdas.config.stem import StemChoice
 from darts_gdas.nets import Layout
 from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.operations import check_operations
+from darts_gdas.reasons import check_minima
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compute import Compute, Device, Precision
 from darts_gdas.runtime.dataset import Dataset, needing_size
@@ -82,9 +83,7 @@ class ScoreConfig:
         check_workers(self.workers)
         check_patience(self.rank_timeout_minutes)
         minima = {"count": 3, "repeats": 1, "batch_size": 2, "channels": 2, "threads": 0}
-        for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
+        check_minima(self, "", minima)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
         check_column(self.benchmark, self.benchmark_column)
@@ -131,11 +130,6 @@ class ScoreConfig:
         genotypes = self.genotypes()
         for genotype in genotypes:
             check_operations(genotype.operations, "a cell")
-        if (found := len({network_key(genotype) for genotype in genotypes})) < 3:
-            raise ValueError(
-                f"cells={self.cells} must hold at least 3 cells, no two of them one network, "
-                f"got {found}"
-            )
         if len({(genotype.reductions, genotype.widths) for genotype in genotypes}) > 1:
             raise ValueError(
                 f"cells={self.cells} must hold cells of one network, got chains of two"
@@ -149,7 +143,7 @@ class ScoreConfig:
             layout = replace(layout, reductions=())
         with needing_size(self.dataset):
             layout.check_image_size(*train.image_size)
-        return ScoreTask(
+        task = ScoreTask(
             genotypes,
             layout,
             train,
@@ -161,3 +155,9 @@ class ScoreConfig:
             compute,
             self.seed,
         )
+        if (found := len(task.networks)) < 3:
+            raise ValueError(
+                f"cells={self.cells} must hold at least 3 cells, no two of them one network, "
+                f"got {found}"
+            )
+        return task

@@ -56,8 +56,8 @@ from darts_gdas.search import (
 )
 from darts_gdas.search.operation_stop import OperationStop
 from darts_gdas.space import SearchSpace
+from darts_gdas.tasks.diagnostics import Diagnostics
 from darts_gdas.tasks.method import Method, Order, SearchData, Stage
-from darts_gdas.tasks.monitor import Diagnostics
 from darts_gdas.tasks.running import Running
 from darts_gdas.tasks.search import SearchTask
 from darts_gdas.tasks.stage import StageSearch

@@ -20,11 +20,6 @@ OF_STEPS = (
 """Settings that say how steps are taken, or what is measured between them."""
 
 
-def said_values(overrides: Sequence[str]) -> dict[str, str]:
-    """What some overrides set, by name, as it was typed; of one that comes twice the last."""
-    return dict(override.lstrip("+").split("=", 1) for override in overrides)
-
-
 def of_judge(config: SearchConfig, said: Mapping[str, str]) -> Iterator[str]:
     """Epochs whose weights a judge that was typed does not ask; an error, for they may take hours.
 

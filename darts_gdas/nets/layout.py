@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from darts_gdas.nets.code import Code
+from darts_gdas.reasons import check_minima
 from darts_gdas.space import Genotype, SearchSpace
 
 NORMAL, REDUCE, RESIDUAL = "normal", "reduce", "residual"
@@ -172,11 +173,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         minima = {"channels": 2, "layers": 1, "num_classes": 2, "in_channels": 1}
-        for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"net.{name} must be at least {minimum}, got {getattr(self, name)}"
-                )
+        check_minima(self, "net.", minima)
         self.skeleton.check(self)
         if self.reductions is None and self.layers < 3:
             raise ValueError(

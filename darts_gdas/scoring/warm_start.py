@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from darts_gdas.nets import Layout
+from darts_gdas.reasons import check_minima
 from darts_gdas.runtime.journal import Journal
 from darts_gdas.scoring.book import score_all
 from darts_gdas.scoring.correlation import rank_sum, telling
@@ -193,11 +194,7 @@ class TeNasWarmStart(WarmStart):
 
 def _check_numbers(start: WarmStart, positive: Sequence[str], **minima: int) -> None:
     """Raise a `ValueError` unless each number is positive, or as large as it must be."""
-    for name, minimum in minima.items():
-        if getattr(start, name) < minimum:
-            raise ValueError(
-                f"warm_start.{name} must be at least {minimum}, got {getattr(start, name)}"
-            )
+    check_minima(start, "warm_start.", minima)
     for name in positive:
         if not getattr(start, name) > 0:
             raise ValueError(f"warm_start.{name} must be positive, got {getattr(start, name)}")

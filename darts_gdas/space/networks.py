@@ -215,7 +215,7 @@ def _rebuilt(cell: CellGenotype, kind: str) -> CellGenotype:
     """
     sums = _sums(cell, kind)
     waiting = _states(sums)
-    found: dict[State, int] = {_state(Counter({i: 1})): i for i in range(sums.num_inputs)}
+    found: dict[State, int] = {_alone(i): i for i in range(sums.num_inputs)}
     alone = {state for state in waiting if len(state) == 1}
     nodes: list[list[Edge]] = []
     while waiting:
@@ -245,19 +245,19 @@ def _marked(sums: _Sums, found: Mapping[State, int]) -> dict[Item, str]:
 
 def _num_nodes(sums: _Sums) -> int:
     """How many nodes the rebuilt cell has."""
-    inputs = {_state(Counter({i: 1})) for i in range(sums.num_inputs)}
+    inputs = {_alone(i) for i in range(sums.num_inputs)}
     leaving = {_state(value) for value in sums.outputs} - inputs
     return len(_states(sums)) + len(sums.outputs) - len(leaving)
 
 
 def _states(sums: _Sums) -> set[State]:
     """What needs a node: all that is read or leaves, and results that are in several of those."""
-    inputs = {_state(Counter({i: 1})) for i in range(sums.num_inputs)}
+    inputs = {_alone(i) for i in range(sums.num_inputs)}
     states = {_state(value) for value in (*sums.reads.values(), *sums.outputs)} - inputs
     uses: Value = Counter()
     for state in states:
         uses.update(dict(state))
-    return states | {_state(Counter({e: 1})) for e in sums.reads if uses[e] > 1}
+    return states | {_alone(e) for e in sums.reads if uses[e] > 1}
 
 
 def _edges(
@@ -266,7 +266,7 @@ def _edges(
     """The edges into a node, by what they read; None where that is not built yet."""
     edges: list[Edge] = []
     for item, times in state:
-        own = _state(Counter({item: 1}))
+        own = _alone(item)
         is_result = item in sums.ops and (own == state or own not in alone)
         source = _state(sums.reads[item]) if is_result else own
         if source not in found:
@@ -281,6 +281,10 @@ def _in_order(edges: list[Edge]) -> list[tuple[int, str]]:
 
 def _state(value: Value) -> State:
     return frozenset(value.items())
+
+
+def _alone(item: Item) -> State:
+    return frozenset({(item, 1)})
 
 
 def _digest(*parts: object) -> str:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from darts_gdas.reasons import check_minima
+
 
 @dataclass
 class Diagnostics:
@@ -39,11 +41,7 @@ class Diagnostics:
             "eigenvalue_every": 0, "eigenvalue_batches": 1, "gap_every": 0, "stop_window": 1,
             "stop_first_epoch": 0,
         }  # fmt: skip
-        for name, minimum in minima.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"diagnostics.{name} must be at least {minimum}, got {getattr(self, name)}"
-                )
+        check_minima(self, "diagnostics.", minima)
         if not 0 <= self.stop_below <= 1:
             raise ValueError(f"diagnostics.stop_below must lie in 0..1, got {self.stop_below}")
         if self.stop_below and not self.eigenvalue_every:

@@ -87,15 +87,14 @@ class ScoreTask:
             seed = derive_seed(self.seed, "score", network_key(genotype), repeat)
             return score(Candidate(genotype, self.layout, batches[repeat], seed), names)
 
-        genotypes = tuple(g for i, g in enumerate(self.genotypes) if i not in self.again)
-        measured = [representative(genotype) for genotype in genotypes]
+        measured = [representative(genotype) for genotype in self.networks]
         rows = score_all(measured, self.repeats, journal, measure, report=report)
         values = {name: [[row[name] for row in cell] for cell in rows] for name in names}
         means = {name: [_mean(v) for v in cells] for name, cells in values.items()}
         errors = {name: [_standard_error(v) for v in cells] for name, cells in values.items()}
         ranked = telling({name: means[name] for name in self.scores}, "cells")
         total = rank_sum([*ranked.values()]).tolist()
-        return Scored(genotypes, means, errors, tuple(ranked), total)
+        return Scored(self.networks, means, errors, tuple(ranked), total)
 
     @cached_property
     def again(self) -> dict[int, int]:
@@ -103,6 +102,11 @@ class ScoreTask:
         first: dict[str, int] = {}
         found = [first.setdefault(network_key(g), i) for i, g in enumerate(self.genotypes)]
         return {i: place for i, place in enumerate(found) if place < i}
+
+    @cached_property
+    def networks(self) -> tuple[Genotype, ...]:
+        """The genotypes, of several that are one network the first."""
+        return tuple(g for i, g in enumerate(self.genotypes) if i not in self.again)
 
     def batch(self, repeat: int) -> Float[Tensor, "batch channels height width"]:
         """The images of a repeat, normalised, on the device."""

@@ -35,8 +35,8 @@ from darts_gdas.search import (
 )
 from darts_gdas.space import CellGenotype, Edge, Genotype, SearchSpace
 from darts_gdas.tasks.conclusion import conclude
+from darts_gdas.tasks.diagnostics import Diagnostics
 from darts_gdas.tasks.method import Order
-from darts_gdas.tasks.monitor import Diagnostics
 from tests.test_config import search_config
 
 TINY = ("net.channels=2", "batch_size=16", "dataset.test_fraction=0.95")

@@ -14,8 +14,8 @@ from darts_gdas.runtime.compilation import Compilation
 from darts_gdas.runtime.optim import SGD, Adam, Cosine
 from darts_gdas.runtime.task import Progress
 from darts_gdas.search import ArgMax, BestOfSamples, Cost, Dirichlet, FirstOrder, Softmax
+from darts_gdas.tasks.diagnostics import Diagnostics
 from darts_gdas.tasks.method import Order, Stage
-from darts_gdas.tasks.monitor import Diagnostics
 from tests.test_config import search_config
 
 TINY = ("space.num_nodes=2", "net.channels=4", "batch_size=16", "dataset.test_fraction=0.95")

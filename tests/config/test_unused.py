@@ -3,7 +3,8 @@
 import pytest
 from hydra import initialize_config_dir
 
-from darts_gdas.config.unused import left_out, of_judge, said_values, without_effect
+from darts_gdas.config import said_values
+from darts_gdas.config.unused import left_out, of_judge, without_effect
 from darts_gdas.search import FirstOrder, LayerAlignment
 from tests.test_config import CONF, options, search_config
 
