@@ -19,7 +19,7 @@ from darts_gdas.report.record import read_record
 from darts_gdas.report.run_page import PAGE
 from darts_gdas.report.runs import versions_here
 from darts_gdas.report.source import source_name
-from darts_gdas.report.summary import count, duration, genotype_lines, summary
+from darts_gdas.report.summary import count, duration, genotype_lines, limit, summary
 from darts_gdas.report.verdict import verdict
 from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.distributed import ALONE
@@ -107,6 +107,7 @@ def finish_search(
         "validation": validation,
         **_benchmark_facts(figures.get("benchmark")),
         **_cost_facts(cost, layout),
+        **({"limit": held} if (held := limit(pressed)) else {}),
         **loop.writes.facts(),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
         "genotype": str(folder.path / "genotype.json"),

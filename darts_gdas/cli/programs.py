@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from darts_gdas.cli.start import Start
 from darts_gdas.config import SearchConfig, TrainConfig
 from darts_gdas.config.objective import OF_SEARCH, OF_TRAINING, Objective
 from darts_gdas.config.rules import check, of_network
-from darts_gdas.config.unused import left_out, of_judge, without_effect
+from darts_gdas.config.unused import left_out, of_judge, of_limit, without_effect
 from darts_gdas.report.alphas import alphas_line
 from darts_gdas.report.artifacts import BestGenotype, write_genotype
 from darts_gdas.report.live import ReportFile
@@ -78,7 +79,8 @@ def _whole(
 
 
 def _build_search(start: Start[SearchConfig], ranks: Ranks) -> tuple[SearchTask, dict[str, str]]:
-    check(of_judge(start.config, configuration.said_values(start.overrides)))
+    said = configuration.said_values(start.overrides)
+    check(chain(of_judge(start.config, said), of_limit(said)))
     task = start.config.build(ranks)
     return task, {"data": task.data_digest}
 

@@ -57,23 +57,24 @@ def of_pressure(method: Method) -> Iterator[str]:
     """Penalties and perturbations without meaning or effect."""
     relaxation, perturbation = method.relaxation, method.perturbation
     name, penalties = name_of("relaxation", relaxation), method.penalties
-    if penalties and method.order is Order.weights_only:
+    pressing = [key for key, penalty in penalties.items() if not penalty.needs_whole_space]
+    if pressing and method.order is Order.weights_only:
         yield (
-            f"penalties={list(penalties)} press on the alphas, which order=weights_only never "
-            "steps; leave them out"
+            f"penalties={pressing} press on the alphas, which order=weights_only never steps; use "
+            f"{_without(method, *pressing)}"
         )
     for key, penalty in penalties.items():
         reason = penalty.fits(relaxation)
         if reason is not None:
             yield (
-                f"penalties.{key} has no meaning with relaxation={name}: {reason}; or leave {key} "
-                "out of penalties"
+                f"penalties.{key} has no meaning with relaxation={name}: {reason}; or use "
+                f"{_without(method, key)}"
             )
         if penalty.needs_whole_space and not method.discretizer.heeds_penalties:
             yield (
                 f"penalties.{key} limits which cells may be found, and discretizer="
                 f"{name_of('discretizer', method.discretizer)} does not ask it; use "
-                f"discretizer=argmax or best_of_draws, or leave {key} out of penalties"
+                f"discretizer=argmax or best_of_draws, or {_without(method, key)}"
             )
     if perturbation is None:
         return
@@ -88,6 +89,11 @@ def of_pressure(method: Method) -> Iterator[str]:
             "perturbation.renormalize=true makes rows distributions, which those of "
             f"relaxation={name} are not; set perturbation.renormalize=false"
         )
+
+
+def _without(method: Method, *left_out: str) -> str:
+    """The method's penalties but for some, as they are typed."""
+    return f"penalties=[{','.join(key for key in method.penalties if key not in left_out)}]"
 
 
 def of_compilation(run: RunConfig, method: Method, *, checkpoint_cells: bool) -> Iterator[str]:
@@ -278,7 +284,7 @@ def of_stages(
         if penalty.needs_whole_space:
             yield (
                 f"penalties.{name} is for all cells of a space, and a stage may leave none that "
-                f"meets it; leave {name} out of penalties, or stages out"
+                f"meets it; use {_without(method, name)}, or leave stages out"
             )
     if diagnostics.stop_below > 0:
         yield (

@@ -10,6 +10,7 @@ from hydra import compose
 
 from darts_gdas.config.groups import name_of
 from darts_gdas.config.search import SearchConfig
+from darts_gdas.report.runs import DEFAULT_METHOD
 from darts_gdas.search.judges import JudgedSelection
 from darts_gdas.tasks.method import Order
 
@@ -35,6 +36,18 @@ def of_judge(config: SearchConfig, said: Mapping[str, str]) -> Iterator[str]:
             f"epochs={config.epochs} train weights that discretizer/judge="
             f"{name_of('discretizer/judge', discretizer.the_judge)} does not ask; set epochs=0"
         )
+
+
+def of_limit(said: Mapping[str, str]) -> Iterator[str]:
+    """Two limits that were typed, of which a network can have one.
+
+    Args:
+        said: What was typed, by name.
+    """
+    names = [f"penalties.cost.{name}" for name in ("target", "share")]
+    if all(said.get(name, "null") != "null" for name in names):
+        both = " and ".join(f"{name}={said[name]}" for name in names)
+        yield f"{both} both say what a network may cost; leave one of them out"
 
 
 def without_effect(config: SearchConfig, said: Mapping[str, str]) -> Iterator[str]:
@@ -86,13 +99,14 @@ def left_out(config: SearchConfig, said: Mapping[str, str]) -> Iterator[str]:
         config: Of the search.
         said: What was typed, by name.
     """
-    if "method" not in said or "penalties" not in said or not config.penalties:
+    if "penalties" not in said or not config.penalties:
         return
-    own = compose("search", [f"method={said['method']}"]).penalties
+    method = said.get("method", DEFAULT_METHOD)
+    own = compose("search", [f"method={method}"]).penalties
     missing = [name for name in own if name not in config.penalties]
     if missing:
         both = ",".join([*config.penalties, *missing])
         yield (
             f"penalties={said['penalties']} takes the place of {', '.join(missing)}, which "
-            f"method={said['method']} has; penalties=[{both}] has both"
+            f"method={method} has; penalties=[{both}] has both"
         )

@@ -29,7 +29,7 @@ from darts_gdas.report.retraining import retraining_sections
 from darts_gdas.report.runs import VERSIONS
 from darts_gdas.report.score_page import score_sections
 from darts_gdas.report.source import source_name
-from darts_gdas.report.summary import count, duration, genotype_lines
+from darts_gdas.report.summary import count, duration, genotype_lines, limit
 from darts_gdas.report.verdict import verdict
 from darts_gdas.runtime import launch
 from darts_gdas.runtime.files import write_text
@@ -178,6 +178,7 @@ def _facts(record: Record) -> dict[str, str | None]:
         "benchmark accuracy": f"{known:.2f} %" if is_number(known) else None,
         "parameters": _amount(result.get("parameters")),
         "multiply-adds": _amount(result.get("multiply_adds")),
+        "limit": limit(result.get("cost")),
         "time": None if record.seconds is None else duration(record.seconds),
         "peak memory": f"{peak / 2**20:,.0f} MiB" if is_number(peak) else None,
         "device": _text(result.get("device", last.get("device"))),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from darts_gdas.report.numbers import is_number
 from darts_gdas.space import CellGenotype, Genotype
 
 
@@ -54,3 +55,21 @@ def duration(seconds: float) -> str:
 def count(number: float) -> str:
     """A large number for people: "1,930,618" below ten millions, "528.4 M" above."""
     return f"{number:,.0f}" if number < 1e7 else f"{number / 1e6:,.1f} M"
+
+
+def limit(cost: object) -> str | None:
+    """What a cell costs beside what it may: "8 of at most 9 parameters (penalties=[] lifts it)".
+
+    Args:
+        cost: "cost" of `result.json`; None is said of anything else.
+    """
+    if not isinstance(cost, Mapping):
+        return None
+    found, most, quantity = (cost.get(name) for name in ("found", "target", "quantity"))
+    if not (is_number(found) and is_number(most) and isinstance(quantity, str)):
+        return None
+    if quantity == "latency":
+        words = f"{found:.4g} of at most {most:.4g} ms"
+    else:
+        words = f"{count(int(found))} of at most {count(int(most))} {quantity.replace('_', '-')}"
+    return f"{words} (penalties=[] lifts it)"

@@ -6,7 +6,7 @@ from itertools import chain
 
 from darts_gdas.nets.layout import REDUCE
 from darts_gdas.report.verdict import CLOSE_TO_RANDOM, FROM_WARM_START
-from darts_gdas.search import ArgMax
+from darts_gdas.search import ArgMax, Cost
 from darts_gdas.search.diagnostics import is_parameter_free, num_learnt
 from darts_gdas.space import CellGenotype, SearchSpace
 from darts_gdas.space.networks import live_edges
@@ -46,8 +46,8 @@ def of_size(method: Method) -> str:
     if "cost" in method.penalties:
         return f"{LARGEST} a smaller penalties.cost.target or penalties.cost.share"
     return (
-        f"{LARGEST} penalties=[cost] penalties.cost.share=0.5 (the best cell with at most half of "
-        "the dearest network's multiply-adds)"
+        f"{LARGEST} penalties=[cost] (the best cell with at most {Cost().share:g} of the "
+        "parameters that the dearest one's operations have)"
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 from hydra import initialize_config_dir
 
 from darts_gdas.config import said_values
-from darts_gdas.config.unused import left_out, of_judge, without_effect
+from darts_gdas.config.unused import left_out, of_judge, of_limit, without_effect
 from darts_gdas.search import FirstOrder, LayerAlignment
 from tests.test_config import CONF, options, search_config
 
@@ -40,6 +40,10 @@ WARNED = {
         "penalties=[cost] takes the place of beta_decay, which method=beta_darts has; "
         "penalties=[cost,beta_decay] has both"
     ),
+    "relaxation=softmax penalties=[beta_decay]": (
+        "penalties=[beta_decay] takes the place of cost, which method=ntk_gdas has; "
+        "penalties=[beta_decay,cost] has both"
+    ),
     "method=drnas penalties=[cost] penalties.cost.share=0.5": (
         "penalties=[cost] takes the place of dirichlet_kl, which method=drnas has; "
         "penalties=[cost,dirichlet_kl] has both"
@@ -59,6 +63,8 @@ def test_what_a_sweep_may_set_for_all_is_warned_of(overrides: str):
         "method=te_nas epochs=5 perturbation=random",
         "method=beta_darts penalties=[cost,beta_decay] penalties.cost.share=0.5",
         "method=beta_darts penalties=[]",
+        "penalties=[]",
+        "penalties.cost.target=9000",
         "method=darts penalties=[cost] penalties.cost.share=0.5",
         "method=evolution epochs=0 discretizer/judge=untrained",
         "method=random_ws epochs=5 optimizer.lr=0.1",
@@ -93,3 +99,11 @@ def test_cells_are_aligned_where_a_kind_is_there_twice():
     reason = LayerAlignment().fits({"normal": 1, "reduce": 1})
     assert reason == "it aligns the cells of a kind, and the network has one of each"
     assert FirstOrder().fits({"normal": 1}) is None
+
+
+def test_of_two_limits_that_were_typed_none_is_passed_over():
+    two = {"penalties.cost.target": "9000", "penalties.cost.share": "0.5"}
+    (text,) = of_limit(two)
+    assert text.startswith("penalties.cost.target=9000 and penalties.cost.share=0.5 both say")
+    for one in ({"penalties.cost.target": "9"}, two | {"penalties.cost.share": "null"}, {}):
+        assert not list(of_limit(one))

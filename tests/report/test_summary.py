@@ -1,6 +1,6 @@
 import pytest
 
-from darts_gdas.report.summary import count, duration, genotype_lines, summary
+from darts_gdas.report.summary import count, duration, genotype_lines, limit, summary
 from darts_gdas.space import Genotype
 
 
@@ -31,3 +31,15 @@ def test_the_summary_aligns_its_facts_and_ends_with_the_next_command():
     assert text.splitlines() == [
         "", "Done", "====", "body", "", "a     1", "long  2", "", "Next:", "  python train.py",
     ]  # fmt: skip
+
+
+def test_a_limit_is_told_beside_what_it_holds():
+    held = {"quantity": "multiply_adds", "target": 33_547.6, "found": 32_898.0}
+    assert limit(held) == "32,898 of at most 33,547 multiply-adds (penalties=[] lifts it)"
+    held = {"quantity": "latency", "target": 0.123456, "found": 0.1}
+    assert limit(held) == "0.1 of at most 0.1235 ms (penalties=[] lifts it)"
+
+
+@pytest.mark.parametrize("damaged", [None, 3, {}, {"quantity": "latency", "target": "many"}])
+def test_no_limit_is_told_where_none_is_known(damaged: object):
+    assert limit(damaged) is None

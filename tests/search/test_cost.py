@@ -5,8 +5,9 @@ import re
 import pytest
 import torch
 
-from darts_gdas.nets import CostTable
+from darts_gdas.nets import CellMixture, CostTable, Mixture
 from darts_gdas.search import Cost
+from darts_gdas.search.affordable import most_probable
 from darts_gdas.space import CellSpace, SearchSpace
 
 OPS = ("skip_connect", "sep_conv_3x3")
@@ -24,16 +25,6 @@ TABLE = CostTable(SPACE, 100.0, {"normal": torch.tensor([[7.0, 70.0], [2.0, 20.0
             "size costs 109 (parameters), so take at least 109",
         ),
         (
-            {"share": 0.05},
-            "penalties.cost.share=0.05 (here 104.5) cannot be met: the smallest network of this "
-            "space and size costs 109 (parameters), so take at least 0.1",
-        ),
-        (
-            {"share": 0.1, "skip_limits": {"normal": 1}},
-            "penalties.cost.share=0.1 (here 109) cannot be met: the smallest network of this space "
-            "and size with discretizer.max_skips=1 costs 127 (parameters), so take at least 0.3",
-        ),
-        (
             {"target": 120.0, "skip_limits": {"normal": 0}},
             "penalties.cost.target=120 cannot be met: the smallest network of this space and size "
             "with discretizer.max_skips=0 costs 190 (parameters), so take at least 190",
@@ -45,15 +36,21 @@ def test_a_limit_that_no_network_meets_is_told_by_its_setting(settings: dict, to
         Cost(**settings, table=TABLE)
 
 
-@pytest.mark.parametrize("skips", [0, 1, 2])
-def test_the_least_share_that_is_told_is_enough(skips: int):
-    """Shares of 9, 27 and 90 in 97 are no decimal fractions: what is told is rounded up."""
-    table = CostTable(SPACE, 100.0, {"normal": torch.tensor([[7.0, 70.0], [2.0, 27.0]])})
-    limits = {"normal": skips}
-    with pytest.raises(ValueError, match="take at least") as caught:
-        Cost(share=1e-3, skip_limits=limits, table=table)
-    least = float(str(caught.value).split()[-1])
-    cost = Cost(share=least, skip_limits=limits, table=table)
-    exact = {2: 9, 1: 34, 0: 97}[skips] / 97
-    assert exact <= least < exact * (1 + 1e-5)
-    assert cost.limit >= 100 + 97 * exact * (1 - 1e-12)
+@pytest.mark.parametrize("skips", [None, 0, 1, 2])
+@pytest.mark.parametrize("share", [1e-9, 0.25, 0.5, 0.6, 1.0])
+def test_a_share_goes_from_the_cheapest_network_to_the_dearest(share: float, skips: int | None):
+    """By hand: 109, or 127 and 190 where skips are few; a limit that is met wherever it lies."""
+    limits = {} if skips is None else {"normal": skips}
+    least = {None: 109, 2: 109, 1: 127, 0: 190}[skips]
+    cost = Cost(share=share, skip_limits=limits, table=TABLE)
+    assert cost.limit == pytest.approx(least + share * (190 - least), rel=1e-14)
+    mixture = Mixture({"normal": CellMixture(torch.tensor([[0.5, 0.5], [0.5, 0.5]]))})
+    found = most_probable(mixture, TABLE, cost.allowed, limits)
+    assert TABLE.of(found) <= cost.allowed
+
+
+def test_a_target_takes_the_place_of_the_share():
+    assert Cost(target=150.0, table=TABLE) == Cost(target=150.0, share=0.3, table=TABLE)
+    assert Cost(target=150.0, share=0.3, table=TABLE).limit == 150
+    with pytest.raises(ValueError, match="needs a target or a share, got null for both"):
+        Cost(share=None)

@@ -51,7 +51,7 @@ def test_a_limit_of_skips_is_told_where_the_space_takes_one():
 
 
 def test_the_largest_cell_is_told_of_a_limit_or_of_a_smaller_one():
-    assert "penalties=[cost] penalties.cost.share=0.5" in of_size(DARTS)
+    assert "penalties=[cost] (the best cell with at most 0.6 of the parameters" in of_size(DARTS)
     told = of_size(replace(DARTS, penalties={"cost": Cost(share=0.9)}))
     assert told.endswith("a smaller penalties.cost.target or penalties.cost.share")
 
