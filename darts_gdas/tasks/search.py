@@ -13,6 +13,7 @@ from darts_gdas.runtime.compute import Compute
 from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.task import Progress
 from darts_gdas.scoring.table import AccuracyTable
+from darts_gdas.search.relaxation import ArchParameters
 from darts_gdas.search.restriction import most_probable
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.initial import choose_learning_rate
@@ -71,6 +72,11 @@ class SearchTask:
     def compute(self) -> Compute:
         """Device and number format."""
         return self.current.compute
+
+    @property
+    def arch(self) -> ArchParameters:
+        """The alphas of the present stage."""
+        return self.current.alphas
 
     @property
     def seed(self) -> int:
@@ -133,7 +139,7 @@ class SearchTask:
 
     def shared(self) -> list[Tensor]:
         """What must be the same on all ranks: the stage's alphas."""
-        return list(self.current.alphas.parameters())
+        return list(self.arch.parameters())
 
     def state_dict(self) -> State:
         """The state of the present stage; of several, also which it is, over which candidates.
