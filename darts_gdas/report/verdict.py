@@ -64,10 +64,14 @@ def _against_random(record: Record) -> Verdict | None:
     if not is_number(accuracy) or not (others := random_accuracies(record)):
         return None
     mean, below = statistics.fmean(others), sum(other < accuracy for other in others)
-    reason = (
-        f"{100 * accuracy:.2f} % on the test set is more than {below} of {len(others)} random "
-        f"cells reached that were retrained alike ({100 * mean:.2f} % in the mean)"
-    )
+    if len(others) == 1:
+        more = "more" if below else "no more"
+        rest = f"{more} than the one random cell reached that was retrained alike"
+        reach = f"{100 * mean:.2f} %"
+    else:
+        rest = f"more than {below} of {len(others)} random cells reached that were retrained alike"
+        reach = f"{100 * mean:.2f} % in the mean"
+    reason = f"{100 * accuracy:.2f} % on the test set is {rest} ({reach})"
     word = "better than random cells" if 2 * below > len(others) else "no better than random cells"
     return Verdict(word, reason)
 

@@ -133,3 +133,13 @@ def test_the_verdict_counts_those_below(sweep: Sweep):
     )
     sweep.retrained(0.95, CELLS[3], "random")
     assert str(verdict(read_record(here))).startswith("no better than random cells: ")
+
+
+@pytest.mark.parametrize(("other", "told"), [(0.7, "more than"), (0.95, "no more than")])
+def test_the_verdict_over_one_random_cell_counts_none(sweep: Sweep, other: float, told: str):
+    here = sweep.retrained(0.9)
+    sweep.retrained(other, CELLS[0], "random")
+    assert str(verdict(read_record(here))).endswith(
+        f"90.00 % on the test set is {told} the one random cell reached that was retrained alike "
+        f"({100 * other:.2f} %)"
+    )
