@@ -50,9 +50,14 @@ class Diagnostics:
                 "diagnostics.eigenvalue_every=1"
             )
 
-    @property
-    def epochs_to_stop(self) -> int:
-        """The fewest epochs with which an early stop can come: two windows, late enough."""
+    def epochs_to_stop(self, arch_warmup_epochs: int = 0) -> int:
+        """The fewest epochs with which an early stop can come: two windows, late enough.
+
+        Args:
+            arch_warmup_epochs: Epochs without arch steps, which no window counts.
+        """
         window, every = self.stop_window, self.eigenvalue_every
-        first = -(-(self.stop_first_epoch + 1) // every) - 1  # the first that may be returned
-        return every * (2 * window + max(0, first - window // 2))
+        returned, moved = (
+            -(-(epoch + 1) // every) - 1 for epoch in (self.stop_first_epoch, arch_warmup_epochs)
+        )  # the first measurements that may be: returned; of alphas that move
+        return every * (2 * window + max(0, returned - window // 2, moved))

@@ -131,14 +131,16 @@ class Monitor:
             warm_start: The genotype of the first alphas, where a warm start has set them.
         """
         self.warm_start = warm_start
-        asked, needed = self.diagnostics, self.diagnostics.epochs_to_stop if self.stops else 0
+        asked, still = self.diagnostics, self.arch_warmup_epochs
+        needed = asked.epochs_to_stop(still) if self.stops else 0
         if self.num_epochs < needed:
             count = self.num_epochs // asked.eigenvalue_every
             self.warn(
                 "early stop",
                 f"diagnostics.stop_below={asked.stop_below:g} cannot stop this search: it compares "
-                f"two windows of {asked.stop_window} measurements and returns no cell before epoch "
-                f"{asked.stop_first_epoch + 1}, and epochs={self.num_epochs} with "
+                f"two windows of {asked.stop_window} measurements"
+                f"{f' after arch_warmup_epochs={still}' if still else ''} and returns no cell "
+                f"before epoch {asked.stop_first_epoch + 1}, and epochs={self.num_epochs} with "
                 f"diagnostics.eigenvalue_every={asked.eigenvalue_every} gives {count}. Set "
                 f"epochs={needed} or more, or diagnostics.eigenvalue_every, "
                 "diagnostics.stop_window or diagnostics.stop_first_epoch smaller",
@@ -189,14 +191,13 @@ class Monitor:
             del self._history[old]
         epochs = sorted(self._history)
         ratio = curvature_growth([self._history[e][0] for e in epochs], window=window)
-        if math.isinf(ratio):
-            return
+        if math.isinf(ratio) or epochs[0] < self.arch_warmup_epochs:
+            return  # alphas that stand still have no curvature that their steps have made
         before = epochs[window // 2]  # the middle of the older window
         limit, first = self.diagnostics.stop_below, self.diagnostics.stop_first_epoch
         if limit and ratio < limit and before >= first and self.end is None:
             self.end = End(epoch + 1, before, Genotype.from_json(self._history[before][1]))
-        moving = epochs[0] >= self.arch_warmup_epochs
-        if not limit and ratio < GROWTH and before >= first and moving:
+        if not limit and ratio < GROWTH and before >= first:
             self.warn(
                 "curvature",
                 f"epoch {self.epochs_before + epoch + 1}: the curvature of the validation loss in "

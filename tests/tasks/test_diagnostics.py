@@ -24,5 +24,7 @@ def test_values_without_meaning_are_refused(make: Callable[[], object], message:
 def test_two_windows_and_the_first_epoch_that_may_be_returned_take_so_many():
     """By hand: windows of 5 need 10 epochs; 10 is the middle, third of five, of 8 to 12: 18."""
     paper = Diagnostics(eigenvalue_every=1, stop_below=0.75)
-    assert paper.epochs_to_stop == 18
-    assert Diagnostics(eigenvalue_every=1, stop_below=0.75, stop_first_epoch=0).epochs_to_stop == 10
+    assert paper.epochs_to_stop() == 18
+    early = Diagnostics(eigenvalue_every=1, stop_below=0.75, stop_first_epoch=0)
+    assert early.epochs_to_stop() == 10
+    assert early.epochs_to_stop(15) == 25 and paper.epochs_to_stop(15) == 25

@@ -337,14 +337,20 @@ def test_alphas_that_did_not_choose_are_not_judged():
 
 @pytest.mark.parametrize("every", [1, 3, 7])
 @pytest.mark.parametrize("first", [0, 10])
-def test_the_fewest_epochs_with_which_a_stop_can_come_are_the_fewest(every: int, first: int):
+@pytest.mark.parametrize("still", [0, 4, 20])
+def test_the_fewest_epochs_with_which_a_stop_can_come_are_the_fewest(
+    every: int, first: int, still: int
+):
     """The curvature doubles at every measurement, so the search stops as soon as it may."""
     watching = replace(STOP, eigenvalue_every=every, stop_window=5, stop_first_epoch=first)
-    monitor = monitor_of([2.0**i for i in range(60)], watching, num_epochs=1000)
+    least, curvature = watching.epochs_to_stop(still), [2.0**i for i in range(60)]
+    monitor = monitor_of(curvature, watching, num_epochs=1000, arch_warmup_epochs=still)
     follow(monitor, [CONVS] * 400)
-    assert monitor.end is not None and monitor.end.after == watching.epochs_to_stop
-    for epochs, told in ((watching.epochs_to_stop - 1, True), (watching.epochs_to_stop, False)):
-        monitor = monitor_of([], watching, num_epochs=epochs)
+    assert monitor.end is not None and monitor.end.after == least
+    measured = [e for e in range(still, least) if (e + 1) % every == 0]
+    assert len(measured) >= 10  # two windows of alphas that move
+    for epochs, told in ((least - 1, True), (least, False)):
+        monitor = monitor_of([], watching, num_epochs=epochs, arch_warmup_epochs=still)
         monitor.begin(None)
         assert ("early stop" in monitor.warnings) is told
         assert not told or f"epochs={epochs + 1} or more" in monitor.warnings["early stop"]
