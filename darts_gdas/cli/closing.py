@@ -107,7 +107,7 @@ def finish_search(
         "validation": validation,
         **_benchmark_facts(figures.get("benchmark")),
         **_cost_facts(cost, layout),
-        **({"limit": held} if (held := limit(pressed)) else {}),
+        **_limit_facts(pressed),
         **loop.writes.facts(),
         "time": f"{duration(loop.seconds)} on {task.compute.describe()}",
         "genotype": str(folder.path / "genotype.json"),
@@ -243,6 +243,11 @@ def _cost_facts(cost: dict[str, int], layout: Layout) -> dict[str, str]:
         "parameters": f"{count(cost['parameters'])} (C={layout.channels}, L={layout.layers})",
         "multiply-adds": count(cost["multiply_adds"]),
     }
+
+
+def _limit_facts(pressed: dict[str, Any] | None) -> dict[str, str]:
+    held = limit(pressed)
+    return {} if held is None else {"limit": f"{' '.join(held)}; penalties=[] lifts it"}
 
 
 def _benchmark_facts(standing: dict[str, Any] | None) -> dict[str, str]:

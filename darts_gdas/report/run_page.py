@@ -178,12 +178,17 @@ def _facts(record: Record) -> dict[str, str | None]:
         "benchmark accuracy": f"{known:.2f} %" if is_number(known) else None,
         "parameters": _amount(result.get("parameters")),
         "multiply-adds": _amount(result.get("multiply_adds")),
-        "limit": limit(result.get("cost")),
+        **_limit(result),
         "time": None if record.seconds is None else duration(record.seconds),
         "peak memory": f"{peak / 2**20:,.0f} MiB" if is_number(peak) else None,
         "device": _text(result.get("device", last.get("device"))),
         "genotype from": _source(result),
     }
+
+
+def _limit(result: Mapping[str, Any]) -> dict[str, str | None]:
+    held = limit(result.get("cost"))
+    return {} if held is None else {f"{held[1]} at most; penalties=[] lifts this": held[0]}
 
 
 def _part(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:

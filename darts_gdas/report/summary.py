@@ -57,19 +57,17 @@ def count(number: float) -> str:
     return f"{number:,.0f}" if number < 1e7 else f"{number / 1e6:,.1f} M"
 
 
-def limit(cost: object) -> str | None:
-    """What a cell costs beside what it may: "8 of at most 9 parameters (penalties=[] lifts it)".
+def limit(cost: object) -> tuple[str, str] | None:
+    """What a cell may cost at most, and of what: ("33,547", "parameters").
 
     Args:
         cost: "cost" of `result.json`; None is said of anything else.
     """
     if not isinstance(cost, Mapping):
         return None
-    found, most, quantity = (cost.get(name) for name in ("found", "target", "quantity"))
-    if not (is_number(found) and is_number(most) and isinstance(quantity, str)):
+    most, quantity = cost.get("target"), cost.get("quantity")
+    if not is_number(most) or not isinstance(quantity, str):
         return None
     if quantity == "latency":
-        words = f"{found:.4g} of at most {most:.4g} ms"
-    else:
-        words = f"{count(int(found))} of at most {count(int(most))} {quantity.replace('_', '-')}"
-    return f"{words} (penalties=[] lifts it)"
+        return f"{most:.4g}", "ms"
+    return count(int(most)), quantity.replace("_", "-")
