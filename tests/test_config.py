@@ -74,6 +74,7 @@ def test_the_spaces_of_robust_darts_are_chosen_by_name(name: str):
 
 def test_a_space_of_ones_own_is_what_it_would_be_in_python():
     config = search_config(
+        "warm_start=none",
         "space=custom",
         "space.normal={candidates: [[skip_connect], [none, noise], [skip_connect]], num_nodes: 2, "
         "predecessors: [[0, 1], [2]], keep: 1, derives_none: true, ends_in_last_node: true}",

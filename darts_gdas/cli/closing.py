@@ -247,7 +247,7 @@ def _cost_facts(cost: dict[str, int], layout: Layout) -> dict[str, str]:
 
 def _limit_facts(pressed: dict[str, Any] | None) -> dict[str, str]:
     held = limit(pressed)
-    return {} if held is None else {"limit": f"{' '.join(held)}; penalties=[] lifts it"}
+    return {} if held is None else {"limit": " ".join(held)}
 
 
 def _benchmark_facts(standing: dict[str, Any] | None) -> dict[str, str]:

@@ -57,8 +57,9 @@ def of_pressure(method: Method) -> Iterator[str]:
     """Penalties and perturbations without meaning or effect."""
     relaxation, perturbation = method.relaxation, method.perturbation
     name, penalties = name_of("relaxation", relaxation), method.penalties
+    is_still = method.order is Order.weights_only
     pressing = [key for key, penalty in penalties.items() if not penalty.needs_whole_space]
-    if pressing and method.order is Order.weights_only:
+    if pressing and is_still:
         yield (
             f"penalties={pressing} press on the alphas, which order=weights_only never steps; use "
             f"{_without(method, *pressing)}"
@@ -73,8 +74,8 @@ def of_pressure(method: Method) -> Iterator[str]:
         if penalty.needs_whole_space and not method.discretizer.heeds_penalties:
             yield (
                 f"penalties.{key} limits which cells may be found, and discretizer="
-                f"{name_of('discretizer', method.discretizer)} does not ask it; use "
-                f"discretizer=argmax or best_of_draws, or {_without(method, key)}"
+                f"{name_of('discretizer', method.discretizer)} does not ask it; use discretizer="
+                f"{'' if is_still else 'argmax or '}best_of_draws, or {_without(method, key)}"
             )
     if perturbation is None:
         return
@@ -131,9 +132,8 @@ def of_course(run: RunConfig, method: Method, warm_start: WarmStart) -> Iterator
     is_found = warm_start.finds_a_cell and not discretizer.asks_weights
     if epochs < 1 and not is_found and not discretizer.needs_no_training:
         yield (
-            "epochs must be at least 1, got 0: only warm_start=te_nas with discretizer=argmax, "
-            "discretizer=best_of_samples with discretizer.count=1, find a cell untrained, and "
-            "discretizer/judge=table and untrained"
+            "epochs must be at least 1, got 0: only method=te_nas, method=random, and evolution or "
+            "reinforce with discretizer/judge=table or untrained, find a cell untrained"
         )
     unread = f"relaxation={relaxation}" if not method.relaxation.uses_alphas else None
     if discretizer.needs_no_training:
@@ -144,16 +144,17 @@ def of_course(run: RunConfig, method: Method, warm_start: WarmStart) -> Iterator
             f"which {unread} does not ask; set warm_start=none"
         )
     never = order is Order.weights_only
+    limits = any(penalty.needs_whole_space for penalty in method.penalties.values())
     if not never and not method.relaxation.uses_alphas:
         yield (
-            f"relaxation={relaxation} depends on no alpha, order={order.name} steps them; set "
-            "order=weights_only"
+            f"relaxation={relaxation} depends on no alpha, order={order.name} steps them; use "
+            "method=random_ws, or set order=weights_only"
         )
     if never and not discretizer.asks_weights:
         yield (
             "order=weights_only leaves the alphas as they begin, "
             f"discretizer={name_of('discretizer', discretizer)} reads the cell from them; use "
-            "discretizer=perturbation, best_of_samples, evolution or reinforce"
+            f"discretizer={'best_of_draws' if limits else 'perturbation or best_of_samples'}"
         )
     if never and method.hypergradient.looks_ahead:
         yield (
@@ -248,7 +249,7 @@ def of_judges(method: Method, benchmark: str | None) -> Iterator[str]:
             "discretizer/judge=shared_weights or untrained"
         )
     if method.discretizer.asked_scores:
-        check_scores(method.discretizer.asked_scores, "discretizer.judge.score")
+        check_scores(method.discretizer.asked_scores, method.discretizer.scores_setting)
 
 
 def of_objectives(names: Sequence[str], method: Method, benchmark: str | None) -> Iterator[str]:

@@ -7,7 +7,9 @@ from random import Random
 from omegaconf import MISSING
 
 from darts_gdas.config.benchmark import check_column, load_table
+from darts_gdas.config.kernels import of_scores
 from darts_gdas.config.network import SpaceConfig
+from darts_gdas.config.rules import check
 from darts_gdas.config.stem import StemChoice
 from darts_gdas.nets import Layout
 from darts_gdas.nets.layout import skeleton_of
@@ -130,6 +132,7 @@ class ScoreConfig:
         genotypes = self.genotypes()
         for genotype in genotypes:
             check_operations(genotype.operations, "a cell")
+            check(of_scores(self.scores, genotype.operations, "scores"))
         if len({(genotype.reductions, genotype.widths) for genotype in genotypes}) > 1:
             raise ValueError(
                 f"cells={self.cells} must hold cells of one network, got chains of two"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from omegaconf import MISSING
 
+from darts_gdas.config import kernels
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.groups import GROUPS
 from darts_gdas.config.network import NetConfig, SpaceConfig, check_kinds
@@ -130,7 +131,8 @@ class SearchConfig(RunConfig):
             of_compilation(self, method, checkpoint_cells=self.checkpoint_cells),
             of_course(self, method, self.warm_start),
             of_measurements(self, method, self.diagnostics),
-            of_space(self.space.build(), method),
+            of_space(space := self.space.build(), method),
+            kernels.of_search(space, method, self.warm_start),
             of_judges(method, self.benchmark),
             of_objectives(names_of(self.objective, OF_SEARCH), method, self.benchmark),
         )

@@ -188,7 +188,7 @@ def _facts(record: Record) -> dict[str, str | None]:
 
 def _limit(result: Mapping[str, Any]) -> dict[str, str | None]:
     held = limit(result.get("cost"))
-    return {} if held is None else {f"{held[1]} at most; penalties=[] lifts this": held[0]}
+    return {} if held is None else {f"at most, of {held[1]}": held[0]}
 
 
 def _part(result: Mapping[str, Any], name: str) -> Mapping[str, Any]:

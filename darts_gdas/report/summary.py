@@ -58,7 +58,7 @@ def count(number: float) -> str:
 
 
 def limit(cost: object) -> tuple[str, str] | None:
-    """What a cell may cost at most, and of what: ("33,547", "parameters").
+    """What a cell may cost at most, and of what: ("33,547", "parameters at C=8, L=3").
 
     Args:
         cost: "cost" of `result.json`; None is said of anything else.
@@ -68,6 +68,9 @@ def limit(cost: object) -> tuple[str, str] | None:
     most, quantity = cost.get("target"), cost.get("quantity")
     if not is_number(most) or not isinstance(quantity, str):
         return None
+    size, share = [cost.get(name) for name in ("channels", "layers")], cost.get("share")
+    at = " at C={}, L={}".format(*size) if all(map(is_number, size)) else ""
+    by = f", penalties.cost.share={share:g}" if is_number(share) else ""
     if quantity == "latency":
-        return f"{most:.4g}", "ms"
-    return count(int(most)), quantity.replace("_", "-")
+        return f"{most:.4g}", f"ms{at}{by}"
+    return count(int(most)), f"{quantity.replace('_', '-')}{at}{by}"

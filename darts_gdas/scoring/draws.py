@@ -47,6 +47,7 @@ class BestOfDraws(Selection):
     """
 
     heeds_penalties: ClassVar[bool] = True
+    scores_setting: ClassVar[str] = "discretizer.scores"
     count: int = 100
     scores: list[str] = field(default_factory=lambda: list(DEFAULT_SCORES))
     repeats: int = 1
@@ -60,6 +61,11 @@ class BestOfDraws(Selection):
                 raise ValueError(
                     f"discretizer.{name} must be at least 1, got {getattr(self, name)}"
                 )
+
+    @property
+    def asked_scores(self) -> tuple[str, ...]:
+        """Those that order the cells drawn."""
+        return tuple(self.scores)
 
     def select(self, trained: TrainedSupernet) -> Genotype:
         """The best; of equal ones the first drawn.

@@ -244,6 +244,9 @@ DEFAULT_SCORES = ("ntk_condition", "naswot", "synflow", "params")
 START_SCORES = ("ntk_condition", "naswot", "synflow")
 """Those of a warm start, of which size is none: where a search limits it, it misleads."""
 
+KERNELS = ("ntk_logdet", "ntk_condition", "ntk_min_eigenvalue", "ntk_condition_sum", "te_nas")
+"""Those of a tangent kernel."""
+
 SIZES = ("params", "macs")
 """What stands beside every other score: one that does not beat them is not worth its time."""
 

@@ -103,10 +103,12 @@ class Cost(Penalty):
         try:
             network = replace(layout, **{name: n for name, n in sizes.items() if n is not None})
         except ValueError as error:
-            raise ValueError(f"penalties.cost.channels, layers: {error}") from None
+            told = {f"penalties.cost.{name}={n}" for name, n in sizes.items() if n is not None}
+            raise ValueError(f"{', '.join(sorted(told))}: {error}") from None
         at, told = surroundings, partial(surroundings.told, f"measuring {self.quantity.name}")
         table = build_cost_table(at.space, network, at.image_size, self.quantity, at.device, told)
-        return replace(self, table=table, skip_limits=at.skip_limits)
+        size = {"channels": network.channels, "layers": network.layers}
+        return replace(self, **size, table=table, skip_limits=at.skip_limits)
 
     def __call__(
         self, arch: ArchParameters, mixture: Mixture, *, progress: float
@@ -120,9 +122,10 @@ class Cost(Penalty):
         return {f"cost/{self.quantity.name}": self.state().expected(mixture).item()}
 
     def found(self, genotype: Genotype) -> dict[str, Any]:
-        """What the cell costs by the table, beside the target."""
+        """What the cell costs by the table, beside the target, and in networks of which size."""
         found = self.state().of(genotype)
-        return {"quantity": self.quantity.name, "target": self.limit, "found": found}
+        told = {"quantity": self.quantity.name, "target": self.limit, "found": found}
+        return told | {"share": self.share, "channels": self.channels, "layers": self.layers}
 
     def allows(self, genotype: Genotype) -> bool:
         """Whether the cell's network meets the target."""

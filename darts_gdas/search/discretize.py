@@ -16,10 +16,12 @@ class Discretizer(ABC):
     Attributes:
         asks_weights: Whether the trained supernet chooses at the end. Otherwise the alphas do.
         heeds_penalties: Whether its answer is a cell that the penalties allow.
+        scores_setting: What names the scores that it asks for.
     """
 
     asks_weights: ClassVar[bool] = False
     heeds_penalties: ClassVar[bool] = True
+    scores_setting: ClassVar[str] = "discretizer.judge.score"
 
     @property
     def skip_limits(self) -> dict[str, int]:

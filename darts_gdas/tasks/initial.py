@@ -13,6 +13,7 @@ from torch import Tensor
 
 from darts_gdas.nets import Layout
 from darts_gdas.nets.fixed import FixedMixture
+from darts_gdas.nets.noise import noises
 from darts_gdas.nets.synced import by_itself
 from darts_gdas.ntk import empirical_ntk, max_learning_rate
 from darts_gdas.runtime.data import derive_seed
@@ -117,8 +118,8 @@ def choose_learning_rate(search: StageSearch) -> str | None:
         ValueError: If there is no bound, because no output depends on any weight.
     """
     rate = search.method.optimizer.rate
-    if rate is not None and rate <= TRUSTED:
-        return None
+    if rate is not None and (rate <= TRUSTED or noises(search.supernet)):
+        return None  # noise has no kernel
     bound = learning_rate_bound(search)
     if rate is None:
         if bound == float("inf"):

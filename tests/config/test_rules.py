@@ -107,8 +107,8 @@ def test_each_takes_two_steps_and_finds_a_cell_of_its_space(method: str, space: 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("epochs=0",), "only warm_start=te_nas with discretizer=argmax"),
-        (("method=random_ws", "epochs=0"), "discretizer.count=1, find a cell untrained"),
+        (("epochs=0",), "only method=te_nas, method=random, and"),
+        (("method=random_ws", "epochs=0"), "table or untrained, find a cell untrained"),
         (("method=te_nas", "discretizer=perturbation"), "epochs must be at least 1, got 0"),
         (
             ("method=darts", "relaxation=uniform"),

@@ -67,6 +67,7 @@ def test_what_a_sweep_may_set_for_all_is_warned_of(overrides: str):
         "penalties.cost.target=9000",
         "method=darts penalties=[cost] penalties.cost.share=0.5",
         "method=evolution epochs=0 discretizer/judge=untrained",
+        "method=evolution epochs=0 discretizer/judge=untrained penalties=[]",
         "method=random_ws epochs=5 optimizer.lr=0.1",
     ],
 )

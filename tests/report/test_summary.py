@@ -37,6 +37,10 @@ def test_a_limit_is_told_in_its_unit():
     held = {"quantity": "multiply_adds", "target": 33_547.6, "found": 32_898.0}
     assert limit(held) == ("33,547", "multiply-adds")
     assert limit(held | {"quantity": "latency", "target": 0.123456}) == ("0.1235", "ms")
+    sized = held | {"channels": 8, "layers": 3, "share": None}
+    assert limit(sized) == ("33,547", "multiply-adds at C=8, L=3")
+    told = "multiply-adds at C=8, L=3, penalties.cost.share=0.6"
+    assert limit(sized | {"share": 0.6}) == ("33,547", told)
 
 
 @pytest.mark.parametrize("damaged", [None, 3, {}, {"quantity": "latency", "target": "many"}])

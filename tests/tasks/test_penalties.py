@@ -150,7 +150,8 @@ def test_the_found_cost_is_that_of_the_derived_network(quantity: Quantity):
         else count_multiply_adds(net, (1, 8, 8))
     )
     assert chosen["cost"].found(task.genotype()) == {
-        "quantity": quantity.name, "target": 1e9, "found": counted,
+        "quantity": quantity.name, "target": 1e9, "found": counted, "share": None,
+        "channels": None, "layers": None,
     }  # fmt: skip
     assert chosen["beta_decay"].found(task.genotype()) is None
 
