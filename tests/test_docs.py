@@ -220,7 +220,7 @@ def is_setting(word: str) -> bool:
     key, _, value = word.lstrip("+").partition("=")
     names = {path.stem for path in (ROOT / "conf" / key).glob("*.yaml")} | set(GROUPS.get(key, ()))
     if names:
-        return set(value.strip("[]").split(",")) <= names
+        return value == "[]" or set(value.strip("[]").split(",")) <= names
     return any(has(cfg, key) for cfg in contexts())
 
 

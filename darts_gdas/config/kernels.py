@@ -30,7 +30,7 @@ def of_scores(names: Sequence[str], operations: Iterable[str], where: str) -> It
         yield f"{WHY} that {where}={','.join(asked)} could ask; use {where}={use}"
 
 
-def of_search(space: SearchSpace, method: Method, warm_start: WarmStart) -> Iterator[str]:
+def of_kernels(space: SearchSpace, method: Method, warm_start: WarmStart) -> Iterator[str]:
     """Parts of a search that ask for a kernel."""
     drawn = {op for cell in space.cells.values() for edge in cell.candidates for op in edge}
     if isinstance(warm_start, NtkWarmStart):

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from omegaconf import MISSING
 
-from darts_gdas.config import kernels
 from darts_gdas.config.benchmark import check_column, load_table
 from darts_gdas.config.groups import GROUPS
+from darts_gdas.config.kernels import of_kernels
 from darts_gdas.config.network import NetConfig, SpaceConfig, check_kinds
 from darts_gdas.config.objective import OF_SEARCH, names_of
 from darts_gdas.config.rules import (
@@ -132,7 +132,7 @@ class SearchConfig(RunConfig):
             of_course(self, method, self.warm_start),
             of_measurements(self, method, self.diagnostics),
             of_space(space := self.space.build(), method),
-            kernels.of_search(space, method, self.warm_start),
+            of_kernels(space, method, self.warm_start),
             of_judges(method, self.benchmark),
             of_objectives(names_of(self.objective, OF_SEARCH), method, self.benchmark),
         )
