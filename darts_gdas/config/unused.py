@@ -73,7 +73,8 @@ def without_effect(config: SearchConfig, said: Mapping[str, str]) -> Iterator[st
         )
     if not config.epochs:
         # A limit holds without steps, and penalties=[] may have lifted one.
-        limits = all(penalty.needs_whole_space for penalty in config.penalties.values())
+        penalties = config.penalties.values()
+        limits = not penalties or any(penalty.needs_whole_space for penalty in penalties)
         names = [name for name in OF_STEPS if name != "penalties" or not limits]
         yield from _idle(said, names, "epochs=0 takes no step")
     elif config.order is Order.weights_only:

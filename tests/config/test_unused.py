@@ -60,6 +60,7 @@ def test_what_a_sweep_may_set_for_all_is_warned_of(overrides: str):
     "overrides",
     [
         "method=te_nas penalties=[cost] penalties.cost.share=0.5",  # limits the answer
+        "method=te_nas penalties=[cost,beta_decay]",
         "method=te_nas epochs=5 perturbation=random",
         "method=beta_darts penalties=[cost,beta_decay] penalties.cost.share=0.5",
         "method=beta_darts penalties=[]",
