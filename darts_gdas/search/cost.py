@@ -98,17 +98,17 @@ class Cost(Penalty):
 
     def build(self, surroundings: Surroundings) -> "Cost":
         """Count or measure the candidates."""
-        layout = surroundings.layout
         sizes = {"channels": self.channels, "layers": self.layers}
+        given = {name: size for name, size in sizes.items() if size is not None}
         try:
-            network = replace(layout, **{name: n for name, n in sizes.items() if n is not None})
+            network = replace(surroundings.layout, **given)
         except ValueError as error:
-            told = {f"penalties.cost.{name}={n}" for name, n in sizes.items() if n is not None}
-            raise ValueError(f"{', '.join(sorted(told))}: {error}") from None
+            said = ", ".join(f"penalties.cost.{name}={size}" for name, size in given.items())
+            raise ValueError(f"{said}: {error}") from None
         at, told = surroundings, partial(surroundings.told, f"measuring {self.quantity.name}")
         table = build_cost_table(at.space, network, at.image_size, self.quantity, at.device, told)
-        size = {"channels": network.channels, "layers": network.layers}
-        return replace(self, **size, table=table, skip_limits=at.skip_limits)
+        sizes = {"channels": network.channels, "layers": network.layers}
+        return replace(self, **sizes, table=table, skip_limits=at.skip_limits)
 
     def __call__(
         self, arch: ArchParameters, mixture: Mixture, *, progress: float
