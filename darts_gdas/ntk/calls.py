@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from darts_gdas.ntk.layers import Convolution, fixed_statistics
+from darts_gdas.ntk.layers import Convolution, fixed_statistics, patches
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -24,12 +25,23 @@ class Unsupported(ValueError):
 
 @dataclass(slots=True)
 class Use:
-    """One call of a layer."""
+    """One call of a layer.
+
+    Attributes:
+        name: Of the layer.
+        layer: The layer.
+        inputs: What entered it.
+        version: How often that had been changed then.
+        places: At how many tokens or pixels of a sample its weight is used alike; none where it is
+            no such layer.
+        output: What it put out, in the graph.
+    """
 
     name: str
     layer: nn.Module
     inputs: Tensor
     version: int
+    places: int
     output: GradientEdge
 
     def read_inputs(self) -> Tensor:
@@ -41,9 +53,17 @@ class Use:
     @property
     def enters_once(self) -> bool:
         """A linear layer that sees each sample as one vector."""
-        return (
-            isinstance(self.layer, nn.Linear) and self.inputs[0].numel() == self.layer.in_features
-        )
+        return isinstance(self.layer, nn.Linear) and self.places == 1
+
+    def patches(self, inputs: Tensor) -> Float[Tensor, "samples places features"]:
+        """What the weight is multiplied with, of inputs of this layer."""
+        return patches(self.layer, inputs)
+
+    def by_place(self, gradient: Tensor) -> Float[Tensor, "rows places out_features"]:
+        """Gradients of the outputs."""
+        if isinstance(self.layer, nn.Linear):
+            return gradient.reshape(len(gradient), self.places, -1)
+        return gradient.flatten(2).mT
 
 
 @dataclass(slots=True)
@@ -53,6 +73,15 @@ class Record:
     samples: int
     uses: list[Use] = field(default_factory=list)
     output: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+def places(layer: nn.Module, output: Tensor) -> int:
+    """At how many tokens or pixels of a sample a layer's weight is used alike, or 0."""
+    if isinstance(layer, nn.Linear):
+        return output[0].numel() // layer.out_features
+    if isinstance(layer, nn.Conv2d) and layer.groups == 1:
+        return output[0].numel() // layer.out_channels
+    return 0
 
 
 def is_known_layer(module: nn.Module) -> bool:

@@ -36,6 +36,7 @@ class LoopRows:
         self.columns: Mapping[str, int] = {
             name: parameter.numel() for name, parameter in parameters.items()
         }
+        self.held = self.columns
 
     def fill(
         self,
@@ -110,6 +111,7 @@ class JacobianRows:
         self.columns: Mapping[str, int] = {
             name: parameter.numel() for name, parameter in parameters.items()
         }
+        self.held = self.columns
 
     def fill(
         self,

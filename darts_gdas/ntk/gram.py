@@ -25,6 +25,10 @@ _BLOCK = 8192
 """Columns of one product in the rows' own precision; the blocks are added up in the kernel's."""
 
 
+_MOST_NUMBERS = 2**22
+"""Products of factors that are held at a time."""
+
+
 class Kind(Enum):
     """Which part of the kernel: see the module."""
 
@@ -51,19 +55,43 @@ class Kind(Enum):
         return (rows.flatten(0, 1) if self is Kind.full else rows.flatten(1))[None]
 
 
+_OVER_PLACES = {
+    Kind.sum: "napi,mnpai->nm",
+    Kind.trace: "napi,mnpai->nm",
+    Kind.diagonal: "napi,mnpai->anm",
+    Kind.full: "napi,mnpbi->namb",
+}
+"""From gradients and, of other samples, gradients times products of inputs, to the kernel."""
+
+
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Rows that are outer products, gradients (x) inputs: the weight of a linear layer.
+    """Rows that are sums of outer products over few places, sum over p of g_p (x) a_p.
 
-    <g (x) a, g' (x) a'> = <g, g'> <a, a'>, so the rows themselves are never formed.
+    So are those of a weight that is used at every place alike: of a linear layer, whose places are
+    tokens, and of a convolution, whose places are pixels. The product of two rows is the sum over
+    p and q of <g_p, g'_q> <a_p, a'_q>, so the rows themselves are never formed.
 
     Attributes:
-        inputs: What entered the layer; a column of ones more stands for its bias.
+        inputs: What entered the layer, of a convolution the patches under its kernel; a column of
+            ones more stands for its bias.
         gradients: The gradients of its outputs, for each row of J.
     """
 
-    inputs: Float[Tensor, "samples features"]
-    gradients: Float[Tensor, "samples outputs out_features"]
+    inputs: Float[Tensor, "samples places features"]
+    gradients: Float[Tensor, "samples outputs places out_features"]
+
+    @staticmethod
+    def joined(parts: Sequence["Factors"]) -> "Factors":
+        """Those of all samples, in numbers whose products stay in range."""
+        inputs = torch.cat([part.inputs for part in parts])
+        return Factors(_wide(inputs), _wide(torch.cat([part.gradients for part in parts])))
+
+    def __getitem__(self, samples: slice) -> "Factors":
+        return Factors(self.inputs[samples], self.gradients[samples])
+
+    def __len__(self) -> int:
+        return len(self.inputs)
 
 
 class Gram:
@@ -100,16 +128,41 @@ class Gram:
         self._sum += self._product(rows, others)
 
     def add_factors(self, factors: Sequence[Factors], others: Sequence[Factors]) -> None:
-        """Add what a linear layer contributes, its samples in parts."""
-        a, b = (torch.cat([f.inputs for f in side]) for side in (factors, others))
-        g, h = (torch.cat([f.gradients for f in side]) for side in (factors, others))
-        a, b = _wide(a), _wide(b)
-        with without_autocast(a.device):
-            inputs = (a @ b.mT).to(self._sum.dtype)
+        """Add what a layer contributes whose rows stay factors, its samples in parts."""
+        left = Factors.joined(factors)
+        right = left if factors is others else Factors.joined(others)
+        with without_autocast(left.inputs.device):
+            if left.inputs.shape[1] == 1:
+                self._sum += self._of_one_place(left, right)
+            else:
+                self._sum += self._of_places(left, right)
+
+    def _of_one_place(self, left: Factors, right: Factors) -> Tensor:
+        inputs = left.inputs[:, 0] @ right.inputs[:, 0].mT
+        inputs = inputs.to(self._sum.dtype)
         if self.kind is Kind.full:
             inputs = inputs.repeat_interleave(self.num_outputs, 0)
             inputs = inputs.repeat_interleave(self.num_outputs, 1)
-        self._sum += inputs * self._product(g, h)
+        gradients = left.gradients[:, :, 0]
+        same = left is right
+        return inputs * self._product(gradients, gradients if same else right.gradients[:, :, 0])
+
+    def _of_places(self, left: Factors, right: Factors) -> Tensor:
+        total = torch.zeros_like(self._sum)
+        rows, columns = (self._sum.shape[i] // n for i, n in zip((1, 2), self.samples, strict=True))
+        step = -(-len(left) // 4) if left is right else len(left)
+        numbers = step * right.gradients[0].numel()
+        width = max(1, _MOST_NUMBERS // numbers)
+        for first in range(0, len(left), step):
+            for other in range(first if left is right else 0, len(right), width):
+                part, beside = left[first : first + step], right[other : other + width]
+                products = torch.einsum("npf,mqf->npmq", part.inputs, beside.inputs)
+                turned = torch.einsum("npmq,mbqi->mnpbi", products, beside.gradients)
+                found = torch.einsum(_OVER_PLACES[self.kind], part.gradients, turned)
+                place = slice(first * rows, (first + len(part)) * rows)
+                across = slice(other * columns, (other + len(beside)) * columns)
+                total[:, place, across] = found.reshape(total[:, place, across].shape)
+        return _mirrored(total) if left is right else total
 
     def _product(self, rows: Tensor, others: Tensor) -> Tensor:
         left, right = self.kind.arrange(_wide(rows)), self.kind.arrange(_wide(others))
@@ -123,9 +176,7 @@ class Gram:
                 with without_autocast(left.device):
                     product = torch.bmm(left[:, part, columns], right[:, rest, columns].mT)
                 total[:, part, rest] += product
-        if rows is others:
-            total = total.triu() + total.triu(1).mT
-        return total
+        return _mirrored(total) if rows is others else total
 
     def result(self) -> Tensor:
         """[N1, N2], for `diagonal` [N1, N2, O], for `full` [N1, N2, O, O]."""
@@ -136,6 +187,11 @@ class Gram:
         return (
             self._sum.permute(1, 2, 0).contiguous() if self.kind is Kind.diagonal else self._sum[0]
         )
+
+
+def _mirrored(products: Tensor) -> Tensor:
+    """A symmetric matrix, or several, of what stands on the diagonal and above."""
+    return products.triu() + products.triu(1).mT
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:

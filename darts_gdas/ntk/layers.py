@@ -6,6 +6,8 @@ samples first. They were chosen by measuring on a CPU:
 - 1x1 convolutions: a matrix product per sample;
 - depthwise kernels of more than 9 taps, or with several gradients per sample: images shifted along
   the width only, then for each row of the kernel a product with a slice of them;
+- other convolutions in the plane, with several gradients per sample: the patches under the kernel,
+  gathered once, and a product per sample;
 - other convolutions: all samples as groups of one convolution, whose weight gradient the library
   computes in one call;
 - linear layers: outer products, kept as their factors where a sample enters the layer once;
@@ -14,6 +16,7 @@ samples first. They were chosen by measuring on a CPU:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,10 +59,11 @@ def weight_rows(
         return _pointwise_rows(layer, x)
     taps = layer.weight[0, 0].numel()
     is_depthwise = layer.groups == layer.in_channels == layer.out_channels
-    if not isinstance(layer, nn.Conv2d) or not is_depthwise:
-        return _grouped_rows(layer, x)
-    if several or taps > _FEW_TAPS:
-        return _depthwise_rows(layer, x)
+    if isinstance(layer, nn.Conv2d):
+        if is_depthwise and (several or taps > _FEW_TAPS):
+            return _depthwise_rows(layer, x)
+        if several and layer.groups == 1:
+            return _patch_rows(layer, x)
     return _grouped_rows(layer, x)
 
 
@@ -149,6 +153,32 @@ def _pointwise_rows(conv: Convolution, x: Tensor) -> Rows:
     if any(stride > 1 for stride in conv.stride):
         x = x[(slice(None), slice(None), *(slice(None, None, s) for s in conv.stride))]
     inputs = x.flatten(2).mT
+
+    def rows(gradient: Tensor) -> Tensor:
+        g = gradient.reshape(len(x), -1, inputs.shape[1])  # all rows' channels below each other
+        return torch.bmm(g, inputs).view(len(gradient), -1)
+
+    return rows
+
+
+def patches(
+    layer: nn.Module, x: Float[Tensor, "samples ..."]
+) -> Float[Tensor, "samples places features"]:
+    """What a weight is multiplied with at every place.
+
+    Args:
+        layer: A linear layer, or a convolution in the plane without groups.
+        x: What enters it.
+    """
+    if isinstance(layer, nn.Linear):
+        return x.reshape(len(x), -1, x.shape[-1])
+    assert isinstance(layer, nn.Conv2d)
+    padding: Any = layer.padding  # two numbers; where it is a word, the layer is no known one
+    return F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride).mT
+
+
+def _patch_rows(conv: nn.Conv2d, x: Tensor) -> Rows:
+    inputs = patches(conv, x).contiguous()
 
     def rows(gradient: Tensor) -> Tensor:
         g = gradient.reshape(len(x), -1, inputs.shape[1])  # all rows' channels below each other

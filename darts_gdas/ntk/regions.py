@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Int32, Int64, UInt8
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_gdas.ntk.checks import check_count, check_module, check_tensor
-from darts_gdas.ntk.normalization import call_with, preserved
+from darts_gdas.ntk.normalization import preserved
+from darts_gdas.ntk.plain import plain_functions
 from darts_gdas.ntk.trials import told_of
 
 Pattern = Bool[Tensor, "samples units"]
@@ -26,6 +27,8 @@ PackedRows = UInt8[np.ndarray, "rows bytes"]
 _RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default, torch.ops.aten.relu.out)
 _RELU_FUNCTIONS = (nn.functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 _DIGEST_BYTES = 16
+_EXACT_UNITS = 2**20
+"""Of so many the float32 sum of zeros and ones is exact."""
 
 
 def linear_regions(model: nn.Module, x: Tensor, *, chunk_size: int | None = None) -> int:
@@ -151,6 +154,16 @@ def activation_patterns(
     return torch.cat(rows)
 
 
+def agreements(patterns: Pattern) -> Int64[Tensor, "samples samples"]:
+    """On how many units two samples agree: on all but those that are active for one of them."""
+    both = torch.zeros(len(patterns), len(patterns), dtype=torch.long, device=patterns.device)
+    for part in patterns.split(_EXACT_UNITS, dim=1):
+        active = part.float()
+        both += (active @ active.T).long()
+    own = both.diagonal()
+    return patterns.shape[1] - own[:, None] - own + 2 * both
+
+
 class _Watch(TorchDispatchMode, ABC):
     """While it is active, hands the pattern of every ReLU to `note`."""
 
@@ -215,9 +228,9 @@ def _packed(pattern: Pattern) -> UInt8[Tensor, "samples bytes"]:
 
 
 def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
-    """Run the model on copies of its buffers and samples, watched; it is afterwards what it was."""
-    with torch.no_grad(), preserved(model), told_of(x), watch:
-        call_with(model, {}, x)
+    """Run the model on a copy of the samples, watched; it is afterwards what it was."""
+    with torch.no_grad(), preserved(model), told_of(x), plain_functions(), watch:
+        model(x)
     if watch.num_relus == 0:
         raise ValueError(
             f"{type(model).__name__} runs no ReLU, so it has no activation patterns; linear "

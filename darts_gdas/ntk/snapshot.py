@@ -18,6 +18,9 @@ _PLUMBING = vars(nn.Module()).keys()
 _TABLES = ("_parameters", "_buffers", "_modules")
 _LISTS, _SETS = (list, deque), (dict, set)
 _CONTAINERS = (*_LISTS, *_SETS, tuple, frozenset)
+_KEPT = (Tensor, *_CONTAINERS)
+_NOT_KEPT = {type(None), bool, int, float, str}
+"""What most attributes are; to ask of each whether it is a tensor takes longer."""
 
 
 class Snapshot:
@@ -38,9 +41,9 @@ class Snapshot:
         held = [*_held(modules)]
         self._contents = [(t := vars(m)[name], dict(t)) for m in modules for name in _TABLES]
         self._contents += [(v, copy.copy(v)) for v in held if isinstance(v, (*_LISTS, *_SETS))]
-        own = (value for value in held if isinstance(value, Tensor))
-        tensors = (*model.parameters(), *model.buffers(), *own)
-        self._values = [(t, _dense(t).detach().clone()) for t in tensors]
+        own = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values())]
+        tensors = {id(t): t for t in (*own, *held) if isinstance(t, Tensor)}
+        self._values = [(t, _dense(t).detach().clone()) for t in tensors.values()]
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -190,11 +193,16 @@ def _held(modules: Iterable[nn.Module]) -> Iterator[Any]:
 
     Those within other containers, too, one of which may hold itself.
     """
-    stack = [v for m in modules for name, v in vars(m).items() if name not in _PLUMBING]
+    stack = [
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if name not in _PLUMBING and type(value) not in _NOT_KEPT
+    ]
     seen: set[int] = set()
     while stack:
         value = stack.pop()
-        if not isinstance(value, (Tensor, *_CONTAINERS)) or id(value) in seen:
+        if not isinstance(value, _KEPT) or id(value) in seen:
             continue
         seen.add(id(value))
         yield value

@@ -24,15 +24,19 @@ from darts_gdas.ntk.calls import (
     Use,
     call_without_weights,
     is_known_layer,
+    places,
     reached,
 )
 from darts_gdas.ntk.checks import check_numbers, unequal
-from darts_gdas.ntk.few_pixels import LAYERS, Matrices
-from darts_gdas.ntk.gram import Factors
+from darts_gdas.ntk.matrices import LAYERS, Matrices
+from darts_gdas.ntk.gram import Factors, Kind
 from darts_gdas.ntk.layers import Rows, bias_rows, weight_rows
 
 _FEW_PIXELS = 2**15
 """Of all samples' rows together: up to so many, one large backward pass beats one per row."""
+
+_MOVING = 80
+"""Multiplications in the time of which factors of one place are moved: see `_stays_factors`."""
 
 _ONE_PASS_BYTES = 2**28
 """What enters the layers in such a pass, at most."""
@@ -47,6 +51,7 @@ class StructuredRows:
             modules, samples first.
         parameters: The selected ones by name.
         images: Some samples to try it on, in no order.
+        kind: Which part of the kernel the rows are for.
         run: Runs a layer on its inputs, with its weights as constants; None calls the layer. If
             given, rows are not compared with autograd, which would call the layers themselves.
         trusted: Do not look whether rows are those of autograd, and samples independent.
@@ -61,6 +66,7 @@ class StructuredRows:
         parameters: Mapping[str, nn.Parameter],
         images: Tensor,
         *,
+        kind: Kind,
         run: Callable[[nn.Module, Tensor], Tensor] | None = None,
         trusted: bool = False,
     ) -> None:
@@ -83,7 +89,12 @@ class StructuredRows:
         for use in record.uses:
             for name in self._selected(use.layer).values():
                 counts.setdefault(name, []).append(use)
-        self._factored = {n for n, uses in counts.items() if len(uses) == 1 and uses[0].enters_once}
+        num_rows = self.num_outputs if kind is Kind.full else 1
+        self._factored = {
+            name
+            for name, uses in counts.items()
+            if len(uses) == 1 and _stays_factors(uses[0], num_rows)
+        }
         for use in record.uses:  # a layer's weight and bias make one pair of factors, or none
             names = set(self._selected(use.layer).values())
             if not names <= self._factored:
@@ -91,6 +102,10 @@ class StructuredRows:
         self.columns: Mapping[str, int] = {
             name: 0 if name in self._factored else parameter.numel()
             for name, parameter in parameters.items()
+        }
+        self.held: Mapping[str, int] = {
+            name: counts[name][0].places * len(value) if name in self._factored else value.numel()
+            for name, value in parameters.items()
         }
 
     def fill(
@@ -110,7 +125,7 @@ class StructuredRows:
             two = rows.new_zeros(2, *rows.shape[1:])
             factors = self.fill(beside_itself(images), names, two)
             rows += two[:1]
-            return [Factors(f.inputs[:1], f.gradients[:1]) for f in factors]
+            return [factor[:1] for factor in factors]
         places, start = {}, 0
         for name in names:
             places[name] = slice(start, start + self.columns[name])
@@ -144,7 +159,8 @@ class StructuredRows:
             for parts, use, gradient in zip(gathered, uses, gradients, strict=True):
                 is_factored = self._factored.issuperset(self._selected(use.layer).values())
                 if gradient is not None and is_factored:
-                    parts.append(gradient.reshape(samples, at_once, -1))
+                    by_place = use.by_place(gradient)
+                    parts.append(by_place.reshape(samples, at_once, *by_place.shape[1:]))
         return [
             self._factors(use, use.read_inputs()[::at_once], torch.cat(part, dim=1), set(names))
             for use, part in zip(uses, gathered, strict=True)
@@ -171,10 +187,10 @@ class StructuredRows:
     def _factors(self, use: Use, x: Tensor, gradients: Tensor, names: set[str]) -> Factors:
         selected, inputs = self._selected(use.layer), []
         if selected.get("weight") in names:
-            inputs.append(x.reshape(len(x), -1))
+            inputs.append(use.patches(x))
         if selected.get("bias") in names:
-            inputs.append(gradients.new_ones(len(gradients), 1))
-        return Factors(torch.cat(inputs, dim=1), gradients)
+            inputs.append(gradients.new_ones(len(x), use.places, 1))
+        return Factors(torch.cat(inputs, dim=2), gradients)
 
     def _selected(self, layer: nn.Module) -> dict[str, str]:
         """Names of a layer's selected parameters by their role."""
@@ -213,7 +229,8 @@ class StructuredRows:
         if not y.requires_grad:
             y = y.requires_grad_().clone()  # no leaf, so that it may be changed in place
         kept = x.detach()
-        record.uses.append(Use(name, layer, kept, kept._version, get_gradient_edge(y)))
+        edge = get_gradient_edge(y)
+        record.uses.append(Use(name, layer, kept, kept._version, places(layer, y), edge))
         return y
 
     def _call_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -237,6 +254,20 @@ class StructuredRows:
         name = differing(found, gradients_of_sum(self.model, parameters, images, sums))
         if name is not None:
             raise Unsupported(f"its rows of {name!r} are not those of autograd")
+
+
+def _stays_factors(use: Use, num_rows: int) -> bool:
+    """Whether products of a weight's factors are cheaper than its rows and their products.
+
+    Of each pair of samples and each output of the layer, products of rows take the features times
+    the rows of J multiplications. Those of factors take twice the square of the places, and as long
+    as 80 multiplications per place to move numbers (measured on a CPU, 4 to 16 places).
+    """
+    if use.places <= 1:
+        return use.places == 1
+    weight = use.layer._parameters["weight"]
+    assert weight is not None
+    return weight[0].numel() * num_rows > use.places * (_MOVING + 2 * use.places)
 
 
 def _summed_rows(use: Use) -> Rows:

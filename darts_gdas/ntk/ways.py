@@ -28,9 +28,11 @@ class RowSource(Protocol):
 
     Attributes:
         columns: How many columns of J each parameter takes; none where its rows stay factors.
+        held: How many numbers of each parameter are held for a row of J.
     """
 
     columns: Mapping[str, int]
+    held: Mapping[str, int]
 
     def fill(self, images: Tensor, names: Sequence[str], rows: Tensor) -> list[Factors]:
         """Write rows for some parameters and some samples; return what stays in factors."""
@@ -132,7 +134,7 @@ def _source(
     """Where the rows come from; raises `Unsupported` where the method cannot take the network."""
     if method == "structured":
         some = sides[0][[0, -1]] if trusted else probe(sides)
-        return StructuredRows(model, parameters, some, trusted=trusted)
+        return StructuredRows(model, parameters, some, kind=kind, trusted=trusted)
     if method == "jacobian":
         return JacobianRows(model, parameters, is_sum=kind is Kind.sum, trusted=trusted)
     return LoopRows(model, parameters, coupled=method == "batch")
@@ -164,12 +166,12 @@ def _groups(
     groups: list[list[str]] = [[]]
     used = 0
     for name in parameters:
-        columns = source.columns[name]
-        if groups[-1] and used + columns > room:
+        held = source.held[name]
+        if groups[-1] and used + held > room:
             groups.append([])
             used = 0
         groups[-1].append(name)
-        used += columns
+        used += held
     return groups
 
 
@@ -196,6 +198,7 @@ def _add_group(
         all_rows.append(rows)
     if columns:
         gram.add_rows(all_rows[0], all_rows[-1])
-    left, right = (zip(*factors, strict=True) for factors in (all_factors[0], all_factors[-1]))
+    left = [*zip(*all_factors[0], strict=True)]
+    right = left if len(sides) == 1 else [*zip(*all_factors[-1], strict=True)]
     for factors, others in zip(left, right, strict=True):
         gram.add_factors(factors, others)

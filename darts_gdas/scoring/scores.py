@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -30,6 +30,7 @@ from darts_gdas.ntk import (
 )
 from darts_gdas.ntk.calls import Unsupported
 from darts_gdas.ntk.normalization import preserved
+from darts_gdas.ntk.regions import agreements
 from darts_gdas.space import Genotype
 
 REGION_SAMPLES = 3000
@@ -79,9 +80,9 @@ class Candidate:
         return _kernel(self, kind="full", chunk_size=KERNEL_CHUNK)
 
     @cached_property
-    def patterns(self) -> Float[Tensor, "batch units"]:
-        """Which ReLU is on (1) for which image."""
-        return activation_patterns(self.net.train(), self.images).double()
+    def patterns(self) -> Bool[Tensor, "batch units"]:
+        """Which ReLU is on for which image."""
+        return activation_patterns(self.net.train(), self.images)
 
 
 Score = Callable[[Candidate], float]
@@ -174,8 +175,7 @@ def naswot(candidate: Candidate) -> float:
 
     Mellor, Turner, Storkey, Crowley, ICML 2021, https://arxiv.org/abs/2006.04647, section 3.
     """
-    on = candidate.patterns
-    agreeing = on @ on.T + (1 - on) @ (1 - on).T
+    agreeing = agreements(candidate.patterns).double()
     sign, logdet = torch.linalg.slogdet(agreeing)
     return float(logdet) if sign > 0 else -math.inf
 

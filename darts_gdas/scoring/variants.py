@@ -22,10 +22,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from darts_gdas.nets import SuperNet
 from darts_gdas.nets.candidates import NormalizedPool, State
 from darts_gdas.nets.supernet import MixedEdge, SearchCell
-from darts_gdas.ntk import calls, few_pixels
+from darts_gdas.ntk import calls, matrices
 from darts_gdas.ntk.checks import select_parameters
-from darts_gdas.ntk.few_pixels import Matrices
-from darts_gdas.ntk.gram import Factors, Gram, Kind
+from darts_gdas.ntk.matrices import Matrices
+from darts_gdas.ntk.gram import Gram, Kind
 from darts_gdas.ntk.normalization import preserved
 from darts_gdas.ntk.regions import regions_together
 from darts_gdas.ntk.structured import StructuredRows
@@ -129,7 +129,7 @@ class Variants(nn.Module):
         """What a layer makes of the variants' images, its weights constant."""
         if isinstance(layer, _BatchNorm):
             return self._normalised(layer, x)
-        y = self._matrices.run(layer, x) if isinstance(layer, few_pixels.LAYERS) else None
+        y = self._matrices.run(layer, x) if isinstance(layer, matrices.LAYERS) else None
         return calls.call_without_weights(layer, x) if y is None else y
 
     def _normalised(self, norm: _BatchNorm, x: Tensor) -> Tensor:
@@ -187,7 +187,9 @@ class VariantKernels:
         parameters = select_parameters(variants, "weights")
         variants.without, variants.samples = (None,), 2
         with preserved(variants):
-            self._rows = StructuredRows(variants, parameters, images[[0, -1]], run=variants.run)
+            self._rows = StructuredRows(
+                variants, parameters, images[[0, -1]], kind=Kind.sum, run=variants.run
+            )
 
     @torch.no_grad()
     def __call__(self, without: Sequence[Place | None]) -> list[Float[Tensor, "samples samples"]]:
@@ -208,7 +210,7 @@ class VariantKernels:
             gram = Gram(Kind.sum, (samples, samples), 1, dtype=torch.float64, device=images.device)
             gram.add_rows(rows[part], rows[part])
             for factor in factors:
-                one = [Factors(factor.inputs[part], factor.gradients[part])]
+                one = [factor[part]]
                 gram.add_factors(one, one)
             kernels.append(gram.result())
         return kernels

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets import DerivedNet, SuperNet
 from darts_gdas.ntk import activation_patterns, linear_regions
+from darts_gdas.ntk.regions import agreements
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import Genotype, SearchSpace
 
@@ -251,3 +252,10 @@ def test_samples_that_do_not_fit_are_one_line(function):
         ValueError, match=r"^the model fails for samples of shape \(6, 3\) in .*mat1"
     ):
         function(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.randn(6, 3))
+
+
+@pytest.mark.parametrize("units", [1, 7, 2**20 + 3])
+def test_samples_agree_where_both_are_active_or_neither(units: int):
+    patterns = torch.rand(3, units) < torch.tensor([0.2, 0.5, 0.9])[:, None]
+    expected = [[int((a == b).sum()) for b in patterns] for a in patterns]
+    assert agreements(patterns).tolist() == expected

@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from darts_gdas.nets.depthwise import Depthwise
-from darts_gdas.ntk.few_pixels import MOST_NUMBERS, MOST_PIXELS, Matrices
+from darts_gdas.ntk.matrices import MOST_NUMBERS, MOST_PIXELS, Matrices
 
 LAYERS = {
     # On images that are multiplied as a whole, and on larger ones.
