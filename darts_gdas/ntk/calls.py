@@ -1,7 +1,7 @@
 """The layers whose gradients are known by formula, and calls of them cut off from their weights."""
 
 import contextlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class Use:
     Attributes:
         name: Of the layer.
         layer: The layer.
+        selected: Names of its selected parameters by their role, weight or bias.
         inputs: What entered it.
         version: How often that had been changed then.
         places: At how many tokens or pixels of a sample its weight is used alike; none where it is
@@ -39,6 +40,7 @@ class Use:
 
     name: str
     layer: nn.Module
+    selected: Mapping[str, str]
     inputs: Tensor
     version: int
     places: int

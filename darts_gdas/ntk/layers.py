@@ -34,6 +34,9 @@ Gradients have one row per sample, or several, those of a sample behind each oth
 _FEW_TAPS = 9
 """Depthwise kernels up to this size are fastest in one grouped call for one gradient each."""
 
+_PATCHES_BYTES = 2**26
+"""Of the patches under a kernel, at most, that are kept from one gradient to the next."""
+
 
 def weight_rows(
     layer: nn.Module, x: Shaped[Tensor, "samples ..."], *, several: bool = False
@@ -44,7 +47,7 @@ def weight_rows(
         layer: A linear layer, a convolution, a norm (of batch norms, one with fixed statistics), or
             an embedding.
         x: What entered it.
-        several: Whether there are several gradients per sample.
+        several: Whether there are several gradients per sample, at once or one after the other.
     """
     if isinstance(layer, nn.Linear):
         return _linear_rows(x)
@@ -58,13 +61,21 @@ def weight_rows(
     if all(k == 1 for k in layer.kernel_size) and layer.groups == 1 and not any(layer.padding):
         return _pointwise_rows(layer, x)
     taps = layer.weight[0, 0].numel()
-    is_depthwise = layer.groups == layer.in_channels == layer.out_channels
     if isinstance(layer, nn.Conv2d):
+        is_depthwise = layer.groups == layer.in_channels == layer.out_channels
         if is_depthwise and (several or taps > _FEW_TAPS):
             return _depthwise_rows(layer, x)
-        if several and layer.groups == 1:
+        if several and layer.groups == 1 and x.nbytes * taps <= _PATCHES_BYTES:
             return _patch_rows(layer, x)
     return _grouped_rows(layer, x)
+
+
+def is_faster_together(layer: nn.Module) -> bool:
+    """Whether gradients of several passes are worth gathering: a convolution's of several taps.
+
+    For a single one its rows are products with few rows, which read the images for little.
+    """
+    return isinstance(layer, nn.Conv2d) and layer.weight[0, 0].numel() > 1
 
 
 def _per_sample(gradient: Tensor, x: Tensor) -> int:
@@ -178,7 +189,7 @@ def patches(
 
 
 def _patch_rows(conv: nn.Conv2d, x: Tensor) -> Rows:
-    inputs = patches(conv, x).contiguous()
+    inputs = patches(conv, x)
 
     def rows(gradient: Tensor) -> Tensor:
         g = gradient.reshape(len(x), -1, inputs.shape[1])  # all rows' channels below each other

@@ -9,8 +9,8 @@ on is therefore used in a way that is not seen here, and the network is refused 
 """
 
 import contextlib
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Shaped
@@ -28,9 +28,10 @@ from darts_gdas.ntk.calls import (
     reached,
 )
 from darts_gdas.ntk.checks import check_numbers, unequal
-from darts_gdas.ntk.matrices import LAYERS, Matrices
 from darts_gdas.ntk.gram import Factors, Kind
-from darts_gdas.ntk.layers import Rows, bias_rows, weight_rows
+from darts_gdas.ntk.layers import Rows, weight_rows
+from darts_gdas.ntk.matrices import LAYERS, Matrices
+from darts_gdas.ntk.writing import Writer, formed
 
 _FEW_PIXELS = 2**15
 """Of all samples' rows together: up to so many, one large backward pass beats one per row."""
@@ -87,7 +88,7 @@ class StructuredRows:
             self._try(record, images, parameters)
         counts: dict[str, list[Use]] = {}
         for use in record.uses:
-            for name in self._selected(use.layer).values():
+            for name in use.selected.values():
                 counts.setdefault(name, []).append(use)
         num_rows = self.num_outputs if kind is Kind.full else 1
         self._factored = {
@@ -96,7 +97,7 @@ class StructuredRows:
             if len(uses) == 1 and _stays_factors(uses[0], num_rows)
         }
         for use in record.uses:  # a layer's weight and bias make one pair of factors, or none
-            names = set(self._selected(use.layer).values())
+            names = set(use.selected.values())
             if not names <= self._factored:
                 self._factored -= names
         self.columns: Mapping[str, int] = {
@@ -137,60 +138,17 @@ class StructuredRows:
         at_once = num_rows if is_small and fits else 1  # then every sample lies there once per row
         record = self._forward(images.repeat_interleave(at_once, 0))
         check_numbers(record.output)
-        uses = [u for u in record.uses if set(self._selected(u.layer).values()) & set(names)]
-        gathered: list[list[Tensor]] = [[] for _ in uses]
-
-        @cache
-        def weights(i: int) -> Rows:
-            x = uses[i].read_inputs()[::at_once]
-            return weight_rows(uses[i].layer, x, several=at_once > 1)
-
-        formed = set(names) - self._factored
+        uses = [use for use in record.uses if not places.keys().isdisjoint(use.selected.values())]
+        writer = Writer(uses, places, self._factored, rows, at_once)
         for first in range(0, num_rows, at_once):
-            part = slice(first, first + at_once)
-            cotangent = _cotangent(record.output, part, num_rows)
+            cotangent = _cotangent(record.output, slice(first, first + at_once), num_rows)
             check = self._is_checked and first == 0
-            retain = check or part.stop < num_rows
+            retain = check or first + at_once < num_rows
             gradients = _gradients(record.output, uses, cotangent, retain=retain)
             if check:
                 _check_apart(record.output, uses, cotangent, gradients)
-            for name, found in self._formed(uses, gradients, formed, weights):
-                rows[:, part, places[name]] += found.view(samples, at_once, -1)
-            for parts, use, gradient in zip(gathered, uses, gradients, strict=True):
-                is_factored = self._factored.issuperset(self._selected(use.layer).values())
-                if gradient is not None and is_factored:
-                    by_place = use.by_place(gradient)
-                    parts.append(by_place.reshape(samples, at_once, *by_place.shape[1:]))
-        return [
-            self._factors(use, use.read_inputs()[::at_once], torch.cat(part, dim=1), set(names))
-            for use, part in zip(uses, gathered, strict=True)
-            if part
-        ]
-
-    def _formed(
-        self,
-        uses: Sequence[Use],
-        gradients: Sequence[Tensor | None],
-        names: Container[str | None],
-        weights: Callable[[int], Rows],
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Rows of the named weights and biases, call by call; `weights` makes those of a weight."""
-        for i, (use, gradient) in enumerate(zip(uses, gradients, strict=True)):
-            if gradient is None:
-                continue
-            selected = self._selected(use.layer)
-            if selected.get("weight") in names:
-                yield selected["weight"], weights(i)(gradient)
-            if selected.get("bias") in names:
-                yield selected["bias"], bias_rows(use.layer, gradient)
-
-    def _factors(self, use: Use, x: Tensor, gradients: Tensor, names: set[str]) -> Factors:
-        selected, inputs = self._selected(use.layer), []
-        if selected.get("weight") in names:
-            inputs.append(use.patches(x))
-        if selected.get("bias") in names:
-            inputs.append(gradients.new_ones(len(x), use.places, 1))
-        return Factors(torch.cat(inputs, dim=2), gradients)
+            writer.add(first, gradients)
+        return writer.factors()
 
     def _selected(self, layer: nn.Module) -> dict[str, str]:
         """Names of a layer's selected parameters by their role."""
@@ -220,7 +178,8 @@ class StructuredRows:
     def _call(self, record: Record, name: str, layer: nn.Module, input: Tensor) -> Tensor:
         x = input  # the name by which the library calls it
         y = self._run(layer, x)
-        if not self._selected(layer) or not torch.is_grad_enabled():
+        selected = self._selected(layer)
+        if not selected or not torch.is_grad_enabled():
             return y
         if len(x) != record.samples:
             raise Unsupported(
@@ -229,8 +188,8 @@ class StructuredRows:
         if not y.requires_grad:
             y = y.requires_grad_().clone()  # no leaf, so that it may be changed in place
         kept = x.detach()
-        edge = get_gradient_edge(y)
-        record.uses.append(Use(name, layer, kept, kept._version, places(layer, y), edge))
+        edge, at = get_gradient_edge(y), places(layer, y)
+        record.uses.append(Use(name, layer, selected, kept, kept._version, at, edge))
         return y
 
     def _call_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -248,8 +207,10 @@ class StructuredRows:
         weights, uses = unequal(record.output[:, 0]), record.uses
         scaled = [None if g is None else g * _beside(weights, g).to(g) for g in gradients]
         found = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        for name, rows in self._formed(uses, scaled, found, lambda i: _summed_rows(uses[i])):
-            found[name] += rows.sum(0).view(found[name].shape)
+        for use, gradient in zip(uses, scaled, strict=True):
+            if gradient is not None:
+                for name, rows in formed(use, gradient, found, partial(_summed_rows, use)):
+                    found[name] += rows.sum(0).view(found[name].shape)
         sums = cotangent * weights[:, None]
         name = differing(found, gradients_of_sum(self.model, parameters, images, sums))
         if name is not None:
