@@ -36,7 +36,7 @@ class LoopRows:
         self.columns: Mapping[str, int] = {
             name: parameter.numel() for name, parameter in parameters.items()
         }
-        self.held = self.columns
+        self.held: Mapping[str, int] = self.columns
 
     def fill(
         self,
@@ -111,7 +111,7 @@ class JacobianRows:
         self.columns: Mapping[str, int] = {
             name: parameter.numel() for name, parameter in parameters.items()
         }
-        self.held = self.columns
+        self.held: Mapping[str, int] = self.columns
 
     def fill(
         self,

@@ -74,7 +74,7 @@ class Writer:
             for use, gradient in zip(self._uses, gradients, strict=True)
             if gradient is not None and is_faster_together(use.layer)
         )
-        return max(1, _WAITING_BYTES // max(1, size))
+        return min(self._rows.shape[1], max(1, _WAITING_BYTES // max(1, size)))
 
     def _write(self, i: int, gradient: Tensor, part: slice) -> None:
         for name, found in formed(self._uses[i], gradient, self._formed, partial(self._weights, i)):

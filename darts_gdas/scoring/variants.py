@@ -24,8 +24,8 @@ from darts_gdas.nets.candidates import NormalizedPool, State
 from darts_gdas.nets.supernet import MixedEdge, SearchCell
 from darts_gdas.ntk import calls, matrices
 from darts_gdas.ntk.checks import select_parameters
-from darts_gdas.ntk.matrices import Matrices
 from darts_gdas.ntk.gram import Gram, Kind
+from darts_gdas.ntk.matrices import Matrices
 from darts_gdas.ntk.normalization import preserved
 from darts_gdas.ntk.regions import regions_together
 from darts_gdas.ntk.structured import StructuredRows

@@ -17,6 +17,12 @@ LAYERS = {
     "channel by channel": (Depthwise(8, 5, dilation=2), 8),
     "channel by channel, strided": (Depthwise(8, 3, stride=2), 8),
     "average of many": (nn.AvgPool2d(3, 1, 1, count_include_pad=False), 8),
+    "average, with zeros at the border": (nn.AvgPool2d((3, 2), (1, 2), (1, 0)), 8),
+    "average, windows beyond the border": (
+        nn.AvgPool2d((3, 2), 2, (1, 1), ceil_mode=True, count_include_pad=False),
+        8,
+    ),
+    "sum of windows, halved": (nn.AvgPool2d(2, (2, 1), ceil_mode=True, divisor_override=2), 8),
     "pointwise": (nn.Conv2d(8, 3, 1, bias=False), 8),
 }
 
@@ -35,6 +41,15 @@ def test_values_and_gradients_are_the_layers_own(name: str):
         (found,) = torch.autograd.grad(y, x, cotangent)
         (expected,) = torch.autograd.grad(layer(x), x, cotangent)
         assert_close(found, expected)
+
+
+@pytest.mark.parametrize("size", [(9, 1), (1, 9), (17, 16)])
+def test_images_of_any_size_are_averaged_and_mixed_by_products(size: tuple[int, int]):
+    x = torch.randn(2, MOST_NUMBERS, *size, dtype=torch.float64)
+    for layer in (nn.Conv2d(MOST_NUMBERS, 3, 1, bias=False), nn.AvgPool2d(3, 1, 1)):
+        y = Matrices().run(layer.double(), x)
+        assert y is not None
+        assert_close(y, layer(x))
 
 
 def test_an_image_of_many_numbers_is_left_to_the_library():
