@@ -92,6 +92,25 @@ def make_plain(network: nn.Module) -> None:
             module.__class__ = nn.Conv2d  # type: ignore[assignment]
 
 
+def by_patches(conv: nn.Conv2d, input: Images) -> Reduced:
+    """What a depthwise convolution is, as a product with the patches under its kernels.
+
+    In float64 a CPU convolves group by group, forwards and backwards
+    (`findings/double_precision_convolves_group_by_group.sh`); this is two calls, and memory for as
+    many images as a kernel has taps.
+
+    Args:
+        conv: Without bias, zero-padded by numbers.
+        input: Images.
+    """
+    padding: Any = conv.padding
+    patches = F.unfold(input, conv.kernel_size, conv.dilation, padding, conv.stride)
+    patches = patches.unflatten(1, (conv.in_channels, -1))
+    rows = input.shape[2] + 2 * padding[0] - conv.dilation[0] * (conv.kernel_size[0] - 1) - 1
+    size = rows // conv.stride[0] + 1, -1
+    return (conv.weight.flatten(1)[:, None] @ patches).squeeze(2).unflatten(2, size)
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """Height and width of the kernels, and the distance of their taps; the stride is 1."""

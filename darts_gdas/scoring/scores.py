@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from darts_gdas.nets import DerivedNet, Layout, count_parameters
 from darts_gdas.nets.costs import multiply_adds
+from darts_gdas.nets.depthwise import Depthwise, by_patches
 from darts_gdas.nets.initialization import Fan, initialize
 from darts_gdas.nets.registry import check_name
 from darts_gdas.ntk import (
@@ -197,16 +198,14 @@ def synflow(candidate: Candidate) -> float:
     with preserved(net), contextlib.ExitStack() as stack:
         net.eval()
         for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.forward = lambda input: input
+            if isinstance(module, (nn.BatchNorm2d, Depthwise)):
+                is_norm = isinstance(module, nn.BatchNorm2d)
+                module.forward = (lambda input: input) if is_norm else partial(by_patches, module)
                 stack.callback(vars(module).pop, "forward")
         output = functional_call(net, values, (ones,))
-    gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
-    total = sum(
-        float((w * g).detach().abs().sum())
-        for w, g in zip(weights, gradients, strict=True)
-        if g is not None
-    )
+    gradients = torch.autograd.grad(output.sum(), weights, materialize_grads=True)
+    pairs = zip(weights, gradients, strict=True)
+    total = sum(float((w * g).detach().abs().sum()) for w, g in pairs)
     return math.log(total) if total > 0 else -math.inf
 
 

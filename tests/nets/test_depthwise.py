@@ -10,7 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, hessian, jvp, vmap
 from torch.testing import assert_close
 
-from darts_gdas.nets.depthwise import Depthwise, depthwise_conv2d, depthwise_convs
+from darts_gdas.nets.depthwise import Depthwise, by_patches, depthwise_conv2d, depthwise_convs
 from darts_gdas.nets.formats import channels_last
 
 EXACT = {"rtol": 1e-11, "atol": 1e-11}  # the same products of order one, summed in another order
@@ -215,6 +215,20 @@ def test_the_module_is_a_conv2d_in_state_and_geometry():
     assert_close(module(x), conv(x))
     assert module.extra_repr() == conv.extra_repr()
     assert list(module.state_dict()) == list(conv.state_dict()) == ["weight"]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (5, 2, 1), (3, 2, 3)])
+def test_a_product_with_patches_is_the_convolution(kernel: int, stride: int, dilation: int):
+    conv = Depthwise(4, kernel, stride=stride, dilation=dilation).double()
+    x = torch.randn(2, 4, 9, 6, dtype=torch.float64, requires_grad=True)
+    found, expected = (
+        by_patches(conv, x),
+        F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, 4),
+    )
+    assert_close(found, expected)
+    cotangent = torch.randn_like(expected)
+    pairs = [torch.autograd.grad(y, [x, conv.weight], cotangent) for y in (found, expected)]
+    assert_close(*pairs)
 
 
 def test_without_a_gradient_asked_for_nothing_is_recorded():
