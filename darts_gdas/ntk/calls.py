@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from darts_gdas.ntk.layers import Convolution, fixed_statistics, patches
+from darts_gdas.ntk.layers import Convolution, fixed_statistics, patches_of
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -59,7 +59,7 @@ class Use:
 
     def patches(self, inputs: Tensor) -> Float[Tensor, "samples places features"]:
         """What the weight is multiplied with, of inputs of this layer."""
-        return patches(self.layer, inputs)
+        return patches_of(self.layer, inputs)
 
     def by_place(self, gradient: Tensor) -> Float[Tensor, "rows places out_features"]:
         """Gradients of the outputs."""

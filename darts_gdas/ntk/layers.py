@@ -16,7 +16,7 @@ samples first. They were chosen by measuring on a CPU:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -34,12 +34,13 @@ Gradients have one row per sample, or several, those of a sample behind each oth
 _FEW_TAPS = 9
 """Depthwise kernels up to this size are fastest in one grouped call for one gradient each."""
 
-_PATCHES_BYTES = 2**26
-"""Of the patches under a kernel, at most, that are kept from one gradient to the next."""
-
 
 def weight_rows(
-    layer: nn.Module, x: Shaped[Tensor, "samples ..."], *, several: bool = False
+    layer: nn.Module,
+    x: Shaped[Tensor, "samples ..."],
+    *,
+    several: bool = False,
+    patches: bool = False,
 ) -> Rows:
     """How the weight's gradients follow from those of the output; prepares once what x gives.
 
@@ -48,6 +49,7 @@ def weight_rows(
             an embedding.
         x: What entered it.
         several: Whether there are several gradients per sample, at once or one after the other.
+        patches: Whether a convolution may keep the patches under its kernel.
     """
     if isinstance(layer, nn.Linear):
         return _linear_rows(x)
@@ -60,22 +62,29 @@ def weight_rows(
     assert isinstance(layer, Convolution)
     if all(k == 1 for k in layer.kernel_size) and layer.groups == 1 and not any(layer.padding):
         return _pointwise_rows(layer, x)
-    taps = layer.weight[0, 0].numel()
-    if isinstance(layer, nn.Conv2d):
-        is_depthwise = layer.groups == layer.in_channels == layer.out_channels
-        if is_depthwise and (several or taps > _FEW_TAPS):
-            return _depthwise_rows(layer, x)
-        if several and layer.groups == 1 and x.nbytes * taps <= _PATCHES_BYTES:
-            return _patch_rows(layer, x)
+    if is_depthwise(layer) and (several or layer.weight[0, 0].numel() > _FEW_TAPS):
+        return _depthwise_rows(layer, x)
+    if patches and isinstance(layer, nn.Conv2d) and patches_bytes(layer, x):
+        return _patch_rows(layer, x)
     return _grouped_rows(layer, x)
 
 
-def is_faster_together(layer: nn.Module) -> bool:
-    """Whether gradients of several passes are worth gathering: a convolution's of several taps.
+def is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is a depthwise convolution in the plane.
 
-    For a single one its rows are products with few rows, which read the images for little.
+    Rows of several gradients together are faster, since products with a single vector would read
+    all images for little.
     """
-    return isinstance(layer, nn.Conv2d) and layer.weight[0, 0].numel() > 1
+    known = isinstance(layer, nn.Conv2d)
+    return known and layer.groups == layer.in_channels == layer.out_channels
+
+
+def patches_bytes(layer: nn.Module, x: Tensor) -> int:
+    """Memory of the patches under a kernel, or 0 where rows are not made of them."""
+    if not isinstance(layer, nn.Conv2d) or layer.groups > 1:
+        return 0
+    taps = layer.weight[0, 0].numel()
+    return x.nbytes * taps if taps > 1 else 0
 
 
 def _per_sample(gradient: Tensor, x: Tensor) -> int:
@@ -172,7 +181,7 @@ def _pointwise_rows(conv: Convolution, x: Tensor) -> Rows:
     return rows
 
 
-def patches(
+def patches_of(
     layer: nn.Module, x: Float[Tensor, "samples ..."]
 ) -> Float[Tensor, "samples places features"]:
     """What a weight is multiplied with at every place.
@@ -189,7 +198,7 @@ def patches(
 
 
 def _patch_rows(conv: nn.Conv2d, x: Tensor) -> Rows:
-    inputs = patches(conv, x)
+    inputs = patches_of(conv, x)
 
     def rows(gradient: Tensor) -> Tensor:
         g = gradient.reshape(len(x), -1, inputs.shape[1])  # all rows' channels below each other

@@ -7,6 +7,7 @@ size a 1x1 convolution of few channels is two to nine times as fast as one produ
 average pooling two to six times as one product for the rows and one for the columns.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +31,7 @@ class Matrices:
     """Layers as matrices, made once for each size of image; their weights must not change."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, Shape], Any] = {}
+        self._made: dict[tuple[Any, ...], Any] = {}
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor | None:
         """What a layer makes of images, its weights constant; None where the library is faster.
@@ -39,7 +40,7 @@ class Matrices:
             layer: A convolution, zero-padded, or an average pooling.
             x: Images [batch, channels, height, width].
         """
-        key = id(layer), tuple(x.shape[1:])
+        key = id(layer), x.dtype, tuple(x.shape[1:])
         if key not in self._made:
             with torch.no_grad():
                 takes = x.is_cpu and x.itemsize >= 4  # a bias is subtracted, which costs digits
@@ -66,7 +67,7 @@ def _as_matrix(layer: nn.Module, like: Tensor) -> Any:
     is_pointwise = layer.kernel_size == layer.stride == (1, 1) and not any(layer.padding)
     if is_pointwise and layer.groups == 1:
         weight = layer.weight.detach().flatten(1)
-        return lambda x: torch.matmul(weight, x.flatten(2)).unflatten(2, x.shape[2:])
+        return lambda x: _shaped(torch.matmul(weight, x.flatten(2)), x.shape[2:])
     return None
 
 
@@ -115,8 +116,14 @@ def _along(pool: nn.AvgPool2d, axis: int, like: Tensor) -> Float[Tensor, "in out
     return images.flatten(1)
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)
+def _pair(value: Any) -> tuple[int, ...]:
+    both = (value,) if isinstance(value, int) else tuple(value)
+    return both * 2 if len(both) == 1 else both
+
+
+def _shaped(y: Tensor, size: Sequence[int]) -> Tensor:
+    """Its last numbers as images, and no view: the next layer may work in place."""
+    return torch.ops.aten._unsafe_view(y, (*y.shape[:2], *size))
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_gdas.ntk.checks import check_count, check_module, check_tensor
-from darts_gdas.ntk.normalization import preserved
+from darts_gdas.ntk.gram import without_autocast
+from darts_gdas.ntk.normalization import call_with, preserved
 from darts_gdas.ntk.plain import plain_functions
 from darts_gdas.ntk.trials import told_of
 
@@ -159,7 +160,8 @@ def agreements(patterns: Pattern) -> Int64[Tensor, "samples samples"]:
     both = torch.zeros(len(patterns), len(patterns), dtype=torch.long, device=patterns.device)
     for part in patterns.split(_EXACT_UNITS, dim=1):
         active = part.float()
-        both += (active @ active.T).long()
+        with without_autocast(active.device):
+            both += (active @ active.T).long()
     own = both.diagonal()
     return patterns.shape[1] - own[:, None] - own + 2 * both
 
@@ -230,7 +232,10 @@ def _packed(pattern: Pattern) -> UInt8[Tensor, "samples bytes"]:
 def _run(model: nn.Module, x: Tensor, watch: _Watch) -> None:
     """Run the model on a copy of the samples, watched; it is afterwards what it was."""
     with torch.no_grad(), preserved(model), told_of(x), plain_functions(), watch:
-        model(x)
+        if any(buffer.is_inference() for buffer in model.buffers()):  # cannot be written to
+            call_with(model, {}, x)
+        else:
+            model(x)
     if watch.num_relus == 0:
         raise ValueError(
             f"{type(model).__name__} runs no ReLU, so it has no activation patterns; linear "

@@ -185,6 +185,8 @@ class StructuredRows:
             raise Unsupported(
                 f"layer {name!r} sees {len(x)} samples where the batch has {record.samples}"
             )
+        if y._is_view():  # of which nothing would be left after an operation in place
+            y = y.clone()
         if not y.requires_grad:
             y = y.requires_grad_().clone()  # no leaf, so that it may be changed in place
         kept = x.detach()
@@ -220,15 +222,17 @@ class StructuredRows:
 def _stays_factors(use: Use, num_rows: int) -> bool:
     """Whether products of a weight's factors are cheaper than its rows and their products.
 
-    Of each pair of samples and each output of the layer, products of rows take the features times
-    the rows of J multiplications. Those of factors take twice the square of the places, and as long
-    as 80 multiplications per place to move numbers (measured on a CPU, 4 to 16 places).
+    Counted in multiplications for a pair of samples. Moving a number of the factors takes as long
+    as 80 of them (measured on a CPU, 4 to 16 places, ten rows).
     """
     if use.places <= 1:
         return use.places == 1
-    weight = use.layer._parameters["weight"]
+    weight, places = use.layer._parameters["weight"], use.places
     assert weight is not None
-    return weight[0].numel() * num_rows > use.places * (_MOVING + 2 * use.places)
+    features = ("weight" in use.selected) * weight[0].numel() + ("bias" in use.selected)
+    by_rows = len(weight) * features * num_rows**2
+    moved = len(weight) * num_rows * places
+    return by_rows > places**2 * features + moved * (places + num_rows + _MOVING)
 
 
 def _summed_rows(use: Use) -> Rows:

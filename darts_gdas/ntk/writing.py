@@ -9,10 +9,13 @@ from torch import Tensor
 
 from darts_gdas.ntk.calls import Use
 from darts_gdas.ntk.gram import Factors
-from darts_gdas.ntk.layers import Rows, bias_rows, is_faster_together, weight_rows
+from darts_gdas.ntk.layers import Rows, bias_rows, is_depthwise, patches_bytes, weight_rows
 
-_WAITING_BYTES = 2**28
+_WAITING_BYTES = 2**27
 """Of gradients that wait until those of several passes are turned into rows together, at most."""
+
+_PATCHES_BYTES = 2**26
+"""Of the patches under all kernels, at most, that are kept from one gradient to the next."""
 
 
 class Writer:
@@ -37,42 +40,66 @@ class Writer:
     ) -> None:
         self._uses, self._places, self._rows, self._at_once = uses, places, rows, at_once
         self._formed = {name for name in places if name not in factored}
-        self._kept: list[list[Tensor]] = [[] for _ in uses]
+        self._kept: list[list[Tensor | None]] = [[] for _ in uses]
+        self._waiting: list[list[Tensor]] = [[] for _ in uses]
+        self._patched = self._with_patches()
         self._width = at_once
         self._weights = cache(self._prepared)
 
     def add(self, first: int, gradients: Sequence[Tensor | None]) -> None:
-        """Take the gradients of the outputs of all calls in the pass of row `first` and on."""
+        """Take the gradients of the outputs of all calls for row `first` and on; None is zeros."""
         if first == 0 and self._at_once == 1:
             self._width = self._passes_together(gradients)
         stop = first + self._at_once
         for i, (use, gradient) in enumerate(zip(self._uses, gradients, strict=True)):
-            if gradient is None:
-                continue
             if self._formed.isdisjoint(use.selected.values()):
-                self._kept[i].append(use.by_place(gradient).unflatten(0, (-1, self._at_once)))
-            elif self._width > self._at_once and is_faster_together(use.layer):
-                self._kept[i].append(gradient)
-                if len(self._kept[i]) == self._width or stop == self._rows.shape[1]:
-                    together = torch.stack(self._kept[i], dim=1).flatten(0, 1)
-                    self._write(i, together, slice(stop - len(self._kept[i]), stop))
-                    self._kept[i].clear()
-            else:
+                self._kept[i].append(None if gradient is None else use.by_place(gradient))
+            elif self._width > self._at_once and self._waits(i):
+                self._gather(i, first, gradient)
+            elif gradient is not None:
                 self._write(i, gradient, slice(first, stop))
 
     def factors(self) -> list[Factors]:
         """What stays factors, when all passes are through."""
-        return [
-            self._factors(use, torch.cat(parts, dim=1))
-            for use, parts in zip(self._uses, self._kept, strict=True)
-            if parts
-        ]
+        found = []
+        for use, parts in zip(self._uses, self._kept, strict=True):
+            like = next((part for part in parts if part is not None), None)
+            if like is not None:
+                whole = [torch.zeros_like(like) if part is None else part for part in parts]
+                split = [part.unflatten(0, (-1, self._at_once)) for part in whole]
+                found.append(self._factors(use, torch.cat(split, dim=1)))
+        return found
+
+    def _gather(self, i: int, first: int, gradient: Tensor | None) -> None:
+        """Keep a pass's gradient with those of the passes before it, or write them all."""
+        waiting, stop = self._waiting[i], first
+        if gradient is not None:
+            waiting.append(gradient)
+            stop = first + 1
+        last = first + 1 == self._rows.shape[1]
+        if waiting and (gradient is None or last or len(waiting) == self._width):
+            together = torch.stack(waiting, dim=1).flatten(0, 1)
+            self._write(i, together, slice(stop - len(waiting), stop))
+            waiting.clear()
+
+    def _waits(self, i: int) -> bool:
+        return i in self._patched or is_depthwise(self._uses[i].layer)
+
+    def _with_patches(self) -> set[int]:
+        """Calls whose rows are made of patches: the first ones for which there is memory."""
+        chosen, room = set(), _PATCHES_BYTES
+        for i, use in enumerate(self._uses):
+            size = patches_bytes(use.layer, self._inputs(use))
+            if self._rows.shape[1] > 1 and 0 < size <= room:
+                chosen.add(i)
+                room -= size
+        return chosen
 
     def _passes_together(self, gradients: Sequence[Tensor | None]) -> int:
         size = sum(
             gradient.nbytes
-            for use, gradient in zip(self._uses, gradients, strict=True)
-            if gradient is not None and is_faster_together(use.layer)
+            for i, gradient in enumerate(gradients)
+            if gradient is not None and self._waits(i)
         )
         return min(self._rows.shape[1], max(1, _WAITING_BYTES // max(1, size)))
 
@@ -82,8 +109,9 @@ class Writer:
             self._rows[:, part, self._places[name]] += found.view(len(self._rows), size, -1)
 
     def _prepared(self, i: int) -> Rows:
-        use = self._uses[i]
-        return weight_rows(use.layer, self._inputs(use), several=self._rows.shape[1] > 1)
+        use, several = self._uses[i], self._rows.shape[1] > 1
+        inputs = self._inputs(use)
+        return weight_rows(use.layer, inputs, several=several, patches=i in self._patched)
 
     def _inputs(self, use: Use) -> Tensor:
         return use.read_inputs()[:: self._at_once]

@@ -43,6 +43,16 @@ def test_values_and_gradients_are_the_layers_own(name: str):
         assert_close(found, expected)
 
 
+@pytest.mark.parametrize("kernel", [3, [3, 3], (3,), [3]])
+def test_pools_are_written_in_many_ways_and_run_in_many_types(kernel):
+    pool, matrices = nn.AvgPool2d(kernel), Matrices()
+    for dtype in (torch.float32, torch.float64):
+        x = torch.randn(1, 8, 9, 6, dtype=dtype)
+        y = matrices.run(pool, x)
+        assert y is not None
+        assert_close(y, pool(x))
+
+
 @pytest.mark.parametrize("size", [(9, 1), (1, 9), (17, 16)])
 def test_images_of_any_size_are_averaged_and_mixed_by_products(size: tuple[int, int]):
     x = torch.randn(2, MOST_NUMBERS, *size, dtype=torch.float64)

@@ -259,3 +259,14 @@ def test_samples_agree_where_both_are_active_or_neither(units: int):
     patterns = torch.rand(3, units) < torch.tensor([0.2, 0.5, 0.9])[:, None]
     expected = [[int((a == b).sum()) for b in patterns] for a in patterns]
     assert agreements(patterns).tolist() == expected
+    with torch.autocast("cpu", torch.bfloat16):
+        assert agreements(patterns).tolist() == expected
+
+
+def test_a_network_of_inference_mode_has_patterns_too():
+    with torch.inference_mode():
+        net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU())
+    x = torch.randn(4, 2)
+    with torch.no_grad():
+        expected = nn.functional.batch_norm(net[0](x), None, None, training=True) > 0
+    assert torch.equal(activation_patterns(net, x), expected)
