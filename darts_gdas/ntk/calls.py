@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from darts_gdas.ntk.layers import Convolution, fixed_statistics, patches_of
+from darts_gdas.ntk.layers import Convolution, fixed_statistics
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -56,10 +56,6 @@ class Use:
     def enters_once(self) -> bool:
         """A linear layer that sees each sample as one vector."""
         return isinstance(self.layer, nn.Linear) and self.places == 1
-
-    def patches(self, inputs: Tensor) -> Float[Tensor, "samples places features"]:
-        """What the weight is multiplied with, of inputs of this layer."""
-        return patches_of(self.layer, inputs)
 
     def by_place(self, gradient: Tensor) -> Float[Tensor, "rows places out_features"]:
         """Gradients of the outputs."""

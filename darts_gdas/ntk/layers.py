@@ -49,7 +49,7 @@ def weight_rows(
             an embedding.
         x: What entered it.
         several: Whether there are several gradients per sample, at once or one after the other.
-        patches: Whether a convolution may keep the patches under its kernel.
+        patches: Whether a convolution's rows are made of the patches under its kernel.
     """
     if isinstance(layer, nn.Linear):
         return _linear_rows(x)
@@ -64,8 +64,8 @@ def weight_rows(
         return _pointwise_rows(layer, x)
     if is_depthwise(layer) and (several or layer.weight[0, 0].numel() > _FEW_TAPS):
         return _depthwise_rows(layer, x)
-    if patches and isinstance(layer, nn.Conv2d) and patches_bytes(layer, x):
-        return _patch_rows(layer, x)
+    if patches and isinstance(layer, nn.Conv2d):
+        return _product_rows(patches_of(layer, x))
     return _grouped_rows(layer, x)
 
 
@@ -172,10 +172,14 @@ def _embedding_rows(layer: nn.Embedding, tokens: Tensor) -> Rows:
 def _pointwise_rows(conv: Convolution, x: Tensor) -> Rows:
     if any(stride > 1 for stride in conv.stride):
         x = x[(slice(None), slice(None), *(slice(None, None, s) for s in conv.stride))]
-    inputs = x.flatten(2).mT
+    return _product_rows(x.flatten(2).mT)
+
+
+def _product_rows(inputs: Float[Tensor, "samples places features"]) -> Rows:
+    """Of a weight that is multiplied with these at every place of a sample."""
 
     def rows(gradient: Tensor) -> Tensor:
-        g = gradient.reshape(len(x), -1, inputs.shape[1])  # all rows' channels below each other
+        g = gradient.reshape(len(inputs), -1, inputs.shape[1])  # all channels in a column
         return torch.bmm(g, inputs).view(len(gradient), -1)
 
     return rows
@@ -195,16 +199,6 @@ def patches_of(
     assert isinstance(layer, nn.Conv2d)
     padding: Any = layer.padding  # two numbers; where it is a word, the layer is no known one
     return F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride).mT
-
-
-def _patch_rows(conv: nn.Conv2d, x: Tensor) -> Rows:
-    inputs = patches_of(conv, x)
-
-    def rows(gradient: Tensor) -> Tensor:
-        g = gradient.reshape(len(x), -1, inputs.shape[1])  # all rows' channels below each other
-        return torch.bmm(g, inputs).view(len(gradient), -1)
-
-    return rows
 
 
 def _depthwise_rows(conv: nn.Conv2d, x: Tensor) -> Rows:

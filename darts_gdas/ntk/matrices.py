@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from darts_gdas.ntk.layers import is_depthwise
+
 MOST_NUMBERS = 128
 """Images of up to so many numbers are multiplied as a whole."""
 
@@ -51,7 +53,6 @@ class Matrices:
 
 def _as_matrix(layer: nn.Module, like: Tensor) -> Any:
     """A function of images that is the layer, or None."""
-    pixels = like.shape[2] * like.shape[3]
     if like[0].numel() <= MOST_NUMBERS:
         return _whole(layer, like)
     if isinstance(layer, nn.AvgPool2d):
@@ -59,7 +60,7 @@ def _as_matrix(layer: nn.Module, like: Tensor) -> Any:
         return lambda x: torch.matmul(rows.mT, torch.matmul(x, columns))
     if not isinstance(layer, nn.Conv2d) or layer.bias is not None:
         return None
-    if layer.groups == layer.in_channels == layer.out_channels and pixels <= MOST_PIXELS:
+    if is_depthwise(layer) and like.shape[2] * like.shape[3] <= MOST_PIXELS:
         geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         taps, shape = _taps(geometry, tuple(like.shape[2:]))
         padded = F.pad(layer.weight.detach().flatten(1), (0, 1))  # the last one is no tap

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from darts_gdas.ntk.calls import Use
 from darts_gdas.ntk.gram import Factors
-from darts_gdas.ntk.layers import Rows, bias_rows, is_depthwise, patches_bytes, weight_rows
+from darts_gdas.ntk.layers import (
+    Rows,
+    bias_rows,
+    is_depthwise,
+    patches_bytes,
+    patches_of,
+    weight_rows,
+)
 
 _WAITING_BYTES = 2**27
 """Of gradients that wait until those of several passes are turned into rows together, at most."""
@@ -40,6 +47,7 @@ class Writer:
     ) -> None:
         self._uses, self._places, self._rows, self._at_once = uses, places, rows, at_once
         self._formed = {name for name in places if name not in factored}
+        self._several = rows.shape[1] > 1
         self._kept: list[list[Tensor | None]] = [[] for _ in uses]
         self._waiting: list[list[Tensor]] = [[] for _ in uses]
         self._patched = self._with_patches()
@@ -52,7 +60,7 @@ class Writer:
             self._width = self._passes_together(gradients)
         stop = first + self._at_once
         for i, (use, gradient) in enumerate(zip(self._uses, gradients, strict=True)):
-            if self._formed.isdisjoint(use.selected.values()):
+            if self._is_factored(use):
                 self._kept[i].append(None if gradient is None else use.by_place(gradient))
             elif self._width > self._at_once and self._waits(i):
                 self._gather(i, first, gradient)
@@ -82,6 +90,9 @@ class Writer:
             self._write(i, together, slice(stop - len(waiting), stop))
             waiting.clear()
 
+    def _is_factored(self, use: Use) -> bool:
+        return self._formed.isdisjoint(use.selected.values())
+
     def _waits(self, i: int) -> bool:
         return i in self._patched or is_depthwise(self._uses[i].layer)
 
@@ -89,8 +100,8 @@ class Writer:
         """Calls whose rows are made of patches: the first ones for which there is memory."""
         chosen, room = set(), _PATCHES_BYTES
         for i, use in enumerate(self._uses):
-            size = patches_bytes(use.layer, self._inputs(use))
-            if self._rows.shape[1] > 1 and 0 < size <= room:
+            size = patches_bytes(use.layer, use.inputs[:: self._at_once])
+            if self._several and not self._is_factored(use) and 0 < size <= room:
                 chosen.add(i)
                 room -= size
         return chosen
@@ -109,9 +120,8 @@ class Writer:
             self._rows[:, part, self._places[name]] += found.view(len(self._rows), size, -1)
 
     def _prepared(self, i: int) -> Rows:
-        use, several = self._uses[i], self._rows.shape[1] > 1
-        inputs = self._inputs(use)
-        return weight_rows(use.layer, inputs, several=several, patches=i in self._patched)
+        use, patched = self._uses[i], i in self._patched
+        return weight_rows(use.layer, self._inputs(use), several=self._several, patches=patched)
 
     def _inputs(self, use: Use) -> Tensor:
         return use.read_inputs()[:: self._at_once]
@@ -119,7 +129,7 @@ class Writer:
     def _factors(self, use: Use, gradients: Tensor) -> Factors:
         x, inputs = self._inputs(use), []
         if use.selected.get("weight") in self._places:
-            inputs.append(use.patches(x))
+            inputs.append(patches_of(use.layer, x))
         if use.selected.get("bias") in self._places:
             inputs.append(gradients.new_ones(len(x), use.places, 1))
         return Factors(torch.cat(inputs, dim=2), gradients)
