@@ -98,7 +98,7 @@ def _print_compiled(arguments: argparse.Namespace, compute: Compute) -> list[dic
         task.supernet.train()
         batches = task.data.weight_batches.batch(0), task.data.arch_batches.batch(0)
         calls = {
-            "W": partial(task.weight_step, *batches, 0.5),
+            "W": partial(task.step_weights, batches[0], 0.5),
             "A": partial(task.arch_step, *batches, 0.5),
         }
         on_gpu = compute.device.type == "cuda"

@@ -14,16 +14,19 @@ MAY_IMPORT = {
     "reasons": set(),
     "door": {"cli"},
     "__main__": {"cli"},
+    "native": set(),
     "space": set(),
-    "nets": {"space", "runtime"},
+    "nets": {"space", "native", "runtime"},
     "search": {"space", "nets"},
     "ntk": set(),
     "scoring": {"space", "nets", "search", "ntk", "runtime"},
-    "runtime": set(),
+    "runtime": {"native"},
     "report": {"space", "runtime"},
     "tasks": {"space", "nets", "search", "ntk", "scoring", "runtime", "report"},
     "portable": {"space", "nets", "runtime", "report", "tasks"},
-    "config": {"space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"},
+    "config": {
+        *("space", "native", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"),
+    },
     "extend": {"space", "nets", "search", "scoring", "runtime", "report", "config"},
     "score": {"door", "cli"},
     "compare": {"door", "cli"},
@@ -35,7 +38,7 @@ MAY_IMPORT = {
     "api": {"space", "runtime", "report", "config", "cli"},
     "cli": {
         *("space", "nets", "search", "ntk", "scoring", "runtime", "report", "tasks"),
-        *("portable", "config"),
+        *("portable", "config", "native"),
     },
 }
 """For each package, whom it may import besides itself and `reasons` (docs/design.md).

@@ -7,6 +7,7 @@ import torch
 from omegaconf import MISSING
 
 from darts_gdas.config.class_weights import NONE, check_class_weights, class_weights
+from darts_gdas.native import Kernels
 from darts_gdas.report.logger import Logger
 from darts_gdas.runtime.augment import Normalize
 from darts_gdas.runtime.compilation import Compilation
@@ -43,6 +44,8 @@ class RunConfig(Saving):
         channels_last: Layout of images in memory; faster for depthwise convolutions.
         compile: What `torch.compile` does with the cells; where it fails, the run goes on without.
         threads: CPU threads; 0 is one per core.
+        kernels: Who computes on a CPU what PyTorch's libraries are slow at: kernels of this project
+            in C++, which a compiler on this machine builds once, or the libraries. See `Kernels`.
         outputs: Where new run folders go.
         run_dir: This run's folder; null makes a new one below `outputs`.
         resume: "none"; "auto" (go on in `run_dir`, or in the newest unfinished run, if there is
@@ -73,6 +76,7 @@ class RunConfig(Saving):
     channels_last: bool = True
     compile: Compilation = Compilation.none
     threads: int = 0
+    kernels: Kernels = Kernels.auto
     outputs: str = "outputs"
     run_dir: str | None = None
     resume: str = "none"
@@ -120,7 +124,13 @@ class RunConfig(Saving):
     def compute(self, ranks: Ranks = ALONE) -> Compute:
         """Device, precision, memory layout, threads and ranks."""
         return Compute.select(
-            self.device, self.precision, self.channels_last, self.threads, self.compile, ranks
+            self.device,
+            self.precision,
+            self.channels_last,
+            self.threads,
+            self.compile,
+            ranks,
+            self.kernels,
         )
 
     def at_once(self, ranks: Ranks) -> int:

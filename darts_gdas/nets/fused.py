@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import darts_gdas.native as native
 from darts_gdas.nets.candidates import Leaving, SeparableConv, State
 from darts_gdas.nets.constant import constant
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
@@ -126,10 +127,21 @@ def leave(
     else:
         others |= {name: [y] * len(sums) for name, y in shared.items()}
     for name, outputs in others.items():
-        for i, (weight, y) in enumerate(zip(group.weights[name], outputs, strict=True)):
+        weights = group.weights[name]
+        is_chosen = len(group.weights) == 1 and _are_ones(weights)
+        for i, (weight, y) in enumerate(zip(weights, outputs, strict=True)):
             so_far = sums[i]
-            sums[i] = weight * y if so_far is None else torch.addcmul(so_far, weight, y)
+            if is_chosen:
+                sums[i] = y
+            else:
+                sums[i] = weight * y if so_far is None else torch.addcmul(so_far, weight, y)
     return [y for y in sums if y is not None]
+
+
+def _are_ones(weights: Tensor) -> bool:
+    """Whether weights are known to be one, as those of a sampled path are in the weight step."""
+    is_plain = not weights.requires_grad and native.usable(weights)
+    return is_plain and bool((weights == 1).all())
 
 
 def _run_convs(
@@ -228,6 +240,13 @@ def _runs_by_itself(
     blocks: Sequence[Sequence[SeparableConv]],
     features: Sequence[Tensor],
 ) -> bool:
-    """Whether modules are faster: nothing to sum, and too few numbers to pay for an affine map."""
+    """Whether modules are faster: nothing to sum, and too few numbers to pay for an affine map.
+
+    One that is computed in C++ always pays.
+    """
+    first, pointwise = inputs[0][0], blocks[0][0].pointwise.weight
     alone = len(blocks) == 1 and not features and len(blocks[0]) == len(inputs[0]) <= _FEW_EDGES
-    return alone and (inputs[0][0].is_cuda or inputs[0][0].numel() <= _FEW_NUMBERS)
+    if not alone or (not first.is_cuda and first.numel() > _FEW_NUMBERS):
+        return False
+    in_vectors = native.takes_sums(pointwise.shape[1], pointwise.shape[0], first.dtype)
+    return not (in_vectors and native.usable(first, pointwise))

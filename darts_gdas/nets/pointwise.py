@@ -15,7 +15,6 @@ z alone. The function is that of `nn.Conv2d` and `nn.BatchNorm2d`; statistics an
 computed in float32 or wider.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,14 +22,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+import darts_gdas.native as native
 from darts_gdas.nets.formats import channels_last, without_autocast
+from darts_gdas.nets.pixels import products_of, rows_of, wide
 
 Part = Float[Tensor, "batch _edges_x_channels height width"]
-Rows = Float[Tensor, "edges pixels channels"]
-OtherRows = Float[Tensor, "edges pixels others"]
-
-_MOST_CUTS = 256
-"""Most pieces that pixels are cut into on a GPU: more than it has multiprocessors."""
 
 
 class Moments(NamedTuple):
@@ -100,6 +96,9 @@ class _NormalizedSum(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         num_inputs = len(tensors) - (len(scale) - len(pointwise))
         inputs, features = _nested(tensors[:num_inputs], len(pointwise)), tensors[num_inputs:]
+        if _has_kernels(num_inputs, pointwise, scale, *tensors):
+            *found, sums = native.normalized_sum(pointwise, scale, eps, inputs, features)
+            return *found, *sums
         means, products, variance = _statistics(inputs, pointwise)
         weight = (variance + eps).rsqrt() * scale[: len(pointwise), :, None]
         matrices = weight[..., None] * pointwise
@@ -129,6 +128,13 @@ class _NormalizedSum(torch.autograd.Function):
             channels_last(inputs[0][0].new_zeros(shape) if g is None else g)
             for g, shape in zip(gradients[3:], ctx.shapes, strict=True)
         ]
+        read = pointwise, scale, *tensors, *parts
+        if not torch.is_grad_enabled() and _has_kernels(num_inputs, *read):
+            kept = pointwise, scale, means, products, variance
+            needs = [asked for i, asked in enumerate(ctx.needs_input_grad) if i != 2]  # no eps
+            flat = tensors[:num_inputs], features
+            d = native.normalized_sum_gradients(kept, ctx.eps, parts, *flat, needs)
+            return d.pointwise, d.scale, None, *d.inputs, *d.features
         inverse = (variance + ctx.eps).rsqrt()
         weight = scale[:terms, :, None] * inverse
         total, outer = _correlations(parts, inputs, pointwise)
@@ -156,15 +162,22 @@ class _NormalizedSum(torch.autograd.Function):
         return tuple(found)
 
 
+def _has_kernels(num_inputs: int, pointwise: Tensor, *tensors: Tensor) -> bool:
+    """Whether C++ computes this: plain tensors on a CPU, one edge per part, whole vectors."""
+    terms, edges, outputs, channels = pointwise.shape
+    in_vectors = native.takes_sums(channels, outputs, pointwise.dtype)
+    return in_vectors and num_inputs == terms * edges and native.usable(pointwise, *tensors)
+
+
 def _statistics(
     inputs: Sequence[Sequence[Tensor]], pointwise: Tensor
 ) -> tuple[Float[Tensor, "k e c"], Float[Tensor, "k e o c"], Float[Tensor, "k e o"]]:
     """Means of the inputs, pointwise @ covariance, and the variances of the outputs."""
     terms, edges, _, channels = pointwise.shape
-    rows = [_wide(_rows(part, channels)) for term in inputs for part in term]
+    rows = [wide(rows_of(part, channels)) for term in inputs for part in term]
     pixels = rows[0].shape[1]
     means = (torch.cat([z.sum(1) for z in rows]) / pixels).view(terms, edges, channels)
-    second = torch.cat([_products(z, z) for z in rows]).view(terms, edges, channels, channels)
+    second = torch.cat([products_of(z, z) for z in rows]).view(terms, edges, channels, channels)
     covariance = second / pixels - means[..., None] * means[..., None, :]
     products = pointwise @ covariance
     return means, products, (products * pointwise).sum(-1).clamp_min(0)
@@ -175,34 +188,13 @@ def _correlations(
 ) -> tuple[Float[Tensor, "e o"], Float[Tensor, "k e o c"]]:
     """Sum over pixels of the gradients, and of their products with the inputs."""
     _, _, outputs, channels = pointwise.shape
-    g = [_wide(_rows(part, outputs)) for part in gradients]
+    g = [wide(rows_of(part, outputs)) for part in gradients]
     products = [
-        _products(rows, _wide(_rows(part, channels)))
+        products_of(rows, wide(rows_of(part, channels)))
         for term in inputs
         for rows, part in zip(g, term, strict=True)
     ]
     return torch.cat([rows.sum(1) for rows in g]), torch.cat(products).view_as(pointwise)
-
-
-def _products(left: Rows, right: OtherRows) -> Float[Tensor, "edges channels others"]:
-    """Sum over pixels of the outer products of two sets of channels, edge by edge.
-
-    A GPU's library gives a product to one multiprocessor, however many pixels it sums over.
-    """
-    return _cut_products(left, right) if left.is_cuda else torch.bmm(left.mT, right)
-
-
-def _cut_products(left: Rows, right: OtherRows) -> Float[Tensor, "edges channels others"]:
-    """The same from products of up to `_MOST_CUTS` pieces of the pixels.
-
-    Edges are multiplied with each other too, as their channels lie side by side in memory; what
-    belongs to two different edges is left out.
-    """
-    edges, pixels, _ = left.shape
-    cuts = math.gcd(pixels, _MOST_CUTS)
-    a, b = (rows.transpose(0, 1).reshape(cuts, pixels // cuts, -1) for rows in (left, right))
-    total = torch.bmm(a.mT, b).sum(0).unflatten(1, (edges, -1)).unflatten(0, (edges, -1))
-    return total.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
 
 def _affine_sums(
@@ -219,7 +211,7 @@ def _affine_sums(
     bias = bias[:, None].to(dtype)
     sums, start = [], 0
     for parts in zip(*inputs, strict=True):
-        rows = [_rows(x, m.shape[1]) for x, m in zip(parts, transposed, strict=True)]
+        rows = [rows_of(x, m.shape[1]) for x, m in zip(parts, transposed, strict=True)]
         here = slice(start, start + len(rows[0]))
         start = here.stop
         batch, _, height, width = parts[0].shape
@@ -228,7 +220,7 @@ def _affine_sums(
             for z, matrix in zip(rows, transposed, strict=True):
                 y = y + torch.bmm(z, matrix[here])
             for f, factor in zip(features, factors, strict=True):
-                y = y + factor[here] * _rows(f, bias.shape[2])
+                y = y + factor[here] * rows_of(f, bias.shape[2])
             y = y.transpose(0, 1).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
             sums.append(y)
             continue
@@ -236,12 +228,12 @@ def _affine_sums(
         image = torch.empty(
             shape, dtype=dtype, device=bias.device, memory_format=torch.channels_last
         )
-        y = _rows(image, bias.shape[2])
+        y = rows_of(image, bias.shape[2])
         y.copy_(bias[here])
         for z, matrix in zip(rows, transposed, strict=True):
             y.baddbmm_(z, matrix[here])
         for f, factor in zip(features, factors, strict=True):
-            y.addcmul_(_rows(f, bias.shape[2]).to(dtype), factor[here])
+            y.addcmul_(rows_of(f, bias.shape[2]).to(dtype), factor[here])
         sums.append(image)
     return sums
 
@@ -253,8 +245,8 @@ def _inner_products(
     found = []
     for f in features:
         channels = f.shape[1]
-        column = _wide(_rows(f, channels)).flatten(1)[:, :, None]
-        rows = [_wide(_rows(g, channels)).flatten(1)[:, None] for g in gradients]
+        column = wide(rows_of(f, channels)).flatten(1)[:, :, None]
+        rows = [wide(rows_of(g, channels)).flatten(1)[:, None] for g in gradients]
         products = [torch.bmm(g, column.expand(len(g), -1, -1)) for g in rows]
         found.append(torch.cat(products).flatten()[None])
     return found
@@ -276,16 +268,3 @@ def _nested(flat: Sequence[Tensor], terms: int) -> list[Sequence[Tensor]]:
     """[terms][parts] from one list."""
     parts = len(flat) // terms
     return [flat[k * parts : (k + 1) * parts] for k in range(terms)]
-
-
-def _rows(x: Tensor, channels: int) -> Float[Tensor, "edges pixels channels"]:
-    """Pixels as rows, one matrix per edge; a view of a tensor in channels_last."""
-    pixels = x.permute(0, 2, 3, 1)
-    if x.shape[1] == channels:
-        return pixels.reshape(1, -1, channels)
-    return pixels.reshape(-1, x.shape[1] // channels, channels).transpose(0, 1)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """In float32 at least, to sum over many pixels."""
-    return x.float() if x.dtype.itemsize < 4 else x

@@ -31,6 +31,7 @@ EXEMPT = (
     "resume",
     "device",
     "threads",
+    "kernels",
     "workers",
     "benchmark",
     "benchmark_column",

@@ -13,6 +13,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import nn
 
+import darts_gdas.native as native
+from darts_gdas.native import Kernels
 from darts_gdas.runtime.compilation import Compilation, Compiled
 from darts_gdas.runtime.distributed import ALONE, Ranks
 
@@ -79,8 +81,9 @@ class Compute:
         threads: int = 0,
         compilation: Compilation = Compilation.none,
         ranks: Ranks = ALONE,
+        kernels: Kernels = Kernels.auto,
     ) -> "Compute":
-        """Turn the user's choice into a device, and set the number of CPU threads.
+        """Turn the user's choice into a device; set the process's CPU threads and kernels.
 
         Args:
             device: What the user asked for.
@@ -91,9 +94,11 @@ class Compute:
                 other on a busy machine are an order of magnitude slower.
             compilation: How networks are compiled. A CPU goes without CUDA graphs, with a warning.
             ranks: With whom; each has a device of its own.
+            kernels: Who computes on a CPU what PyTorch's libraries are slow at.
 
         Raises:
-            ValueError: If CUDA is asked for and there is none, or it has no bfloat16.
+            ValueError: If CUDA is asked for and there is none, or it has no bfloat16; if native
+                kernels are asked for and cannot be had.
         """
         cuda = torch.cuda.is_available()
         if device is Device.cuda and not cuda:
@@ -102,6 +107,7 @@ class Compute:
         if use_cuda and precision is Precision.bf16 and not torch.cuda.is_bf16_supported():
             raise ValueError("precision=bf16, but this GPU has no bfloat16; use precision=fp32")
         torch.set_num_threads(threads or ALL_THREADS)
+        native.choose(kernels)
         if use_cuda:  # float32 means float32: PyTorch's default rounds convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
         if compilation is Compilation.cuda_graphs and not use_cuda:
@@ -136,7 +142,7 @@ class Compute:
             name = torch.cuda.get_device_name(self.device)
         else:
             threads = torch.get_num_threads()
-            name = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+            name = f"CPU, {threads} thread{'s' if threads > 1 else ''}, {native.described()}"
         ranks = f"{self.ranks.size} ranks, each " if self.ranks.size > 1 else ""
         return f"{ranks}{name}, {self.precision.value}"
 

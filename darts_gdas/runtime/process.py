@@ -10,13 +10,16 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
+import darts_gdas.native as native
+
 
 @contextlib.contextmanager
 def left_as_found() -> Iterator[None]:
     """Around a run in a process that goes on: all that runs share with others is as before.
 
     That is the global random generators of torch, NumPy and Python, the environment, the current
-    folder, filters of warnings, handlers and levels of loggers, torch's threads and TF32.
+    folder, filters of warnings, handlers and levels of loggers, torch's threads and TF32,
+    and who computes on a CPU.
     """
     with contextlib.ExitStack() as after:
         after.enter_context(warnings.catch_warnings())
@@ -26,6 +29,7 @@ def left_as_found() -> Iterator[None]:
         after.callback(np.random.set_state, np.random.get_state())
         after.callback(_set_generators, torch.get_rng_state(), _cuda_states())
         after.callback(torch.set_num_threads, torch.get_num_threads())
+        after.callback(native.choose, native.chosen())
         cudnn = torch.backends.cudnn
         after.callback(setattr, cudnn, "allow_tf32", cudnn.allow_tf32)
         known = logging.root.manager.loggerDict.values()

@@ -1,0 +1,37 @@
+"""Kernels in C++ for what libraries are slow at on a CPU, built where they are first used.
+
+They compute what functions of torch compute, to rounding, on plain tensors of float32 or float64;
+`usable` says whether a call is for them. All else, derivatives of higher order, transforms and
+other devices, is torch's.
+"""
+
+from darts_gdas.native.build import Kernels, choose, chosen, described
+from darts_gdas.native.calls import (
+    SIDES,
+    Convolution,
+    Gradients,
+    convolve_depthwise,
+    depthwise_input_gradient,
+    depthwise_weight_gradients,
+    normalized_sum,
+    normalized_sum_gradients,
+    takes_sums,
+    usable,
+)
+
+__all__ = [
+    "SIDES",
+    "Convolution",
+    "Gradients",
+    "Kernels",
+    "choose",
+    "chosen",
+    "convolve_depthwise",
+    "depthwise_input_gradient",
+    "depthwise_weight_gradients",
+    "described",
+    "normalized_sum",
+    "normalized_sum_gradients",
+    "takes_sums",
+    "usable",
+]

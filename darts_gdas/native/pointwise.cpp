@@ -1,0 +1,348 @@
+// Weighted sums of batch-normalised pointwise convolutions and their derivatives: the formulas of
+// nets/pointwise.py, with pixels as rows of channels.
+//
+// Sums over pixels are taken in the numbers' own type for some hundred pixels and in double from
+// there on, in parts that do not depend on the number of threads, so neither do the results.
+#include <cmath>
+#include "common.h"
+
+namespace {
+
+constexpr int64_t MOST_PARTS = 16, LEAST_PART = 4096, RUN = 256;  // of pixels
+
+struct Sizes {
+  int64_t threads, terms, edges, outputs, channels, features, pixels;
+  int64_t parts() const { return std::clamp<int64_t>(pixels / LEAST_PART, 1, MOST_PARTS); }
+  int64_t first(int64_t part) const { return pixels * part / parts(); }
+  int64_t pairs() const { return terms * edges; }
+};
+
+// What is added to a row: `width` numbers of it times a matrix [width][outputs].
+template <class T>
+struct Term {
+  const T* rows;
+  int64_t width;
+  const T* matrix;
+};
+
+// What is added to a row: a row of outputs times a number.
+template <class T>
+struct Feature {
+  const T* rows;
+  T factor;
+};
+
+template <class T, int BYTES, int PIXELS, int BLOCKS>
+inline void affine_block(
+    const T* bias, const std::vector<Term<T>>& terms, const std::vector<Feature<T>>& features, T* y,
+    int64_t outputs, int64_t pixel, int64_t o) {
+  VECTOR sums[PIXELS][BLOCKS];
+  for (int v = 0; v < BLOCKS; ++v)
+    for (int p = 0; p < PIXELS; ++p) sums[p][v] = LOAD(bias + o + v * LANES);
+  for (const auto& term : terms) {
+    const T* x = term.rows + pixel * term.width;
+    for (int64_t c = 0; c < term.width; ++c) {
+      VECTOR row[BLOCKS];
+      for (int v = 0; v < BLOCKS; ++v) row[v] = LOAD(term.matrix + c * outputs + o + v * LANES);
+      for (int p = 0; p < PIXELS; ++p)
+        for (int v = 0; v < BLOCKS; ++v) sums[p][v] += x[p * term.width + c] * row[v];
+    }
+  }
+  for (const auto& feature : features)
+    for (int p = 0; p < PIXELS; ++p)
+      for (int v = 0; v < BLOCKS; ++v)
+        sums[p][v] += LOAD(feature.rows + (pixel + p) * outputs + o + v * LANES) * feature.factor;
+  for (int p = 0; p < PIXELS; ++p)
+    for (int v = 0; v < BLOCKS; ++v) STORE(y + (pixel + p) * outputs + o + v * LANES, sums[p][v]);
+}
+
+template <class T, int BYTES, int PIXELS>
+inline void affine_pixels(
+    const T* bias, const std::vector<Term<T>>& terms, const std::vector<Feature<T>>& features, T* y,
+    int64_t outputs, int64_t pixel) {
+  int64_t o = 0;
+  for (; o + 2 * LANES <= outputs; o += 2 * LANES)
+    affine_block<T, BYTES, PIXELS, 2>(bias, terms, features, y, outputs, pixel, o);
+  for (; o < outputs; o += LANES)
+    affine_block<T, BYTES, PIXELS, 1>(bias, terms, features, y, outputs, pixel, o);
+}
+
+// y = bias + sum of terms + sum of features, for the pixels [first, last)
+template <class T, int BYTES>
+void affine(
+    const T* bias, const std::vector<Term<T>>& terms, const std::vector<Feature<T>>& features, T* y,
+    int64_t outputs, int64_t first, int64_t last) {
+  constexpr int PIXELS = 6;
+  int64_t pixel = first;
+  for (; pixel + PIXELS <= last; pixel += PIXELS)
+    affine_pixels<T, BYTES, PIXELS>(bias, terms, features, y, outputs, pixel);
+  for (; pixel < last; ++pixel) affine_pixels<T, BYTES, 1>(bias, terms, features, y, outputs, pixel);
+}
+
+// total [lefts][rights] += sum over pixels of left(p)_i right(p)_j; on and above the diagonal's
+// blocks only where both are the same rows
+template <class T, int BYTES, int BLOCKS>
+inline void outer_block(
+    const T* left, const T* right, double* total, int64_t lefts, int64_t rights, int64_t pixels, int64_t i,
+    int64_t j) {
+  constexpr int ROWS = 4;
+  VECTOR sums[ROWS][BLOCKS] = {};
+  for (int64_t p = 0; p < pixels; ++p) {
+    VECTOR row[BLOCKS];
+    for (int v = 0; v < BLOCKS; ++v) row[v] = LOAD(right + p * rights + j + v * LANES);
+    for (int r = 0; r < ROWS; ++r)
+      for (int v = 0; v < BLOCKS; ++v) sums[r][v] += left[p * lefts + i + r] * row[v];
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int v = 0; v < BLOCKS; ++v)
+      for (int l = 0; l < LANES; ++l) total[(i + r) * rights + j + v * LANES + l] += sums[r][v][l];
+}
+
+template <class T, int BYTES>
+void outer(const T* left, const T* right, double* total, int64_t lefts, int64_t rights, int64_t first, int64_t last) {
+  const bool same = left == right;
+  for (int64_t p = first; p < last; p += RUN) {
+    const int64_t pixels = std::min(RUN, last - p);
+    for (int64_t i = 0; i < lefts; i += 4) {
+      int64_t j = 0;
+      for (; j + 2 * LANES <= rights; j += 2 * LANES)
+        if (!same || j + 2 * LANES > i)
+          outer_block<T, BYTES, 2>(left + p * lefts, right + p * rights, total, lefts, rights, pixels, i, j);
+      for (; j < rights; j += LANES)
+        outer_block<T, BYTES, 1>(left + p * lefts, right + p * rights, total, lefts, rights, pixels, i, j);
+    }
+  }
+}
+
+template <class T, int BYTES>
+void column_sums(const T* rows, double* total, int64_t width, int64_t first, int64_t last) {
+  for (int64_t p = first; p < last; p += RUN)
+    for (int64_t c = 0; c < width; c += LANES) {
+      VECTOR sum = {};
+      for (int64_t q = p; q < std::min(p + RUN, last); ++q) sum += LOAD(rows + q * width + c);
+      for (int l = 0; l < LANES; ++l) total[c + l] += sum[l];
+    }
+}
+
+template <class T, int BYTES>
+double inner(const T* left, const T* right, int64_t count) {
+  double total = 0;
+  for (int64_t i = 0; i < count; i += 64 * LANES) {
+    VECTOR sum = {};
+    for (int64_t j = i; j < std::min(i + 64 * LANES, count); j += LANES) sum += LOAD(left + j) * LOAD(right + j);
+    for (int l = 0; l < LANES; ++l) total += sum[l];
+  }
+  return total;
+}
+
+// Partial sums of all parts, in the order of the parts, into the first.
+inline void gather(std::vector<double>& sums, int64_t parts) {
+  const int64_t size = sums.size() / parts;
+  for (int64_t part = 1; part < parts; ++part)
+    for (int64_t i = 0; i < size; ++i) sums[i] += sums[part * size + i];
+}
+
+template <class T, int BYTES>
+void forward(
+    const Sizes& z, double eps, const T* pointwise, const T* scale, const T* const* inputs,
+    const T* const* features, T* means, T* products, T* variances, T* const* outputs) {
+  const int64_t C = z.channels, O = z.outputs, parts = z.parts(), moments = C * (C + 1);
+  const double work = double(z.pairs()) * z.pixels * C;
+  std::vector<double> sums(parts * z.pairs() * moments);
+  parallel(parts * z.pairs(), z.threads, work * C, [&](int64_t i) {
+    const int64_t part = i / z.pairs();
+    const T* rows = inputs[i % z.pairs()];
+    double* to = &sums[i * moments];
+    column_sums<T, BYTES>(rows, to, C, z.first(part), z.first(part + 1));
+    outer<T, BYTES>(rows, rows, to + C, C, C, z.first(part), z.first(part + 1));
+  });
+  gather(sums, parts);
+  std::vector<T> matrices(z.pairs() * C * O), biases(z.edges * O);
+  std::vector<double> shift(z.pairs() * O);
+  parallel(z.pairs(), z.threads, double(z.pairs()) * O * C * C, [&](int64_t k) {
+    const double* sum = &sums[k * moments];
+    std::vector<double> covariance(C * C), row(C);
+    for (int64_t i = 0; i < C; ++i) {
+      means[k * C + i] = T(sum[i] / z.pixels);
+      for (int64_t j = i; j < C; ++j)
+        covariance[i * C + j] = covariance[j * C + i] =
+            sum[C + i * C + j] / z.pixels - sum[i] / z.pixels * (sum[j] / z.pixels);
+    }
+    for (int64_t o = 0; o < O; ++o) {
+      const T* p = pointwise + (k * O + o) * C;
+      std::fill(row.begin(), row.end(), 0);
+      for (int64_t i = 0; i < C; ++i)
+        for (int64_t j = 0; j < C; ++j) row[j] += p[i] * covariance[i * C + j];
+      double variance = 0, mean = 0;
+      for (int64_t j = 0; j < C; ++j) {
+        products[(k * O + o) * C + j] = T(row[j]);
+        variance += row[j] * p[j];
+        mean += sum[j] / z.pixels * p[j];
+      }
+      variance = variance < 0 ? 0 : variance;  // not where it is no number
+      variances[k * O + o] = T(variance);
+      const double weight = scale[k] / std::sqrt(variance + eps);
+      for (int64_t j = 0; j < C; ++j) matrices[(k * C + j) * O + o] = T(weight * p[j]);
+      shift[k * O + o] = weight * mean;
+    }
+  });
+  for (int64_t e = 0; e < z.edges; ++e)
+    for (int64_t o = 0; o < O; ++o) {
+      double sum = 0;
+      for (int64_t k = e; k < z.pairs(); k += z.edges) sum -= shift[k * O + o];
+      biases[e * O + o] = T(sum);
+    }
+  parallel(parts * z.edges, z.threads, work * O, [&](int64_t i) {
+    const int64_t part = i / z.edges, e = i % z.edges;
+    std::vector<Term<T>> terms;
+    for (int64_t k = e; k < z.pairs(); k += z.edges) terms.push_back({inputs[k], C, &matrices[k * C * O]});
+    std::vector<Feature<T>> others;
+    for (int64_t f = 0; f < z.features; ++f) others.push_back({features[f], scale[(z.terms + f) * z.edges + e]});
+    affine<T, BYTES>(&biases[e * O], terms, others, outputs[e], O, z.first(part), z.first(part + 1));
+  });
+}
+
+// Gradients that nobody asks for are null pointers.
+template <class T>
+struct Gradients {
+  T *pointwise, *scale;
+  T* const* inputs;
+  T* const* features;
+};
+
+template <class T, int BYTES>
+void backward(
+    const Sizes& z, double eps, const T* pointwise, const T* scale, const T* means, const T* products,
+    const T* variances, const T* const* upstream, const T* const* inputs, const T* const* features,
+    const Gradients<T>& found) {
+  const int64_t C = z.channels, O = z.outputs, parts = z.parts(), size = O * C;
+  const double work = double(z.pairs()) * z.pixels * C * O;
+  std::vector<double> totals(parts * z.edges * O), outers(parts * z.pairs() * size);
+  parallel(parts * z.pairs(), z.threads, work, [&](int64_t i) {
+    const int64_t part = i / z.pairs(), k = i % z.pairs();
+    const T* g = upstream[k % z.edges];
+    outer<T, BYTES>(g, inputs[k], &outers[i * size], O, C, z.first(part), z.first(part + 1));
+    if (k < z.edges)
+      column_sums<T, BYTES>(g, &totals[(part * z.edges + k) * O], O, z.first(part), z.first(part + 1));
+  });
+  gather(totals, parts);
+  gather(outers, parts);
+  // Of every input: its gradient is forward_k^T g + curvature_k z + bias_k.
+  std::vector<T> slopes(z.pairs() * size), curvatures(z.pairs() * C * C), biases(z.pairs() * C);
+  parallel(z.pairs(), z.threads, double(z.pairs()) * O * C * C, [&](int64_t k) {
+    std::vector<double> curvature(C * C), bias(C);
+    double inner_scale = 0;
+    for (int64_t o = 0; o < O; ++o) {
+      const T* p = pointwise + (k * O + o) * C;
+      double* outer = &outers[k * size + o * C];
+      const double total = totals[k % z.edges * O + o];
+      const double inverse = 1 / std::sqrt(double(variances[k * O + o]) + eps), weight = scale[k] * inverse;
+      double inner = 0;
+      for (int64_t c = 0; c < C; ++c) {
+        outer[c] -= total * means[k * C + c];
+        inner += outer[c] * p[c];
+      }
+      const double slope = weight * inverse * inverse * inner;
+      inner_scale += inner * inverse;
+      for (int64_t c = 0; c < C; ++c) {
+        if (found.pointwise) found.pointwise[(k * O + o) * C + c] = T(weight * outer[c] - slope * products[(k * O + o) * C + c]);
+        slopes[k * size + o * C + c] = T(weight * p[c]);
+        bias[c] -= total * weight * p[c] / z.pixels;
+      }
+      if (found.inputs)
+        for (int64_t i = 0; i < C; ++i) {
+          const double factor = -slope * p[i] / z.pixels;
+          for (int64_t j = 0; j < C; ++j) curvature[i * C + j] += factor * p[j];
+        }
+    }
+    if (found.scale) found.scale[k] = T(inner_scale);
+    if (!found.inputs) return;
+    for (int64_t i = 0; i < C; ++i)
+      for (int64_t j = 0; j < C; ++j) {
+        bias[j] -= means[k * C + i] * curvature[i * C + j];
+        curvatures[(k * C + i) * C + j] = T(curvature[i * C + j]);
+      }
+    for (int64_t c = 0; c < C; ++c) biases[k * C + c] = T(bias[c]);
+  });
+  if (found.inputs)
+    parallel(parts * z.pairs(), z.threads, work * 2, [&](int64_t i) {
+      const int64_t part = i / z.pairs(), k = i % z.pairs();
+      if (!found.inputs[k]) return;
+      const std::vector<Term<T>> terms{
+          {upstream[k % z.edges], O, &slopes[k * size]}, {inputs[k], C, &curvatures[k * C * C]}};
+      affine<T, BYTES>(&biases[k * C], terms, {}, found.inputs[k], C, z.first(part), z.first(part + 1));
+    });
+  const int64_t image = z.pixels * O;
+  if (found.scale && z.features)
+    parallel(z.features * z.edges, z.threads, double(z.features) * z.edges * image, [&](int64_t i) {
+      found.scale[z.pairs() + i] = T(inner<T, BYTES>(upstream[i % z.edges], features[i / z.edges], image));
+    });
+  if (found.features)
+    parallel(z.features * parts, z.threads, double(z.features) * z.edges * image, [&](int64_t i) {
+      const int64_t f = i / parts, part = i % parts;
+      if (!found.features[f]) return;
+      const T* factors = scale + (z.terms + f) * z.edges;
+      for (int64_t q = z.first(part) * O; q < z.first(part + 1) * O; q += LANES) {
+        VECTOR sum = LOAD(upstream[0] + q) * factors[0];
+        for (int64_t e = 1; e < z.edges; ++e) sum += LOAD(upstream[e] + q) * factors[e];
+        STORE(found.features[f] + q, sum);
+      }
+    });
+}
+
+template <class T, class Call>
+int in_vectors(const Sizes& z, const Call& call) {
+  const auto fits = [&](int64_t lanes) { return z.channels % lanes == 0 && z.outputs % lanes == 0; };
+  if (fits(Vector<T, WIDEST>::lanes)) return call(std::integral_constant<int, WIDEST>()), DONE;
+  if (fits(Vector<T, 32>::lanes)) return call(std::integral_constant<int, 32>()), DONE;
+  return NOT_HERE;
+}
+
+template <class T>
+int run_forward(const Sizes& z, double eps, const void* const* in, void* const* out) {
+  const auto from = reinterpret_cast<const T* const*>(in);
+  const auto to = reinterpret_cast<T* const*>(out);
+  return in_vectors<T>(z, [&](auto bytes) {
+    forward<T, bytes>(z, eps, from[0], from[1], from + 2, from + 2 + z.pairs(), to[0], to[1], to[2], to + 3);
+  });
+}
+
+template <class T>
+int run_backward(const Sizes& z, double eps, const void* const* in, void* const* out) {
+  const auto from = reinterpret_cast<const T* const*>(in);
+  const auto to = reinterpret_cast<T* const*>(out);
+  const auto any = [](T* const* first, int64_t count) {
+    return std::any_of(first, first + count, [](T* p) { return p != nullptr; }) ? first : nullptr;
+  };
+  const Gradients<T> found{to[0], to[1], any(to + 2, z.pairs()), any(to + 2 + z.pairs(), z.features)};
+  return in_vectors<T>(z, [&](auto bytes) {
+    const auto gradients = from + 5, inputs = gradients + z.edges;
+    backward<T, bytes>(z, eps, from[0], from[1], from[2], from[3], from[4], gradients, inputs, inputs + z.pairs(), found);
+  });
+}
+
+}  // namespace
+
+// sizes: bytes of a number, then `Sizes`. in: pointwise, scale, inputs, features.
+// out: means, products, variances, sums.
+extern "C" int normalized_sum(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
+  Sizes z;
+  std::memcpy(&z, sizes + 1, sizeof z);
+  try {
+    return sizes[0] == sizeof(double) ? run_forward<double>(z, eps, in, out) : run_forward<float>(z, eps, in, out);
+  } catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+  }
+}
+
+// in: pointwise, scale, means, products, variances, gradients of the sums, inputs, features.
+// out: gradients of pointwise, scale, inputs and features, or null.
+extern "C" int normalized_sum_gradients(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
+  Sizes z;
+  std::memcpy(&z, sizes + 1, sizeof z);
+  try {
+    return sizes[0] == sizeof(double) ? run_backward<double>(z, eps, in, out) : run_backward<float>(z, eps, in, out);
+  } catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+  }
+}

@@ -1,0 +1,120 @@
+"""Kernels are built once, kept, and never what stops a run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from darts_gdas import native
+from darts_gdas.native import Kernels, build
+
+needs_kernels = pytest.mark.skipif(
+    build.library() is None, reason=f"needs kernels in C++: {native.described()}"
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A machine on which nothing has been built."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = native.chosen()
+    build._built.cache_clear()
+    yield
+    build._built.cache_clear()
+    native.choose(before)
+
+
+def compiler(folder: Path, text: str) -> Path:
+    """A program in the place of a compiler."""
+    path = folder / "compiler"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@needs_kernels
+def test_they_are_built_once_and_kept_for_this_user_alone(monkeypatch: pytest.MonkeyPatch):
+    assert build.library() is not None
+    (kept,) = build.cache().iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o700 and build.cache().stat().st_mode & 0o077 == 0
+    build._built.cache_clear()
+    monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("built twice"))
+    assert build.library() is not None
+
+
+@needs_kernels
+@pytest.mark.parametrize("damage", ["cut off", "others may write"])
+def test_what_cannot_be_trusted_is_built_anew(damage: str):
+    build.library()
+    (kept,) = build.cache().iterdir()
+    whole = kept.read_bytes()
+    if damage == "cut off":
+        kept.unlink()
+        kept.write_bytes(whole[:100])
+        kept.chmod(0o700)
+    else:
+        kept.chmod(0o777)
+    build._built.cache_clear()
+    assert build.library() is not None
+    assert kept.stat().st_size == len(whole) and kept.stat().st_mode & 0o777 == 0o700
+
+
+@needs_kernels
+def test_without_a_place_to_keep_them_they_are_built_for_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert build.library() is not None
+
+
+def test_no_compiler_leaves_the_library_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    if torch.backends.cpu.get_cpu_capability() not in build._VECTORS:
+        pytest.skip("no kernels for this processor")
+    assert build.library() is None
+    told = "no C++ compiler, looked for no-such-compiler"
+    assert native.described() == f"library kernels ({told})"
+    with pytest.raises(ValueError, match=f"kernels=native, but {told}".replace("+", r"\+")):
+        native.choose(Kernels.native)
+    assert native.chosen() is not Kernels.native
+
+
+@pytest.mark.parametrize("when", ["always", "when it compiles"])
+def test_a_compiler_that_fails_is_one_warning(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    if torch.backends.cpu.get_cpu_capability() not in build._VECTORS:
+        pytest.skip("no kernels for this processor")
+    fails = 'echo "first line" >&2; echo "fatal error: no header" >&2; exit 1'
+    text = fails if when == "always" else f'[ "$1" = --version ] && echo 1.0 && exit; {fails}'
+    monkeypatch.setenv("CXX", str(compiler(tmp_path, text)))
+    assert build.library() is None and build.library() is None
+    (record,) = caplog.records
+    expected = "the C++ kernels could not be built, going on without: fatal error: no header"
+    assert record.getMessage() == expected
+
+
+def test_the_library_is_a_choice():
+    native.choose(Kernels.library)
+    assert build.library() is None and native.described() == "library kernels"
+
+
+@needs_kernels
+def test_a_compiler_may_have_options_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    found = build._compiler()
+    assert found is not None
+    monkeypatch.setenv("CXX", f"{found[0]} -DNDEBUG")
+    assert build._compiler() == [found[0], "-DNDEBUG"]
+    assert build.library() is not None
+
+
+@needs_kernels
+def test_two_processes_may_build_at_the_same_time(tmp_path: Path):
+    code = "from darts_gdas.native import build; assert build.library() is not None"
+    jobs = [subprocess.Popen([sys.executable, "-c", code], env={**os.environ}) for _ in range(2)]
+    assert [job.wait(120) for job in jobs] == [0, 0]
+    assert len(list(build.cache().iterdir())) == 1

@@ -1,0 +1,226 @@
+"""The kernels in C++ are what torch computes, for tensors that are theirs."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import gradcheck
+from torch.func import grad, vmap
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from darts_gdas import native
+from darts_gdas.native import Kernels, build
+from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
+from darts_gdas.nets.formats import channels_last
+from darts_gdas.nets.pointwise import normalized_sum
+
+pytestmark = pytest.mark.skipif(
+    build.library() is None, reason=f"needs kernels in C++: {native.described()}"
+)
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+torch_func = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
+
+
+@pytest.fixture(autouse=True)
+def _as_found():
+    threads = torch.get_num_threads()
+    yield
+    native.choose(Kernels.auto)
+    torch.set_num_threads(threads)
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    values = torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    return channels_last(values) if len(shape) == 4 else values
+
+
+def by(kernels: Kernels, function, inputs: list[Tensor], *, random: int = 9) -> list[Tensor]:
+    """Outputs and all gradients, of random numbers that reach the outputs."""
+    native.choose(kernels)
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    outputs = function(*leaves)
+    upstream = [draw(*y.shape, seed=random + i, dtype=y.dtype) for i, y in enumerate(outputs)]
+    return [*outputs, *torch.autograd.grad(outputs, leaves, upstream)]
+
+
+def assert_same(function, inputs: list[Tensor], **tolerance: float) -> None:
+    for found, expected in zip(
+        by(Kernels.native, function, inputs), by(Kernels.library, function, inputs), strict=True
+    ):
+        assert_close(found, expected, **(tolerance or EXACT))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 8, 13, 16, 24, 40], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 8), (17, 20)], ids=str)
+@pytest.mark.parametrize(
+    ("side", "stride", "dilation"),
+    [
+        *((1, 1, 1), (3, 1, 1), (5, 1, 1), (7, 1, 1), (3, 1, 2), (5, 1, 2)),
+        *((3, 2, 1), (5, 2, 1), (3, 3, 2)),
+    ],
+)
+def test_depthwise_convolutions(
+    side: int, stride: int, dilation: int, size: tuple[int, int], channels: int
+):
+    inputs = [draw(3, channels, *size), *(draw(channels, 1, side, side, seed=i) for i in (1, 2))]
+    assert_same(lambda x, *w: depthwise_convs(x, w, stride=stride, dilation=dilation), inputs)
+
+
+SUMS = [
+    (1, 1, 0, 8, 8, (2, 3, 4)),
+    (2, 3, 1, 4, 12, (2, 3, 4)),
+    (3, 2, 2, 16, 4, (3, 5, 7)),
+    (1, 2, 0, 64, 32, (2, 5, 5)),
+    (4, 1, 3, 24, 24, (1, 9, 11)),
+    (2, 2, 1, 8, 8, (5, 50, 41)),  # more pixels than one part holds
+]
+
+
+def sums(terms: int, edges: int, features: int, out: int, channels: int, images, dtype):
+    batch, *size = images
+    values = [draw(terms, edges, out, channels, dtype=dtype).contiguous()]
+    values.append(draw(terms + features, edges, seed=1, dtype=dtype))
+    for i in range(terms * edges):
+        values.append(0.3 + draw(batch, channels, *size, seed=2 + i, dtype=dtype))
+    values += [draw(batch, out, *size, seed=99 + i, dtype=dtype) for i in range(features)]
+
+    def function(pointwise: Tensor, scale: Tensor, *tensors: Tensor) -> list[Tensor]:
+        parts = [tensors[k * edges : (k + 1) * edges] for k in range(terms)]
+        return normalized_sum(parts, pointwise, scale, features=tensors[terms * edges :], eps=1e-5)[
+            0
+        ]
+
+    return function, values
+
+
+@pytest.mark.parametrize(("terms", "edges", "features", "out", "channels", "images"), SUMS)
+def test_sums_of_normalised_convolutions(
+    terms: int, edges: int, features: int, out: int, channels: int, images: tuple[int, ...]
+):
+    assert_same(*sums(terms, edges, features, out, channels, images, torch.float64))
+
+
+def test_the_batch_s_moments_are_the_same():
+    _, (pointwise, scale, *images) = sums(2, 2, 0, 8, 16, (2, 5, 6), torch.float64)
+    found = []
+    for kernels in (Kernels.native, Kernels.library):
+        native.choose(kernels)
+        found.append(normalized_sum([images[:2], images[2:]], pointwise, scale, eps=1e-5)[1])
+    for moment, expected in zip(*found, strict=True):
+        assert_close(moment, expected, **EXACT)
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 100.0])
+def test_in_float32_they_are_no_further_from_float64_than_the_library(offset: float):
+    """Sums over pixels are in double: a mean far from zero costs no digit of the sum."""
+    function, values = sums(2, 2, 0, 16, 16, (8, 16, 16), torch.float64)
+    values[2:] = [value + offset for value in values[2:]]
+    exact = function(*values)
+    narrow = [value.float() for value in values]
+    errors = {}
+    for kernels in (Kernels.native, Kernels.library):
+        native.choose(kernels)
+        pairs = zip(function(*narrow), exact, strict=True)
+        errors[kernels] = max((y - x).abs().max().item() for y, x in pairs)
+    assert errors[Kernels.native] <= 2 * errors[Kernels.library] + 1e-6
+
+
+@pytest.mark.parametrize("asked", range(6))
+def test_a_gradient_does_not_depend_on_which_others_are_asked_for(asked: int):
+    native.choose(Kernels.native)
+    function, values = sums(1, 2, 2, 8, 8, (2, 4, 5), torch.float64)
+    leaves = [value.detach().requires_grad_() for value in values]
+    whole = torch.autograd.grad([y.square().sum() for y in function(*leaves)], leaves)
+    alone = [value.detach().requires_grad_(i == asked) for i, value in enumerate(values)]
+    (found,) = torch.autograd.grad([y.square().sum() for y in function(*alone)], alone[asked])
+    assert_close(found, whole[asked], **EXACT)
+
+
+def test_derivatives_are_those_of_finite_differences():
+    native.choose(Kernels.native)
+    function, values = sums(2, 1, 1, 4, 4, (2, 2, 3), torch.float64)
+    leaves = [value.detach().requires_grad_() for value in values]
+    assert gradcheck(lambda *a: tuple(function(*a)), leaves)
+    x, weight = draw(2, 5, 4, 5).requires_grad_(), draw(5, 1, 3, 3).requires_grad_()
+    assert gradcheck(lambda x, w: depthwise_conv2d(x, w, stride=2), (x, weight))
+
+
+@pytest.mark.parametrize("images", [1, 5, 40])
+def test_results_do_not_depend_on_the_number_of_threads(images: int):
+    """Bit for bit: work is cut alike, whoever does it."""
+    function, values = sums(2, 2, 1, 16, 16, (images, 20, 20), torch.float32)
+    x, *weights = (
+        draw(images, 16, 20, 20, dtype=torch.float32),
+        *(draw(16, 1, 5, 5, seed=i, dtype=torch.float32) for i in (1, 2)),
+    )
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(
+            by(Kernels.native, function, values)
+            + by(Kernels.native, lambda x, *w: depthwise_convs(x, w), [x, *weights])
+        )
+    for alone, together in zip(*found, strict=True):
+        assert torch.equal(alone, together)
+
+
+def test_what_is_no_number_stays_none():
+    native.choose(Kernels.native)
+    function, values = sums(1, 1, 0, 8, 8, (2, 3, 4), torch.float32)
+    values[2][0, 3, 1, 1] = float("nan")
+    assert function(*values)[0].isnan().all()
+    y = depthwise_conv2d(values[2], draw(8, 1, 3, 3, dtype=torch.float32))
+    assert y.isnan().sum() == 9 and y[0, 3].isnan().sum() == 9
+
+
+def test_they_are_for_plain_tensors_of_one_format():
+    x = torch.randn(2, 8, 4, 4)
+    assert native.usable(x) and native.usable(nn.Parameter(x), x)
+    for others in (
+        [x.double()], [x.to(torch.bfloat16)], [x.to("meta")], [x.to_sparse()],
+        [torch.nn.Buffer(x).as_subclass(type("Mine", (Tensor,), {}))],
+        [torch._neg_view(x)],
+    ):  # fmt: skip
+        assert not native.usable(x, *others)
+    assert not native.usable(x.to(torch.int64)) and not native.usable(x.half())
+    with FlopCounterMode(display=False):
+        assert not native.usable(x)
+    native.choose(Kernels.library)
+    assert not native.usable(x)
+
+
+@torch_func
+def test_transforms_are_torch_s():
+    seen = []
+
+    def function(x: Tensor) -> Tensor:
+        seen.append(native.usable(x))
+        return depthwise_conv2d(x[None], weight).square().sum()
+
+    weight, images = draw(8, 1, 3, 3), draw(3, 8, 5, 5)
+    together = vmap(grad(function))(images)
+    assert seen == [False]
+    for found, image in zip(together, images, strict=True):
+        leaf = channels_last(image[None]).requires_grad_()
+        (expected,) = torch.autograd.grad(depthwise_conv2d(leaf, weight).square().sum(), leaf)
+        assert_close(found, expected[0], **EXACT)
+
+
+def test_images_in_another_layout_stay_the_library_s():
+    """A copy would cost more than the kernels save, and change the next layer's layout."""
+    weight = draw(8, 1, 5, 5)
+    y = depthwise_conv2d(torch.randn(2, 8, 6, 6, dtype=torch.float64), weight)
+    assert y.is_contiguous() and not y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_weights_and_gradients_may_lie_in_any_order():
+    x, weight = draw(2, 8, 6, 5), draw(5, 3, 8, 1).permute(2, 3, 1, 0)[:, :, :, :3]
+    native.choose(Kernels.native)
+    leaf = x.detach().requires_grad_()
+    y = depthwise_conv2d(leaf, weight)
+    upstream = torch.randn(5, 6, 8, 2, dtype=torch.float64).permute(3, 2, 1, 0)
+    (found,) = torch.autograd.grad(y, leaf, upstream)
+    native.choose(Kernels.library)
+    expected = depthwise_conv2d(leaf, weight)
+    assert_close(y, expected, **EXACT)
+    assert_close(found, torch.autograd.grad(expected, leaf, upstream)[0], **EXACT)
