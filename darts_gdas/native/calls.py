@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from darts_gdas.native.build import library
 
-SIDES = (1, 3, 5, 7)
+SIDES = (3, 5, 7)
 """Of square depthwise kernels."""
 
 _NO_MEMORY = 1

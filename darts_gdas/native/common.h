@@ -8,18 +8,22 @@
 #include <thread>
 #include <vector>
 
-#ifdef __AVX512F__
-#define WIDEST 64
-#else
-#define WIDEST 32
-#endif
-
 template <class T, int BYTES>
 struct Vector {
   static constexpr int lanes = BYTES / sizeof(T);
   typedef T type __attribute__((vector_size(BYTES)));
   typedef T unaligned __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
 };
+
+// Bytes of the widest vectors; of double, which tests compute with, the shorter do.
+template <class T>
+constexpr int widest() {
+#ifdef __AVX512F__
+  return sizeof(T) == sizeof(float) ? 64 : 32;
+#else
+  return 32;
+#endif
+}
 
 // In functions with T and BYTES as template parameters.
 #define VECTOR typename Vector<T, BYTES>::type

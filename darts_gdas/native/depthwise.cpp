@@ -241,7 +241,6 @@ struct Call {
   template <int BYTES>
   int run_side(int64_t what) const {
     switch (z.side) {
-      case 1: run<BYTES, 1>(what); return DONE;
       case 3: run<BYTES, 3>(what); return DONE;
       case 5: run<BYTES, 5>(what); return DONE;
       case 7: run<BYTES, 7>(what); return DONE;
@@ -250,7 +249,7 @@ struct Call {
   }
 
   int operator()(int64_t what) const {
-    return z.channels % Vector<T, WIDEST>::lanes ? run_side<32>(what) : run_side<WIDEST>(what);
+    return z.channels % Vector<T, widest<T>()>::lanes ? run_side<32>(what) : run_side<widest<T>()>(what);
   }
 };
 

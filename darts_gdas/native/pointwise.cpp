@@ -293,7 +293,7 @@ void backward(
 template <class T, class Call>
 int in_vectors(const Sizes& z, const Call& call) {
   const auto fits = [&](int64_t lanes) { return z.channels % lanes == 0 && z.outputs % lanes == 0; };
-  if (fits(Vector<T, WIDEST>::lanes)) return call(std::integral_constant<int, WIDEST>()), DONE;
+  if (fits(Vector<T, widest<T>()>::lanes)) return call(std::integral_constant<int, widest<T>()>()), DONE;
   if (fits(Vector<T, 32>::lanes)) return call(std::integral_constant<int, 32>()), DONE;
   return NOT_HERE;
 }

@@ -55,7 +55,7 @@ def assert_same(function, inputs: list[Tensor], **tolerance: float) -> None:
 @pytest.mark.parametrize(
     ("side", "stride", "dilation"),
     [
-        *((1, 1, 1), (3, 1, 1), (5, 1, 1), (7, 1, 1), (3, 1, 2), (5, 1, 2)),
+        *((3, 1, 1), (5, 1, 1), (7, 1, 1), (3, 1, 2), (5, 1, 2)),
         *((3, 2, 1), (5, 2, 1), (3, 3, 2)),
     ],
 )
