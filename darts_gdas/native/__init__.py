@@ -5,9 +5,8 @@ They compute what functions of torch compute, to rounding, on plain tensors of f
 other devices, is torch's.
 """
 
-from darts_gdas.native.build import Kernels, choose, chosen, described
+from darts_gdas.native.build import Kernels, choose, chosen, described, library
 from darts_gdas.native.calls import (
-    SIDES,
     Convolution,
     Gradients,
     convolve_depthwise,
@@ -20,7 +19,6 @@ from darts_gdas.native.calls import (
 )
 
 __all__ = [
-    "SIDES",
     "Convolution",
     "Gradients",
     "Kernels",
@@ -30,6 +28,7 @@ __all__ = [
     "depthwise_input_gradient",
     "depthwise_weight_gradients",
     "described",
+    "library",
     "normalized_sum",
     "normalized_sum_gradients",
     "takes_sums",

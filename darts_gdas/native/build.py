@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -95,12 +96,12 @@ def _built() -> _Built:
         return _Built(None, f"none in C++ for processors without AVX2, this has {capability}")
     compiler = _compiler()
     if compiler is None:
-        wanted = os.environ.get("CXX") or ", ".join(COMPILERS)
+        wanted = os.environ.get("CXX", "").strip() or ", ".join(COMPILERS)
         return _Built(None, f"no C++ compiler, looked for {wanted}")
     command = [*compiler, *_FLAGS, *_VECTORS[capability]]
     try:
         return _Built(_loaded(command), f"C++ kernels ({capability})")
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
         reason = _first_line(getattr(error, "stderr", None) or str(error))
         logger.warning("the C++ kernels could not be built, going on without: %s", reason)
         return _Built(None, f"those in C++ could not be built: {reason}")
@@ -108,8 +109,12 @@ def _built() -> _Built:
 
 def _compiler() -> list[str] | None:
     """The compiler, by its full path, and what `CXX` may say beside it."""
-    wanted = os.environ.get("CXX")
-    for name, *others in [shlex.split(wanted)] if wanted else [[name] for name in COMPILERS]:
+    wanted = os.environ.get("CXX", "").strip()
+    try:
+        candidates = [shlex.split(wanted)] if wanted else [[name] for name in COMPILERS]
+    except ValueError:  # quotes that do not close
+        return None
+    for name, *others in candidates:
         path = shutil.which(name)
         if path is not None:
             return [path, *others]
@@ -117,61 +122,76 @@ def _compiler() -> list[str] | None:
 
 
 def _loaded(command: list[str]) -> ctypes.CDLL:
-    """The library of these sources and this command, from the user's cache or built for it."""
-    version = subprocess.run(
-        [command[0], "--version"], check=True, capture_output=True, text=True, timeout=60
-    ).stdout
-    digest = hashlib.sha256("\0".join([*command, version]).encode())
+    """The library of these sources and this command, from the user's cache or built for it.
+
+    Its file is named by what it is made of and what it holds: one that is damaged, and would end
+    the process, is not loaded.
+    """
+    digest = hashlib.sha256("\0".join([*command, _said([command[0], "--version"])]).encode())
     for source in (*SOURCES, *HEADERS):
         digest.update(source.read_bytes())
-    name = f"kernels-{digest.hexdigest()[:32]}.so"
-    path = cache() / name
-    if _is_ours(path):  # a library runs with this user's rights
-        try:
-            return _opened(path)
-        except (OSError, AttributeError):  # of a system that is no more
-            logger.info("%s cannot be loaded, building it anew", path)
+    name = f"kernels-{digest.hexdigest()[:32]}"
+    for path in cache().glob(f"{name}-*.so"):
+        if _is_ours(path) and path == _named(path, name):
+            try:
+                return _opened(path)
+            except OSError:  # of a system that is no more, or where nothing may be executed
+                logger.info("%s cannot be loaded, building it anew", path)
+    logger.info("building the C++ kernels, once: some seconds")
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / name
+        made = Path(folder) / f"{name}.so"
         _compile(command, made)
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as beside:  # on the same disc
-                copy = shutil.copy(made, beside)
-                os.chmod(copy, 0o700)
-                os.replace(copy, path)
-        except OSError as error:
-            logger.info("the C++ kernels are not kept: %s", error)
-        return _opened(made)
+        return _opened(_kept(made, name) or made)
+
+
+def _named(path: Path, name: str) -> Path:
+    """Where a library belongs in the cache."""
+    holds = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    return cache() / f"{name}-{holds}.so"
+
+
+def _kept(made: Path, name: str) -> Path | None:
+    """The library in the cache, whole or not there; None where it cannot be kept."""
+    path = _named(made, name)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as beside:  # on the same disc
+            copy = Path(shutil.copy(made, beside))
+            copy.chmod(0o700)
+            with copy.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(copy, path)
+    except OSError as error:
+        logger.info("the C++ kernels are not kept: %s", error)
+        return None
+    return path
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is there that nobody else can have written."""
-    try:
-        found = path.stat()
-    except OSError:
-        return False
+    """Whether nobody else can have written a file, which will run with this user's rights."""
+    found = path.stat()
     return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _compile(command: list[str], target: Path) -> None:
     """Compile the sources side by side, then link them."""
     objects = [target.with_name(f"{source.stem}.o") for source in SOURCES]
-    jobs = [
-        subprocess.Popen(
-            [*command, "-c", str(source), "-o", str(made)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
-        for source, made in zip(SOURCES, objects, strict=True)
-    ]  # fmt: skip
-    results = [(job.args, job.communicate(timeout=300)[1], job.returncode) for job in jobs]
-    for arguments, told, status in results:
-        if status:
-            raise subprocess.CalledProcessError(status, arguments, stderr=told)
-    subprocess.run(
-        [*command, *map(str, objects), "-o", str(target)],
-        check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300,
+    with ThreadPoolExecutor(len(SOURCES)) as threads:
+        lines = [
+            [*command, "-c", str(source), "-o", str(made)]
+            for source, made in zip(SOURCES, objects, strict=True)
+        ]
+        list(threads.map(_said, lines))
+    _said([*command, *map(str, objects), "-o", str(target)])
+
+
+def _said(command: list[str]) -> str:
+    """What a command prints; it is killed after two minutes."""
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, errors="replace",
+        stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
+    return done.stdout
 
 
 def _opened(path: Path) -> ctypes.CDLL:
@@ -185,7 +205,9 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 def cache() -> Path:
     """Where built kernels are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
     return Path(base) / "darts_gdas"
 
 

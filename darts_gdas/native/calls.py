@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from darts_gdas.native.build import library
 
@@ -13,14 +14,15 @@ SIDES = (3, 5, 7)
 """Of square depthwise kernels."""
 
 _NO_MEMORY = 1
-_LEAST_LANES = 32
-"""Bytes of channels that the affine sums take at a time."""
+LANES = 4
+"""Channels, of which there must be whole numbers."""
 
 
 def usable(*tensors: Tensor) -> bool:
     """Whether kernels may read these tensors: plain ones of one float format on a CPU.
 
-    Not under transforms, modes that watch operations, or a compiler or trace that records them.
+    Not under transforms, forward-mode derivatives, modes that watch operations, or a compiler or
+    trace that records them.
     """
     dtype = tensors[0].dtype
     if dtype is not torch.float32 and dtype is not torch.float64:
@@ -39,6 +41,7 @@ def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
         and x.is_cpu
         and x.layout is torch.strided
         and not x.is_neg()
+        and not x._is_zerotensor()
         and not transforms.is_functorch_wrapped_tensor(x)
         and not transforms.is_legacy_batchedtensor(x)
     )
@@ -47,8 +50,11 @@ def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
 def _watched() -> bool:
     """Whether operations mean more than their results."""
     transforms = torch._C._functorch  # type: ignore[attr-defined]
-    watchers = torch._C._len_torch_dispatch_stack()
-    return watchers > 0 or transforms.peek_interpreter_stack() is not None
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or transforms.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
 
 
 class Convolution(NamedTuple):
@@ -56,15 +62,38 @@ class Convolution(NamedTuple):
 
     Attributes:
         images: Shape of the images, [images, channels, height, width].
-        side: Of the square kernels, one of `SIDES`.
+        kernel: Height and width of the kernels; both one of `SIDES`.
         stride: Height and width are divided by it, rounding up.
         dilation: Distance of neighbouring taps in pixels.
     """
 
     images: tuple[int, int, int, int]
-    side: int
+    kernel: tuple[int, int]
     stride: int = 1
     dilation: int = 1
+
+    def takes(self, images: Tensor, weights: Sequence[Tensor], reduced: Sequence[Tensor]) -> bool:
+        """Whether it can be computed in C++, for what of the three there is.
+
+        Args:
+            images: What is read first: images, or the first of the gradients.
+            weights: Sets of kernels.
+            reduced: Images of the outputs' shape.
+        """
+        channels, height, width = self.images[1:]
+        side = self.kernel[0]
+        margin = self.dilation * (side // 2)
+        kernels = channels, 1, side, side
+        return (
+            self.kernel == (side, side)
+            and side in SIDES
+            and channels % LANES == 0
+            and margin <= max(height, width)  # else most of a frame is zeros
+            and all(w.shape == kernels for w in weights)
+            and all(y.shape == self.reduced for y in reduced)
+            and usable(images, *weights, *reduced)
+            and images.is_contiguous(memory_format=torch.channels_last)
+        )
 
     @property
     def reduced(self) -> tuple[int, int, int, int]:
@@ -94,7 +123,7 @@ def depthwise_weight_gradients(
     how: Convolution, x: Tensor, gradients: Sequence[Tensor]
 ) -> list[Tensor]:
     """What reaches each set of kernels."""
-    shape = how.images[1], 1, how.side, how.side
+    shape = how.images[1], 1, *how.kernel
     found = [x.new_empty(shape) for _ in gradients]
     _depthwise(2, how, [_side_by_side(x)], [_side_by_side(g) for g in gradients], found)
     return found
@@ -108,18 +137,47 @@ def _depthwise(
     out: Sequence[Tensor],
 ) -> None:
     images, channels, height, width = how.images
-    geometry = images, height, width, channels, *how.reduced[2:], how.side, how.stride, how.dilation
+    geometry = (
+        images,
+        height,
+        width,
+        channels,
+        *how.reduced[2:],
+        how.kernel[0],
+        how.stride,
+        how.dilation,
+    )
     edges = max(len(right), len(out))
     sizes = _sizes(out[0].itemsize, torch.get_num_threads(), edges, *geometry)
     made = library()
-    assert made is not None, "ask `usable` first"
+    assert made is not None, "ask whether they are there first"
     _check(made.depthwise(what, sizes, _pointers(left), _pointers(right), _pointers(out)))
 
 
-def takes_sums(channels: int, outputs: int, dtype: torch.dtype) -> bool:
-    """Whether rows of so many channels are whole vectors."""
-    lanes = _LEAST_LANES // dtype.itemsize
-    return channels % lanes == 0 and outputs % lanes == 0
+def takes_sums(
+    pointwise: Tensor, scale: Tensor, inputs: Sequence[Tensor], others: Sequence[Tensor]
+) -> bool:
+    """Whether `normalized_sum` can be computed in C++.
+
+    Args:
+        pointwise: Matrices [terms, edges, out_channels, channels].
+        scale: Weights [terms + features, edges].
+        inputs: Images, term after term: one edge each, all of one shape, in whole vectors.
+        others: Summands, and gradients of the sums.
+    """
+    terms, edges, outputs, channels = pointwise.shape
+    if channels % LANES or outputs % LANES or len(inputs) != terms * edges:
+        return False
+    images, _, height, width = inputs[0].shape
+    shape, reduced = (images, channels, height, width), (images, outputs, height, width)
+    return (
+        inputs[0].numel() > 0
+        and len(scale) >= terms
+        and scale.shape[1:] == (edges,)
+        and all(x.shape == shape for x in inputs)
+        and all(x.shape == reduced for x in others)
+        and usable(pointwise, scale, *inputs, *others)
+    )
 
 
 class Gradients(NamedTuple):
@@ -155,11 +213,12 @@ def normalized_sum(
     flat = [_side_by_side(x) for term in inputs for x in term]
     features = [_side_by_side(x) for x in features]
     means = pointwise.new_empty(terms, edges, channels)
-    products, variances = torch.empty_like(pointwise), pointwise.new_empty(terms, edges, outputs)
+    products = pointwise.new_empty(pointwise.shape)
+    variances = pointwise.new_empty(terms, edges, outputs)
     images, _, height, width = flat[0].shape
     sums = [_images((images, outputs, height, width), pointwise) for _ in range(edges)]
     made = library()
-    assert made is not None, "ask `usable` first"
+    assert made is not None, "ask whether they are there first"
     sizes = _sum_sizes(pointwise, features, images * height * width)
     read = [pointwise.contiguous(), scale.contiguous(), *flat, *features]
     found = _pointers([means, products, variances, *sums])
@@ -199,7 +258,7 @@ def normalized_sum_gradients(
     asked = needs[2 + len(inputs) :]
     found += [_images(shape, pointwise) if one else None for one in asked]
     made = library()
-    assert made is not None, "ask `usable` first"
+    assert made is not None, "ask whether they are there first"
     sizes = _sum_sizes(pointwise, asked, images * height * width)
     placed = features or [pointwise] * len(asked)  # not read, where their weights are not asked for
     read = [*(t.contiguous() for t in kept), *upstream, *inputs, *placed]
@@ -218,7 +277,9 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 
 def _images(shape: tuple[int, int, int, int], like: Tensor) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
+    return torch.empty(
+        shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
+    )
 
 
 def _sizes(*numbers: int) -> ctypes.Array:
@@ -233,4 +294,4 @@ def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array:
 def _check(status: int) -> None:
     if status == _NO_MEMORY:
         raise MemoryError("no memory for a convolution's frames and sums")
-    assert not status, "a shape that `usable` callers do not pass"
+    assert not status, "a shape that `takes` refuses"

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 template <class T, int BYTES>
@@ -15,14 +16,26 @@ struct Vector {
   typedef T unaligned __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
 };
 
-// Bytes of the widest vectors; of double, which tests compute with, the shorter do.
-template <class T>
-constexpr int widest() {
+enum Status { DONE = 0, NO_MEMORY = 1, NOT_HERE = 2 };
+
+// Calls with the bytes of the widest vectors of which channels are whole numbers. Of double, which
+// tests compute with, there is one kind.
+template <class T, class Call>
+int in_vectors(int64_t channels, int64_t others, const Call& call) {
+  const auto fits = [&](int bytes) {
+    const int64_t lanes = bytes / sizeof(T);
+    return channels % lanes == 0 && others % lanes == 0;
+  };
+  if constexpr (sizeof(T) == sizeof(float)) {
 #ifdef __AVX512F__
-  return sizeof(T) == sizeof(float) ? 64 : 32;
-#else
-  return 32;
+    if (fits(64)) return call(std::integral_constant<int, 64>());
 #endif
+    if (fits(32)) return call(std::integral_constant<int, 32>());
+    if (fits(16)) return call(std::integral_constant<int, 16>());
+  } else if (fits(32)) {
+    return call(std::integral_constant<int, 32>());
+  }
+  return NOT_HERE;
 }
 
 // In functions with T and BYTES as template parameters.
@@ -30,8 +43,6 @@ constexpr int widest() {
 #define LANES (Vector<T, BYTES>::lanes)
 #define LOAD(p) (*reinterpret_cast<const typename Vector<T, BYTES>::unaligned*>(p))
 #define STORE(p, v) (*reinterpret_cast<typename Vector<T, BYTES>::unaligned*>(p) = (v))
-
-enum Status { DONE = 0, NO_MEMORY = 1, NOT_HERE = 2 };
 
 constexpr double LEAST_WORK = 5e5;  // multiplications that pay for a thread: some 100 microseconds
 
@@ -48,7 +59,7 @@ void parallel(int64_t count, int64_t threads, double work, const Task& task) {
   const auto run = [&] {
     try {
       for (int64_t i; (i = next++) < count;) task(i);
-    } catch (const std::bad_alloc&) {
+    } catch (...) {
       failed = true;
     }
   };

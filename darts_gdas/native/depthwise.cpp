@@ -1,7 +1,7 @@
 // Depthwise convolutions of images whose channels lie side by side, and their two gradients.
 //
 // An image is copied into a frame of zeros first, so no tap asks where the image ends. Then every
-// channel is a lane: of a convolution eight neighbouring pixels are summed at a time, of a weight
+// channel, of which there are whole vectors, is a lane: of a convolution eight neighbouring pixels are summed at a time, of a weight
 // gradient one row of taps. Images are dealt out in parts that do not depend on the number of
 // threads, so neither do the results.
 #include "common.h"
@@ -47,8 +47,7 @@ template <class T, int BYTES, int SIDE, int PIXELS>
 inline void convolve_pixels(const T* x, const T* w, T* y, const Geometry& z, bool add) {
   const int64_t c = z.channels, down = z.dilation * z.framed_row(), right = z.dilation * c;
   const int64_t step = z.stride * c;
-  int64_t b = 0;
-  for (; b + LANES <= c; b += LANES) {
+  for (int64_t b = 0; b < c; b += LANES) {
     VECTOR sums[PIXELS];
     for (int p = 0; p < PIXELS; ++p) sums[p] = add ? VECTOR(LOAD(y + p * c + b)) : VECTOR{};
     for (int i = 0; i < SIDE; ++i)
@@ -59,14 +58,6 @@ inline void convolve_pixels(const T* x, const T* w, T* y, const Geometry& z, boo
       }
     for (int p = 0; p < PIXELS; ++p) STORE(y + p * c + b, sums[p]);
   }
-  for (; b < c; ++b)
-    for (int p = 0; p < PIXELS; ++p) {
-      T sum = add ? y[p * c + b] : T(0);
-      for (int i = 0; i < SIDE; ++i)
-        for (int j = 0; j < SIDE; ++j)
-          sum += x[i * down + j * right + p * step + b] * w[(i * SIDE + j) * c + b];
-      y[p * c + b] = sum;
-    }
 }
 
 template <class T, int BYTES, int SIDE>
@@ -110,19 +101,8 @@ void correlate(const T* framed, const T* g, T* dw, const Geometry& z) {
   int64_t b = 0;
   for (; b + 2 * LANES <= c; b += 2 * LANES)
     for (int i = 0; i < SIDE; ++i) correlate_row<T, BYTES, SIDE, 2>(framed, g, dw, z, b, i);
-  for (; b + LANES <= c; b += LANES)
+  for (; b < c; b += LANES)
     for (int i = 0; i < SIDE; ++i) correlate_row<T, BYTES, SIDE, 1>(framed, g, dw, z, b, i);
-  for (; b < c; ++b)
-    for (int i = 0; i < SIDE; ++i)
-      for (int j = 0; j < SIDE; ++j) {
-        T sum = 0;
-        for (int64_t r = 0; r < z.out_height; ++r) {
-          const T* x = framed + (r * z.stride + i * z.dilation) * z.framed_row() + j * z.dilation * c + b;
-          for (int64_t q = 0; q < z.out_width; ++q)
-            sum += x[q * z.stride * c] * g[(r * z.out_width + q) * c + b];
-        }
-        dw[(i * SIDE + j) * c + b] += sum;
-      }
 }
 
 // The transpose of `convolve` at any stride: every gradient added to all that it has read.
@@ -137,9 +117,7 @@ void spread(T* framed, const T* w, const T* g, const Geometry& z) {
         for (int j = 0; j < SIDE; ++j) {
           T* at = to + i * z.dilation * z.framed_row() + j * z.dilation * c;
           const T* tap = w + (i * SIDE + j) * c;
-          int64_t b = 0;
-          for (; b + LANES <= c; b += LANES) STORE(at + b, LOAD(at + b) + LOAD(from + b) * LOAD(tap + b));
-          for (; b < c; ++b) at[b] += from[b] * tap[b];
+          for (int64_t b = 0; b < c; b += LANES) STORE(at + b, LOAD(at + b) + LOAD(from + b) * LOAD(tap + b));
         }
     }
 }
@@ -249,7 +227,7 @@ struct Call {
   }
 
   int operator()(int64_t what) const {
-    return z.channels % Vector<T, widest<T>()>::lanes ? run_side<32>(what) : run_side<widest<T>()>(what);
+    return in_vectors<T>(z.channels, 0, [&](auto bytes) { return run_side<bytes>(what); });
   }
 };
 
@@ -265,7 +243,7 @@ extern "C" int depthwise(
     if (sizes[0] == sizeof(double))
       return Call<double>{z, sizes[2], sizes[1], (const double* const*)left, (const double* const*)right, (double* const*)out}(what);
     return Call<float>{z, sizes[2], sizes[1], (const float* const*)left, (const float* const*)right, (float* const*)out}(what);
-  } catch (const std::bad_alloc&) {
+  } catch (...) {  // no memory, or more than can be asked for
     return NO_MEMORY;
   }
 }

@@ -1,14 +1,15 @@
 // Weighted sums of batch-normalised pointwise convolutions and their derivatives: the formulas of
 // nets/pointwise.py, with pixels as rows of channels.
 //
-// Sums over pixels are taken in the numbers' own type for some hundred pixels and in double from
-// there on, in parts that do not depend on the number of threads, so neither do the results.
+// Sums over pixels are of differences from a row near their mean, so large means cost no digits. They
+// are taken in the numbers' own type for some hundred pixels and in double from there on, in parts
+// that do not depend on the number of threads, so neither do the results.
 #include <cmath>
 #include "common.h"
 
 namespace {
 
-constexpr int64_t MOST_PARTS = 16, LEAST_PART = 4096, RUN = 256;  // of pixels
+constexpr int64_t MOST_PARTS = 16, LEAST_PART = 4096, RUN = 128;  // of pixels
 
 struct Sizes {
   int64_t threads, terms, edges, outputs, channels, features, pixels;
@@ -79,8 +80,7 @@ void affine(
   for (; pixel < last; ++pixel) affine_pixels<T, BYTES, 1>(bias, terms, features, y, outputs, pixel);
 }
 
-// total [lefts][rights] += sum over pixels of left(p)_i right(p)_j; on and above the diagonal's
-// blocks only where both are the same rows
+// total [lefts][rights] += sum over pixels of left(p)_i right(p)_j
 template <class T, int BYTES, int BLOCKS>
 inline void outer_block(
     const T* left, const T* right, double* total, int64_t lefts, int64_t rights, int64_t pixels, int64_t i,
@@ -98,28 +98,43 @@ inline void outer_block(
       for (int l = 0; l < LANES; ++l) total[(i + r) * rights + j + v * LANES + l] += sums[r][v][l];
 }
 
+// The rows of one run of pixels, less a row.
 template <class T, int BYTES>
-void outer(const T* left, const T* right, double* total, int64_t lefts, int64_t rights, int64_t first, int64_t last) {
-  const bool same = left == right;
+void centre(const T* rows, const T* middle, T* centred, int64_t width, int64_t pixels) {
+  for (int64_t p = 0; p < pixels; ++p)
+    for (int64_t c = 0; c < width; c += LANES)
+      STORE(centred + p * width + c, LOAD(rows + p * width + c) - LOAD(middle + c));
+}
+
+// Sums over the pixels [first, last) of left(p) (right(p) - middle)^T, or, without left, of
+// (right(p) - middle) (right(p) - middle)^T, of which what lies left of the diagonal's blocks is left out.
+template <class T, int BYTES>
+void outer(
+    const T* left, const T* right, const T* middle, double* total, int64_t lefts, int64_t rights, int64_t first,
+    int64_t last) {
+  std::vector<T> centred(RUN * rights);
   for (int64_t p = first; p < last; p += RUN) {
     const int64_t pixels = std::min(RUN, last - p);
+    centre<T, BYTES>(right + p * rights, middle, centred.data(), rights, pixels);
+    const T* from = left ? left + p * lefts : centred.data();
     for (int64_t i = 0; i < lefts; i += 4) {
       int64_t j = 0;
       for (; j + 2 * LANES <= rights; j += 2 * LANES)
-        if (!same || j + 2 * LANES > i)
-          outer_block<T, BYTES, 2>(left + p * lefts, right + p * rights, total, lefts, rights, pixels, i, j);
+        if (left || j + 2 * LANES > i)
+          outer_block<T, BYTES, 2>(from, centred.data(), total, lefts, rights, pixels, i, j);
       for (; j < rights; j += LANES)
-        outer_block<T, BYTES, 1>(left + p * lefts, right + p * rights, total, lefts, rights, pixels, i, j);
+        outer_block<T, BYTES, 1>(from, centred.data(), total, lefts, rights, pixels, i, j);
     }
   }
 }
 
 template <class T, int BYTES>
-void column_sums(const T* rows, double* total, int64_t width, int64_t first, int64_t last) {
+void column_sums(const T* rows, const T* middle, double* total, int64_t width, int64_t first, int64_t last) {
   for (int64_t p = first; p < last; p += RUN)
     for (int64_t c = 0; c < width; c += LANES) {
       VECTOR sum = {};
-      for (int64_t q = p; q < std::min(p + RUN, last); ++q) sum += LOAD(rows + q * width + c);
+      const VECTOR less = LOAD(middle + c);
+      for (int64_t q = p; q < std::min(p + RUN, last); ++q) sum += LOAD(rows + q * width + c) - less;
       for (int l = 0; l < LANES; ++l) total[c + l] += sum[l];
     }
 }
@@ -153,8 +168,9 @@ void forward(
     const int64_t part = i / z.pairs();
     const T* rows = inputs[i % z.pairs()];
     double* to = &sums[i * moments];
-    column_sums<T, BYTES>(rows, to, C, z.first(part), z.first(part + 1));
-    outer<T, BYTES>(rows, rows, to + C, C, C, z.first(part), z.first(part + 1));
+    const T* middle = rows;  // the first pixel
+    column_sums<T, BYTES>(rows, middle, to, C, z.first(part), z.first(part + 1));
+    outer<T, BYTES>(nullptr, rows, middle, to + C, C, C, z.first(part), z.first(part + 1));
   });
   gather(sums, parts);
   std::vector<T> matrices(z.pairs() * C * O), biases(z.edges * O);
@@ -163,7 +179,7 @@ void forward(
     const double* sum = &sums[k * moments];
     std::vector<double> covariance(C * C), row(C);
     for (int64_t i = 0; i < C; ++i) {
-      means[k * C + i] = T(sum[i] / z.pixels);
+      means[k * C + i] = T(inputs[k][i] + sum[i] / z.pixels);
       for (int64_t j = i; j < C; ++j)
         covariance[i * C + j] = covariance[j * C + i] =
             sum[C + i * C + j] / z.pixels - sum[i] / z.pixels * (sum[j] / z.pixels);
@@ -177,7 +193,7 @@ void forward(
       for (int64_t j = 0; j < C; ++j) {
         products[(k * O + o) * C + j] = T(row[j]);
         variance += row[j] * p[j];
-        mean += sum[j] / z.pixels * p[j];
+        mean += (inputs[k][j] + sum[j] / z.pixels) * p[j];
       }
       variance = variance < 0 ? 0 : variance;  // not where it is no number
       variances[k * O + o] = T(variance);
@@ -218,12 +234,13 @@ void backward(
   const int64_t C = z.channels, O = z.outputs, parts = z.parts(), size = O * C;
   const double work = double(z.pairs()) * z.pixels * C * O;
   std::vector<double> totals(parts * z.edges * O), outers(parts * z.pairs() * size);
+  const std::vector<T> zeros(O);
   parallel(parts * z.pairs(), z.threads, work, [&](int64_t i) {
     const int64_t part = i / z.pairs(), k = i % z.pairs();
     const T* g = upstream[k % z.edges];
-    outer<T, BYTES>(g, inputs[k], &outers[i * size], O, C, z.first(part), z.first(part + 1));
+    outer<T, BYTES>(g, inputs[k], means + k * C, &outers[i * size], O, C, z.first(part), z.first(part + 1));
     if (k < z.edges)
-      column_sums<T, BYTES>(g, &totals[(part * z.edges + k) * O], O, z.first(part), z.first(part + 1));
+      column_sums<T, BYTES>(g, zeros.data(), &totals[(part * z.edges + k) * O], O, z.first(part), z.first(part + 1));
   });
   gather(totals, parts);
   gather(outers, parts);
@@ -234,14 +251,11 @@ void backward(
     double inner_scale = 0;
     for (int64_t o = 0; o < O; ++o) {
       const T* p = pointwise + (k * O + o) * C;
-      double* outer = &outers[k * size + o * C];
+      const double* outer = &outers[k * size + o * C];
       const double total = totals[k % z.edges * O + o];
       const double inverse = 1 / std::sqrt(double(variances[k * O + o]) + eps), weight = scale[k] * inverse;
       double inner = 0;
-      for (int64_t c = 0; c < C; ++c) {
-        outer[c] -= total * means[k * C + c];
-        inner += outer[c] * p[c];
-      }
+      for (int64_t c = 0; c < C; ++c) inner += outer[c] * p[c];
       const double slope = weight * inverse * inverse * inner;
       inner_scale += inner * inverse;
       for (int64_t c = 0; c < C; ++c) {
@@ -290,20 +304,13 @@ void backward(
     });
 }
 
-template <class T, class Call>
-int in_vectors(const Sizes& z, const Call& call) {
-  const auto fits = [&](int64_t lanes) { return z.channels % lanes == 0 && z.outputs % lanes == 0; };
-  if (fits(Vector<T, widest<T>()>::lanes)) return call(std::integral_constant<int, widest<T>()>()), DONE;
-  if (fits(Vector<T, 32>::lanes)) return call(std::integral_constant<int, 32>()), DONE;
-  return NOT_HERE;
-}
-
 template <class T>
 int run_forward(const Sizes& z, double eps, const void* const* in, void* const* out) {
   const auto from = reinterpret_cast<const T* const*>(in);
   const auto to = reinterpret_cast<T* const*>(out);
-  return in_vectors<T>(z, [&](auto bytes) {
+  return in_vectors<T>(z.channels, z.outputs, [&](auto bytes) {
     forward<T, bytes>(z, eps, from[0], from[1], from + 2, from + 2 + z.pairs(), to[0], to[1], to[2], to + 3);
+    return int(DONE);
   });
 }
 
@@ -315,9 +322,10 @@ int run_backward(const Sizes& z, double eps, const void* const* in, void* const*
     return std::any_of(first, first + count, [](T* p) { return p != nullptr; }) ? first : nullptr;
   };
   const Gradients<T> found{to[0], to[1], any(to + 2, z.pairs()), any(to + 2 + z.pairs(), z.features)};
-  return in_vectors<T>(z, [&](auto bytes) {
+  return in_vectors<T>(z.channels, z.outputs, [&](auto bytes) {
     const auto gradients = from + 5, inputs = gradients + z.edges;
     backward<T, bytes>(z, eps, from[0], from[1], from[2], from[3], from[4], gradients, inputs, inputs + z.pairs(), found);
+    return int(DONE);
   });
 }
 
@@ -330,7 +338,7 @@ extern "C" int normalized_sum(const int64_t* sizes, double eps, const void* cons
   std::memcpy(&z, sizes + 1, sizeof z);
   try {
     return sizes[0] == sizeof(double) ? run_forward<double>(z, eps, in, out) : run_forward<float>(z, eps, in, out);
-  } catch (const std::bad_alloc&) {
+  } catch (...) {  // no memory, or more than can be asked for
     return NO_MEMORY;
   }
 }
@@ -342,7 +350,7 @@ extern "C" int normalized_sum_gradients(const int64_t* sizes, double eps, const 
   std::memcpy(&z, sizes + 1, sizeof z);
   try {
     return sizes[0] == sizeof(double) ? run_backward<double>(z, eps, in, out) : run_backward<float>(z, eps, in, out);
-  } catch (const std::bad_alloc&) {
+  } catch (...) {  // no memory, or more than can be asked for
     return NO_MEMORY;
   }
 }

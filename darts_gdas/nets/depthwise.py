@@ -57,7 +57,7 @@ def depthwise_convs(
     geometry = Geometry(size, (height, width), stride, dilation)
     is_slow = x.is_cpu and stride == 1 and (dilation > 1 or width > FAST_WIDTH)
     casts = autocasts(x.device)
-    is_native = not casts and geometry.is_native(x, *weights)
+    is_native = not casts and geometry.for_images(x).takes(x, weights, ())
     if not (is_slow or is_native) or torch.compiler.is_compiling():  # no forward-mode derivatives
         return [F.conv2d(x, w, None, stride, geometry.padding, dilation, len(w)) for w in weights]
     if casts:
@@ -138,6 +138,7 @@ class _Convolutions(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
         ctx.geometry, x, *weights = inputs
+        ctx.set_materialize_grads(False)  # an output that nobody used leaves its weights alone
         _, needs_x, *needs_weights = ctx.needs_input_grad
         ctx.save_for_backward(
             x if any(needs_weights) else None, *(weights if needs_x else [None] * len(weights))
@@ -145,13 +146,18 @@ class _Convolutions(torch.autograd.Function):
         ctx.save_for_forward(x, *weights)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        dx, dweights = None, [None] * len(weights)
-        if weights[0] is not None:
-            dx = _run(_InputGradient, ctx.geometry, *gradients, *weights)
-        if x is not None:
-            dweights = _run(_WeightGradients, ctx.geometry, x, *gradients)
+        used = [i for i, g in enumerate(gradients) if g is not None]
+        arrived = [g for g in gradients if g is not None]
+        dx: Tensor | None = None
+        dweights: list[Tensor | None] = [None] * len(weights)
+        if used and weights[0] is not None:
+            dx = _run(_InputGradient, ctx.geometry, *arrived, *(weights[i] for i in used))
+        if used and x is not None:
+            found = _run(_WeightGradients, ctx.geometry, x, *arrived)
+            for i, gradient in zip(used, found, strict=True):
+                dweights[i] = gradient
         return None, dx, *dweights
 
     @staticmethod

@@ -40,23 +40,10 @@ class Geometry:
         """What keeps the size at stride 1."""
         return padding(self.kernel, self.dilation)
 
-    def is_native(self, *tensors: Tensor) -> bool:
-        """Whether these tensors, images first, are for the kernels in C++.
-
-        Images that do not have a pixel's channels side by side stay as they are, with the library.
-        """
-        height, width = self.kernel
-        return (
-            height == width
-            and height in native.SIDES
-            and native.usable(*tensors)
-            and tensors[0].is_contiguous(memory_format=torch.channels_last)
-        )
-
-    def of(self, images: int, channels: int) -> native.Convolution:
-        """As the kernels in C++ take it."""
-        shape = images, channels, *self.images
-        return native.Convolution(shape, self.kernel[0], self.stride, self.dilation)
+    def for_images(self, x: Tensor) -> native.Convolution:
+        """As the kernels in C++ take it, for as many images and channels as `x` has."""
+        shape = x.shape[0], x.shape[1], *self.images
+        return native.Convolution(shape, self.kernel, self.stride, self.dilation)
 
 
 def padding(kernel: Sequence[int], dilation: int) -> tuple[int, int]:
@@ -67,8 +54,9 @@ def padding(kernel: Sequence[int], dilation: int) -> tuple[int, int]:
 
 def outputs(geometry: Geometry, x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
     """Of each set of kernels w: y(p) = sum over taps t of x(stride p + dilation t) w(t)."""
-    if geometry.is_native(x, *weights):
-        return native.convolve_depthwise(geometry.of(*x.shape[:2]), x, weights)
+    how = geometry.for_images(x)
+    if how.takes(x, weights, ()):
+        return native.convolve_depthwise(how, x, weights)
     return [_convolved(x, w, geometry) for w in weights]
 
 
@@ -76,29 +64,29 @@ def input_gradient(
     geometry: Geometry, gradients: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> Tensor:
     """The sum over all sets of kernels of the transposed convolutions."""
-    if geometry.is_native(*gradients, *weights):
-        how = geometry.of(*gradients[0].shape[:2])
+    how = geometry.for_images(gradients[0])
+    if how.takes(gradients[0], weights, gradients):
         return native.depthwise_input_gradient(how, gradients, weights)
     pairs = zip(gradients, weights, strict=True)
     if geometry.stride == 1:
         return reduce(torch.add, (_convolved(g, w.flip(2, 3), geometry) for g, w in pairs))
     shape = *gradients[0].shape[:2], *geometry.images
     library: Any = conv2d_input  # its annotations do not know of two paddings
-    how = geometry.stride, geometry.padding, geometry.dilation, shape[1]
-    return reduce(torch.add, (library(shape, w, g, *how) for g, w in pairs))
+    rest = geometry.stride, geometry.padding, geometry.dilation, shape[1]
+    return reduce(torch.add, (library(shape, w, g, *rest) for g, w in pairs))
 
 
 def weight_gradients(
     geometry: Geometry, x: Tensor, gradients: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
     """Of each gradient g: w(t) = sum over p of x(stride p + dilation t) g(p)."""
-    if geometry.is_native(x, *gradients):
-        how = geometry.of(*x.shape[:2])
+    how = geometry.for_images(x)
+    if how.takes(x, (), gradients):
         return tuple(native.depthwise_weight_gradients(how, x, gradients))
     kernel, dilation, stride = geometry.kernel, geometry.dilation, geometry.stride
     if stride > 1 or x.shape[3] < dilation * kernel[1]:  # or too narrow to shift
-        how = geometry.padding, dilation, stride
-        return tuple(_library_gradient(x, g, kernel, *how) for g in gradients)
+        rest = geometry.padding, dilation, stride
+        return tuple(_library_gradient(x, g, kernel, *rest) for g in gradients)
     if dilation > 1:
         x = _interleaved(x, dilation)
         gradients = tuple(_interleaved(g, dilation) for g in gradients)

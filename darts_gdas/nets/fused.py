@@ -248,5 +248,5 @@ def _runs_by_itself(
     alone = len(blocks) == 1 and not features and len(blocks[0]) == len(inputs[0]) <= _FEW_EDGES
     if not alone or (not first.is_cuda and first.numel() > _FEW_NUMBERS):
         return False
-    in_vectors = native.takes_sums(pointwise.shape[1], pointwise.shape[0], first.dtype)
-    return not (in_vectors and native.usable(first, pointwise))
+    shape = pointwise.flatten(1)[None, None]
+    return not native.takes_sums(shape, shape.new_ones(1, 1), [first], ())

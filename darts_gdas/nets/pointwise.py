@@ -96,7 +96,7 @@ class _NormalizedSum(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         num_inputs = len(tensors) - (len(scale) - len(pointwise))
         inputs, features = _nested(tensors[:num_inputs], len(pointwise)), tensors[num_inputs:]
-        if _has_kernels(num_inputs, pointwise, scale, *tensors):
+        if native.takes_sums(pointwise, scale, tensors[:num_inputs], features):
             *found, sums = native.normalized_sum(pointwise, scale, eps, inputs, features)
             return *found, *sums
         means, products, variance = _statistics(inputs, pointwise)
@@ -128,8 +128,8 @@ class _NormalizedSum(torch.autograd.Function):
             channels_last(inputs[0][0].new_zeros(shape) if g is None else g)
             for g, shape in zip(gradients[3:], ctx.shapes, strict=True)
         ]
-        read = pointwise, scale, *tensors, *parts
-        if not torch.is_grad_enabled() and _has_kernels(num_inputs, *read):
+        images = tensors[:num_inputs], (*features, *parts)
+        if not torch.is_grad_enabled() and native.takes_sums(pointwise, scale, *images):
             kept = pointwise, scale, means, products, variance
             needs = [asked for i, asked in enumerate(ctx.needs_input_grad) if i != 2]  # no eps
             flat = tensors[:num_inputs], features
@@ -160,13 +160,6 @@ class _NormalizedSum(torch.autograd.Function):
             if ctx.needs_input_grad[3 + num_inputs + j]:
                 found[3 + num_inputs + j] = _weighted_total(parts, scale[terms + j])
         return tuple(found)
-
-
-def _has_kernels(num_inputs: int, pointwise: Tensor, *tensors: Tensor) -> bool:
-    """Whether C++ computes this: plain tensors on a CPU, one edge per part, whole vectors."""
-    terms, edges, outputs, channels = pointwise.shape
-    in_vectors = native.takes_sums(channels, outputs, pointwise.dtype)
-    return in_vectors and num_inputs == terms * edges and native.usable(pointwise, *tensors)
 
 
 def _statistics(

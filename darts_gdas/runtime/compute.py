@@ -108,6 +108,8 @@ class Compute:
             raise ValueError("precision=bf16, but this GPU has no bfloat16; use precision=fp32")
         torch.set_num_threads(threads or ALL_THREADS)
         native.choose(kernels)
+        if not use_cuda:
+            native.library()  # is built now, and not in the middle of work
         if use_cuda:  # float32 means float32: PyTorch's default rounds convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
         if compilation is Compilation.cuda_graphs and not use_cuda:

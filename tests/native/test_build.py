@@ -71,17 +71,19 @@ def test_they_are_built_once_and_kept_for_this_user_alone(compiled: list[Path]):
 
 
 @needs_kernels
-@pytest.mark.parametrize("damage", ["cut off", "others may write"])
+@pytest.mark.parametrize("damage", ["cut off", "changed", "others may write"])
 def test_what_cannot_be_trusted_is_built_anew(damage: str, compiled: list[Path]):
     build.library()
     (kept,) = build.cache().iterdir()
     whole = kept.read_bytes()
-    if damage == "cut off":
-        kept.unlink()
-        kept.write_bytes(whole[:100])
-        kept.chmod(0o700)
-    else:
+    if damage == "others may write":
         kept.chmod(0o777)
+    else:  # in a new file: this one is in use
+        kept.unlink()
+        half = len(whole) // 2
+        flipped = whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :]
+        kept.write_bytes(flipped if damage == "changed" else whole[:half])
+        kept.chmod(0o700)
     build._built.cache_clear()
     assert build.library() is not None and len(compiled) == 2
     assert kept.stat().st_size == len(whole) and kept.stat().st_mode & 0o777 == 0o700
@@ -96,6 +98,20 @@ def test_without_a_place_to_keep_them_they_are_built_for_the_process(
     assert build.library() is not None
 
 
+@pytest.mark.parametrize("cxx", [" ", ""])
+@needs_kernels
+def test_a_blank_name_of_a_compiler_is_none(cxx: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", cxx)
+    assert build.library() is not None
+
+
+@needs_kernels
+def test_a_relative_cache_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CACHE_HOME", "beside")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert build.cache() == tmp_path / ".cache" / "darts_gdas"
+
+
 def test_no_compiler_leaves_the_library_and_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     if torch.backends.cpu.get_cpu_capability() not in build._VECTORS:
@@ -106,6 +122,11 @@ def test_no_compiler_leaves_the_library_and_says_so(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match=f"kernels=native, but {told}".replace("+", r"\+")):
         native.choose(Kernels.native)
     assert native.chosen() is not Kernels.native
+
+
+def test_quotes_that_do_not_close_are_no_compiler(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", 'g++ "')
+    assert build._compiler() is None and build.library() is None
 
 
 @pytest.mark.parametrize("when", ["always", "when it compiles"])
@@ -121,6 +142,26 @@ def test_a_compiler_that_fails_is_one_warning(
     (record,) = caplog.records
     expected = "the C++ kernels could not be built, going on without: fatal error: no header"
     assert record.getMessage() == expected
+
+
+@needs_kernels
+def test_a_library_without_the_kernels_is_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """And a compiler whose words are in no known encoding."""
+    real = build._compiler()
+    assert real is not None
+    empty = tmp_path / "empty.cpp"
+    empty.write_text("")
+    words = f'''printf "\\351\\n"
+[ "$1" = --version ] && exit
+for last; do :; done
+exec {real[0]} -shared -fPIC {empty} -o "$last"'''
+    monkeypatch.setenv("CXX", str(compiler(tmp_path, words)))
+    monkeypatch.setattr(build, "_compile", REAL_COMPILE)
+    assert build.library() is None
+    (record,) = caplog.records
+    assert "could not be built, going on without" in record.getMessage()
 
 
 def test_the_library_is_a_choice():

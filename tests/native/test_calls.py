@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import gradcheck
+from torch.autograd import forward_ad, gradcheck
 from torch.func import grad, vmap
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -179,7 +180,7 @@ def test_they_are_for_plain_tensors_of_one_format():
     for others in (
         [x.double()], [x.to(torch.bfloat16)], [x.to("meta")], [x.to_sparse()],
         [torch.nn.Buffer(x).as_subclass(type("Mine", (Tensor,), {}))],
-        [torch._neg_view(x)],
+        [torch._neg_view(x)], [torch._efficientzerotensor((2, 8))],
     ):  # fmt: skip
         assert not native.usable(x, *others)
     assert not native.usable(x.to(torch.int64)) and not native.usable(x.half())
@@ -187,6 +188,108 @@ def test_they_are_for_plain_tensors_of_one_format():
         assert not native.usable(x)
     native.choose(Kernels.library)
     assert not native.usable(x)
+
+
+@torch_func
+def test_tangents_are_torch_s():
+    """In forward mode, also under `no_grad` and over a backward pass: kernels would drop them."""
+    native.choose(Kernels.native)
+    x, weight = draw(2, 16, 9, 9), draw(16, 1, 5, 5)
+    with torch.no_grad(), forward_ad.dual_level():
+        moved = forward_ad.make_dual(x, torch.ones_like(x))
+        tangent = forward_ad.unpack_dual(depthwise_conv2d(moved, weight)).tangent
+    assert_close(tangent, depthwise_conv2d(torch.ones_like(x), weight), **EXACT)
+    found = []
+    for convolve in (depthwise_conv2d, lambda x, w: F.conv2d(x, w, padding=2, groups=16)):
+        leaf, image = weight.clone().requires_grad_(), x.clone().requires_grad_()
+        with forward_ad.dual_level():
+            y = convolve(forward_ad.make_dual(image, torch.ones_like(x)), leaf)
+            (gradient,) = torch.autograd.grad(y.square().sum(), leaf)
+            found.append(forward_ad.unpack_dual(gradient).tangent)
+    assert_close(found[0], found[1], **EXACT)
+
+
+def test_shapes_that_do_not_fit_are_left_to_torch_s_errors():
+    native.choose(Kernels.native)
+    x, weight, y = draw(2, 8, 6, 5), draw(8, 1, 3, 3), draw(2, 8, 3, 3)
+    how = native.Convolution((2, 8, 6, 5), (3, 3), 2)
+    assert how.takes(x, [weight], [y])
+    for shape in ((4, 1, 3, 3), (16, 1, 3, 3), (8, 2, 3, 3), (8, 1, 5, 5)):
+        assert not how.takes(x, [weight, draw(*shape)], [y])
+    for shape in ((2, 8, 6, 5), (1, 8, 3, 3), (2, 4, 3, 3)):
+        assert not how.takes(x, [weight], [y, draw(*shape)])
+    assert not native.Convolution((2, 6, 6, 5), (3, 3)).takes(x[:, :6], [weight[:6]], [])
+    assert not native.Convolution((2, 8, 6, 5), (3, 5)).takes(x, [draw(8, 1, 3, 5)], [])
+    pointwise, scale, z = draw(2, 1, 8, 8), draw(3, 1), draw(2, 8, 3, 4)
+    assert native.takes_sums(pointwise, scale, [z, z], [z])
+    for inputs, others in (
+        ([z], [z]), ([z, z, z], [z]), ([z, z[:1]], [z]), ([z, z[:, :4]], [z]), ([z, z], [z[:1]]),
+        ([z[:0], z[:0]], [z[:0]]),
+    ):  # fmt: skip
+        assert not native.takes_sums(pointwise, scale, inputs, others)
+    assert not native.takes_sums(draw(1, 2, 8, 8), draw(1, 1), [z, z], [])
+
+
+@pytest.mark.parametrize("channels", [16, 64])
+def test_a_gradient_may_be_the_image_itself(channels: int):
+    """And matrices may lie transposed."""
+
+    def function(z: Tensor, pointwise: Tensor) -> tuple[Tensor]:
+        matrices = pointwise.transpose(2, 3)
+        (y,), _ = normalized_sum([[z]], matrices, torch.ones(1, 1, dtype=z.dtype), eps=1e-5)
+        return (y,)
+
+    values = [draw(4, channels, 6, 6), draw(1, 1, channels, channels).contiguous()]
+    found = []
+    for kernels in (Kernels.native, Kernels.library):
+        native.choose(kernels)
+        leaves = [value.detach().requires_grad_() for value in values]
+        found.append(torch.autograd.grad(function(*leaves), leaves, leaves[0].detach()))
+    for gradient, expected in zip(*found, strict=True):
+        assert_close(gradient, expected, **EXACT)
+
+
+def test_the_default_device_is_not_that_of_the_images():
+    native.choose(Kernels.native)
+    x, weight = draw(2, 8, 5, 5), draw(8, 1, 3, 3)
+    expected = depthwise_conv2d(x, weight)
+    with torch.device("meta"):
+        y = depthwise_conv2d(x, weight)
+    assert torch.equal(y, expected)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2)])
+def test_an_output_that_nobody_uses_leaves_its_weights_alone(kernel: int, stride: int):
+    native.choose(Kernels.native)
+    x = draw(2, 8, 6, 6)
+    weights = [draw(8, 1, kernel, kernel, seed=i).requires_grad_() for i in (1, 2)]
+    depthwise_convs(x, weights, stride=stride)[1].square().sum().backward()
+    assert weights[0].grad is None and weights[1].grad is not None
+
+
+@pytest.mark.parametrize("mean", [0.0, 30.0, 1000.0])
+@pytest.mark.parametrize("pixels", [128, 4096])
+def test_large_means_cost_no_digits_of_the_variance(mean: float, pixels: int):
+    """In float32, against float64 on the same numbers; the sum itself cancels as it must."""
+    native.choose(Kernels.native)
+    narrow = (mean + draw(2, 16, 1, pixels // 2)).float()
+    matrices = draw(1, 1, 16, 16).contiguous().float()
+    scale = torch.ones(1, 1)
+    (y,), moments = normalized_sum([[narrow]], matrices, scale, eps=1e-5)
+    (exact,), expected = normalized_sum(
+        [[narrow.double()]], matrices.double(), scale.double(), eps=1e-5
+    )
+    assert moments is not None and expected is not None
+    assert_close(moments.variance.double(), expected.variance, rtol=2e-6, atol=1e-6)
+    assert (y - exact).abs().max() < 1e-5 * (1 + mean / 10)
+
+
+def test_a_constant_channel_is_one():
+    native.choose(Kernels.native)
+    z = torch.full((2, 8, 5, 5), 100.0).contiguous(memory_format=torch.channels_last)
+    (y,), moments = normalized_sum([[z]], torch.eye(8)[None, None], torch.ones(1, 1), eps=1e-5)
+    assert moments is not None and moments.variance.max() == 0
+    assert y.abs().max() <= 100 * 2**-23 * 1e-5**-0.5
 
 
 @torch_func
