@@ -2,13 +2,16 @@
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+import darts_gdas.native as native
 from benchmarks.measure import interleaved
 from benchmarks.reference import plain_net
+from darts_gdas.native import Kernels
 from darts_gdas.nets import Layout
 from darts_gdas.nets.skeletons.nasbench201 import NASBENCH201
 from darts_gdas.runtime.augment import Augment, Normalize
@@ -58,6 +61,14 @@ NETWORKS = {
 }
 
 
+class Times(NamedTuple):
+    """Seconds of a step: as usually written, fused with PyTorch's kernels, and fused as it runs."""
+
+    plain: float | None
+    library: float | None
+    fused: float
+
+
 class Pair:
     """A search task and its plain counterpart, with the same weights, alphas, noise and batch."""
 
@@ -76,32 +87,47 @@ class Pair:
         self.batches = self.task.data.weight_batches.batch(0), self.task.data.arch_batches.batch(0)
         self.noise = torch.Generator().manual_seed(1)
 
-    def times(self, repeats: int, *, second_order: bool) -> dict[str, tuple[float | None, float]]:
-        """Median seconds (plain, fused) of each step."""
+    def times(self, repeats: int, *, second_order: bool) -> dict[str, Times]:
+        """Median seconds of each step."""
         sparse = isinstance(self.relaxation, GumbelHard)
         noise, own = self.noise, self.task.noise
-        calls: dict[str, Callable[[], object]] = {
-            "plain W": seeded(noise, lambda: self.plain_step(self.batches[0], weights=True)),
-            "fused W": seeded(own, lambda: self.task.step_weights(self.batches[0], 0.5)),
-            "plain A": seeded(noise, lambda: self.plain_step(self.batches[1], weights=False)),
-            "fused A": seeded(own, lambda: self.task.arch_step(*self.batches, 0.5)),
+        steps: dict[str, Callable[[], object]] = {
+            "W": lambda: self.task.step_weights(self.batches[0], 0.5),
+            "A, first order": lambda: self.task.arch_step(*self.batches, 0.5),
         }
-        # Sampled paths differ in cost: more of them, the same for both.
+        calls: dict[str, Callable[[], object]] = {}
+        for i, (name, step) in enumerate(steps.items()):
+            plain = partial(self.plain_step, self.batches[i], weights=i == 0)
+            calls[f"plain {name}"] = seeded(noise, plain)
+            if self.has_kernels:
+                calls[f"library {name}"] = seeded(own, with_kernels(Kernels.library, step))
+            calls[f"fused {name}"] = seeded(own, with_kernels(Kernels.auto, step))
+        # Sampled paths differ in cost: more of them, the same for all.
         found = interleaved(
             calls, repeats=4 * repeats if sparse else repeats, device=self.compute.device
         )
-        steps: dict[str, tuple[float | None, float]] = {
-            "W": (found["plain W"], found["fused W"]),
-            "A, first order": (found["plain A"], found["fused A"]),
-            "W + A": (found["plain W"] + found["plain A"], found["fused W"] + found["fused A"]),
+        times = {
+            name: Times(
+                found[f"plain {name}"], found.get(f"library {name}"), found[f"fused {name}"]
+            )
+            for name in steps
         }
+        w, a = times.values()
+        library = None if w.library is None or a.library is None else w.library + a.library
+        assert w.plain is not None and a.plain is not None
+        times["W + A"] = Times(w.plain + a.plain, library, w.fused + a.fused)
         if second_order and not sparse and self.compute.precision is Precision.fp32:
             for name, hypergradient in (
                 ("A, unrolled (finite differences)", Unrolled()),
                 ("A, unrolled (exact)", UnrolledExact()),
             ):
-                steps[name] = (None, self._second_order(hypergradient))
-        return steps
+                times[name] = Times(None, None, self._second_order(hypergradient))
+        return times
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether C++ kernels take a part here."""
+        return self.compute.device.type == "cpu" and native.library() is not None
 
     def _second_order(self, hypergradient: Hypergradient) -> float:
         layout, batch = self.task.supernet.layout, len(self.batches[0][1])
@@ -168,5 +194,18 @@ def seeded(generator: torch.Generator, call: Callable[[], object]) -> Callable[[
     def run() -> object:
         generator.manual_seed(next(seeds))
         return call()
+
+    return run
+
+
+def with_kernels(kernels: Kernels, call: Callable[[], object]) -> Callable[[], object]:
+    """The call, computed by these kernels."""
+
+    def run() -> object:
+        native.choose(kernels)
+        try:
+            return call()
+        finally:
+            native.choose(Kernels.auto)
 
     return run

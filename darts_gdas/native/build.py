@@ -1,9 +1,11 @@
 """Building the C++ kernels, once per machine, and loading them."""
 
+import contextlib
 import ctypes
 import hashlib
 import logging
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -24,12 +26,15 @@ HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 COMPILERS = ("c++", "g++", "clang++")
 """What is looked for where `CXX` does not name a compiler."""
 
-_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread")
+_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared")
 _VECTORS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
 }
 """Flags for what torch itself has found this processor to do; others have no kernels."""
+
+
+_OPENMP = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so")
 
 
 class Kernels(Enum):
@@ -196,11 +201,32 @@ def _said(command: list[str]) -> str:
 
 def _opened(path: Path) -> ctypes.CDLL:
     made = ctypes.CDLL(str(path))
+    made.use_team.argtypes = [ctypes.c_void_p]
+    made.use_team(_team())
     pointers, sizes = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_int64)
     made.depthwise.argtypes = [ctypes.c_int64, sizes, pointers, pointers, pointers]
     for function in (made.normalized_sum, made.normalized_sum_gradients):
         function.argtypes = [sizes, ctypes.c_double, pointers, pointers]
     return made
+
+
+def _team() -> int | None:
+    """Address of `GOMP_parallel` in the OpenMP library of torch, which has all three by that name.
+
+    Others' libraries may be loaded too, scikit-learn's for example; their threads are others.
+    """
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        return None
+    lines = maps.read_text(errors="replace").splitlines()
+    paths = dict.fromkeys(line.split(maxsplit=5)[5] for line in lines if line.count("/") > 0)
+    found = [path for path in paths if _OPENMP.match(Path(path).name)]
+    home = str(Path(torch.__file__).parent)
+    found.sort(key=lambda path: not path.startswith(home))
+    for path in found:
+        with contextlib.suppress(OSError, AttributeError):
+            return ctypes.cast(ctypes.CDLL(path).GOMP_parallel, ctypes.c_void_p).value
+    return None
 
 
 def cache() -> Path:

@@ -1,5 +1,6 @@
 """Kernels are built once, kept, and never what stops a run."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -184,3 +185,15 @@ def test_two_processes_may_build_at_the_same_time(tmp_path: Path):
     jobs = [subprocess.Popen([sys.executable, "-c", code], env={**os.environ}) for _ in range(2)]
     assert [job.wait(120) for job in jobs] == [0, 0]
     assert len(list(build.cache().iterdir())) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is loaded")
+def test_threads_are_those_that_torch_computes_with():
+    """Not those of another package that brings OpenMP along."""
+    beside = [p for p in Path(torch.__file__).parent.rglob("lib*omp*.so*")]
+    if not beside:
+        pytest.skip("this torch brings no OpenMP library")
+    expected = {
+        ctypes.cast(ctypes.CDLL(str(p)).GOMP_parallel, ctypes.c_void_p).value for p in beside
+    }
+    assert build._team() in expected
