@@ -13,9 +13,10 @@ from darts_gdas.native.build import library
 SIDES = (3, 5, 7)
 """Of square depthwise kernels."""
 
-_NO_MEMORY = 1
 LANES = 4
-"""Channels, of which there must be whole numbers."""
+"""Numbers of channels are multiples of it."""
+
+_NO_MEMORY = 1
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -88,6 +89,7 @@ class Convolution(NamedTuple):
             self.kernel == (side, side)
             and side in SIDES
             and channels % LANES == 0
+            and images.shape in (self.images, self.reduced)
             and margin <= max(height, width)  # else most of a frame is zeros
             and all(w.shape == kernels for w in weights)
             and all(y.shape == self.reduced for y in reduced)
