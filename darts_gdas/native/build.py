@@ -26,13 +26,12 @@ HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 COMPILERS = ("c++", "g++", "clang++")
 """What is looked for where `CXX` does not name a compiler."""
 
-_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared")
+_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared")
 _VECTORS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
 }
 """Flags for what torch itself has found this processor to do; others have no kernels."""
-
 
 _OPENMP = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so")
 

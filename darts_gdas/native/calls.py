@@ -151,9 +151,7 @@ def _depthwise(
     )
     edges = max(len(right), len(out))
     sizes = _sizes(out[0].itemsize, torch.get_num_threads(), edges, *geometry)
-    made = library()
-    assert made is not None, "ask whether they are there first"
-    _check(made.depthwise(what, sizes, _pointers(left), _pointers(right), _pointers(out)))
+    _check(_kernels().depthwise(what, sizes, _pointers(left), _pointers(right), _pointers(out)))
 
 
 def takes_sums(
@@ -219,12 +217,10 @@ def normalized_sum(
     variances = pointwise.new_empty(terms, edges, outputs)
     images, _, height, width = flat[0].shape
     sums = [_images((images, outputs, height, width), pointwise) for _ in range(edges)]
-    made = library()
-    assert made is not None, "ask whether they are there first"
     sizes = _sum_sizes(pointwise, features, images * height * width)
     read = [pointwise.contiguous(), scale.contiguous(), *flat, *features]
     found = _pointers([means, products, variances, *sums])
-    _check(made.normalized_sum(sizes, eps, _pointers(read), found))
+    _check(_kernels().normalized_sum(sizes, eps, _pointers(read), found))
     return means, products, variances, sums
 
 
@@ -259,12 +255,10 @@ def normalized_sum_gradients(
     shape = images, pointwise.shape[2], height, width
     asked = needs[2 + len(inputs) :]
     found += [_images(shape, pointwise) if one else None for one in asked]
-    made = library()
-    assert made is not None, "ask whether they are there first"
     sizes = _sum_sizes(pointwise, asked, images * height * width)
     placed = features or [pointwise] * len(asked)  # not read, where their weights are not asked for
     read = [*(t.contiguous() for t in kept), *upstream, *inputs, *placed]
-    _check(made.normalized_sum_gradients(sizes, eps, _pointers(read), _pointers(found)))
+    _check(_kernels().normalized_sum_gradients(sizes, eps, _pointers(read), _pointers(found)))
     return Gradients(found[0], found[1], found[2 : 2 + len(inputs)], found[2 + len(inputs) :])
 
 
@@ -282,6 +276,12 @@ def _images(shape: tuple[int, int, int, int], like: Tensor) -> Tensor:
     return torch.empty(
         shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
     )
+
+
+def _kernels() -> ctypes.CDLL:
+    made = library()
+    assert made is not None, "ask whether they are there first"
+    return made
 
 
 def _sizes(*numbers: int) -> ctypes.Array:

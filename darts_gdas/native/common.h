@@ -1,7 +1,12 @@
 // Vectors of numbers, and work divided among threads: what all kernels share.
+//
+// Products are fused with sums where the source says so, and nowhere else (`-ffp-contract=off`): left
+// to the compiler, it may depend on where numbers lie in memory, and with it the last bits.
 #pragma once
+#include <immintrin.h>
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <new>
@@ -13,6 +18,14 @@ struct Vector {
   static constexpr int lanes = BYTES / sizeof(T);
   typedef T type __attribute__((vector_size(BYTES)));
   typedef T unaligned __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+  static type fused(type a, type b, type sum) {
+    if constexpr (sizeof(T) == sizeof(double)) return type(_mm256_fmadd_pd(a, b, sum));
+#ifdef __AVX512F__
+    else if constexpr (BYTES == 64) return type(_mm512_fmadd_ps(a, b, sum));
+#endif
+    else if constexpr (BYTES == 32) return type(_mm256_fmadd_ps(a, b, sum));
+    else return type(_mm_fmadd_ps(a, b, sum));
+  }
 };
 
 enum Status { DONE = 0, NO_MEMORY = 1, NOT_HERE = 2 };
@@ -37,10 +50,22 @@ int in_vectors(int64_t channels, int64_t others, const Call& call) {
   return NOT_HERE;
 }
 
-// In functions with T and BYTES as template parameters.
+// Calls with a number of the type that has so many bytes.
+template <class Call>
+int of_type(int64_t bytes, const Call& call) {
+  try {
+    return bytes == sizeof(double) ? call(double()) : call(float());
+  } catch (...) {  // no memory, or more than can be asked for
+    return NO_MEMORY;
+  }
+}
+
+// In functions with T and BYTES as template parameters. FUSED is a b + sum, ALL has x in every lane.
 #define VECTOR typename Vector<T, BYTES>::type
 #define LANES (Vector<T, BYTES>::lanes)
 #define LOAD(p) (*reinterpret_cast<const typename Vector<T, BYTES>::unaligned*>(p))
+#define FUSED(a, b, sum) (Vector<T, BYTES>::fused(a, b, sum))
+#define ALL(x) ((x) - VECTOR{})
 #define STORE(p, v) (*reinterpret_cast<typename Vector<T, BYTES>::unaligned*>(p) = (v))
 
 constexpr double LEAST_WORK = 1e6;  // multiplications that pay for a thread: some 50 microseconds

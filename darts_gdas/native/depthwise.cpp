@@ -1,9 +1,9 @@
 // Depthwise convolutions of images whose channels lie side by side, and their two gradients.
 //
 // An image is copied into a frame of zeros first, so no tap asks where the image ends. Then every
-// channel, of which there are whole vectors, is a lane: of a convolution eight neighbouring pixels are summed at a time, of a weight
-// gradient one row of taps. Images are dealt out in parts that do not depend on the number of
-// threads, so neither do the results.
+// channel, of which there are whole vectors, is a lane: of a convolution eight neighbouring pixels are
+// summed at a time, of a weight gradient one row of taps. Images are dealt out in parts that do not
+// depend on the number of threads, so neither do the results.
 #include "common.h"
 
 Team team = nullptr;
@@ -59,7 +59,7 @@ inline void convolve_pixels(const T* x, const T* w, T* y, const Geometry& z, boo
       for (int j = 0; j < SIDE; ++j) {
         const VECTOR tap = LOAD(w + (i * SIDE + j) * c + b);
         const T* at = x + i * down + j * right + b;
-        for (int p = 0; p < PIXELS; ++p) sums[p] += LOAD(at + p * step) * tap;
+        for (int p = 0; p < PIXELS; ++p) sums[p] = FUSED(LOAD(at + p * step), tap, sums[p]);
       }
     for (int p = 0; p < PIXELS; ++p) STORE(y + p * c + b, sums[p]);
   }
@@ -93,7 +93,7 @@ inline void correlate_row(const T* framed, const T* g, T* dw, const Geometry& z,
       VECTOR slope[BLOCKS];
       for (int v = 0; v < BLOCKS; ++v) slope[v] = LOAD(from + v * LANES);
       for (int j = 0; j < SIDE; ++j)
-        for (int v = 0; v < BLOCKS; ++v) sums[j][v] += LOAD(x + j * right + v * LANES) * slope[v];
+        for (int v = 0; v < BLOCKS; ++v) sums[j][v] = FUSED(LOAD(x + j * right + v * LANES), slope[v], sums[j][v]);
     }
   }
   for (int j = 0; j < SIDE; ++j)
@@ -122,7 +122,7 @@ void spread(T* framed, const T* w, const T* g, const Geometry& z) {
         for (int j = 0; j < SIDE; ++j) {
           T* at = to + i * z.dilation * z.framed_row() + j * z.dilation * c;
           const T* tap = w + (i * SIDE + j) * c;
-          for (int64_t b = 0; b < c; b += LANES) STORE(at + b, LOAD(at + b) + LOAD(from + b) * LOAD(tap + b));
+          for (int64_t b = 0; b < c; b += LANES) STORE(at + b, FUSED(LOAD(from + b), LOAD(tap + b), LOAD(at + b)));
         }
     }
 }
@@ -244,11 +244,8 @@ extern "C" int depthwise(
     int64_t what, const int64_t* sizes, const void* const* left, const void* const* right, void* const* out) {
   Geometry z;
   std::memcpy(&z, sizes + 3, sizeof z);
-  try {
-    if (sizes[0] == sizeof(double))
-      return Call<double>{z, sizes[2], sizes[1], (const double* const*)left, (const double* const*)right, (double* const*)out}(what);
-    return Call<float>{z, sizes[2], sizes[1], (const float* const*)left, (const float* const*)right, (float* const*)out}(what);
-  } catch (...) {  // no memory, or more than can be asked for
-    return NO_MEMORY;
-  }
+  return of_type(sizes[0], [&](auto number) {
+    using T = decltype(number);
+    return Call<T>{z, sizes[2], sizes[1], (const T* const*)left, (const T* const*)right, (T* const*)out}(what);
+  });
 }

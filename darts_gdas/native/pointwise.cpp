@@ -4,7 +4,6 @@
 // Sums over pixels are of differences from a row near their mean, so large means cost no digits. They
 // are taken in the numbers' own type for some hundred pixels and in double from there on, in parts
 // that do not depend on the number of threads, so neither do the results.
-#include <cmath>
 #include "common.h"
 
 namespace {
@@ -13,6 +12,7 @@ constexpr int64_t MOST_PARTS = 16, LEAST_PART = 4096, RUN = 128;  // of pixels
 
 struct Sizes {
   int64_t threads, terms, edges, outputs, channels, features, pixels;
+  explicit Sizes(const int64_t* all) { std::memcpy(this, all, sizeof *this); }
   int64_t parts() const { return std::clamp<int64_t>(pixels / LEAST_PART, 1, MOST_PARTS); }
   int64_t first(int64_t part) const { return pixels * part / parts(); }
   int64_t pairs() const { return terms * edges; }
@@ -46,13 +46,14 @@ inline void affine_block(
       VECTOR row[BLOCKS];
       for (int v = 0; v < BLOCKS; ++v) row[v] = LOAD(term.matrix + c * outputs + o + v * LANES);
       for (int p = 0; p < PIXELS; ++p)
-        for (int v = 0; v < BLOCKS; ++v) sums[p][v] += x[p * term.width + c] * row[v];
+        for (int v = 0; v < BLOCKS; ++v) sums[p][v] = FUSED(ALL(x[p * term.width + c]), row[v], sums[p][v]);
     }
   }
   for (const auto& feature : features)
     for (int p = 0; p < PIXELS; ++p)
       for (int v = 0; v < BLOCKS; ++v)
-        sums[p][v] += LOAD(feature.rows + (pixel + p) * outputs + o + v * LANES) * feature.factor;
+        sums[p][v] =
+            FUSED(LOAD(feature.rows + (pixel + p) * outputs + o + v * LANES), ALL(feature.factor), sums[p][v]);
   for (int p = 0; p < PIXELS; ++p)
     for (int v = 0; v < BLOCKS; ++v) STORE(y + (pixel + p) * outputs + o + v * LANES, sums[p][v]);
 }
@@ -91,7 +92,7 @@ inline void outer_block(
     VECTOR row[BLOCKS];
     for (int v = 0; v < BLOCKS; ++v) row[v] = LOAD(right + p * rights + j + v * LANES);
     for (int r = 0; r < ROWS; ++r)
-      for (int v = 0; v < BLOCKS; ++v) sums[r][v] += left[p * lefts + i + r] * row[v];
+      for (int v = 0; v < BLOCKS; ++v) sums[r][v] = FUSED(ALL(left[p * lefts + i + r]), row[v], sums[r][v]);
   }
   for (int r = 0; r < ROWS; ++r)
     for (int v = 0; v < BLOCKS; ++v)
@@ -144,7 +145,8 @@ double inner(const T* left, const T* right, int64_t count) {
   double total = 0;
   for (int64_t i = 0; i < count; i += 64 * LANES) {
     VECTOR sum = {};
-    for (int64_t j = i; j < std::min(i + 64 * LANES, count); j += LANES) sum += LOAD(left + j) * LOAD(right + j);
+    for (int64_t j = i; j < std::min(i + 64 * LANES, count); j += LANES)
+      sum = FUSED(LOAD(left + j), LOAD(right + j), sum);
     for (int l = 0; l < LANES; ++l) total += sum[l];
   }
   return total;
@@ -188,7 +190,7 @@ void forward(
       const T* p = pointwise + (k * O + o) * C;
       std::fill(row.begin(), row.end(), 0);
       for (int64_t i = 0; i < C; ++i)
-        for (int64_t j = 0; j < C; ++j) row[j] += p[i] * covariance[i * C + j];
+        for (int64_t j = 0; j < C; ++j) row[j] = std::fma(p[i], covariance[i * C + j], row[j]);
       double variance = 0, mean = 0;
       for (int64_t j = 0; j < C; ++j) {
         products[(k * O + o) * C + j] = T(row[j]);
@@ -298,7 +300,7 @@ void backward(
       const T* factors = scale + (z.terms + f) * z.edges;
       for (int64_t q = z.first(part) * O; q < z.first(part + 1) * O; q += LANES) {
         VECTOR sum = LOAD(upstream[0] + q) * factors[0];
-        for (int64_t e = 1; e < z.edges; ++e) sum += LOAD(upstream[e] + q) * factors[e];
+        for (int64_t e = 1; e < z.edges; ++e) sum = FUSED(LOAD(upstream[e] + q), ALL(factors[e]), sum);
         STORE(found.features[f] + q, sum);
       }
     });
@@ -334,23 +336,13 @@ int run_backward(const Sizes& z, double eps, const void* const* in, void* const*
 // sizes: bytes of a number, then `Sizes`. in: pointwise, scale, inputs, features.
 // out: means, products, variances, sums.
 extern "C" int normalized_sum(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
-  Sizes z;
-  std::memcpy(&z, sizes + 1, sizeof z);
-  try {
-    return sizes[0] == sizeof(double) ? run_forward<double>(z, eps, in, out) : run_forward<float>(z, eps, in, out);
-  } catch (...) {  // no memory, or more than can be asked for
-    return NO_MEMORY;
-  }
+  const Sizes z(sizes + 1);
+  return of_type(sizes[0], [&](auto number) { return run_forward<decltype(number)>(z, eps, in, out); });
 }
 
 // in: pointwise, scale, means, products, variances, gradients of the sums, inputs, features.
 // out: gradients of pointwise, scale, inputs and features, or null.
 extern "C" int normalized_sum_gradients(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
-  Sizes z;
-  std::memcpy(&z, sizes + 1, sizeof z);
-  try {
-    return sizes[0] == sizeof(double) ? run_backward<double>(z, eps, in, out) : run_backward<float>(z, eps, in, out);
-  } catch (...) {  // no memory, or more than can be asked for
-    return NO_MEMORY;
-  }
+  const Sizes z(sizes + 1);
+  return of_type(sizes[0], [&](auto number) { return run_backward<decltype(number)>(z, eps, in, out); });
 }

@@ -11,9 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from darts_gdas import native
 from darts_gdas.native import Kernels, build
+from darts_gdas.nets import Layout, SuperNet
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.pointwise import normalized_sum
+from darts_gdas.search import ArchParameters, Softmax
+from darts_gdas.space import SearchSpace
 
 pytestmark = pytest.mark.skipif(
     build.library() is None, reason=f"needs kernels in C++: {native.described()}"
@@ -163,6 +166,24 @@ def test_results_do_not_depend_on_the_number_of_threads(images: int):
         )
     for alone, together in zip(*found, strict=True):
         assert torch.equal(alone, together)
+
+
+@pytest.mark.parametrize("channels", [4, 8])
+def test_a_pass_repeated_is_the_same_bit_for_bit(channels: int):
+    """Wherever in memory its many small tensors lie: compilers ask that and have several loops."""
+    native.choose(Kernels.native)
+    space = SearchSpace.darts(num_nodes=2)
+    net = SuperNet(space, Layout(channels, 3, 3, in_channels=2)).double()
+    arch = ArchParameters(space, scale=1.0, generator=torch.Generator().manual_seed(1)).double()
+    images, found, kept = draw(2, 2, 8, 8), [], []
+    for i in range(20):
+        kept.append([torch.empty(11 * i + j) for j in range(1, 9)])  # what follows lies elsewhere
+        mixture = Softmax()(arch, progress=0.0, rng=torch.Generator())
+        logits = net(images, mixture)
+        leaves = [*net.parameters(), *arch.parameters()]
+        found.append([logits, *torch.autograd.grad(logits.square().sum(), leaves)])
+    for others in found[1:]:
+        assert all(map(torch.equal, found[0], others))
 
 
 def test_what_is_no_number_stays_none():
