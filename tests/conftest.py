@@ -31,15 +31,3 @@ def _own_logging() -> Iterator[None]:
     level = logging.getLogger().level
     yield
     logging.getLogger().setLevel(level)
-
-
-@pytest.fixture(autouse=True)
-def _library_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
-    """As programs compute where nothing is said; tests of the kernels in C++ choose themselves."""
-    from darts_gdas import native
-
-    before = native.chosen()
-    if "native" not in request.path.parts:
-        native.choose(native.Kernels.library)
-    yield
-    native.choose(before)

@@ -76,7 +76,7 @@ class RunConfig(Saving):
     channels_last: bool = True
     compile: Compilation = Compilation.none
     threads: int = 0
-    kernels: Kernels = Kernels.library
+    kernels: Kernels = Kernels.auto
     outputs: str = "outputs"
     run_dir: str | None = None
     resume: str = "none"

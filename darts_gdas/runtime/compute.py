@@ -81,7 +81,7 @@ class Compute:
         threads: int = 0,
         compilation: Compilation = Compilation.none,
         ranks: Ranks = ALONE,
-        kernels: Kernels = Kernels.library,
+        kernels: Kernels = Kernels.auto,
     ) -> "Compute":
         """Turn the user's choice into a device; set the process's CPU threads and kernels.
 
