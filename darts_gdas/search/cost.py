@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -142,7 +142,7 @@ class Cost(Penalty):
         """The limit, and what rounding may add to a sum."""
         return self.limit * (1 + _ROUNDING)
 
-    @property
+    @cached_property
     def limit(self) -> float:
         """What the network may cost, in the units of the table."""
         if self.target is not None:
