@@ -23,6 +23,9 @@ WARM_UP, FEWEST, MOST = 1, 3, 21
 ENOUGH, LONGEST = 0.5, 3.0
 """Seconds after which it ends with the fewest passes, and with any."""
 
+_LAYERS_ALONE = ("torch.nn.", "darts_gdas.")
+"""Where the classes are from whose multiplications all lie in layers."""
+
 Net = TypeVar("Net", bound=nn.Module)
 Number = TypeVar("Number", int, float)
 Pass = Callable[[Net, Tensor, Callable[[], None]], object]
@@ -67,7 +70,9 @@ def count_parameters(net: nn.Module) -> int:
 def count_multiply_adds(net: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """Multiply-adds of convolutions and linear layers for one image, in evaluation.
 
-    Computed on shapes alone (the "meta" device); the network is left as it was.
+    Computed on shapes alone (the "meta" device), where torch's counter sees the products of
+    attention too (`findings/flop_counter_takes_attention_for_nothing.sh`); the network is left as
+    it was.
 
     Args:
         net: Takes images [batch, channels, height, width].
@@ -81,13 +86,18 @@ def count_multiply_adds(net: nn.Module, image_shape: tuple[int, int, int]) -> in
 def multiply_adds(net: nn.Module, image: Float[Tensor, "1 channels height width"]) -> int:
     """As `count_multiply_adds`, by running a network that is small enough to take less time so.
 
+    Only where all modules are PyTorch's or ours, which multiply in their layers alone; what others
+    do between layers, attention for example, the pass on shapes sees.
+
     Args:
         net: Is put into evaluation.
         image: One.
     """
+    classes = {type(part).__module__ for part in net.modules()}
     owners = [part for part in net.modules() if any(True for _ in part.parameters(recurse=False))]
     layers = [part for part in owners if isinstance(part, nn.Conv2d | nn.Linear)]
-    if not all(isinstance(part, nn.Conv2d | nn.Linear | nn.BatchNorm2d) for part in owners):
+    are_known = all(isinstance(part, nn.Conv2d | nn.Linear | nn.BatchNorm2d) for part in owners)
+    if not are_known or not all(name.startswith(_LAYERS_ALONE) for name in classes):
         return count_multiply_adds(net, tuple(image.shape[1:]))  # type: ignore[arg-type]
     counts: list[int] = []
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets import (
@@ -50,6 +51,26 @@ def test_weights_of_other_modules_are_counted_by_their_products():
             return x @ self.weight
 
     assert multiply_adds(Product(), torch.zeros(1, 4, 3, 6)) == 4 * 3 * 6 * 5
+
+
+class Attention(nn.Module):
+    """A convolution, then pixels that look at each other: products that belong to no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = self.conv(x).flatten(2).mT
+        return F.scaled_dot_product_attention(pixels, pixels, pixels)
+
+
+def test_products_between_layers_count():
+    """Also on a CPU, where torch's counter takes attention for nothing."""
+    pixels = 5 * 6
+    expected = 4 * 8 * pixels + 2 * pixels**2 * 8
+    assert count_multiply_adds(Attention(), (4, 5, 6)) == expected
+    assert multiply_adds(Attention(), torch.zeros(1, 4, 5, 6)) == expected
 
 
 @pytest.mark.parametrize(
