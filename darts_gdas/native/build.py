@@ -26,7 +26,7 @@ HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 COMPILERS = ("c++", "g++", "clang++")
 """What is looked for where `CXX` does not name a compiler."""
 
-_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared")
+_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC")
 _VECTORS = {
     "AVX2": ("-mavx2", "-mfma"),
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
@@ -135,28 +135,28 @@ def _loaded(command: list[str]) -> ctypes.CDLL:
     for source in (*SOURCES, *HEADERS):
         digest.update(source.read_bytes())
     name = f"kernels-{digest.hexdigest()[:32]}"
-    for path in cache().glob(f"{name}-*.so"):
-        if _is_ours(path) and path == _named(path, name):
+    folder = cache()
+    for path in folder.glob(f"{name}-*.so") if folder else ():
+        if _is_ours(path) and path.name == _named(path, name):
             try:
                 return _opened(path)
             except OSError:  # of a system that is no more, or where nothing may be executed
                 logger.info("%s cannot be loaded, building it anew", path)
     logger.info("building the C++ kernels, once: some seconds")
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / f"{name}.so"
+    with tempfile.TemporaryDirectory() as place:
+        made = Path(place) / f"{name}.so"
         _compile(command, made)
-        return _opened(_kept(made, name) or made)
+        return _opened((folder and _kept(made, folder / _named(made, name))) or made)
 
 
-def _named(path: Path, name: str) -> Path:
-    """Where a library belongs in the cache."""
+def _named(path: Path, name: str) -> str:
+    """What a library is called in the cache."""
     holds = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    return cache() / f"{name}-{holds}.so"
+    return f"{name}-{holds}.so"
 
 
-def _kept(made: Path, name: str) -> Path | None:
-    """The library in the cache, whole or not there; None where it cannot be kept."""
-    path = _named(made, name)
+def _kept(made: Path, path: Path) -> Path | None:
+    """The library at its place in the cache, whole or not there; None where it cannot be kept."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as beside:  # on the same disc
@@ -186,7 +186,7 @@ def _compile(command: list[str], target: Path) -> None:
             for source, made in zip(SOURCES, objects, strict=True)
         ]
         list(threads.map(_said, lines))
-    _said([*command, *map(str, objects), "-o", str(target)])
+    _said([*command, "-shared", *map(str, objects), "-o", str(target)])
 
 
 def _said(command: list[str]) -> str:
@@ -220,7 +220,7 @@ def _team() -> int | None:
     lines = maps.read_text(errors="replace").splitlines()
     paths = dict.fromkeys(line.split(maxsplit=5)[5] for line in lines if line.count("/") > 0)
     found = [path for path in paths if _OPENMP.match(Path(path).name)]
-    home = str(Path(torch.__file__).parent)
+    home = str(Path(torch.__file__).resolve().parent)  # as the map has it
     found.sort(key=lambda path: not path.startswith(home))
     for path in found:
         with contextlib.suppress(OSError, AttributeError):
@@ -228,12 +228,11 @@ def _team() -> int | None:
     return None
 
 
-def cache() -> Path:
-    """Where built kernels are kept."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.expanduser("~/.cache")
-    return Path(base) / "darts_gdas"
+def cache() -> Path | None:
+    """Where built kernels are kept; nowhere for a user without a home."""
+    bases = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")
+    base = next((base for base in bases if os.path.isabs(base)), None)
+    return Path(base) / "darts_gdas" if base else None
 
 
 def _first_line(text: str) -> str:

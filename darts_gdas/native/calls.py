@@ -89,6 +89,7 @@ class Convolution(NamedTuple):
             self.kernel == (side, side)
             and side in SIDES
             and channels % LANES == 0
+            and 0 not in self.images
             and images.shape in (self.images, self.reduced)
             and margin <= max(height, width)  # else most of a frame is zeros
             and all(w.shape == kernels for w in weights)

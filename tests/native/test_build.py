@@ -1,6 +1,7 @@
 """Kernels are built once, kept, and never what stops a run."""
 
 import ctypes
+import importlib
 import os
 import shutil
 import subprocess
@@ -113,6 +114,13 @@ def test_a_relative_cache_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert build.cache() == tmp_path / ".cache" / "darts_gdas"
 
 
+@needs_kernels
+def test_a_user_without_a_home_keeps_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it does for such a user
+    assert build.cache() is None and build.library() is not None
+
+
 def test_no_compiler_leaves_the_library_and_says_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     if torch.backends.cpu.get_cpu_capability() not in build._VECTORS:
@@ -180,6 +188,17 @@ def test_a_compiler_may_have_options_of_its_own(monkeypatch: pytest.MonkeyPatch)
 
 
 @needs_kernels
+@pytest.mark.parametrize("name", build.COMPILERS)
+def test_no_compiler_warns(name: str, tmp_path: Path):
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not there")
+    vectors = build._VECTORS[torch.backends.cpu.get_cpu_capability()]
+    strict = ["-Wall", "-Wextra", "-Werror"]
+    REAL_COMPILE([name, *strict, *build._FLAGS, *vectors], tmp_path / "strict.so")
+    assert (tmp_path / "strict.so").exists()
+
+
+@needs_kernels
 def test_two_processes_may_build_at_the_same_time(tmp_path: Path):
     code = "from darts_gdas.native import build; assert build.library() is not None"
     jobs = [subprocess.Popen([sys.executable, "-c", code], env={**os.environ}) for _ in range(2)]
@@ -188,7 +207,9 @@ def test_two_processes_may_build_at_the_same_time(tmp_path: Path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is loaded")
-def test_threads_are_those_that_torch_computes_with():
+def test_threads_are_those_that_torch_computes_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Not those of another package that brings OpenMP along."""
     beside = [p for p in Path(torch.__file__).parent.rglob("lib*omp*.so*")]
     if not beside:
@@ -196,4 +217,8 @@ def test_threads_are_those_that_torch_computes_with():
     expected = {
         ctypes.cast(ctypes.CDLL(str(p)).GOMP_parallel, ctypes.c_void_p).value for p in beside
     }
+    assert build._team() in expected
+    (tmp_path / "torch").symlink_to(Path(torch.__file__).parent)
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "torch" / "__init__.py"))
+    importlib.import_module("sklearn.utils._openmp_helpers")
     assert build._team() in expected

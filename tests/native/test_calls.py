@@ -240,6 +240,7 @@ def test_shapes_that_do_not_fit_are_left_to_torch_s_errors():
     for shape in ((2, 8, 6, 5), (1, 8, 3, 3), (2, 4, 3, 3)):
         assert not how.takes(x, [weight], [y, draw(*shape)])
     assert not native.Convolution((2, 6, 6, 5), (3, 3)).takes(x[:, :6], [weight[:6]], [])
+    assert not native.Convolution((0, 8, 6, 5), (3, 3)).takes(x[:0], [weight], [])
     assert not native.Convolution((2, 8, 6, 5), (3, 5)).takes(x, [draw(8, 1, 3, 5)], [])
     pointwise, scale, z = draw(2, 1, 8, 8), draw(3, 1), draw(2, 8, 3, 4)
     assert native.takes_sums(pointwise, scale, [z, z], [z])
