@@ -177,7 +177,7 @@ def devices() -> Iterator[Finding]:
         "CPU", f"{usable_cores()} cores for this process, {kind}, {memory:.0f} GiB of memory"
     )
     yield Finding("threads", f"torch computes with {torch.get_num_threads()} (threads=N)")
-    yield Finding("kernels", f"{native.described()} (kernels=auto, native or library)")
+    yield Finding("kernels", f"{native.described()}; kernels=auto, native or library")
     yield Finding("device=auto", Compute.select(Device.auto, Precision.fp32, False).describe())
     if torch.version.cuda and not torch.cuda.is_available():
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")

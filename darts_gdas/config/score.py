@@ -11,6 +11,7 @@ from darts_gdas.config.kernels import of_scores
 from darts_gdas.config.network import SpaceConfig
 from darts_gdas.config.rules import check
 from darts_gdas.config.stem import StemChoice
+from darts_gdas.native import Kernels
 from darts_gdas.nets import Layout
 from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.operations import check_operations
@@ -127,7 +128,9 @@ class ScoreConfig:
 
     def build(self) -> ScoreTask:
         """Load the data, and all that can be wrong."""
-        compute = Compute.select(self.device, Precision.fp32, False, self.threads)
+        # Scores compute in contiguous memory, which the kernels in C++ do not read.
+        kernels = Kernels.library
+        compute = Compute.select(self.device, Precision.fp32, False, self.threads, kernels=kernels)
         train, _ = loaded(self.dataset)
         genotypes = self.genotypes()
         for genotype in genotypes:

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -49,10 +50,11 @@ class Kernels(Enum):
 
 
 class _Built(NamedTuple):
-    """The kernels, or in words why there are none."""
+    """The kernels, or in words why there are none, and what went wrong if anything did."""
 
     library: ctypes.CDLL | None
     told: str
+    fault: str = ""
 
 
 class _Choice:
@@ -82,7 +84,18 @@ def chosen() -> Kernels:
 
 def library() -> ctypes.CDLL | None:
     """The kernels as a library, built at the first call; None where the libraries compute."""
-    return None if _Choice.kernels is Kernels.library else _built().library
+    if _Choice.kernels is Kernels.library:
+        return None
+    built = _built()
+    if built.fault:
+        _warn(built.fault)
+    return built.library
+
+
+@lru_cache(maxsize=1)
+def _warn(fault: str) -> None:
+    """Say once what went wrong, where all goes on without kernels."""
+    logger.warning("the C++ kernels could not be built, going on without: %s", fault)
 
 
 def described() -> str:
@@ -106,9 +119,8 @@ def _built() -> _Built:
     try:
         return _Built(_loaded(command), f"C++ kernels ({capability})")
     except (OSError, ValueError, AttributeError, subprocess.SubprocessError) as error:
-        reason = _first_line(getattr(error, "stderr", None) or str(error))
-        logger.warning("the C++ kernels could not be built, going on without: %s", reason)
-        return _Built(None, f"those in C++ could not be built: {reason}")
+        fault = _reason(error)
+        return _Built(None, f"those in C++ could not be built: {fault}", fault)
 
 
 def _compiler() -> list[str] | None:
@@ -142,7 +154,7 @@ def _loaded(command: list[str]) -> ctypes.CDLL:
                 return _opened(path)
             except OSError:  # of a system that is no more, or where nothing may be executed
                 logger.info("%s cannot be loaded, building it anew", path)
-    logger.info("building the C++ kernels, once: some seconds")
+    _tell_who_waits("building the C++ kernels, once: some seconds")
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / f"{name}.so"
         _compile(command, made)
@@ -233,6 +245,21 @@ def cache() -> Path | None:
     bases = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")
     base = next((base for base in bases if os.path.isabs(base)), None)
     return Path(base) / "darts_gdas" if base else None
+
+
+def _tell_who_waits(text: str) -> None:
+    """Also at a terminal, where nothing else moves meanwhile."""
+    if logger.isEnabledFor(logging.INFO):
+        logger.info(text)
+    elif sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, subprocess.CalledProcessError) and not error.stderr:
+        return f"{shlex.join(error.cmd)} ended with status {error.returncode}"
+    return _first_line(getattr(error, "stderr", None) or str(error))
 
 
 def _first_line(text: str) -> str:

@@ -50,6 +50,7 @@ def compiled(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(build, "_compile", compile_fast)
     before = native.chosen()
     build._built.cache_clear()
+    build._warn.cache_clear()
     yield targets
     build._built.cache_clear()
     native.choose(before)
@@ -151,6 +152,20 @@ def test_a_compiler_that_fails_is_one_warning(
     (record,) = caplog.records
     expected = "the C++ kernels could not be built, going on without: fatal error: no header"
     assert record.getMessage() == expected
+
+
+def test_kernels_that_are_insisted_on_and_fail_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Without a word of going on."""
+    if torch.backends.cpu.get_cpu_capability() not in build._VECTORS:
+        pytest.skip("no kernels for this processor")
+    path = compiler(tmp_path, "exit 3")
+    monkeypatch.setenv("CXX", str(path))
+    reason = f"{path} --version ended with status 3; use kernels=auto or library"
+    with pytest.raises(ValueError, match=f"could not be built: {reason}"):
+        native.choose(Kernels.native)
+    assert not caplog.records
 
 
 @needs_kernels
