@@ -26,6 +26,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
+def _own_kernels() -> Iterator[None]:
+    """A program that runs in this process chooses who computes; not for the next test."""
+    from darts_gdas import native
+
+    before = native.chosen()
+    yield
+    native.choose(before)
+
+
+@pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """A program that runs in this process sets the level of what it says; not for the next test."""
     level = logging.getLogger().level

@@ -178,7 +178,7 @@ def devices() -> Iterator[Finding]:
     )
     yield Finding("threads", f"torch computes with {torch.get_num_threads()} (threads=N)")
     yield Finding("kernels", f"{native.described()}; kernels=auto, native or library")
-    yield Finding("device=auto", Compute.select(Device.auto, Precision.fp32, False).describe())
+    yield Finding("device=auto", Compute.select(Device.auto, Precision.fp32, True).describe())
     if torch.version.cuda and not torch.cuda.is_available():
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f"; CUDA_VISIBLE_DEVICES is {hidden!r}" if hidden is not None else ""

@@ -11,7 +11,6 @@ from darts_gdas.config.kernels import of_scores
 from darts_gdas.config.network import SpaceConfig
 from darts_gdas.config.rules import check
 from darts_gdas.config.stem import StemChoice
-from darts_gdas.native import Kernels
 from darts_gdas.nets import Layout
 from darts_gdas.nets.layout import skeleton_of
 from darts_gdas.nets.operations import check_operations
@@ -128,9 +127,7 @@ class ScoreConfig:
 
     def build(self) -> ScoreTask:
         """Load the data, and all that can be wrong."""
-        # Scores compute in contiguous memory, which the kernels in C++ do not read.
-        kernels = Kernels.library
-        compute = Compute.select(self.device, Precision.fp32, False, self.threads, kernels=kernels)
+        compute = Compute.select(self.device, Precision.fp32, False, self.threads)
         train, _ = loaded(self.dataset)
         genotypes = self.genotypes()
         for genotype in genotypes:

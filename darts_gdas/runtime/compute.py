@@ -94,7 +94,8 @@ class Compute:
                 other on a busy machine are an order of magnitude slower.
             compilation: How networks are compiled. A CPU goes without CUDA graphs, with a warning.
             ranks: With whom; each has a device of its own.
-            kernels: Who computes on a CPU what PyTorch's libraries are slow at.
+            kernels: Who computes on a CPU what PyTorch's libraries are slow at; `auto` are the
+                libraries where images do not lie in channels_last.
 
         Raises:
             ValueError: If CUDA is asked for and there is none, or it has no bfloat16; if native
@@ -107,6 +108,8 @@ class Compute:
         if use_cuda and precision is Precision.bf16 and not torch.cuda.is_bf16_supported():
             raise ValueError("precision=bf16, but this GPU has no bfloat16; use precision=fp32")
         torch.set_num_threads(threads or ALL_THREADS)
+        if kernels is Kernels.auto and not channels_last:  # the only layout that they read
+            kernels = Kernels.library
         native.choose(kernels)
         if not use_cuda:
             native.library()  # is built now, and not in the middle of work

@@ -48,12 +48,10 @@ def compiled(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         shutil.copy(built, target)
 
     monkeypatch.setattr(build, "_compile", compile_fast)
-    before = native.chosen()
     build._built.cache_clear()
     build._warn.cache_clear()
     yield targets
     build._built.cache_clear()
-    native.choose(before)
 
 
 def compiler(folder: Path, text: str) -> Path:

@@ -29,7 +29,6 @@ torch_func = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
 def _as_found():
     threads = torch.get_num_threads()
     yield
-    native.choose(Kernels.auto)
     torch.set_num_threads(threads)
 
 

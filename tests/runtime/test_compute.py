@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from darts_gdas import native
 from darts_gdas.runtime.compilation import Compilation, Compiled
 from darts_gdas.runtime.compute import (
     ALL_THREADS,
@@ -88,6 +89,12 @@ def test_cuda_graphs_without_a_gpu_are_left_out_with_a_warning(caplog: pytest.Lo
     compute = Compute.select(Device.cpu, Precision.fp32, False, compilation=Compilation.cuda_graphs)
     assert compute.compilation is Compilation.none
     assert "compile=cuda_graphs needs a CUDA device; going on without it" in caplog.text
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_kernels_in_cpp_are_chosen_for_the_layout_that_they_read(channels_last: bool):
+    Compute.select(Device.cpu, Precision.fp32, channels_last)
+    assert native.chosen() is (native.Kernels.auto if channels_last else native.Kernels.library)
 
 
 def test_only_a_compiled_function_is_another_one():
