@@ -6,17 +6,19 @@ other devices, is torch's.
 """
 
 from darts_gdas.native.build import Kernels, choose, chosen, described, library
-from darts_gdas.native.calls import (
+from darts_gdas.native.depthwise import (
     Convolution,
-    Gradients,
     convolve_depthwise,
     depthwise_input_gradient,
     depthwise_weight_gradients,
+)
+from darts_gdas.native.pointwise import (
+    Gradients,
     normalized_sum,
     normalized_sum_gradients,
     takes_sums,
-    usable,
 )
+from darts_gdas.native.tensors import usable
 
 __all__ = [
     "Convolution",

@@ -214,10 +214,6 @@ def _opened(path: Path) -> ctypes.CDLL:
     made = ctypes.CDLL(str(path))
     made.use_team.argtypes = [ctypes.c_void_p]
     made.use_team(_team())
-    pointers, sizes = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_int64)
-    made.depthwise.argtypes = [ctypes.c_int64, sizes, pointers, pointers, pointers]
-    for function in (made.normalized_sum, made.normalized_sum_gradients):
-        function.argtypes = [sizes, ctypes.c_double, pointers, pointers]
     return made
 
 

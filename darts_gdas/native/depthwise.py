@@ -1,0 +1,115 @@
+"""Calls of the kernels for depthwise convolutions."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from darts_gdas.native.tensors import (
+    LANES,
+    images_like,
+    run,
+    side_by_side,
+    usable,
+)
+
+SIDES = (3, 5, 7)
+"""Of square depthwise kernels."""
+
+
+class Convolution(NamedTuple):
+    """A depthwise convolution that pads with zeros to keep the size at stride 1.
+
+    Attributes:
+        images: Shape of the images, [images, channels, height, width].
+        kernel: Height and width of the kernels; both one of `SIDES`.
+        stride: Height and width are divided by it, rounding up.
+        dilation: Distance of neighbouring taps in pixels.
+    """
+
+    images: tuple[int, int, int, int]
+    kernel: tuple[int, int]
+    stride: int = 1
+    dilation: int = 1
+
+    def takes(self, images: Tensor, weights: Sequence[Tensor], reduced: Sequence[Tensor]) -> bool:
+        """Whether it can be computed in C++, for what of the three there is.
+
+        Args:
+            images: What is read first: images, or the first of the gradients.
+            weights: Sets of kernels.
+            reduced: Images of the outputs' shape.
+        """
+        channels, height, width = self.images[1:]
+        side = self.kernel[0]
+        margin = self.dilation * (side // 2)
+        kernels = channels, 1, side, side
+        return (
+            self.kernel == (side, side)
+            and side in SIDES
+            and channels % LANES == 0
+            and 0 not in self.images
+            and images.shape in (self.images, self.reduced)
+            and margin <= max(height, width)  # else most of a frame is zeros
+            and all(w.shape == kernels for w in weights)
+            and all(y.shape == self.reduced for y in reduced)
+            and usable(images, *weights, *reduced)
+            and images.is_contiguous(memory_format=torch.channels_last)
+        )
+
+    @property
+    def reduced(self) -> tuple[int, int, int, int]:
+        """Shape of the outputs."""
+        images, channels, height, width = self.images
+        return images, channels, -(-height // self.stride), -(-width // self.stride)
+
+
+def convolve_depthwise(how: Convolution, x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """The same images convolved with several sets of kernels [channels, 1, side, side]."""
+    outputs = [images_like(how.reduced, x) for _ in weights]
+    _depthwise(0, how, [side_by_side(x)], [w.contiguous() for w in weights], outputs)
+    return outputs
+
+
+def depthwise_input_gradient(
+    how: Convolution, gradients: Sequence[Tensor], weights: Sequence[Tensor]
+) -> Tensor:
+    """The sum over the sets of kernels of what reaches the images."""
+    found = images_like(how.images, gradients[0])
+    parts = [side_by_side(g) for g in gradients]
+    _depthwise(1, how, parts, [w.contiguous() for w in weights], [found])
+    return found
+
+
+def depthwise_weight_gradients(
+    how: Convolution, x: Tensor, gradients: Sequence[Tensor]
+) -> list[Tensor]:
+    """What reaches each set of kernels."""
+    shape = how.images[1], 1, *how.kernel
+    found = [x.new_empty(shape) for _ in gradients]
+    _depthwise(2, how, [side_by_side(x)], [side_by_side(g) for g in gradients], found)
+    return found
+
+
+def _depthwise(
+    what: int,
+    how: Convolution,
+    left: Sequence[Tensor],
+    right: Sequence[Tensor],
+    out: Sequence[Tensor],
+) -> None:
+    images, channels, height, width = how.images
+    geometry = (
+        images,
+        height,
+        width,
+        channels,
+        *how.reduced[2:],
+        how.kernel[0],
+        how.stride,
+        how.dilation,
+    )
+    edges = max(len(right), len(out))
+    sizes = out[0].itemsize, torch.get_num_threads(), edges, *geometry
+    run("depthwise", what, sizes, left, right, out)

@@ -1,0 +1,98 @@
+"""What kernels may read, and how they are called."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from darts_gdas.native.build import library
+
+LANES = 4
+"""Numbers of channels are multiples of it."""
+
+_NO_MEMORY = 1
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether kernels may read these tensors: plain ones of one float format on a CPU.
+
+    Not under transforms, forward-mode derivatives, modes that watch operations, or a compiler or
+    trace that records them.
+    """
+    dtype = tensors[0].dtype
+    if dtype is not torch.float32 and dtype is not torch.float64:
+        return False
+    if torch.compiler.is_compiling() or torch._C._is_tracing() or _watched():
+        return False
+    return all(_is_plain(t, dtype) for t in tensors) and library() is not None
+
+
+def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a tensor's numbers are what lies at its address."""
+    transforms = torch._C._functorch  # type: ignore[attr-defined]
+    return (
+        type(x) in (Tensor, nn.Parameter)
+        and x.dtype is dtype
+        and x.is_cpu
+        and x.layout is torch.strided
+        and not x.is_neg()
+        and not x._is_zerotensor()
+        and not transforms.is_functorch_wrapped_tensor(x)
+        and not transforms.is_legacy_batchedtensor(x)
+    )
+
+
+def _watched() -> bool:
+    """Whether operations mean more than their results."""
+    transforms = torch._C._functorch  # type: ignore[attr-defined]
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or transforms.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def side_by_side(x: Tensor) -> Tensor:
+    """The images with each pixel's channels side by side."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def images_like(shape: tuple[int, int, int, int], like: Tensor) -> Tensor:
+    """Images that nobody has written yet, with each pixel's channels side by side."""
+    return torch.empty(
+        shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
+    )
+
+
+def run(kernel: str, *arguments: float | Sequence[int] | Sequence[Tensor | None]) -> None:
+    """Call a kernel with what it takes.
+
+    Args:
+        kernel: Its name.
+        arguments: Whole numbers, floats, lists of whole numbers, and lists of tensors, whose
+            addresses it takes; null for None.
+
+    Raises:
+        MemoryError: If it has no memory for what it computes with.
+    """
+    made = library()
+    assert made is not None, "ask whether they are there first"
+    status = getattr(made, kernel)(*map(_as_c, arguments))
+    if status == _NO_MEMORY:
+        raise MemoryError("no memory for a kernel's frames and sums")
+    assert not status, "a shape that `takes` refuses"
+
+
+def _as_c(argument: float | Sequence[int] | Sequence[Tensor | None]) -> Any:
+    if isinstance(argument, int):
+        return ctypes.c_int64(argument)
+    if isinstance(argument, float):
+        return ctypes.c_double(argument)
+    first = argument[0] if argument else None
+    if isinstance(first, int):
+        return (ctypes.c_int64 * len(argument))(*argument)
+    addresses = [t.data_ptr() if isinstance(t, Tensor) else None for t in argument]
+    return (ctypes.c_void_p * len(addresses))(*addresses)
