@@ -1,6 +1,6 @@
 // Depthwise convolutions of images whose channels lie side by side, and their two gradients.
 //
-// An image is copied into a frame of zeros first, so no tap asks where the image ends. Then every
+// An image, or its ReLU, is copied into a frame of zeros first, so no tap asks where the image ends. Then every
 // channel, of which there are whole vectors, is a lane: of a convolution eight neighbouring pixels are
 // summed at a time, of a weight gradient one row of taps. Images are dealt out in parts that do not
 // depend on the number of threads, so neither do the results.
@@ -25,14 +25,22 @@ struct Geometry {
 
 constexpr int64_t MOST_PARTS = 16;
 
+// Where an image is not positive its ReLU does not move; what is no number stays none.
 template <class T>
-void frame(const T* image, T* framed, const Geometry& z) {
+void stop_where_zero(const T* image, T* gradient, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) gradient[i] = image[i] <= 0 ? T(0) : gradient[i];
+}
+
+template <class T>
+void frame(const T* image, T* framed, const Geometry& z, bool rectified) {
   const int64_t margin = z.margin(), row = z.framed_row(), side = margin * z.channels;
   std::fill_n(framed, margin * row, T(0));
   for (int64_t i = 0; i < z.height; ++i) {
     T* to = framed + (margin + i) * row;
     std::fill_n(to, side, T(0));
-    std::copy_n(image + i * z.width * z.channels, z.width * z.channels, to + side);
+    const T* from = image + i * z.width * z.channels;
+    if (rectified) std::transform(from, from + z.width * z.channels, to + side, [](T x) { return x < 0 ? T(0) : x; });
+    else std::copy_n(from, z.width * z.channels, to + side);
     std::fill_n(to + side + z.width * z.channels, side, T(0));
   }
   std::fill_n(framed + (margin + z.height) * row, margin * row, T(0));
@@ -130,7 +138,7 @@ void spread(T* framed, const T* w, const T* g, const Geometry& z) {
 template <class T>
 struct Call {
   Geometry z;
-  int64_t edges, threads;
+  int64_t edges, threads, rectified;
   const T *const *left, *const *right;
   T* const* out;
 
@@ -157,14 +165,14 @@ struct Call {
     in_parts([&](int64_t, int64_t first, int64_t last) {
       std::vector<T> framed(z.framed());
       for (int64_t n = first; n < last; ++n) {
-        frame(left[0] + n * z.image(), framed.data(), z);
+        frame(left[0] + n * z.image(), framed.data(), z, rectified);
         for (int64_t e = 0; e < edges; ++e)
           convolve<T, BYTES, SIDE>(framed.data(), &weights[e * z.taps()], out[e] + n * z.out_image(), z, false);
       }
     });
   }
 
-  // left: gradients, right: weights, out[0]: images
+  // left: gradients, then images if they were rectified; right: weights, out[0]: images
   template <int BYTES, int SIDE>
   void input_gradient() const {
     const bool turn = z.stride == 1;  // a convolution with the turned kernel
@@ -177,7 +185,7 @@ struct Call {
         for (int64_t e = 0; e < edges; ++e) {
           const T* g = left[e] + n * z.out_image();
           if (turn) {
-            frame(g, framed.data(), z);
+            frame(g, framed.data(), z, false);
             convolve<T, BYTES, SIDE>(framed.data(), &weights[e * z.taps()], to, z, e > 0);
           } else {
             spread<T, BYTES, SIDE>(framed.data(), &weights[e * z.taps()], g, z);
@@ -186,6 +194,7 @@ struct Call {
         const T* from = &framed[z.margin() * z.framed_row() + z.margin() * z.channels];
         for (int64_t i = 0; i < z.height && !turn; ++i)
           std::copy_n(from + i * z.framed_row(), z.width * z.channels, to + i * z.width * z.channels);
+        if (rectified) stop_where_zero(left[edges] + n * z.image(), to, z.image());
       }
     });
   }
@@ -198,7 +207,7 @@ struct Call {
     in_parts([&](int64_t part, int64_t first, int64_t last) {
       std::vector<T> framed(z.framed());
       for (int64_t n = first; n < last; ++n) {
-        frame(left[0] + n * z.image(), framed.data(), z);
+        frame(left[0] + n * z.image(), framed.data(), z, rectified);
         for (int64_t e = 0; e < edges; ++e)
           correlate<T, BYTES, SIDE>(
               framed.data(), right[e] + n * z.out_image(), &sums[part * all + e * z.taps()], z);
@@ -239,13 +248,14 @@ struct Call {
 }  // namespace
 
 // what: 0 outputs, 1 gradient of the images, 2 gradients of the weights.
-// sizes: bytes of a number, threads, edges, then `Geometry`.
+// sizes: bytes of a number, threads, edges, whether the ReLU of the images is convolved, then `Geometry`.
 extern "C" int depthwise(
     int64_t what, const int64_t* sizes, const void* const* left, const void* const* right, void* const* out) {
   Geometry z;
-  std::memcpy(&z, sizes + 3, sizeof z);
+  std::memcpy(&z, sizes + 4, sizeof z);
   return of_type(sizes[0], [&](auto number) {
     using T = decltype(number);
-    return Call<T>{z, sizes[2], sizes[1], (const T* const*)left, (const T* const*)right, (T* const*)out}(what);
+    const auto from = (const T* const*)left, by = (const T* const*)right;
+    return Call<T>{z, sizes[2], sizes[1], sizes[3], from, by, (T* const*)out}(what);
   });
 }

@@ -26,12 +26,14 @@ class Convolution(NamedTuple):
         kernel: Height and width of the kernels; both one of `SIDES`.
         stride: Height and width are divided by it, rounding up.
         dilation: Distance of neighbouring taps in pixels.
+        rectified: Whether what is convolved is the images' ReLU.
     """
 
     images: tuple[int, int, int, int]
     kernel: tuple[int, int]
     stride: int = 1
     dilation: int = 1
+    rectified: bool = False
 
     def takes(self, images: Tensor, weights: Sequence[Tensor], reduced: Sequence[Tensor]) -> bool:
         """Whether it can be computed in C++, for what of the three there is.
@@ -73,11 +75,17 @@ def convolve_depthwise(how: Convolution, x: Tensor, weights: Sequence[Tensor]) -
 
 
 def depthwise_input_gradient(
-    how: Convolution, gradients: Sequence[Tensor], weights: Sequence[Tensor]
+    how: Convolution,
+    gradients: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    x: Tensor | None = None,
 ) -> Tensor:
-    """The sum over the sets of kernels of what reaches the images."""
+    """What reaches the images, of all sets of kernels; it depends on images that are rectified."""
     found = images_like(how.images, gradients[0])
     parts = [side_by_side(g) for g in gradients]
+    if how.rectified:
+        assert x is not None, "a ReLU's gradient depends on its images"
+        parts.append(side_by_side(x))
     _depthwise(1, how, parts, [w.contiguous() for w in weights], [found])
     return found
 
@@ -111,5 +119,5 @@ def _depthwise(
         how.dilation,
     )
     edges = max(len(right), len(out))
-    sizes = out[0].itemsize, torch.get_num_threads(), edges, *geometry
+    sizes = out[0].itemsize, torch.get_num_threads(), edges, int(how.rectified), *geometry
     run("depthwise", what, sizes, left, right, out)

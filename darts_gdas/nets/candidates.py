@@ -24,17 +24,17 @@ T = TypeVar("T")
 
 
 class State:
-    """A state of a cell, with what its leaving edges share."""
+    """A state of a cell, with what its leaving edges share, by name where someone asked for it."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
-        self._made: dict[str, Any] = {}
+        self.made: dict[str, Any] = {}
 
     def once(self, what: str, make: Callable[[], T]) -> T:
         """What is made of the state, by the first one who asks for it."""
-        if what not in self._made:
-            self._made[what] = make()
-        return self._made[what]
+        if what not in self.made:
+            self.made[what] = make()
+        return self.made[what]
 
     def relu(self) -> Tensor:
         """ReLU of the state."""

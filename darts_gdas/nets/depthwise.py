@@ -7,7 +7,9 @@ written so, once, and serve derivatives of any order.
 What computes the three is said in `nets.depthwise_products`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+import darts_gdas.native as native
 from darts_gdas.nets.depthwise_products import (
     FAST_WIDTH,
     Geometry,
@@ -29,7 +32,14 @@ Kernels = Float[Tensor, "channels 1 kernel_height kernel_width"]
 Reduced = Float[Tensor, "batch channels out_height out_width"]
 
 
-def depthwise_conv2d(x: Images, weight: Kernels, *, stride: int = 1, dilation: int = 1) -> Reduced:
+def depthwise_conv2d(
+    x: Images,
+    weight: Kernels,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    relu: Callable[[], Images] | None = None,
+) -> Reduced:
     """Convolve every channel with its own kernel, zero-padded to keep the size at stride 1.
 
     Equals `F.conv2d(x, weight, groups=channels, padding=dilation * (kernel // 2), ...)`, also in
@@ -40,24 +50,37 @@ def depthwise_conv2d(x: Images, weight: Kernels, *, stride: int = 1, dilation: i
         weight: One kernel per channel, with odd height and width.
         stride: Height and width are divided by it, rounding up.
         dilation: Distance of neighbouring taps in pixels.
+        relu: Makes the ReLU of the images, which is convolved in their place. It is asked for it
+            where the kernels do not take it themselves as they read the images.
     """
-    return depthwise_convs(x, [weight], stride=stride, dilation=dilation)[0]
+    return depthwise_convs(x, [weight], stride=stride, dilation=dilation, relu=relu)[0]
 
 
 def depthwise_convs(
-    x: Images, weights: Sequence[Kernels], *, stride: int = 1, dilation: int = 1
+    x: Images,
+    weights: Sequence[Kernels],
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    relu: Callable[[], Images] | None = None,
 ) -> list[Reduced]:
     """The same images convolved with several sets of kernels: what is shared is done once."""
+    if relu is not None and not native.usable(x):
+        x, relu = relu(), None
     height, width = weights[0].shape[2:]
     assert height % 2 and width % 2, "kernels have odd sides"
     if dilation > 1 and stride % dilation == 0:  # all taps read the same sub-grid of pixels
         x = channels_last(x[:, :, ::dilation, ::dilation])
-        stride, dilation = stride // dilation, 1
+        stride, dilation, relu = stride // dilation, 1, relu and partial(F.relu, x)
     size = x.shape[2], x.shape[3]
     geometry = Geometry(size, (height, width), stride, dilation)
     is_slow = x.is_cpu and stride == 1 and (dilation > 1 or width > FAST_WIDTH)
     casts = autocasts(x.device)
     is_native = not casts and geometry.for_images(x).takes(x, weights, ())
+    if relu is not None:
+        if is_native:
+            return list(_run(_Rectified, replace(geometry, rectified=True), x, *weights))
+        x = relu()
     if not (is_slow or is_native) or torch.compiler.is_compiling():  # no forward-mode derivatives
         return [F.conv2d(x, w, None, stride, geometry.padding, dilation, len(w)) for w in weights]
     if casts:
@@ -163,6 +186,41 @@ class _Convolutions(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Tensor | None) -> tuple[Tensor, ...]:
         return _product_rule(_Convolutions, ctx, grad_inputs[1:], 1)
+
+
+class _Rectified(torch.autograd.Function):
+    """(x, w_e) -> y_e, the outputs of the ReLU of x, which is nowhere kept."""
+
+    @staticmethod
+    def forward(geometry: Geometry, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        return tuple(outputs(geometry, x, weights))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.geometry, *tensors = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        found: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
+        used = [i for i, g in enumerate(gradients) if g is not None]
+        if not used:
+            return tuple(found)
+        arrived, through = [g for g in gradients if g is not None], [weights[i] for i in used]
+        geometry, read = ctx.geometry, x
+        if torch.is_grad_enabled():  # to be differentiated again
+            geometry, read = replace(geometry, rectified=False), F.relu(x)
+            dx = _run(_InputGradient, geometry, *arrived, *through)
+            found[1] = torch.ops.aten.threshold_backward(dx, x, 0)
+        elif ctx.needs_input_grad[1]:
+            found[1] = input_gradient(geometry, arrived, through, x)
+        if any(ctx.needs_input_grad[2:]):
+            reached = _run(_WeightGradients, geometry, read, *arrived)
+            for i, gradient in zip(used, reached, strict=True):
+                found[2 + i] = gradient
+        return tuple(found)
 
 
 class _InputGradient(_Multilinear):

@@ -11,7 +11,7 @@ rewrites stay inside what is fast (`python -m benchmarks kernels`):
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -28,12 +28,21 @@ FAST_WIDTH = 3
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Height and width of the images and of the kernels, stride, and the distance of taps."""
+    """A depthwise convolution.
+
+    Attributes:
+        images: Height and width of the images.
+        kernel: Height and width of the kernels.
+        stride: Of the outputs.
+        dilation: Distance of taps.
+        rectified: Whether what is convolved is the images' ReLU.
+    """
 
     images: tuple[int, int]
     kernel: tuple[int, int]
     stride: int
     dilation: int
+    rectified: bool = False
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -43,7 +52,7 @@ class Geometry:
     def for_images(self, x: Tensor) -> native.Convolution:
         """As the kernels in C++ take it, for as many images and channels as `x` has."""
         shape = x.shape[0], x.shape[1], *self.images
-        return native.Convolution(shape, self.kernel, self.stride, self.dilation)
+        return native.Convolution(shape, self.kernel, self.stride, self.dilation, self.rectified)
 
 
 def padding(kernel: Sequence[int], dilation: int) -> tuple[int, int]:
@@ -57,16 +66,26 @@ def outputs(geometry: Geometry, x: Tensor, weights: Sequence[Tensor]) -> list[Te
     how = geometry.for_images(x)
     if how.takes(x, weights, ()):
         return native.convolve_depthwise(how, x, weights)
+    x = F.relu(x) if geometry.rectified else x
     return [_convolved(x, w, geometry) for w in weights]
 
 
 def input_gradient(
-    geometry: Geometry, gradients: Sequence[Tensor], weights: Sequence[Tensor]
+    geometry: Geometry,
+    gradients: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    x: Tensor | None = None,
 ) -> Tensor:
-    """The sum over all sets of kernels of the transposed convolutions."""
+    """The sum over all sets of kernels of the transposed convolutions.
+
+    Of rectified images `x`, what reaches them.
+    """
     how = geometry.for_images(gradients[0])
-    if how.takes(gradients[0], weights, gradients):
-        return native.depthwise_input_gradient(how, gradients, weights)
+    if how.takes(gradients[0], weights, gradients) and (x is None or how.takes(x, (), ())):
+        return native.depthwise_input_gradient(how, gradients, weights, x)
+    if geometry.rectified:
+        found = input_gradient(replace(geometry, rectified=False), gradients, weights)
+        return torch.ops.aten.threshold_backward(found, x, 0)
     pairs = zip(gradients, weights, strict=True)
     if geometry.stride == 1:
         return reduce(torch.add, (_convolved(g, w.flip(2, 3), geometry) for g, w in pairs))
@@ -83,6 +102,7 @@ def weight_gradients(
     how = geometry.for_images(x)
     if how.takes(x, (), gradients):
         return tuple(native.depthwise_weight_gradients(how, x, gradients))
+    x = F.relu(x) if geometry.rectified else x
     kernel, dilation, stride = geometry.kernel, geometry.dilation, geometry.stride
     if stride > 1 or x.shape[3] < dilation * kernel[1]:  # or too narrow to shift
         rest = geometry.padding, dilation, stride

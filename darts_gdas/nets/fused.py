@@ -15,6 +15,7 @@ Parameters and running statistics stay where the edges hold them, one per edge a
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -121,7 +122,7 @@ def leave(
     sums: list[Tensor | None] = [None] * len(group.edges)
     if convs:
         scale = torch.stack([group.weights[name] for name in (*convs, *shared)])
-        inputs, last = _run_convs(state.relu(), [*convs.values()], update)
+        inputs, last = _run_convs(state, [*convs.values()], update)
         parts = _mix(inputs, last, scale, [*shared.values()], update)
         sums = [y for part in parts for y in part.chunk(len(sums) // len(parts), dim=1)]
     else:
@@ -145,7 +146,7 @@ def _are_ones(weights: Tensor) -> bool:
 
 
 def _run_convs(
-    relu: Tensor, convs: Sequence[Sequence[Sequence[SeparableConv]]], update: StatisticsUpdate
+    state: State, convs: Sequence[Sequence[Sequence[SeparableConv]]], update: StatisticsUpdate
 ) -> tuple[list[list[Tensor]], list[list[SeparableConv]]]:
     """Run candidates [candidates][edges][depth] up to their last pointwise convolution.
 
@@ -154,39 +155,46 @@ def _run_convs(
         [candidates][edges].
     """
     num_edges = len(convs[0])
-    stacked = num_edges > 1 and stacks_edges(relu)
-    x = relu.repeat(1, num_edges, 1, 1) if stacked else relu
+    stacked = num_edges > 1 and stacks_edges(state.x)
+    x = state.relu().repeat(1, num_edges, 1, 1) if stacked else state.x
     inputs = []
     for candidates in convs:
         first = [blocks[0] for blocks in candidates]
-        inputs.append(_depthwise([x], first) if stacked else _depthwise_shared(x, first))
+        inputs.append(_depthwise([x], first) if stacked else _depthwise_shared(state, first))
     for depth in range(1, max(len(candidates[0]) for candidates in convs)):
         deep = [i for i, candidates in enumerate(convs) if len(candidates[0]) > depth]
         before = [blocks[depth - 1] for i in deep for blocks in convs[i]]
         parts = [part for i in deep for part in inputs[i]]
         outputs = iter(_mix([parts], [before], None, (), update))
         for i in deep:
-            y = [F.relu(next(outputs), inplace=True) for _ in inputs[i]]
-            inputs[i] = _depthwise(y, [blocks[depth] for blocks in convs[i]])
+            y = [next(outputs) for _ in inputs[i]]
+            inputs[i] = _depthwise(y, [blocks[depth] for blocks in convs[i]], after_relu=False)
     return inputs, [[blocks[-1] for blocks in candidates] for candidates in convs]
 
 
-def _depthwise(parts: Sequence[Tensor], blocks: Sequence[SeparableConv]) -> list[Tensor]:
-    """The depthwise convolutions of one block per edge, on parts of one or more edges each."""
+def _depthwise(
+    parts: Sequence[Tensor], blocks: Sequence[SeparableConv], *, after_relu: bool = True
+) -> list[Tensor]:
+    """The depthwise convolutions of one block per edge, on parts of one or more edges each.
+
+    Where the ReLU has not been taken, it is, and the parts are nobody else's.
+    """
     conv, size = blocks[0].depthwise, len(blocks) // len(parts)
     outputs = []
     for i, x in enumerate(parts):
         weights = [block.depthwise.weight for block in blocks[i * size : (i + 1) * size]]
         weight = weights[0] if size == 1 else torch.cat(weights)
-        y = depthwise_conv2d(x, weight, stride=conv.stride[0], dilation=conv.dilation[0])
-        outputs.append(y)
+        relu = None if after_relu else partial(F.relu, x, inplace=True)
+        how = {"stride": conv.stride[0], "dilation": conv.dilation[0]}
+        outputs.append(depthwise_conv2d(x, weight, relu=relu, **how))
     return outputs
 
 
-def _depthwise_shared(x: Tensor, blocks: Sequence[SeparableConv]) -> list[Tensor]:
-    """The depthwise convolutions of one block per edge, all on the same images."""
+def _depthwise_shared(state: State, blocks: Sequence[SeparableConv]) -> list[Tensor]:
+    """The depthwise convolutions of one block per edge, all of the same state."""
     conv, weights = blocks[0].depthwise, [block.depthwise.weight for block in blocks]
-    return depthwise_convs(x, weights, stride=conv.stride[0], dilation=conv.dilation[0])
+    how = {"stride": conv.stride[0], "dilation": conv.dilation[0]}
+    return depthwise_convs(state.x, weights, relu=state.relu, **how)
 
 
 def _mix(

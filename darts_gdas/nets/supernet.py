@@ -5,6 +5,7 @@ from itertools import cycle
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -101,6 +102,8 @@ class SearchCell(nn.Module):
                     incoming[self.nodes[edge]].append(y)
         update.apply()
         outgoing = [states[i] for i in self.space.output]
+        if rectify and not any("relu" in state.made for state in outgoing):
+            return F.relu(torch.cat([state.x for state in outgoing], dim=1), inplace=True)
         return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
 
     def _node(

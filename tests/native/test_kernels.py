@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import forward_ad, gradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, vmap
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -67,6 +67,56 @@ def test_depthwise_convolutions(
 ):
     inputs = [draw(3, channels, *size), *(draw(channels, 1, side, side, seed=i) for i in (1, 2))]
     assert_same(lambda x, *w: depthwise_convs(x, w, stride=stride, dilation=dilation), inputs)
+
+
+RECTIFIED = [(3, 1, 1), (5, 1, 2), (3, 2, 1), (5, 2, 1), (3, 2, 2), (7, 1, 1)]
+
+
+def of_the_relu(stride: int, dilation: int):
+    return lambda x, *w: depthwise_convs(
+        x, w, stride=stride, dilation=dilation, relu=lambda: F.relu(x)
+    )
+
+
+@pytest.mark.parametrize("channels", [4, 6, 16])
+@pytest.mark.parametrize(("side", "stride", "dilation"), RECTIFIED)
+def test_the_relu_taken_by_a_convolution(side: int, stride: int, dilation: int, channels: int):
+    """Outputs and gradients are those of two layers; also at the corner."""
+    x = draw(3, channels, 9, 8)
+    x[0, :, 2:4] = 0
+    kernels = [draw(channels, 1, side, side, seed=i) for i in (1, 2)]
+    function = of_the_relu(stride, dilation)
+    assert_same(function, [x, *kernels])
+
+    def apart(x: Tensor, *w: Tensor) -> list[Tensor]:
+        padding = dilation * (side // 2)
+        return [F.conv2d(F.relu(x), k, None, stride, padding, dilation, channels) for k in w]
+
+    for kind in (Kernels.native, Kernels.library):
+        pairs = zip(by(kind, function, [x, *kernels]), by(kind, apart, [x, *kernels]), strict=True)
+        for found, expected in pairs:
+            assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("needed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_its_derivatives_of_second_order(stride: int, dilation: int, needed: tuple[int, ...]):
+    """And where only some are asked for."""
+    native.choose(Kernels.native)
+    x, *kernels = draw(2, 4, 5, 4), *(draw(4, 1, 3, 3, seed=i) for i in (1, 2))
+    values = [t.requires_grad_(i in needed) for i, t in enumerate([x, *kernels])]
+    function = of_the_relu(stride, dilation)
+    assert gradcheck(lambda *t: tuple(function(*t)), values)
+    assert gradgradcheck(lambda *t: tuple(function(*t)), values)
+
+
+def test_no_relu_is_made_where_the_kernels_take_it():
+    x, weight = draw(2, 8, 5, 5), draw(8, 1, 3, 3)
+    made = []
+    for kernels in (Kernels.native, Kernels.library):
+        native.choose(kernels)
+        depthwise_conv2d(x, weight, relu=lambda: made.append(native.chosen()) or F.relu(x))
+    assert made == [Kernels.library]
 
 
 SUMS = [
@@ -192,6 +242,11 @@ def test_what_is_no_number_stays_none():
     assert function(*values)[0].isnan().all()
     y = depthwise_conv2d(values[2], draw(8, 1, 3, 3, dtype=torch.float32))
     assert y.isnan().sum() == 9 and y[0, 3].isnan().sum() == 9
+    x, weight = values[2].requires_grad_(), draw(8, 1, 3, 3, dtype=torch.float32)
+    z = depthwise_conv2d(x, weight, relu=lambda: F.relu(x))
+    assert torch.equal(z.isnan(), y.isnan())
+    (g,) = torch.autograd.grad(z, x, torch.ones_like(z))
+    assert_close(g[0, 3, 1, 1], weight[3].sum())  # as torch's own ReLU lets pass
 
 
 def test_they_are_for_plain_tensors_of_one_format():
