@@ -9,8 +9,7 @@ from darts_gdas.native.build import Kernels, choose, chosen, described, library
 from darts_gdas.native.depthwise import (
     Convolution,
     convolve_depthwise,
-    depthwise_input_gradient,
-    depthwise_weight_gradients,
+    depthwise_gradients,
 )
 from darts_gdas.native.pointwise import (
     Gradients,
@@ -27,8 +26,7 @@ __all__ = [
     "choose",
     "chosen",
     "convolve_depthwise",
-    "depthwise_input_gradient",
-    "depthwise_weight_gradients",
+    "depthwise_gradients",
     "described",
     "library",
     "normalized_sum",

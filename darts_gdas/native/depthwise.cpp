@@ -172,62 +172,63 @@ struct Call {
     });
   }
 
-  // left: gradients, then images if they were rectified; right: weights, out[0]: images
+  // left: gradients, then images; right: weights; out: images, then weights. Images are read where they
+  // were rectified or for the weights, weights for the images; nulls in `out` are not asked for.
   template <int BYTES, int SIDE>
-  void input_gradient() const {
+  void gradients() const {
     const bool turn = z.stride == 1;  // a convolution with the turned kernel
-    const auto weights = arranged(turn);
-    in_parts([&](int64_t, int64_t first, int64_t last) {
-      std::vector<T> framed(z.framed());
+    const int64_t parts = std::min(z.images, MOST_PARTS), all = edges * z.taps();
+    T* const dx = out[0];
+    const bool for_weights = out[1];
+    const auto weights = dx ? arranged(turn) : std::vector<T>();
+    std::vector<T> sums(for_weights ? parts * all : 0);
+    in_parts([&](int64_t part, int64_t first, int64_t last) {
+      std::vector<T> read(for_weights ? z.framed() : 0), reached(dx ? z.framed() : 0);
       for (int64_t n = first; n < last; ++n) {
-        T* to = out[0] + n * z.image();
-        if (!turn) std::fill(framed.begin(), framed.end(), T(0));
+        if (for_weights) frame(left[edges] + n * z.image(), read.data(), z, rectified);
+        if (dx && !turn) std::fill(reached.begin(), reached.end(), T(0));
         for (int64_t e = 0; e < edges; ++e) {
-          const T* g = left[e] + n * z.out_image();
-          if (turn) {
-            frame(g, framed.data(), z, false);
-            convolve<T, BYTES, SIDE>(framed.data(), &weights[e * z.taps()], to, z, e > 0);
-          } else {
-            spread<T, BYTES, SIDE>(framed.data(), &weights[e * z.taps()], g, z);
+          const T *g = left[e] + n * z.out_image(), *w = dx ? &weights[e * z.taps()] : nullptr;
+          if (for_weights) correlate<T, BYTES, SIDE>(read.data(), g, &sums[part * all + e * z.taps()], z);
+          if (dx && turn) {
+            frame(g, reached.data(), z, false);
+            convolve<T, BYTES, SIDE>(reached.data(), w, dx + n * z.image(), z, e > 0);
+          } else if (dx) {
+            spread<T, BYTES, SIDE>(reached.data(), w, g, z);
           }
         }
-        const T* from = &framed[z.margin() * z.framed_row() + z.margin() * z.channels];
-        for (int64_t i = 0; i < z.height && !turn; ++i)
-          std::copy_n(from + i * z.framed_row(), z.width * z.channels, to + i * z.width * z.channels);
-        if (rectified) stop_where_zero(left[edges] + n * z.image(), to, z.image());
+        if (dx) finish(reached.data(), n);
       }
     });
+    if (for_weights) gather(sums, parts);
   }
 
-  // left[0]: images, right: gradients, out: weights
-  template <int BYTES, int SIDE>
-  void weight_gradients() const {
-    const int64_t parts = std::min(z.images, MOST_PARTS), all = edges * z.taps();
-    std::vector<T> sums(parts * all);
-    in_parts([&](int64_t part, int64_t first, int64_t last) {
-      std::vector<T> framed(z.framed());
-      for (int64_t n = first; n < last; ++n) {
-        frame(left[0] + n * z.image(), framed.data(), z, rectified);
-        for (int64_t e = 0; e < edges; ++e)
-          correlate<T, BYTES, SIDE>(
-              framed.data(), right[e] + n * z.out_image(), &sums[part * all + e * z.taps()], z);
-      }
-    });
-    const int64_t taps = z.side * z.side;
+  // The gradient of image n, out of its frame where it was made there, and through its ReLU.
+  void finish(const T* reached, int64_t n) const {
+    T* to = out[0] + n * z.image();
+    const T* from = reached + z.margin() * z.framed_row() + z.margin() * z.channels;
+    if (z.stride > 1)
+      for (int64_t i = 0; i < z.height; ++i)
+        std::copy_n(from + i * z.framed_row(), z.width * z.channels, to + i * z.width * z.channels);
+    if (rectified) stop_where_zero(left[edges] + n * z.image(), to, z.image());
+  }
+
+  // Sums of all parts, in the order of the parts, as torch has weights.
+  void gather(const std::vector<T>& sums, int64_t parts) const {
+    const int64_t taps = z.side * z.side, all = edges * z.taps();
     for (int64_t e = 0; e < edges; ++e)
       for (int64_t t = 0; t < taps; ++t)
         for (int64_t c = 0; c < z.channels; ++c) {
           T sum = 0;
           for (int64_t part = 0; part < parts; ++part) sum += sums[part * all + e * z.taps() + t * z.channels + c];
-          out[e][c * taps + t] = sum;
+          out[1 + e][c * taps + t] = sum;
         }
   }
 
   template <int BYTES, int SIDE>
   void run(int64_t what) const {
     if (what == 0) outputs<BYTES, SIDE>();
-    if (what == 1) input_gradient<BYTES, SIDE>();
-    if (what == 2) weight_gradients<BYTES, SIDE>();
+    if (what == 1) gradients<BYTES, SIDE>();
   }
 
   template <int BYTES>
@@ -247,7 +248,7 @@ struct Call {
 
 }  // namespace
 
-// what: 0 outputs, 1 gradient of the images, 2 gradients of the weights.
+// what: 0 outputs, 1 gradients.
 // sizes: bytes of a number, threads, edges, whether the ReLU of the images is convolved, then `Geometry`.
 extern "C" int depthwise(
     int64_t what, const int64_t* sizes, const void* const* left, const void* const* right, void* const* out) {

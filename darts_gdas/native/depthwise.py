@@ -74,38 +74,39 @@ def convolve_depthwise(how: Convolution, x: Tensor, weights: Sequence[Tensor]) -
     return outputs
 
 
-def depthwise_input_gradient(
+def depthwise_gradients(
     how: Convolution,
     gradients: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    weights: Sequence[Tensor] = (),
     x: Tensor | None = None,
-) -> Tensor:
-    """What reaches the images, of all sets of kernels; it depends on images that are rectified."""
-    found = images_like(how.images, gradients[0])
-    parts = [side_by_side(g) for g in gradients]
-    if how.rectified:
-        assert x is not None, "a ReLU's gradient depends on its images"
-        parts.append(side_by_side(x))
-    _depthwise(1, how, parts, [w.contiguous() for w in weights], [found])
-    return found
+    *,
+    of_weights: bool = False,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """What reaches the images, of all sets of kernels, and what reaches each of these.
 
-
-def depthwise_weight_gradients(
-    how: Convolution, x: Tensor, gradients: Sequence[Tensor]
-) -> list[Tensor]:
-    """What reaches each set of kernels."""
+    Args:
+        how: The convolution.
+        gradients: Of the outputs of every set.
+        weights: The sets; none if the images' gradient is not asked for.
+        x: The images, which the weights' gradients depend on and, where they are rectified, their
+            own.
+        of_weights: Whether the weights' gradients are asked for.
+    """
     shape = how.images[1], 1, *how.kernel
-    found = [x.new_empty(shape) for _ in gradients]
-    _depthwise(2, how, [side_by_side(x)], [side_by_side(g) for g in gradients], found)
-    return found
+    dx = images_like(how.images, gradients[0]) if weights else None
+    found = [gradients[0].new_empty(shape) for _ in gradients] if of_weights else []
+    read = [*map(side_by_side, gradients), None if x is None else side_by_side(x)]
+    out = [dx, *(found or [None] * len(gradients))]
+    _depthwise(1, how, read, [w.contiguous() for w in weights], out)
+    return dx, found
 
 
 def _depthwise(
     what: int,
     how: Convolution,
-    left: Sequence[Tensor],
+    left: Sequence[Tensor | None],
     right: Sequence[Tensor],
-    out: Sequence[Tensor],
+    out: Sequence[Tensor | None],
 ) -> None:
     images, channels, height, width = how.images
     geometry = (
@@ -118,6 +119,9 @@ def _depthwise(
         how.stride,
         how.dilation,
     )
-    edges = max(len(right), len(out))
-    sizes = out[0].itemsize, torch.get_num_threads(), edges, int(how.rectified), *geometry
+    edges = len(out) - what  # of gradients the images' is the first
+    threads, rectified = torch.get_num_threads(), int(how.rectified)
+    first = left[0]
+    assert first is not None
+    sizes = first.itemsize, threads, edges, rectified, *geometry
     run("depthwise", what, sizes, left, right, out)

@@ -21,6 +21,7 @@ import darts_gdas.native as native
 from darts_gdas.nets.depthwise_products import (
     FAST_WIDTH,
     Geometry,
+    gradients,
     input_gradient,
     outputs,
     weight_gradients,
@@ -79,7 +80,7 @@ def depthwise_convs(
     is_native = not casts and geometry.for_images(x).takes(x, weights, ())
     if relu is not None:
         if is_native:
-            return list(_run(_Rectified, replace(geometry, rectified=True), x, *weights))
+            return list(_run(_Convolutions, replace(geometry, rectified=True), x, *weights))
         x = relu()
     if not (is_slow or is_native) or torch.compiler.is_compiling():  # no forward-mode derivatives
         return [F.conv2d(x, w, None, stride, geometry.padding, dilation, len(w)) for w in weights]
@@ -150,7 +151,10 @@ class _Multilinear(torch.autograd.Function):
 
 
 class _Convolutions(torch.autograd.Function):
-    """(x, w_e) -> y_e, the outputs."""
+    """(x, w_e) -> y_e, the outputs; of rectified images without a ReLU that is kept.
+
+    The second is for plain backward passes: it has no tangents and no place in transforms.
+    """
 
     generate_vmap_rule = True
 
@@ -163,64 +167,49 @@ class _Convolutions(torch.autograd.Function):
         ctx.geometry, x, *weights = inputs
         ctx.set_materialize_grads(False)  # an output that nobody used leaves its weights alone
         _, needs_x, *needs_weights = ctx.needs_input_grad
+        ctx.needed = needs_x, any(needs_weights)
         ctx.save_for_backward(
-            x if any(needs_weights) else None, *(weights if needs_x else [None] * len(weights))
+            x if ctx.needed[1] or ctx.geometry.rectified else None,
+            *(weights if needs_x else [None] * len(weights)),
         )
         ctx.save_for_forward(x, *weights)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        used = [i for i, g in enumerate(gradients) if g is not None]
-        arrived = [g for g in gradients if g is not None]
-        dx: Tensor | None = None
-        dweights: list[Tensor | None] = [None] * len(weights)
-        if used and weights[0] is not None:
-            dx = _run(_InputGradient, ctx.geometry, *arrived, *(weights[i] for i in used))
-        if used and x is not None:
-            found = _run(_WeightGradients, ctx.geometry, x, *arrived)
-            for i, gradient in zip(used, found, strict=True):
-                dweights[i] = gradient
-        return None, dx, *dweights
+        used = [i for i, g in enumerate(upstream) if g is not None]
+        arrived = [g for g in upstream if g is not None]
+        through = [weights[i] for i in used if ctx.needed[0]]
+        found: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
+        if not used:
+            return tuple(found)
+        run = _differentiable if torch.is_grad_enabled() else gradients
+        found[1], reached = run(ctx.geometry, arrived, through, x, ctx.needed)
+        for i, gradient in zip(used if ctx.needed[1] else (), reached, strict=True):
+            found[2 + i] = gradient
+        return tuple(found)
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Tensor | None) -> tuple[Tensor, ...]:
         return _product_rule(_Convolutions, ctx, grad_inputs[1:], 1)
 
 
-class _Rectified(torch.autograd.Function):
-    """(x, w_e) -> y_e, the outputs of the ReLU of x, which is nowhere kept."""
-
-    @staticmethod
-    def forward(geometry: Geometry, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        return tuple(outputs(geometry, x, weights))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        ctx.geometry, *tensors = inputs
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, *weights = ctx.saved_tensors
-        found: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
-        used = [i for i, g in enumerate(gradients) if g is not None]
-        if not used:
-            return tuple(found)
-        arrived, through = [g for g in gradients if g is not None], [weights[i] for i in used]
-        geometry, read = ctx.geometry, x
-        if torch.is_grad_enabled():  # to be differentiated again
-            geometry, read = replace(geometry, rectified=False), F.relu(x)
-            dx = _run(_InputGradient, geometry, *arrived, *through)
-            found[1] = torch.ops.aten.threshold_backward(dx, x, 0)
-        elif ctx.needs_input_grad[1]:
-            found[1] = input_gradient(geometry, arrived, through, x)
-        if any(ctx.needs_input_grad[2:]):
-            reached = _run(_WeightGradients, geometry, read, *arrived)
-            for i, gradient in zip(used, reached, strict=True):
-                found[2 + i] = gradient
-        return tuple(found)
+def _differentiable(
+    geometry: Geometry,
+    upstream: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    x: Tensor | None,
+    needed: tuple[bool, bool],
+) -> tuple[Tensor | None, Sequence[Tensor]]:
+    """`gradients`, as functions to be differentiated again."""
+    plain, dx = replace(geometry, rectified=False), None
+    if needed[0]:
+        dx = _InputGradient.apply(plain, *upstream, *weights)
+        if geometry.rectified:
+            dx = torch.ops.aten.threshold_backward(dx, x, 0)
+    if x is None or not needed[1]:
+        return dx, ()
+    return dx, _WeightGradients.apply(plain, F.relu(x) if geometry.rectified else x, *upstream)
 
 
 class _InputGradient(_Multilinear):

@@ -70,22 +70,46 @@ def outputs(geometry: Geometry, x: Tensor, weights: Sequence[Tensor]) -> list[Te
     return [_convolved(x, w, geometry) for w in weights]
 
 
-def input_gradient(
+def gradients(
     geometry: Geometry,
-    gradients: Sequence[Tensor],
+    upstream: Sequence[Tensor],
     weights: Sequence[Tensor],
-    x: Tensor | None = None,
-) -> Tensor:
-    """The sum over all sets of kernels of the transposed convolutions.
+    x: Tensor | None,
+    needed: tuple[bool, bool],
+) -> tuple[Tensor | None, Sequence[Tensor]]:
+    """Both gradients, or the one that is needed: of the images, and of each set of kernels.
 
-    Of rectified images `x`, what reaches them.
+    Args:
+        geometry: The convolution.
+        upstream: Gradients of the outputs.
+        weights: The sets of kernels, which the images' gradient depends on.
+        x: The images, which the others depend on and, if they are rectified, this one.
+        needed: Whether the images', and whether the weights' are asked for.
     """
+    first = upstream[0] if x is None else x
+    how = geometry.for_images(first)
+    if how.takes(first, weights if needed[0] else (), upstream):
+        sets = weights if needed[0] else ()
+        return native.depthwise_gradients(how, upstream, sets, x, of_weights=needed[1])
+    dx: Tensor | None = None
+    if needed[0]:
+        dx = input_gradient(replace(geometry, rectified=False), upstream, weights)
+        if geometry.rectified:
+            dx = torch.ops.aten.threshold_backward(dx, x, 0)
+    if x is None or not needed[1]:
+        return dx, ()
+    return dx, weight_gradients(geometry, x, upstream)
+
+
+def input_gradient(
+    geometry: Geometry, gradients: Sequence[Tensor], weights: Sequence[Tensor]
+) -> Tensor:
+    """The sum over all sets of kernels of the transposed convolutions."""
     how = geometry.for_images(gradients[0])
-    if how.takes(gradients[0], weights, gradients) and (x is None or how.takes(x, (), ())):
-        return native.depthwise_input_gradient(how, gradients, weights, x)
-    if geometry.rectified:
-        found = input_gradient(replace(geometry, rectified=False), gradients, weights)
-        return torch.ops.aten.threshold_backward(found, x, 0)
+    if how.takes(gradients[0], weights, gradients):
+        dx, _ = native.depthwise_gradients(how, gradients, weights)
+        assert dx is not None
+        return dx
     pairs = zip(gradients, weights, strict=True)
     if geometry.stride == 1:
         return reduce(torch.add, (_convolved(g, w.flip(2, 3), geometry) for g, w in pairs))
@@ -101,7 +125,7 @@ def weight_gradients(
     """Of each gradient g: w(t) = sum over p of x(stride p + dilation t) g(p)."""
     how = geometry.for_images(x)
     if how.takes(x, (), gradients):
-        return tuple(native.depthwise_weight_gradients(how, x, gradients))
+        return tuple(native.depthwise_gradients(how, gradients, x=x, of_weights=True)[1])
     x = F.relu(x) if geometry.rectified else x
     kernel, dilation, stride = geometry.kernel, geometry.dilation, geometry.stride
     if stride > 1 or x.shape[3] < dilation * kernel[1]:  # or too narrow to shift
