@@ -23,7 +23,6 @@ TESTED_TOGETHER = {
     "cli/wording.py": "cli/test_bad_input.py",
     "cli/beginning.py": "cli/test_untrained.py",
     "nets/depthwise_products.py": "nets/test_depthwise.py",
-    "nets/pixels.py": "nets/test_pointwise.py",
     "nets/fixed.py": "tasks/test_initial.py",
     "config/benchmark.py": "cli/test_untrained.py",
     "cli/score.py": "cli/test_untrained.py",

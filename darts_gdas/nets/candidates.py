@@ -17,10 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_gdas.nets.depthwise import Depthwise
+from darts_gdas.nets.pixels import even_and_odd
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
 from darts_gdas.nets.synced import is_synced
 
 T = TypeVar("T")
+
+torch.fx.wrap("even_and_odd")  # a symbolic trace cannot follow its questions
 
 
 class State:
@@ -181,13 +184,6 @@ class ReluConvNorm(ReluFirst):
         return self.norm(self.conv(picked))
 
 
-@torch.fx.wrap  # a symbolic trace cannot follow the question
-def even_sided(x: Tensor) -> Tensor:
-    """Images with a row and a column of zeros added where their number is odd."""
-    height, width = x.shape[2:]
-    return F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
-
-
 class FactorizedReduce(ReluFirst):
     """Halve height and width without losing three of four pixels: ReLU, convolutions, norm.
 
@@ -204,7 +200,7 @@ class FactorizedReduce(ReluFirst):
 
     def after_relu(self, x: Tensor) -> Tensor:
         """The rest, where the ReLU has been taken."""
-        picked = x[:, :, ::2, ::2], even_sided(x)[:, :, 1::2, 1::2]
+        picked = even_and_odd(x)
         return self.norm(torch.cat([self.even(picked[0]), self.odd(picked[1])], dim=1))
 
 

@@ -1,8 +1,10 @@
-"""Images as rows of channels, one per pixel, and sums over pixels."""
+"""Images as rows of channels, one per pixel, sums over pixels, and every second pixel."""
 
 import math
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -45,3 +47,82 @@ def _cut_products(left: Rows, right: OtherRows) -> Float[Tensor, "edges channels
     a, b = (rows.transpose(0, 1).reshape(cuts, pixels // cuts, -1) for rows in (left, right))
     total = torch.bmm(a.mT, b).sum(0).unflatten(1, (edges, -1)).unflatten(0, (edges, -1))
     return total.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+
+
+def even_and_odd(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels of even rows and columns, and of odd ones: a quarter of the image each.
+
+    Where the number of rows or columns is odd, one of zeros is added.
+    """
+    height, width = x.shape[2:]
+    if height % 2 or width % 2:
+        x = F.pad(x, (0, width % 2, 0, height % 2))
+    if torch.is_grad_enabled() and x.requires_grad and not _is_recorded():
+        return _EvenAndOdd.apply(x)  # type: ignore[return-value]
+    return _EvenAndOdd.forward(x)
+
+
+def _is_recorded() -> bool:
+    """Whether a compiler or a trace follows, which knows slices better."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing()
+
+
+def _is_batched(x: Tensor) -> bool:
+    """Whether a transform is about."""
+    transforms = torch._C._functorch  # type: ignore[attr-defined]
+    return transforms.is_functorch_wrapped_tensor(x) or transforms.is_legacy_batchedtensor(x)
+
+
+class _EvenAndOdd(torch.autograd.Function):
+    """Both quarters. Slices' own gradients would be four images of zeros and a sum; this is one."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *quarters: Tensor) -> Tensor:
+        return _Joined.apply(*quarters)  # type: ignore[return-value]
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, Tensor]:
+        return _EvenAndOdd.forward(*tangents)
+
+
+class _Joined(torch.autograd.Function):
+    """The image of two quarters, zero in the other two."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(even: Tensor, odd: Tensor) -> Tensor:
+        batch, channels, height, width = even.shape
+        if _is_batched(even) or _is_batched(odd):  # which cannot be written into others
+            zero = torch.zeros_like(even)
+            rows = [torch.stack(pair, dim=4) for pair in ((even, zero), (zero, odd))]
+            return torch.stack(rows, dim=3).reshape(batch, channels, 2 * height, 2 * width)
+        if even.is_contiguous(memory_format=torch.channels_last):
+            image = even.new_zeros(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+        else:
+            image = even.new_zeros(batch, channels, 2 * height, 2 * width)
+        image[:, :, ::2, ::2] = even
+        image[:, :, 1::2, 1::2] = odd
+        return image
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        return _EvenAndOdd.apply(*gradients)  # type: ignore[return-value]
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return _Joined.forward(*tangents)

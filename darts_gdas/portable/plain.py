@@ -27,6 +27,13 @@ def Depthwise(channels: int, kernel: int, stride: int = 1, dilation: int = 1) ->
     return nn.Conv2d(channels, channels, kernel, stride, padding, dilation, channels, bias=False)
 
 
+def even_and_odd(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels of even rows and columns, and of odd ones; an odd side gets a row of zeros."""
+    height, width = x.shape[2:]
+    x = F.pad(x, (0, width % 2, 0, height % 2))
+    return x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
+
+
 class SeparableConvs(nn.Sequential):
     """Separable convolutions, one after the other."""
 
