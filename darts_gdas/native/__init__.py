@@ -17,18 +17,28 @@ from darts_gdas.native.pointwise import (
     normalized_sum_gradients,
     takes_sums,
 )
+from darts_gdas.native.pooling import (
+    Normalized,
+    Pool,
+    normalized_pool,
+    normalized_pool_gradient,
+)
 from darts_gdas.native.tensors import usable
 
 __all__ = [
     "Convolution",
     "Gradients",
     "Kernels",
+    "Normalized",
+    "Pool",
     "choose",
     "chosen",
     "convolve_depthwise",
     "depthwise_gradients",
     "described",
     "library",
+    "normalized_pool",
+    "normalized_pool_gradient",
     "normalized_sum",
     "normalized_sum_gradients",
     "takes_sums",

@@ -1,0 +1,80 @@
+// What pooling of 3x3 pixels and its gradient share.
+#pragma once
+#include "common.h"
+
+namespace {
+
+constexpr int64_t MOST_PARTS = 16, RUN = 128;
+
+struct Geometry {
+  int64_t images, height, width, channels, out_height, out_width, stride;
+  int64_t row() const { return width * channels; }
+  int64_t out_row() const { return out_width * channels; }
+  int64_t image() const { return height * row(); }
+  int64_t out_image() const { return out_height * out_row(); }
+  int64_t out_pixels() const { return images * out_height * out_width; }
+  int64_t parts() const { return std::min(images, MOST_PARTS); }
+  int64_t first(int64_t part) const { return images * part / parts(); }
+  double work() const { return 9. * images * out_image(); }
+};
+
+// Which of up to three rows or columns, from first to before last, the window at a place has inside.
+struct Inside {
+  int64_t first, last;
+  Inside(int64_t place, int64_t stride, int64_t size)
+      : first(place == 0), last(std::min<int64_t>(3, size + 1 - place * stride)) {}
+  int64_t count() const { return last - first; }
+};
+
+// Which pixel of a window, 0 to 8 in the order of scanning, is a whole number as wide as what is pooled;
+// in memory it is a byte.
+template <class T>
+using Whole = std::conditional_t<sizeof(T) == sizeof(double), int64_t, int32_t>;
+
+#define TAP decltype(typename Vector<T, BYTES>::type{} > typename Vector<T, BYTES>::type{})
+#define LOAD_TAP(p) (*reinterpret_cast<const typename Vector<Whole<T>, BYTES>::unaligned*>(p))
+#define STORE_TAP(p, v) (*reinterpret_cast<typename Vector<Whole<T>, BYTES>::unaligned*>(p) = (v))
+
+template <class From, class To>
+void convert(const From* __restrict from, To* __restrict to, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = To(from[i]);
+}
+
+// totals [2][channels] += sums over pixels of left, and of left times right: vectors by their position.
+template <class T, int BYTES, class Left, class Right>
+void add_sums(const Left& left, const Right& right, double* totals, int64_t c, int64_t pixels) {
+  constexpr int CHAINS = 4;  // at a time, that none waits for the one before
+  for (int64_t b = 0; b < c; b += LANES)
+    for (int64_t p = 0; p < pixels; p += RUN) {
+      const int64_t end = std::min(p + RUN, pixels);
+      VECTOR sums[CHAINS] = {}, products[CHAINS] = {};
+      int64_t q = p;
+      for (; q + CHAINS <= end; q += CHAINS)
+        for (int k = 0; k < CHAINS; ++k) {
+          const VECTOR value = left((q + k) * c + b, b);
+          sums[k] += value;
+          products[k] = FUSED(value, right((q + k) * c + b, b), products[k]);
+        }
+      for (; q < end; ++q) {
+        const VECTOR value = left(q * c + b, b);
+        sums[0] += value;
+        products[0] = FUSED(value, right(q * c + b, b), products[0]);
+      }
+      for (int k = 1; k < CHAINS; ++k) sums[0] += sums[k], products[0] += products[k];
+      for (int l = 0; l < LANES; ++l) totals[b + l] += sums[0][l], totals[c + b + l] += products[0][l];
+    }
+}
+
+// Calls with whether the largest is taken, and with the type of numbers and the bytes of vectors.
+template <class Call>
+int chosen(const int64_t* sizes, const Geometry& z, const Call& call) {
+  return of_type(sizes[0], [&](auto number) {
+    return in_vectors<decltype(number)>(z.channels, 0, [&](auto bytes) {
+      if (sizes[2]) call(number, bytes, std::true_type());
+      else call(number, bytes, std::false_type());
+      return int(DONE);
+    });
+  });
+}
+
+}  // namespace

@@ -1,0 +1,106 @@
+"""Calls of the kernels for pooled images that are normalised by their batch."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from darts_gdas.native.tensors import LANES, images_like, run, side_by_side, usable
+
+
+class Pool(NamedTuple):
+    """Pooling of 3x3 pixels, padded by one, none of which counts.
+
+    Attributes:
+        images: Shape of the images, [images, channels, height, width].
+        stride: 1 or 2; height and width are divided by it, rounding up.
+        largest: Whether the largest pixel is taken, else their mean.
+    """
+
+    images: tuple[int, int, int, int]
+    stride: int
+    largest: bool
+
+    def takes(self, x: Tensor, *reduced: Tensor) -> bool:
+        """Whether it can be computed in C++, with the norm behind it.
+
+        Args:
+            x: The images, or what lies as they do.
+            reduced: Images of the outputs' shape.
+        """
+        images, channels, height, width = self.reduced
+        return (
+            channels % LANES == 0
+            and 0 not in self.images
+            and images * height * width > 1  # one value has no variance
+            and x.shape in (self.images, self.reduced)
+            and all(y.shape == self.reduced for y in reduced)
+            and usable(x, *reduced)
+            and x.is_contiguous(memory_format=torch.channels_last)
+        )
+
+    @property
+    def reduced(self) -> tuple[int, int, int, int]:
+        """Shape of the outputs."""
+        images, channels, height, width = self.images
+        return images, channels, -(-height // self.stride), -(-width // self.stride)
+
+
+class Normalized(NamedTuple):
+    """Pooled images normalised by their batch, and what their gradient needs beside them.
+
+    Attributes:
+        y: The images.
+        mean: Of the batch.
+        variance: Of the batch, unbiased.
+        inverse: What the differences from the mean were multiplied by.
+        taps: Of every window the pixel that was taken, 0 to 8 in the order of scanning; None for
+            means.
+    """
+
+    y: Tensor
+    mean: Tensor
+    variance: Tensor
+    inverse: Tensor
+    taps: Tensor | None
+
+
+def normalized_pool(how: Pool, x: Tensor, eps: float) -> Normalized:
+    """Images pooled, then normalised.
+
+    Args:
+        how: The pooling.
+        x: Images.
+        eps: Added to the variances.
+    """
+    y = images_like(how.reduced, x)
+    mean, variance, inverse = (x.new_empty(how.images[1]) for _ in range(3))
+    taps = torch.empty_like(y, dtype=torch.uint8) if how.largest else None
+    found = Normalized(y, mean, variance, inverse, taps)
+    run("normalized_pool", _sizes(how, x), float(eps), [x], found)
+    return found
+
+
+def normalized_pool_gradient(
+    how: Pool, gradient: Tensor, y: Tensor, inverse: Tensor, taps: Tensor | None
+) -> Tensor:
+    """What reaches the images.
+
+    Args:
+        how: The pooling.
+        gradient: Of the normalised images.
+        y: These.
+        inverse: See `Normalized`.
+        taps: See `Normalized`.
+    """
+    found = images_like(how.images, y)
+    read = [side_by_side(gradient), y, inverse, taps]
+    run("normalized_pool_gradient", _sizes(how, y), read, [found])
+    return found
+
+
+def _sizes(how: Pool, like: Tensor) -> tuple[int, ...]:
+    images, channels, height, width = how.images
+    threads = torch.get_num_threads()
+    geometry = images, height, width, channels, *how.reduced[2:], how.stride
+    return like.itemsize, threads, int(how.largest), *geometry
