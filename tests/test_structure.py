@@ -23,6 +23,7 @@ TESTED_TOGETHER = {
     "cli/wording.py": "cli/test_bad_input.py",
     "cli/beginning.py": "cli/test_untrained.py",
     "nets/depthwise_products.py": "nets/test_depthwise.py",
+    "nets/pooling.py": "native/test_pooling.py",
     "nets/fixed.py": "tasks/test_initial.py",
     "config/benchmark.py": "cli/test_untrained.py",
     "cli/score.py": "cli/test_untrained.py",

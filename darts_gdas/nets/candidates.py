@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.depthwise import Depthwise
 from darts_gdas.nets.pixels import even_and_odd
+from darts_gdas.nets.pooling import normalized_pool
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
 from darts_gdas.nets.synced import is_synced
 
@@ -142,23 +143,16 @@ class NormalizedPool(nn.Module, Together):
         """Pool once, and normalise once where norms take the batch's statistics."""
         norms = [cast(NormalizedPool, candidate).norm for candidate in candidates]
         state = leaving.state
-        y = state.once(f"{name} pooled", lambda: self.pool(state.x))
         if uses_batch_statistics(self.norm) and not is_synced(self.norm):
-            made = state.once(f"{name} normalised", lambda: _normalized(y, self.norm.eps))
+            made = state.once(
+                f"{name} normalised", lambda: normalized_pool(state.x, self.pool, self.norm.eps)
+            )
             leaving.shared[name], mean, variance = made
             rows = len(norms), -1
             leaving.update.add(norms, mean.expand(rows), variance.expand(rows))
         else:
+            y = state.once(f"{name} pooled", lambda: self.pool(state.x))
             leaving.others[name] = [norm(y) for norm in norms]
-
-
-def _normalized(y: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Images normalised by their batch; that batch's mean and unbiased variance."""
-    dtype = torch.promote_types(y.dtype, torch.float32)
-    mean, variance = y.new_zeros(2, y.shape[1], dtype=dtype).unbind()
-    # With momentum 1 the running statistics become the batch's own.
-    y = F.batch_norm(y, mean, variance, training=True, momentum=1.0, eps=eps)
-    return y, mean, variance
 
 
 class ReluConvNorm(ReluFirst):
