@@ -22,6 +22,7 @@ TESTED_TOGETHER = {
     "cli/arguments.py": "cli/test_main.py",
     "cli/wording.py": "cli/test_bad_input.py",
     "cli/beginning.py": "cli/test_untrained.py",
+    "nets/asymmetric.py": "nets/test_operations.py",
     "nets/depthwise_products.py": "nets/test_depthwise.py",
     "nets/pooling.py": "native/test_pooling.py",
     "nets/fixed.py": "tasks/test_initial.py",

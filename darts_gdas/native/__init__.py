@@ -20,6 +20,7 @@ from darts_gdas.native.pointwise import (
 from darts_gdas.native.pooling import (
     Normalized,
     Pool,
+    Taken,
     normalized_pool,
     normalized_pool_gradient,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Kernels",
     "Normalized",
     "Pool",
+    "Taken",
     "choose",
     "chosen",
     "convolve_depthwise",

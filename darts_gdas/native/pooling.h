@@ -1,4 +1,4 @@
-// What pooling of 3x3 pixels and its gradient share.
+// What the norm of pooled images and its gradient share.
 #pragma once
 #include "common.h"
 
@@ -17,6 +17,9 @@ struct Geometry {
   int64_t first(int64_t part) const { return images * part / parts(); }
   double work() const { return 9. * images * out_image(); }
 };
+
+// What is taken of a window; PIXEL is of images that are normalised as they are.
+enum Taken { MEAN = 0, LARGEST = 1, PIXEL = 2 };
 
 // Which of up to three rows or columns, from first to before last, the window at a place has inside.
 struct Inside {
@@ -65,14 +68,17 @@ void add_sums(const Left& left, const Right& right, double* totals, int64_t c, i
     }
 }
 
-// Calls with whether the largest is taken, and with the type of numbers and the bytes of vectors.
+// Calls with what is taken, and with the type of numbers and the bytes of vectors.
 template <class Call>
 int chosen(const int64_t* sizes, const Geometry& z, const Call& call) {
   return of_type(sizes[0], [&](auto number) {
     return in_vectors<decltype(number)>(z.channels, 0, [&](auto bytes) {
-      if (sizes[2]) call(number, bytes, std::true_type());
-      else call(number, bytes, std::false_type());
-      return int(DONE);
+      switch (sizes[2]) {
+        case MEAN: call(number, bytes, std::integral_constant<Taken, MEAN>()); return int(DONE);
+        case LARGEST: call(number, bytes, std::integral_constant<Taken, LARGEST>()); return int(DONE);
+        case PIXEL: call(number, bytes, std::integral_constant<Taken, PIXEL>()); return int(DONE);
+      }
+      return int(NOT_HERE);
     });
   });
 }

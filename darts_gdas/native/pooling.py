@@ -1,5 +1,6 @@
-"""Calls of the kernels for pooled images that are normalised by their batch."""
+"""Calls of the kernels for images, pooled or not, that are normalised by their batch."""
 
+from enum import Enum
 from typing import NamedTuple
 
 import torch
@@ -8,18 +9,26 @@ from torch import Tensor
 from darts_gdas.native.tensors import LANES, images_like, run, side_by_side, usable
 
 
+class Taken(Enum):
+    """What is taken of a window of 3x3 pixels: `pixel` of none, the images stay as they are."""
+
+    mean = 0
+    largest = 1
+    pixel = 2
+
+
 class Pool(NamedTuple):
-    """Pooling of 3x3 pixels, padded by one, none of which counts.
+    """Pooling of 3x3 pixels, padded by one, none of which counts; or none at all.
 
     Attributes:
         images: Shape of the images, [images, channels, height, width].
-        stride: 1 or 2; height and width are divided by it, rounding up.
-        largest: Whether the largest pixel is taken, else their mean.
+        stride: 1 or 2; height and width are divided by it, rounding up. 1 without pooling.
+        taken: What is taken of a window.
     """
 
     images: tuple[int, int, int, int]
     stride: int
-    largest: bool
+    taken: Taken
 
     def takes(self, x: Tensor, *reduced: Tensor) -> bool:
         """Whether it can be computed in C++, with the norm behind it.
@@ -54,8 +63,8 @@ class Normalized(NamedTuple):
         mean: Of the batch.
         variance: Of the batch, unbiased.
         inverse: What the differences from the mean were multiplied by.
-        taps: Of every window the pixel that was taken, 0 to 8 in the order of scanning; None for
-            means.
+        taps: Of every window the largest pixel, 0 to 8 in the order of scanning; None where that
+            is not what was taken.
     """
 
     y: Tensor
@@ -75,7 +84,7 @@ def normalized_pool(how: Pool, x: Tensor, eps: float) -> Normalized:
     """
     y = images_like(how.reduced, x)
     mean, variance, inverse = (x.new_empty(how.images[1]) for _ in range(3))
-    taps = torch.empty_like(y, dtype=torch.uint8) if how.largest else None
+    taps = torch.empty_like(y, dtype=torch.uint8) if how.taken is Taken.largest else None
     found = Normalized(y, mean, variance, inverse, taps)
     run("normalized_pool", _sizes(how, x), float(eps), [x], found)
     return found
@@ -103,4 +112,4 @@ def _sizes(how: Pool, like: Tensor) -> tuple[int, ...]:
     images, channels, height, width = how.images
     threads = torch.get_num_threads()
     geometry = images, height, width, channels, *how.reduced[2:], how.stride
-    return like.itemsize, threads, int(how.largest), *geometry
+    return like.itemsize, threads, how.taken.value, *geometry

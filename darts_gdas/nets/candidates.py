@@ -6,7 +6,6 @@ begin with a ReLU, and the functions below, are also what a written-out network 
 said.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.depthwise import Depthwise
 from darts_gdas.nets.pixels import even_and_odd
-from darts_gdas.nets.pooling import normalized_pool
+from darts_gdas.nets.pooling import normalized, normalized_pool
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
 from darts_gdas.nets.synced import is_synced
 
@@ -44,9 +43,16 @@ class State:
         """ReLU of the state."""
         return self.once("relu", lambda: F.relu(self.x))
 
-    def through(self, module: nn.Module) -> Tensor:
-        """What a module makes of the state; all modules that begin with a ReLU share it."""
-        return module.after_relu(self.relu()) if isinstance(module, ReluFirst) else module(self.x)
+    def through(self, module: nn.Module, update: StatisticsUpdate | None = None) -> Tensor:
+        """What a module makes of the state; all modules that begin with a ReLU share it.
+
+        Args:
+            module: Any.
+            update: Takes the batch's statistics, where the norms do not move their own.
+        """
+        if not isinstance(module, ReluFirst):
+            return module(self.x)
+        return after_relu(module, self.relu(), update) if update else module.after_relu(self.relu())
 
 
 @dataclass
@@ -79,7 +85,7 @@ class Leaving:
 
     def each(self, name: str, candidates: Sequence[nn.Module]) -> None:
         """Take candidates that run edge by edge."""
-        self.others[name] = [self.state.through(candidate) for candidate in candidates]
+        self.others[name] = [self.state.through(c, self.update) for c in candidates]
 
 
 class Together(ABC):
@@ -174,8 +180,11 @@ class ReluConvNorm(ReluFirst):
 
     def after_relu(self, x: Tensor) -> Tensor:
         """The rest, where the ReLU has been taken."""
-        picked = x if self.step == 1 else x[:, :, :: self.step, :: self.step]
-        return self.norm(self.conv(picked))
+        return self.norm(self.convolved(x))
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """What is normalised, where the ReLU has been taken."""
+        return self.conv(x if self.step == 1 else x[:, :, :: self.step, :: self.step])
 
 
 class FactorizedReduce(ReluFirst):
@@ -194,8 +203,19 @@ class FactorizedReduce(ReluFirst):
 
     def after_relu(self, x: Tensor) -> Tensor:
         """The rest, where the ReLU has been taken."""
+        return self.norm(self.convolved(x))
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """What is normalised, where the ReLU has been taken."""
         picked = even_and_odd(x)
-        return self.norm(torch.cat([self.even(picked[0]), self.odd(picked[1])], dim=1))
+        return torch.cat([self.even(picked[0]), self.odd(picked[1])], dim=1)
+
+
+def after_relu(module: Any, x: Tensor, update: StatisticsUpdate) -> Tensor:
+    """`module.after_relu(x)`, as one of a cell's that share an update of their statistics."""
+    if type(module) is ReluConvNorm or type(module) is FactorizedReduce:
+        return normalized(module.convolved(x), module.norm, update)
+    return module.after_relu(x)
 
 
 class SeparableConv(ReluFirst):
@@ -263,25 +283,3 @@ def relu_conv_norm(
 def max_pool_norm(channels: int, stride: int = 1, affine: bool = True) -> NormalizedPool:
     """The largest of 3x3 pixels, norm."""
     return NormalizedPool(nn.MaxPool2d(3, stride, padding=1), channels, affine)
-
-
-def conv_7x1_1x7(channels: int, stride: int = 1, affine: bool = True) -> nn.Sequential:
-    """ReLU, a row of seven weights, a column of seven weights, norm."""
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False),
-        nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False),
-        nn.BatchNorm2d(channels, affine=affine),
-    )
-
-
-def group_conv_3x1_1x3(channels: int, stride: int = 1, affine: bool = True) -> nn.Sequential:
-    """A row and a column of weights in eight groups of channels, then a mix of all channels."""
-    groups = math.gcd(8, channels)
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, (1, 3), (1, stride), (0, 1), groups=groups, bias=False),
-        nn.Conv2d(channels, channels, (3, 1), (stride, 1), (1, 0), groups=groups, bias=False),
-        nn.BatchNorm2d(channels, affine=affine),
-        ReluConvNorm(channels, channels, affine),
-    )

@@ -6,14 +6,13 @@ from functools import partial
 
 from torch import nn
 
+from darts_gdas.nets.asymmetric import conv_7x1_1x7, group_conv_3x1_1x3
 from darts_gdas.nets.candidates import (
     FactorizedReduce,
     NormalizedPool,
     Skip,
     Zero,
-    conv_7x1_1x7,
     dilated_conv,
-    group_conv_3x1_1x3,
     max_pool_norm,
     relu_conv_norm,
     separable_convs,

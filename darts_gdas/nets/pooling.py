@@ -1,4 +1,4 @@
-"""Pooled images that are normalised by their batch, as a supernet uses them.
+"""Images normalised by their batch, as they are or pooled, as a supernet uses them.
 
 On plain tensors of a CPU they are a kernel in C++ (`native`), where that can be built: in place of
 the pooled images it keeps one byte for each, or nothing. Elsewhere they are the library's.
@@ -14,6 +14,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 import darts_gdas.native as native
 from darts_gdas.nets.formats import autocasts
+from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
 
 Images = Float[Tensor, "batch channels height width"]
 Reduced = Float[Tensor, "batch channels out_height out_width"]
@@ -32,8 +33,8 @@ def normalized_pool(x: Images, pool: nn.Module, eps: float) -> tuple[Reduced, Ch
         The normalised images, and mean and unbiased variance of the pooled ones, without
         derivatives.
     """
-    how = _known(pool, x)
-    if how is None or autocasts(x.device) or not how.takes(x):
+    how = _kernel(pool, x)
+    if how is None:
         return _by_library(x, pool, eps)
     if torch.is_grad_enabled() and x.requires_grad:
         y, mean, variance, *_ = _NormalizedPool.apply(x, pool, how, eps)
@@ -42,25 +43,62 @@ def normalized_pool(x: Images, pool: nn.Module, eps: float) -> tuple[Reduced, Ch
     return y, mean, variance
 
 
+def normalized(x: Images, norm: nn.BatchNorm2d, update: StatisticsUpdate) -> Images:
+    """`norm(x)`.
+
+    Args:
+        x: Images.
+        norm: A norm.
+        update: Takes the batch's statistics, where the norm does not move its own.
+    """
+    is_plain = type(norm) is nn.BatchNorm2d and not norm.affine and uses_batch_statistics(norm)
+    if not is_plain or _has_listeners(norm) or _kernel(_AS_IT_IS, x) is None:
+        return norm(x)
+    y, mean, variance = normalized_pool(x, _AS_IT_IS, norm.eps)
+    update.add([norm], mean[None], variance[None])
+    return y
+
+
+_AS_IT_IS = nn.Identity()
+
+
+def _kernel(pool: nn.Module, x: Tensor) -> native.Pool | None:
+    """What computes a pooling and the norm behind it, if it is in C++."""
+    how = _known(pool, x)
+    return None if how is None or autocasts(x.device) or not how.takes(x) else how
+
+
 def _known(pool: nn.Module, x: Tensor) -> native.Pool | None:
     """The pooling, if it is of those that candidates use and nobody watches or replaces it."""
-    largest = type(pool) is nn.MaxPool2d
-    if not largest and type(pool) is not nn.AvgPool2d:
+    taken = _TAKEN.get(type(pool))
+    if taken is None or x.dim() != 4 or _has_listeners(pool):
         return None
-    hooks = pool._forward_hooks, pool._forward_pre_hooks, pool._backward_hooks
-    if any(hooks) or pool._backward_pre_hooks or _has_any_global_hook() or "forward" in vars(pool):
-        return None
-    stride = pool.stride
-    expected: dict[str, object] = {"kernel_size": 3, "padding": 1, "ceil_mode": False}
-    if largest:
-        expected |= {"dilation": 1, "return_indices": False}
-    else:
-        expected |= {"count_include_pad": False, "divisor_override": None}
-    is_usual = all(getattr(pool, name) == value for name, value in expected.items())
-    if x.dim() != 4 or not isinstance(stride, int) or stride not in (1, 2) or not is_usual:
+    stride = getattr(pool, "stride", 1)
+    is_usual = all(getattr(pool, name) == value for name, value in _USUAL[taken].items())
+    if not isinstance(stride, int) or stride not in (1, 2) or not is_usual:
         return None
     images, channels, height, width = x.shape
-    return native.Pool((images, channels, height, width), stride, largest)
+    return native.Pool((images, channels, height, width), stride, taken)
+
+
+_TAKEN: dict[type[nn.Module], native.Taken] = {
+    nn.MaxPool2d: native.Taken.largest,
+    nn.AvgPool2d: native.Taken.mean,
+    nn.Identity: native.Taken.pixel,
+}
+_WINDOW = {"kernel_size": 3, "padding": 1, "ceil_mode": False}
+_USUAL: dict[native.Taken, dict[str, object]] = {
+    native.Taken.largest: {**_WINDOW, "dilation": 1, "return_indices": False},
+    native.Taken.mean: {**_WINDOW, "count_include_pad": False, "divisor_override": None},
+    native.Taken.pixel: {},
+}
+
+
+def _has_listeners(module: nn.Module) -> bool:
+    """Whether more happens at a module's call than its class says."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
+    listens = any(hooks) or module._backward_pre_hooks or _has_any_global_hook()
+    return bool(listens) or "forward" in vars(module)
 
 
 def _by_library(x: Tensor, pool: nn.Module, eps: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import build_inputs
-from darts_gdas.nets.candidates import ReluConvNorm, State
+from darts_gdas.nets.candidates import State, after_relu
 from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
@@ -79,14 +79,13 @@ class SearchCell(nn.Module):
             weights: The mixture, arranged by source.
             rectify: Return the output after a ReLU.
         """
-        modules = cast(Sequence[ReluConvNorm], self.inputs)
-        before = [module.after_relu(x) for module, x in zip(modules, inputs, strict=True)]
+        update = StatisticsUpdate()
+        before = [after_relu(m, x, update) for m, x in zip(self.inputs, inputs, strict=True)]
         states = [State(x) for x in before]
         first_node = len(states)
         edges = [cast(MixedEdge, edge).candidates for edge in self.edges]
         incoming: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
         passing: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
-        update = StatisticsUpdate()
         drop = weights.dropout and weights.dropout.start(before[0].device)
         for source in range(first_node + self.space.num_nodes):
             if source >= first_node:  # all edges into this node have been computed

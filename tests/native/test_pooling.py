@@ -1,5 +1,6 @@
 """Pooled and normalised images of the kernels in C++ are torch's."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,8 @@ from darts_gdas import native
 from darts_gdas.native import Kernels, build
 from darts_gdas.native.tensors import LANES
 from darts_gdas.nets.formats import channels_last
-from darts_gdas.nets.pooling import normalized_pool
+from darts_gdas.nets.pooling import normalized, normalized_pool
+from darts_gdas.nets.statistics import StatisticsUpdate
 
 pytestmark = pytest.mark.skipif(
     build.library() is None, reason=f"needs kernels in C++: {native.described()}"
@@ -29,12 +31,15 @@ def _as_found():
 
 
 def pool_of(kind: str, stride: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
     if kind == "max":
         return nn.MaxPool2d(3, stride, padding=1)
     return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
 
 
-both = pytest.mark.parametrize("kind", ["max", "avg"])
+pools = pytest.mark.parametrize("kind", ["max", "avg"])
+kinds = pytest.mark.parametrize("kind", ["max", "avg", "none"])
 strides = pytest.mark.parametrize("stride", [1, 2])
 
 
@@ -69,7 +74,7 @@ def assert_same(x: Tensor, pool: nn.Module, **tolerance: float) -> None:
 @pytest.mark.parametrize("channels", [3, 4, 8, 12, 16, 24, 40])
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 1), (2, 9), (9, 8), (17, 20)], ids=str)
 @strides
-@both
+@kinds
 def test_images_moments_and_gradients(kind: str, stride: int, size: tuple[int, int], channels: int):
     x = draw(5, channels, *size)
     pool = pool_of(kind, stride)
@@ -79,7 +84,7 @@ def test_images_moments_and_gradients(kind: str, stride: int, size: tuple[int, i
 
 @pytest.mark.parametrize("images", [1, 17, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@both
+@kinds
 def test_many_images_and_few(kind: str, dtype: torch.dtype, images: int):
     """More than there are parts, and rows longer than a run."""
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype is torch.float32 else EXACT
@@ -96,7 +101,7 @@ def test_of_equal_pixels_the_first_one_is_taken(stride: int):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
 @strides
-@both
+@kinds
 def test_what_is_no_number_goes_where_torch_has_it(
     kind: str, stride: int, share: float, value: float
 ):
@@ -113,7 +118,7 @@ def test_taps_are_torch_s(stride: int, value: float):
     for share in (0.1, 0.5, 0.95, 1.0):
         chosen = torch.rand(4, 16, 7, 8, generator=torch.Generator().manual_seed(1)) < share
         x = channels_last(draw(4, 16, 7, 8).masked_fill(chosen, value))
-        how = native.Pool((4, 16, 7, 8), stride, True)
+        how = native.Pool((4, 16, 7, 8), stride, native.Taken.largest)
         taps = native.normalized_pool(how, x, EPS).taps
         assert taps is not None
         rows = stride * torch.arange(taps.shape[2])[:, None] - 1 + taps // 3
@@ -123,7 +128,7 @@ def test_taps_are_torch_s(stride: int, value: float):
 
 
 @strides
-@both
+@kinds
 def test_derivatives_are_those_of_finite_differences(kind: str, stride: int):
     native.choose(Kernels.native)
     x, pool = draw(2, 4, 4, 3).requires_grad_(), pool_of(kind, stride)
@@ -136,7 +141,7 @@ def test_derivatives_are_those_of_finite_differences(kind: str, stride: int):
     assert gradgradcheck(function, x)
 
 
-@both
+@kinds
 def test_second_and_third_derivatives_are_those_of_the_formula(kind: str):
     native.choose(Kernels.native)
     pool, found = pool_of(kind, 2), []
@@ -157,7 +162,7 @@ def test_second_and_third_derivatives_are_those_of_the_formula(kind: str):
         assert_close(gradient, expected, rtol=1e-8, atol=1e-8)
 
 
-@both
+@kinds
 def test_many_gradients_at_once(kind: str):
     pool, found = pool_of(kind, 1), []
     upstream = torch.stack([draw(3, 8, 5, 6, seed=i) for i in range(4)])
@@ -169,7 +174,7 @@ def test_many_gradients_at_once(kind: str):
     assert_close(*found, **EXACT)
 
 
-@both
+@kinds
 def test_a_gradient_in_any_order_is_right(kind: str):
     upstream = torch.randn(6, 5, 8, 3, dtype=torch.float64).permute(3, 2, 1, 0)
     for g in (upstream, torch.ones((), dtype=torch.float64).expand(3, 8, 5, 6)):
@@ -180,7 +185,7 @@ def test_a_gradient_in_any_order_is_right(kind: str):
 
 @pytest.mark.parametrize("images", [1, 5, 40])
 @strides
-@both
+@kinds
 def test_results_depend_on_neither_threads_nor_place(kind: str, stride: int, images: int):
     """Bit for bit, also when repeated."""
     x, pool, found, kept = (
@@ -198,7 +203,7 @@ def test_results_depend_on_neither_threads_nor_place(kind: str, stride: int, ima
 
 
 @pytest.mark.parametrize("mean", [0.0, 30.0, 1000.0])
-@both
+@kinds
 def test_large_means_cost_no_digits_of_the_variance(kind: str, mean: float):
     """In float32, against float64 on the same numbers; means of pixels are rounded themselves."""
     native.choose(Kernels.native)
@@ -213,7 +218,7 @@ def test_large_means_cost_no_digits_of_the_variance(kind: str, mean: float):
     assert (y - expected).abs().max() < 2e-6 + (mean * 1e-6 if kind == "avg" else 0)
 
 
-@both
+@kinds
 def test_a_constant_channel_is_zero(kind: str):
     native.choose(Kernels.native)
     x = channels_last(torch.full((2, 8, 5, 5), 100.0))
@@ -221,7 +226,7 @@ def test_a_constant_channel_is_zero(kind: str):
     assert y.abs().max() == 0 and variance.max() == 0 and (mean == 100).all()
 
 
-@both
+@pools
 def test_one_value_per_channel_is_torch_s_error(kind: str):
     native.choose(Kernels.native)
     for size in ((1, 1), (2, 2)):
@@ -229,13 +234,13 @@ def test_one_value_per_channel_is_torch_s_error(kind: str):
             normalized_pool(draw(1, 8, *size), pool_of(kind, 2), EPS)
 
 
-@both
+@pools
 def test_what_is_not_theirs_stays_torch_s(kind: str):
     x, pool = draw(2, 8, 6, 6), pool_of(kind, 1)
     assert is_native(x, pool)
     for images in (x.contiguous(), draw(2, 16, 6, 6)[:, :8], x.to(torch.bfloat16)):
         assert not is_native(images, pool)
-    kinds: dict[str, Callable[[], nn.Module]] = {
+    others: dict[str, Callable[[], nn.Module]] = {
         "kernel": lambda: type(pool)(5, 1, padding=1),  # type: ignore[call-arg]
         "padding": lambda: type(pool)(3, 1),  # type: ignore[call-arg]
         "stride": lambda: type(pool)(3, 3, padding=1),  # type: ignore[call-arg]
@@ -247,7 +252,7 @@ def test_what_is_not_theirs_stays_torch_s(kind: str):
         ),
         "dilation": lambda: nn.MaxPool2d(3, 1, padding=1, dilation=2),
     }
-    assert not [name for name, make in kinds.items() if is_native(x, make())]
+    assert not [name for name, make in others.items() if is_native(x, make())]
     handle = pool.register_forward_hook(lambda *_: None)
     assert not is_native(x, pool)
     handle.remove()
@@ -256,7 +261,7 @@ def test_what_is_not_theirs_stays_torch_s(kind: str):
         assert not is_native(x, pool)
 
 
-@both
+@kinds
 def test_without_derivatives_it_is_the_same(kind: str):
     native.choose(Kernels.native)
     x, pool = draw(2, 8, 6, 6), pool_of(kind, 1)
@@ -289,7 +294,7 @@ def test_it_keeps_a_byte_per_largest_pixel(kind: str, size: int):
     assert kept_bytes(Kernels.library, x, pool) >= 4 * x.numel()
 
 
-@both
+@kinds
 def test_images_changed_before_the_backward_pass_are_noticed(kind: str):
     native.choose(Kernels.native)
     leaf = draw(2, 8, 6, 6).requires_grad_()
@@ -298,3 +303,43 @@ def test_images_changed_before_the_backward_pass_are_noticed(kind: str):
     x.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def norm_of(channels: int = 8, **how: bool) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, **{"affine": False, **how}).double()
+    for name, buffer in norm.named_buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(1 + draw(1, channels, 1, 1, seed=len(name)).flatten().square())
+    return norm
+
+
+@pytest.mark.parametrize("tracks", [True, False])
+def test_a_norm_without_a_pool(tracks: bool):
+    """Images, gradients and running statistics are the module's."""
+    found = []
+    for kernels in (Kernels.native, Kernels.library):
+        native.choose(kernels)
+        norm, update = norm_of(), StatisticsUpdate()
+        norm.track_running_stats = tracks
+        x = draw(3, 8, 5, 4).requires_grad_()
+        y = normalized(x, norm, update)
+        assert ("Pool" in type(y.grad_fn).__name__) == (kernels is Kernels.native)
+        update.apply()
+        (g,) = torch.autograd.grad(y, x, draw(*y.shape, seed=2))
+        found.append([y, g, *norm.buffers()])
+    for value, expected in zip(*found, strict=True):
+        assert_close(value, expected, **EXACT)
+
+
+def test_a_norm_that_is_more_stays_a_module():
+    native.choose(Kernels.native)
+    x, heard = draw(3, 8, 5, 4), []
+    listened = norm_of()
+    listened.register_forward_hook(lambda *_: heard.append(True))
+    for norm in (norm_of(affine=True), norm_of().eval(), listened):
+        twin, update = copy.deepcopy(norm), StatisticsUpdate()
+        y = normalized(x, norm, update)
+        update.apply()
+        assert torch.equal(y, twin(x))
+        assert all(map(torch.equal, norm.buffers(), twin.buffers()))
+    assert len(heard) == 2
