@@ -48,6 +48,15 @@ class Pool(NamedTuple):
             and x.is_contiguous(memory_format=torch.channels_last)
         )
 
+    def takes_kept(self, y: Tensor, inverse: Tensor, taps: Tensor | None) -> bool:
+        """Whether these are what `Normalized` held: hooks may give back other tensors."""
+        if inverse.shape != y.shape[1:2] or not usable(y, inverse):
+            return False
+        if taps is None:
+            return self.taken is not Taken.largest
+        lies_so = taps.is_contiguous(memory_format=torch.channels_last)
+        return taps.dtype is torch.uint8 and taps.is_cpu and taps.shape == self.reduced and lies_so
+
     @property
     def reduced(self) -> tuple[int, int, int, int]:
         """Shape of the outputs."""
@@ -103,7 +112,7 @@ def normalized_pool_gradient(
         taps: See `Normalized`.
     """
     found = images_like(how.images, y)
-    read = [side_by_side(gradient), y, inverse, taps]
+    read = [side_by_side(gradient), y, inverse.contiguous(), taps]
     run("normalized_pool_gradient", _sizes(how, y), read, [found])
     return found
 

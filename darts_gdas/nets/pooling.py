@@ -51,8 +51,13 @@ def normalized(x: Images, norm: nn.BatchNorm2d, update: StatisticsUpdate) -> Ima
         norm: A norm.
         update: Takes the batch's statistics, where the norm does not move its own.
     """
-    is_plain = type(norm) is nn.BatchNorm2d and not norm.affine and uses_batch_statistics(norm)
-    if not is_plain or _has_listeners(norm) or _kernel(_AS_IT_IS, x) is None:
+    is_plain = type(norm) is nn.BatchNorm2d and not norm.affine and norm.momentum is not None
+    if (
+        not is_plain
+        or not uses_batch_statistics(norm)
+        or _has_listeners(norm)
+        or _kernel(_AS_IT_IS, x) is None
+    ):
         return norm(x)
     y, mean, variance = normalized_pool(x, _AS_IT_IS, norm.eps)
     update.add([norm], mean[None], variance[None])
@@ -140,11 +145,12 @@ class _NormalizedPool(torch.autograd.Function):
         if upstream is None:
             return None, None, None, None
         again = torch.is_grad_enabled()  # to be differentiated again: as a function of the images
-        if not again and ctx.how.takes(y, upstream):
+        if not again and ctx.how.takes(y, upstream) and ctx.how.takes_kept(y, inverse, taps):
             dx = native.normalized_pool_gradient(ctx.how, upstream, y, inverse, taps)
             return dx, None, None, None
         with torch.enable_grad():
             x = x.view_as(x) if again else x.detach().requires_grad_()
-            expected = _written_out(ctx.pool(x), ctx.eps)
+            # Not its call: whoever listens to that has heard of it in the forward pass.
+            expected = _written_out(ctx.pool.forward(x), ctx.eps)
         (dx,) = torch.autograd.grad(expected, x, upstream, create_graph=again)
         return dx, None, None, None

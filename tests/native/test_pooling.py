@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from darts_gdas import native
 from darts_gdas.native import Kernels, build
@@ -336,10 +337,48 @@ def test_a_norm_that_is_more_stays_a_module():
     x, heard = draw(3, 8, 5, 4), []
     listened = norm_of()
     listened.register_forward_hook(lambda *_: heard.append(True))
-    for norm in (norm_of(affine=True), norm_of().eval(), listened):
+    average = norm_of()
+    average.momentum = None
+    for norm in (norm_of(affine=True), norm_of().eval(), listened, average):
         twin, update = copy.deepcopy(norm), StatisticsUpdate()
         y = normalized(x, norm, update)
         update.apply()
         assert torch.equal(y, twin(x))
         assert all(map(torch.equal, norm.buffers(), twin.buffers()))
     assert len(heard) == 2
+
+
+@kinds
+@pytest.mark.parametrize(
+    "given_back",
+    [
+        lambda t: t.contiguous() if t.dtype is torch.uint8 else t,
+        lambda t: t.contiguous(),
+        lambda t: t.long() if t.dtype is torch.uint8 else t,
+        lambda t: t.repeat_interleave(2, dim=0)[::2] if t.dim() == 1 else t,
+        lambda t: t.float() if t.dim() == 1 else t,
+    ],
+    ids=["taps", "all", "wide", "apart", "narrow"],
+)
+def test_what_was_kept_may_come_back_in_another_place(kind: str, given_back):
+    """Of what hooks on saved tensors give back the numbers are asked, not where they lay."""
+    native.choose(Kernels.native)
+    leaf = draw(3, 8, 6, 5).requires_grad_()
+    pool, found = pool_of(kind, 1), []
+    for back in (lambda t: t, given_back):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), back):
+            y, _, _ = normalized_pool(leaf, pool, EPS)
+        found.append(torch.autograd.grad(y, leaf, draw(*y.shape, seed=4))[0])
+    assert_close(found[1], found[0], **EXACT)
+
+
+@kinds
+def test_a_counter_may_watch_the_backward_pass_alone(kind: str):
+    native.choose(Kernels.native)
+    leaf, pool = draw(3, 8, 6, 5).requires_grad_(), pool_of(kind, 1)
+    y, _, _ = normalized_pool(leaf, pool, EPS)
+    pool.register_forward_hook(lambda *_: pytest.fail("the pass forward is over"))
+    (expected,) = torch.autograd.grad(y.square().sum(), leaf, retain_graph=True)
+    with FlopCounterMode(display=False):
+        (found,) = torch.autograd.grad(y.square().sum(), leaf)
+    assert_close(found, expected, **EXACT)
