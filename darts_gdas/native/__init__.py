@@ -24,7 +24,7 @@ from darts_gdas.native.pooling import (
     normalized_pool,
     normalized_pool_gradient,
 )
-from darts_gdas.native.tensors import usable
+from darts_gdas.native.tensors import recorded, transformed, usable
 
 __all__ = [
     "Convolution",
@@ -43,6 +43,8 @@ __all__ = [
     "normalized_pool_gradient",
     "normalized_sum",
     "normalized_sum_gradients",
+    "recorded",
     "takes_sums",
+    "transformed",
     "usable",
 ]

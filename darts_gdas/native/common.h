@@ -68,6 +68,16 @@ int of_type(int64_t bytes, const Call& call) {
 #define ALL(x) ((x) - VECTOR{})
 #define STORE(p, v) (*reinterpret_cast<typename Vector<T, BYTES>::unaligned*>(p) = (v))
 
+constexpr int64_t MOST_PARTS = 16;  // of work, however many threads there are
+constexpr int64_t RUN = 128;        // pixels whose sum is taken in the numbers' own type
+
+// Partial sums of all parts, in the order of the parts, into the first.
+inline void gather(std::vector<double>& sums, int64_t parts) {
+  const int64_t size = sums.size() / parts;
+  for (int64_t part = 1; part < parts; ++part)
+    for (int64_t i = 0; i < size; ++i) sums[i] += sums[part * size + i];
+}
+
 constexpr double LEAST_WORK = 1e6;  // multiplications that pay for a thread: some 50 microseconds
 
 // Runs a function on so many threads: `GOMP_parallel` of the OpenMP library that torch computes with.

@@ -23,8 +23,6 @@ struct Geometry {
   int64_t taps() const { return side * side * channels; }
 };
 
-constexpr int64_t MOST_PARTS = 16;
-
 // Where an image is not positive its ReLU does not move; what is no number stays none.
 template <class T>
 void stop_where_zero(const T* image, T* gradient, int64_t count) {
@@ -200,7 +198,7 @@ struct Call {
         if (dx) finish(reached.data(), n);
       }
     });
-    if (for_weights) gather(sums, parts);
+    if (for_weights) write_weights(sums, parts);
   }
 
   // The gradient of image n, out of its frame where it was made there, and through its ReLU.
@@ -214,7 +212,7 @@ struct Call {
   }
 
   // Sums of all parts, in the order of the parts, as torch has weights.
-  void gather(const std::vector<T>& sums, int64_t parts) const {
+  void write_weights(const std::vector<T>& sums, int64_t parts) const {
     const int64_t taps = z.side * z.side, all = edges * z.taps();
     for (int64_t e = 0; e < edges; ++e)
       for (int64_t t = 0; t < taps; ++t)

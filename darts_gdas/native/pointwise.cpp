@@ -8,7 +8,7 @@
 
 namespace {
 
-constexpr int64_t MOST_PARTS = 16, LEAST_PART = 4096, RUN = 128;  // of pixels
+constexpr int64_t LEAST_PART = 4096;  // of pixels
 
 struct Sizes {
   int64_t threads, terms, edges, outputs, channels, features, pixels;
@@ -150,13 +150,6 @@ double inner(const T* left, const T* right, int64_t count) {
     for (int l = 0; l < LANES; ++l) total += sum[l];
   }
   return total;
-}
-
-// Partial sums of all parts, in the order of the parts, into the first.
-inline void gather(std::vector<double>& sums, int64_t parts) {
-  const int64_t size = sums.size() / parts;
-  for (int64_t part = 1; part < parts; ++part)
-    for (int64_t i = 0; i < size; ++i) sums[i] += sums[part * size + i];
 }
 
 template <class T, int BYTES>

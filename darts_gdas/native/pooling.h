@@ -4,8 +4,6 @@
 
 namespace {
 
-constexpr int64_t MOST_PARTS = 16, RUN = 128;
-
 struct Geometry {
   int64_t images, height, width, channels, out_height, out_width, stride;
   int64_t row() const { return width * channels; }

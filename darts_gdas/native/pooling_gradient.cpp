@@ -97,9 +97,8 @@ void backward(
     const auto right = [&](int64_t at, int64_t) { return VECTOR(LOAD(y + start + at)); };
     add_sums<T, BYTES>(left, right, &sums[part * 2 * c], c, (end - start) / c);
   });
+  gather(sums, parts);
   for (int64_t i = 0; i < c; ++i) {
-    for (int64_t part = 1; part < parts; ++part)
-      for (const int64_t k : {i, c + i}) sums[k] += sums[part * 2 * c + k];
     mean[i] = T(sums[i] / pixels);
     slope[i] = T(-sums[c + i] / pixels);
   }

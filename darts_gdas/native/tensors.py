@@ -25,14 +25,13 @@ def usable(*tensors: Tensor) -> bool:
     dtype = tensors[0].dtype
     if dtype is not torch.float32 and dtype is not torch.float64:
         return False
-    if torch.compiler.is_compiling() or torch._C._is_tracing() or _watched():
+    if recorded() or _watched():
         return False
     return all(_is_plain(t, dtype) for t in tensors) and library() is not None
 
 
 def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
     """Whether a tensor's numbers are what lies at its address."""
-    transforms = torch._C._functorch  # type: ignore[attr-defined]
     return (
         type(x) in (Tensor, nn.Parameter)
         and x.dtype is dtype
@@ -40,9 +39,19 @@ def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
         and x.layout is torch.strided
         and not x.is_neg()
         and not x._is_zerotensor()
-        and not transforms.is_functorch_wrapped_tensor(x)
-        and not transforms.is_legacy_batchedtensor(x)
+        and not transformed(x)
     )
+
+
+def transformed(x: Tensor) -> bool:
+    """Whether a transform stands between a tensor and its numbers, as `vmap` does."""
+    transforms = torch._C._functorch  # type: ignore[attr-defined]
+    return transforms.is_functorch_wrapped_tensor(x) or transforms.is_legacy_batchedtensor(x)
+
+
+def recorded() -> bool:
+    """Whether a compiler or a trace records operations."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
 def _watched() -> bool:

@@ -21,7 +21,6 @@ import darts_gdas.native as native
 from darts_gdas.nets.depthwise_products import (
     FAST_WIDTH,
     Geometry,
-    gradients,
     input_gradient,
     outputs,
     weight_gradients,
@@ -183,8 +182,7 @@ class _Convolutions(torch.autograd.Function):
         found: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
         if not used:
             return tuple(found)
-        run = _differentiable if torch.is_grad_enabled() else gradients
-        found[1], reached = run(ctx.geometry, arrived, through, x, ctx.needed)
+        found[1], reached = _gradients(ctx.geometry, arrived, through, x, ctx.needed)
         for i, gradient in zip(used if ctx.needed[1] else (), reached, strict=True):
             found[2 + i] = gradient
         return tuple(found)
@@ -194,22 +192,36 @@ class _Convolutions(torch.autograd.Function):
         return _product_rule(_Convolutions, ctx, grad_inputs[1:], 1)
 
 
-def _differentiable(
+def _gradients(
     geometry: Geometry,
     upstream: Sequence[Tensor],
     weights: Sequence[Tensor],
     x: Tensor | None,
     needed: tuple[bool, bool],
 ) -> tuple[Tensor | None, Sequence[Tensor]]:
-    """`gradients`, as functions to be differentiated again."""
+    """Both gradients, or the one that is needed: of the images, and of each set of kernels.
+
+    In one pass where they are not to be differentiated again and there is a kernel.
+
+    Args:
+        geometry: The convolution.
+        upstream: Gradients of the outputs.
+        weights: The sets of kernels, which the images' gradient depends on.
+        x: The images, which the others depend on and, if they are rectified, this one.
+        needed: Whether the images', and whether the weights' are asked for.
+    """
+    how = geometry.for_images(upstream[0])
+    first = upstream[0] if x is None else x
+    if not torch.is_grad_enabled() and how.takes(first, weights, upstream):
+        return native.depthwise_gradients(how, upstream, weights, x, of_weights=needed[1])
     plain, dx = replace(geometry, rectified=False), None
     if needed[0]:
-        dx = _InputGradient.apply(plain, *upstream, *weights)
+        dx = _run(_InputGradient, plain, *upstream, *weights)
         if geometry.rectified:
             dx = torch.ops.aten.threshold_backward(dx, x, 0)
     if x is None or not needed[1]:
         return dx, ()
-    return dx, _WeightGradients.apply(plain, F.relu(x) if geometry.rectified else x, *upstream)
+    return dx, _run(_WeightGradients, plain, F.relu(x) if geometry.rectified else x, *upstream)
 
 
 class _InputGradient(_Multilinear):

@@ -11,7 +11,7 @@ rewrites stay inside what is fast (`python -m benchmarks kernels`):
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -70,41 +70,10 @@ def outputs(geometry: Geometry, x: Tensor, weights: Sequence[Tensor]) -> list[Te
     return [_convolved(x, w, geometry) for w in weights]
 
 
-def gradients(
-    geometry: Geometry,
-    upstream: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    x: Tensor | None,
-    needed: tuple[bool, bool],
-) -> tuple[Tensor | None, Sequence[Tensor]]:
-    """Both gradients, or the one that is needed: of the images, and of each set of kernels.
-
-    Args:
-        geometry: The convolution.
-        upstream: Gradients of the outputs.
-        weights: The sets of kernels, which the images' gradient depends on.
-        x: The images, which the others depend on and, if they are rectified, this one.
-        needed: Whether the images', and whether the weights' are asked for.
-    """
-    first = upstream[0] if x is None else x
-    how = geometry.for_images(first)
-    if how.takes(first, weights if needed[0] else (), upstream):
-        sets = weights if needed[0] else ()
-        return native.depthwise_gradients(how, upstream, sets, x, of_weights=needed[1])
-    dx: Tensor | None = None
-    if needed[0]:
-        dx = input_gradient(replace(geometry, rectified=False), upstream, weights)
-        if geometry.rectified:
-            dx = torch.ops.aten.threshold_backward(dx, x, 0)
-    if x is None or not needed[1]:
-        return dx, ()
-    return dx, weight_gradients(geometry, x, upstream)
-
-
 def input_gradient(
     geometry: Geometry, gradients: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> Tensor:
-    """The sum over all sets of kernels of the transposed convolutions."""
+    """The sum over all sets of kernels of the transposed convolutions, whatever was rectified."""
     how = geometry.for_images(gradients[0])
     if how.takes(gradients[0], weights, gradients):
         dx, _ = native.depthwise_gradients(how, gradients, weights)
@@ -122,11 +91,10 @@ def input_gradient(
 def weight_gradients(
     geometry: Geometry, x: Tensor, gradients: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Of each gradient g: w(t) = sum over p of x(stride p + dilation t) g(p)."""
+    """Of each gradient g: w(t) = sum over p of x(stride p + dilation t) g(p), x itself."""
     how = geometry.for_images(x)
     if how.takes(x, (), gradients):
         return tuple(native.depthwise_gradients(how, gradients, x=x, of_weights=True)[1])
-    x = F.relu(x) if geometry.rectified else x
     kernel, dilation, stride = geometry.kernel, geometry.dilation, geometry.stride
     if stride > 1 or x.shape[3] < dilation * kernel[1]:  # or too narrow to shift
         rest = geometry.padding, dilation, stride

@@ -156,11 +156,11 @@ def _run_convs(
     """
     num_edges = len(convs[0])
     stacked = num_edges > 1 and stacks_edges(state.x)
-    x = state.relu().repeat(1, num_edges, 1, 1) if stacked else state.x
+    parts = [state.relu().repeat(1, num_edges, 1, 1)] if stacked else []
     inputs = []
     for candidates in convs:
         first = [blocks[0] for blocks in candidates]
-        inputs.append(_depthwise([x], first) if stacked else _depthwise_shared(state, first))
+        inputs.append(_depthwise(parts, first) if stacked else _depthwise_shared(state, first))
     for depth in range(1, max(len(candidates[0]) for candidates in convs)):
         deep = [i for i, candidates in enumerate(convs) if len(candidates[0]) > depth]
         before = [blocks[depth - 1] for i in deep for blocks in convs[i]]

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+import darts_gdas.native as native
+
 Rows = Float[Tensor, "edges pixels channels"]
 OtherRows = Float[Tensor, "edges pixels others"]
 
@@ -57,20 +59,11 @@ def even_and_odd(x: Tensor) -> tuple[Tensor, Tensor]:
     height, width = x.shape[2:]
     if height % 2 or width % 2:
         x = F.pad(x, (0, width % 2, 0, height % 2))
-    if torch.is_grad_enabled() and x.requires_grad and not _is_recorded():
+    if (
+        torch.is_grad_enabled() and x.requires_grad and not native.recorded()
+    ):  # which know slices better
         return _EvenAndOdd.apply(x)  # type: ignore[return-value]
     return _EvenAndOdd.forward(x)
-
-
-def _is_recorded() -> bool:
-    """Whether a compiler or a trace follows, which knows slices better."""
-    return torch.compiler.is_compiling() or torch._C._is_tracing()
-
-
-def _is_batched(x: Tensor) -> bool:
-    """Whether a transform is about."""
-    transforms = torch._C._functorch  # type: ignore[attr-defined]
-    return transforms.is_functorch_wrapped_tensor(x) or transforms.is_legacy_batchedtensor(x)
 
 
 class _EvenAndOdd(torch.autograd.Function):
@@ -103,7 +96,9 @@ class _Joined(torch.autograd.Function):
     @staticmethod
     def forward(even: Tensor, odd: Tensor) -> Tensor:
         batch, channels, height, width = even.shape
-        if _is_batched(even) or _is_batched(odd):  # which cannot be written into others
+        if native.transformed(even) or native.transformed(
+            odd
+        ):  # which cannot be written into others
             zero = torch.zeros_like(even)
             rows = [torch.stack(pair, dim=4) for pair in ((even, zero), (zero, odd))]
             return torch.stack(rows, dim=3).reshape(batch, channels, 2 * height, 2 * width)

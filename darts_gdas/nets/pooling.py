@@ -34,13 +34,7 @@ def normalized_pool(x: Images, pool: nn.Module, eps: float) -> tuple[Reduced, Ch
         derivatives.
     """
     how = _kernel(pool, x)
-    if how is None:
-        return _by_library(x, pool, eps)
-    if torch.is_grad_enabled() and x.requires_grad:
-        y, mean, variance, *_ = _NormalizedPool.apply(x, pool, how, eps)
-    else:
-        y, mean, variance, *_ = native.normalized_pool(how, x, eps)
-    return y, mean, variance
+    return _by_library(x, pool, eps) if how is None else _by_kernel(x, pool, how, eps)
 
 
 def normalized(x: Images, norm: nn.BatchNorm2d, update: StatisticsUpdate) -> Images:
@@ -52,14 +46,12 @@ def normalized(x: Images, norm: nn.BatchNorm2d, update: StatisticsUpdate) -> Ima
         update: Takes the batch's statistics, where the norm does not move its own.
     """
     is_plain = type(norm) is nn.BatchNorm2d and not norm.affine and norm.momentum is not None
-    if (
-        not is_plain
-        or not uses_batch_statistics(norm)
-        or _has_listeners(norm)
-        or _kernel(_AS_IT_IS, x) is None
-    ):
+    how = None
+    if is_plain and uses_batch_statistics(norm) and not _has_listeners(norm):
+        how = _kernel(_AS_IT_IS, x)
+    if how is None:
         return norm(x)
-    y, mean, variance = normalized_pool(x, _AS_IT_IS, norm.eps)
+    y, mean, variance = _by_kernel(x, _AS_IT_IS, how, norm.eps)
     update.add([norm], mean[None], variance[None])
     return y
 
@@ -104,6 +96,16 @@ def _has_listeners(module: nn.Module) -> bool:
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
     listens = any(hooks) or module._backward_pre_hooks or _has_any_global_hook()
     return bool(listens) or "forward" in vars(module)
+
+
+def _by_kernel(
+    x: Tensor, pool: nn.Module, how: native.Pool, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    if torch.is_grad_enabled() and x.requires_grad:
+        y, mean, variance, *_ = _NormalizedPool.apply(x, pool, how, eps)
+    else:
+        y, mean, variance, *_ = native.normalized_pool(how, x, eps)
+    return y, mean, variance
 
 
 def _by_library(x: Tensor, pool: nn.Module, eps: float) -> tuple[Tensor, Tensor, Tensor]:
