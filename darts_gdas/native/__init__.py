@@ -12,7 +12,6 @@ from darts_gdas.native.depthwise import (
     depthwise_gradients,
 )
 from darts_gdas.native.pointwise import (
-    Gradients,
     normalized_sum,
     normalized_sum_gradients,
     takes_sums,
@@ -24,11 +23,10 @@ from darts_gdas.native.pooling import (
     normalized_pool,
     normalized_pool_gradient,
 )
-from darts_gdas.native.tensors import recorded, transformed, usable
+from darts_gdas.native.tensors import recorded, transformed, transforming, usable
 
 __all__ = [
     "Convolution",
-    "Gradients",
     "Kernels",
     "Normalized",
     "Pool",
@@ -46,5 +44,6 @@ __all__ = [
     "recorded",
     "takes_sums",
     "transformed",
+    "transforming",
     "usable",
 ]

@@ -152,10 +152,16 @@ double inner(const T* left, const T* right, int64_t count) {
   return total;
 }
 
+// Of outputs, of inputs, and what their derivatives need: as `normalized_sum` returns them.
+template <class T>
+struct Statistics {
+  T *mean, *unbiased, *means, *products, *variances;
+};
+
 template <class T, int BYTES>
 void forward(
-    const Sizes& z, double eps, const T* pointwise, const T* scale, const T* const* inputs,
-    const T* const* features, T* means, T* products, T* variances, T* const* outputs) {
+    const Sizes& z, double eps, const T* scale, const T* const* kernels, const T* const* inputs,
+    const T* const* features, const Statistics<T>& found, T* const* outputs) {
   const int64_t C = z.channels, O = z.outputs, parts = z.parts(), moments = C * (C + 1);
   const double work = double(z.pairs()) * z.pixels * C;
   std::vector<double> sums(parts * z.pairs() * moments);
@@ -174,24 +180,26 @@ void forward(
     const double* sum = &sums[k * moments];
     std::vector<double> covariance(C * C), row(C);
     for (int64_t i = 0; i < C; ++i) {
-      means[k * C + i] = T(inputs[k][i] + sum[i] / z.pixels);
+      found.means[k * C + i] = T(inputs[k][i] + sum[i] / z.pixels);
       for (int64_t j = i; j < C; ++j)
         covariance[i * C + j] = covariance[j * C + i] =
             sum[C + i * C + j] / z.pixels - sum[i] / z.pixels * (sum[j] / z.pixels);
     }
     for (int64_t o = 0; o < O; ++o) {
-      const T* p = pointwise + (k * O + o) * C;
+      const T* p = kernels[k] + o * C;
       std::fill(row.begin(), row.end(), 0);
       for (int64_t i = 0; i < C; ++i)
         for (int64_t j = 0; j < C; ++j) row[j] = std::fma(p[i], covariance[i * C + j], row[j]);
       double variance = 0, mean = 0;
       for (int64_t j = 0; j < C; ++j) {
-        products[(k * O + o) * C + j] = T(row[j]);
+        found.products[(k * O + o) * C + j] = T(row[j]);
         variance += row[j] * p[j];
         mean += (inputs[k][j] + sum[j] / z.pixels) * p[j];
       }
       variance = variance < 0 ? 0 : variance;  // not where it is no number
-      variances[k * O + o] = T(variance);
+      found.mean[k * O + o] = T(mean);
+      found.variances[k * O + o] = T(variance);
+      found.unbiased[k * O + o] = T(variance * z.pixels / (z.pixels - 1));
       const double weight = scale[k] / std::sqrt(variance + eps);
       for (int64_t j = 0; j < C; ++j) matrices[(k * C + j) * O + o] = T(weight * p[j]);
       shift[k * O + o] = weight * mean;
@@ -216,14 +224,14 @@ void forward(
 // Gradients that nobody asks for are null pointers.
 template <class T>
 struct Gradients {
-  T *pointwise, *scale;
-  T* const* inputs;
+  T* scale;
+  T *const *kernels, *const *inputs;
   T* const* features;
 };
 
 template <class T, int BYTES>
 void backward(
-    const Sizes& z, double eps, const T* pointwise, const T* scale, const T* means, const T* products,
+    const Sizes& z, double eps, const T* scale, const T* const* kernels, const T* means, const T* products,
     const T* variances, const T* const* upstream, const T* const* inputs, const T* const* features,
     const Gradients<T>& found) {
   const int64_t C = z.channels, O = z.outputs, parts = z.parts(), size = O * C;
@@ -245,7 +253,7 @@ void backward(
     std::vector<double> curvature(C * C), bias(C);
     double inner_scale = 0;
     for (int64_t o = 0; o < O; ++o) {
-      const T* p = pointwise + (k * O + o) * C;
+      const T* p = kernels[k] + o * C;
       const double* outer = &outers[k * size + o * C];
       const double total = totals[k % z.edges * O + o];
       const double inverse = 1 / std::sqrt(double(variances[k * O + o]) + eps), weight = scale[k] * inverse;
@@ -254,7 +262,7 @@ void backward(
       const double slope = weight * inverse * inverse * inner;
       inner_scale += inner * inverse;
       for (int64_t c = 0; c < C; ++c) {
-        if (found.pointwise) found.pointwise[(k * O + o) * C + c] = T(weight * outer[c] - slope * products[(k * O + o) * C + c]);
+        if (found.kernels && found.kernels[k]) found.kernels[k][o * C + c] = T(weight * outer[c] - slope * products[(k * O + o) * C + c]);
         slopes[k * size + o * C + c] = T(weight * p[c]);
         bias[c] -= total * weight * p[c] / z.pixels;
       }
@@ -304,7 +312,9 @@ int run_forward(const Sizes& z, double eps, const void* const* in, void* const* 
   const auto from = reinterpret_cast<const T* const*>(in);
   const auto to = reinterpret_cast<T* const*>(out);
   return in_vectors<T>(z.channels, z.outputs, [&](auto bytes) {
-    forward<T, bytes>(z, eps, from[0], from[1], from + 2, from + 2 + z.pairs(), to[0], to[1], to[2], to + 3);
+    const auto kernels = from + 1, inputs = kernels + z.pairs();
+    const Statistics<T> found{to[0], to[1], to[2], to[3], to[4]};
+    forward<T, bytes>(z, eps, from[0], kernels, inputs, inputs + z.pairs(), found, to + 5);
     return int(DONE);
   });
 }
@@ -316,25 +326,28 @@ int run_backward(const Sizes& z, double eps, const void* const* in, void* const*
   const auto any = [](T* const* first, int64_t count) {
     return std::any_of(first, first + count, [](T* p) { return p != nullptr; }) ? first : nullptr;
   };
-  const Gradients<T> found{to[0], to[1], any(to + 2, z.pairs()), any(to + 2 + z.pairs(), z.features)};
+  T *const *kernels = any(to + 1, z.pairs()), *const *inputs = any(to + 1 + z.pairs(), z.pairs());
+  const Gradients<T> found{to[0], kernels, inputs, any(to + 1 + 2 * z.pairs(), z.features)};
   return in_vectors<T>(z.channels, z.outputs, [&](auto bytes) {
-    const auto gradients = from + 5, inputs = gradients + z.edges;
-    backward<T, bytes>(z, eps, from[0], from[1], from[2], from[3], from[4], gradients, inputs, inputs + z.pairs(), found);
+    const auto statistics = from + 1 + z.pairs(), gradients = statistics + 3, inputs = gradients + z.edges;
+    backward<T, bytes>(
+        z, eps, from[0], from + 1, statistics[0], statistics[1], statistics[2], gradients, inputs, inputs + z.pairs(),
+        found);
     return int(DONE);
   });
 }
 
 }  // namespace
 
-// sizes: bytes of a number, then `Sizes`. in: pointwise, scale, inputs, features.
-// out: means, products, variances, sums.
+// sizes: bytes of a number, then `Sizes`. in: scale, kernels, inputs, features.
+// out: `Statistics`, sums.
 extern "C" int normalized_sum(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
   const Sizes z(sizes + 1);
   return of_type(sizes[0], [&](auto number) { return run_forward<decltype(number)>(z, eps, in, out); });
 }
 
-// in: pointwise, scale, means, products, variances, gradients of the sums, inputs, features.
-// out: gradients of pointwise, scale, inputs and features, or null.
+// in: scale, kernels, means, products, variances, gradients of the sums, inputs, features.
+// out: gradients of scale, kernels, inputs and features, or null.
 extern "C" int normalized_sum_gradients(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
   const Sizes z(sizes + 1);
   return of_type(sizes[0], [&](auto number) { return run_backward<decltype(number)>(z, eps, in, out); });

@@ -1,7 +1,6 @@
 """Calls of the kernels for weighted sums of normalised pointwise convolutions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,114 +15,115 @@ from darts_gdas.native.tensors import (
 
 
 def takes_sums(
-    pointwise: Tensor, scale: Tensor, inputs: Sequence[Tensor], others: Sequence[Tensor]
+    kernels: Sequence[Tensor], scale: Tensor, inputs: Sequence[Tensor], others: Sequence[Tensor]
 ) -> bool:
     """Whether `normalized_sum` can be computed in C++.
 
     Args:
-        pointwise: Matrices [terms, edges, out_channels, channels].
+        kernels: Pointwise kernels [out_channels, channels, ...], term after term.
         scale: Weights [terms + features, edges].
         inputs: Images, term after term: one edge each, all of one shape, in whole vectors.
         others: Summands, and gradients of the sums.
     """
-    terms, edges, outputs, channels = pointwise.shape
-    if channels % LANES or outputs % LANES or len(inputs) != terms * edges:
+    outputs, channels = kernels[0].shape[:2]
+    edges = scale.shape[1]
+    if channels % LANES or outputs % LANES or len(inputs) != len(kernels):
         return False
     images, _, height, width = inputs[0].shape
     shape, reduced = (images, channels, height, width), (images, outputs, height, width)
+    size = outputs * channels
     return (
         inputs[0].numel() > 0
-        and len(scale) >= terms
-        and scale.shape[1:] == (edges,)
+        and len(kernels) % edges == 0
+        and len(scale) * edges >= len(kernels)
+        and all(w.shape[:2] == (outputs, channels) and w.numel() == size for w in kernels)
         and all(x.shape == shape for x in inputs)
         and all(x.shape == reduced for x in others)
-        and usable(pointwise, scale, *inputs, *others)
+        and usable(scale, *kernels, *inputs, *others)
     )
 
 
-class Gradients(NamedTuple):
-    """Derivatives of `normalized_sum`; None where nobody asked."""
-
-    pointwise: Tensor | None
-    scale: Tensor | None
-    inputs: list[Tensor | None]
-    features: list[Tensor | None]
-
-
 def normalized_sum(
-    pointwise: Tensor,
+    kernels: Sequence[Tensor],
     scale: Tensor,
     eps: float,
-    inputs: Sequence[Sequence[Tensor]],
+    inputs: Sequence[Tensor],
     features: Sequence[Tensor],
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, ...]:
     """`nets.pointwise.normalized_sum` in batch statistics, of one edge per part.
 
     Args:
-        pointwise: Matrices [terms, edges, out_channels, channels].
+        kernels: Pointwise kernels [out_channels, channels, ...], term after term.
         scale: Weights [terms + features, edges].
         eps: Added to the variances.
-        inputs: Images [terms][edges].
+        inputs: Images, term after term.
         features: Summands that are ready.
 
     Returns:
-        Means of the inputs, products of the matrices with their covariance, variances of the
-        outputs, and the sums.
+        Means and unbiased variances of the outputs, means of the inputs, products of the kernels
+        with their covariance, biased variances of the outputs, all [terms, edges, ...]; then the
+        sums.
     """
-    terms, edges, outputs, channels = pointwise.shape
-    flat = [side_by_side(x) for term in inputs for x in term]
-    features = [side_by_side(x) for x in features]
-    means = pointwise.new_empty(terms, edges, channels)
-    products = pointwise.new_empty(pointwise.shape)
-    variances = pointwise.new_empty(terms, edges, outputs)
+    outputs, channels = kernels[0].shape[:2]
+    edges = scale.shape[1]
+    pairs = len(kernels) // edges, edges
+    flat, features = ([side_by_side(x) for x in images] for images in (inputs, features))
+    mean, unbiased, variances = (scale.new_empty(*pairs, outputs) for _ in range(3))
+    means = scale.new_empty(*pairs, channels)
+    products = scale.new_empty(*pairs, outputs, channels)
     images, _, height, width = flat[0].shape
-    sums = [images_like((images, outputs, height, width), pointwise) for _ in range(edges)]
-    sizes = _sum_sizes(pointwise, features, images * height * width)
-    read = [pointwise.contiguous(), scale.contiguous(), *flat, *features]
-    run("normalized_sum", sizes, float(eps), read, [means, products, variances, *sums])
-    return means, products, variances, sums
+    sums = [images_like((images, outputs, height, width), scale) for _ in range(edges)]
+    found = mean, unbiased, means, products, variances, *sums
+    read = [scale.contiguous(), *(w.contiguous() for w in kernels), *flat, *features]
+    run("normalized_sum", _sizes(kernels, scale, flat[0]), float(eps), read, found)
+    return found
 
 
 def normalized_sum_gradients(
-    kept: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
+    kernels: Sequence[Tensor],
+    scale: Tensor,
+    statistics: tuple[Tensor, Tensor, Tensor],
     eps: float,
     upstream: Sequence[Tensor],
     inputs: Sequence[Tensor],
     features: Sequence[Tensor],
     needs: Sequence[bool],
-) -> Gradients:
-    """Derivatives of the sums.
+) -> list[Tensor | None]:
+    """Derivatives of the sums; None where nobody asked.
 
     Args:
-        kept: Matrices, weights, means, products and variances.
+        kernels: As before.
+        scale: As before.
+        statistics: Means of the inputs, products and biased variances.
         eps: As before.
         upstream: Gradients of the sums.
-        inputs: Images, term after term.
-        features: Summands; none where neither their weights' nor their gradients are asked for.
-        needs: Who is asked for: matrices, weights, each input, each summand.
+        inputs: As before.
+        features: As before; none where their weights are not asked for.
+        needs: Who is asked for: weights, each kernel, each input, each summand.
+
+    Returns:
+        In the order of `needs`.
     """
-    pointwise, scale, *_ = kept
-    inputs, features = ([side_by_side(x) for x in images] for images in (inputs, features))
+    edges = scale.shape[1]
+    inputs = [side_by_side(x) for x in inputs]
     upstream = [side_by_side(g) for g in upstream]
-    images, _, height, width = inputs[0].shape
+    placed = [side_by_side(f) for f in features] or [scale] * (len(scale) - len(kernels) // edges)
+    small = [(t, torch.contiguous_format) for t in (scale, *kernels)]
+    images = [(t, torch.channels_last) for t in (*inputs, *(upstream[0] for _ in placed))]
     found = [
-        torch.empty_like(pointwise, memory_format=torch.contiguous_format) if needs[0] else None,
-        torch.empty_like(scale, memory_format=torch.contiguous_format) if needs[1] else None,
+        torch.empty_like(like, memory_format=layout) if asked else None
+        for (like, layout), asked in zip(small + images, needs, strict=True)
     ]
-    shape = images, pointwise.shape[3], height, width
-    found += [
-        images_like(shape, pointwise) if asked else None for asked in needs[2 : 2 + len(inputs)]
-    ]
-    shape = images, pointwise.shape[2], height, width
-    asked = needs[2 + len(inputs) :]
-    found += [images_like(shape, pointwise) if one else None for one in asked]
-    sizes = _sum_sizes(pointwise, asked, images * height * width)
-    placed = features or [pointwise] * len(asked)  # not read, where their weights are not asked for
-    read = [*(t.contiguous() for t in kept), *upstream, *inputs, *placed]
-    run("normalized_sum_gradients", sizes, float(eps), read, found)
-    return Gradients(found[0], found[1], found[2 : 2 + len(inputs)], found[2 + len(inputs) :])
+    read = [scale, *kernels, *statistics]
+    read = [*(t.contiguous() for t in read), *upstream, *inputs, *placed]
+    run("normalized_sum_gradients", _sizes(kernels, scale, inputs[0]), float(eps), read, found)
+    return found
 
 
-def _sum_sizes(pointwise: Tensor, features: Sequence[object], pixels: int) -> tuple[int, ...]:
+def _sizes(kernels: Sequence[Tensor], scale: Tensor, image: Tensor) -> tuple[int, ...]:
+    outputs, channels = kernels[0].shape[:2]
+    edges = scale.shape[1]
+    terms = len(kernels) // edges
+    features, pixels = len(scale) - terms, image.numel() // channels
     threads = torch.get_num_threads()
-    return pointwise.itemsize, threads, *pointwise.shape, len(features), pixels
+    return scale.itemsize, threads, terms, edges, outputs, channels, features, pixels

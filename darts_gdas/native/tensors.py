@@ -54,13 +54,16 @@ def recorded() -> bool:
     return torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
+def transforming() -> bool:
+    """Whether this runs within a transform, as `vmap` is."""
+    transforms = torch._C._functorch  # type: ignore[attr-defined]
+    return transforms.peek_interpreter_stack() is not None
+
+
 def _watched() -> bool:
     """Whether operations mean more than their results."""
-    transforms = torch._C._functorch  # type: ignore[attr-defined]
     return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or transforms.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
+        torch._C._len_torch_dispatch_stack() > 0 or transforming() or forward_ad._current_level >= 0
     )
 
 

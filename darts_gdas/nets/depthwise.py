@@ -26,6 +26,7 @@ from darts_gdas.nets.depthwise_products import (
     weight_gradients,
 )
 from darts_gdas.nets.formats import autocasts, channels_last
+from darts_gdas.nets.functions import apply
 
 Images = Float[Tensor, "batch channels height width"]
 Kernels = Float[Tensor, "channels 1 kernel_height kernel_width"]
@@ -79,14 +80,14 @@ def depthwise_convs(
     is_native = not casts and geometry.for_images(x).takes(x, weights, ())
     if relu is not None:
         if is_native:
-            return list(_run(_Convolutions, replace(geometry, rectified=True), x, *weights))
+            return list(apply(_Convolutions, replace(geometry, rectified=True), x, *weights))
         x = relu()
     if not (is_slow or is_native) or torch.compiler.is_compiling():  # no forward-mode derivatives
         return [F.conv2d(x, w, None, stride, geometry.padding, dilation, len(w)) for w in weights]
     if casts:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weights = x.to(dtype), [weight.to(dtype) for weight in weights]
-    return list(_run(_Convolutions, geometry, x, *weights))
+    return list(apply(_Convolutions, geometry, x, *weights))
 
 
 class Depthwise(nn.Conv2d):
@@ -130,11 +131,6 @@ def by_patches(conv: nn.Conv2d, input: Images) -> Reduced:
     rows = input.shape[2] + 2 * padding[0] - conv.dilation[0] * (conv.kernel_size[0] - 1) - 1
     size = rows // conv.stride[0] + 1, -1
     return (conv.weight.flatten(1)[:, None] @ patches).squeeze(2).unflatten(2, size)
-
-
-def _run(operation: type[torch.autograd.Function], *inputs: Any) -> Any:
-    """The operation; without what makes it differentiable where nobody asks for that."""
-    return operation.apply(*inputs) if torch.is_grad_enabled() else operation.forward(*inputs)
 
 
 class _Multilinear(torch.autograd.Function):
@@ -216,12 +212,12 @@ def _gradients(
         return native.depthwise_gradients(how, upstream, weights, x, of_weights=needed[1])
     plain, dx = replace(geometry, rectified=False), None
     if needed[0]:
-        dx = _run(_InputGradient, plain, *upstream, *weights)
+        dx = apply(_InputGradient, plain, *upstream, *weights)
         if geometry.rectified:
             dx = torch.ops.aten.threshold_backward(dx, x, 0)
     if x is None or not needed[1]:
         return dx, ()
-    return dx, _run(_WeightGradients, plain, F.relu(x) if geometry.rectified else x, *upstream)
+    return dx, apply(_WeightGradients, plain, F.relu(x) if geometry.rectified else x, *upstream)
 
 
 class _InputGradient(_Multilinear):
@@ -235,8 +231,8 @@ class _InputGradient(_Multilinear):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (doubled,) = grad_outputs
         gradients, weights = _halves(ctx.saved_tensors)
-        dgradients = _run(_Convolutions, ctx.geometry, doubled, *weights)
-        dweights = _run(_WeightGradients, ctx.geometry, doubled, *gradients)
+        dgradients = apply(_Convolutions, ctx.geometry, doubled, *weights)
+        dweights = apply(_WeightGradients, ctx.geometry, doubled, *gradients)
         return None, *dgradients, *dweights
 
     @staticmethod
@@ -254,8 +250,8 @@ class _WeightGradients(_Multilinear):
     @staticmethod
     def backward(ctx: Any, *doubled: Tensor) -> tuple[Tensor | None, ...]:
         x, *gradients = ctx.saved_tensors
-        dx = _run(_InputGradient, ctx.geometry, *gradients, *doubled)
-        dgradients = _run(_Convolutions, ctx.geometry, x, *doubled)
+        dx = apply(_InputGradient, ctx.geometry, *gradients, *doubled)
+        dgradients = apply(_Convolutions, ctx.geometry, x, *doubled)
         return None, dx, *dgradients
 
     @staticmethod
@@ -274,8 +270,8 @@ def _product_rule(
     moved = [
         torch.zeros_like(t) if d is None else d for t, d in zip(tensors, tangents, strict=True)
     ]
-    first = _run(operation, ctx.geometry, *moved[:split], *tensors[split:])
-    second = _run(operation, ctx.geometry, *tensors[:split], *moved[split:])
+    first = apply(operation, ctx.geometry, *moved[:split], *tensors[split:])
+    second = apply(operation, ctx.geometry, *tensors[:split], *moved[split:])
     if isinstance(first, Tensor):
         return first + second
     return tuple(a + b for a, b in zip(first, second, strict=True))

@@ -124,7 +124,9 @@ def leave(
         scale = torch.stack([group.weights[name] for name in (*convs, *shared)])
         inputs, last = _run_convs(state, [*convs.values()], update)
         parts = _mix(inputs, last, scale, [*shared.values()], update)
-        sums = [y for part in parts for y in part.chunk(len(sums) // len(parts), dim=1)]
+        if len(parts) < len(sums):  # else a view, whose gradient would be a copy
+            parts = [y for part in parts for y in part.chunk(len(sums) // len(parts), dim=1)]
+        sums = list(parts)
     else:
         others |= {name: [y] * len(sums) for name, y in shared.items()}
     for name, outputs in others.items():
@@ -220,7 +222,6 @@ def _mix(
         return [weight * y for weight, y in zip(scale[0], outputs, strict=True)]
     shape = len(blocks), len(blocks[0])
     flat = [block for term in blocks for block in term]
-    pointwise = torch.stack([block.pointwise.weight.flatten(1) for block in flat])
     norms, running = [block.norm for block in flat], None
     if not uses_batch_statistics(norms[0]):
         means, variances = (
@@ -230,16 +231,14 @@ def _mix(
         running = Moments(means, variances)
     sums, moments = normalized_sum(
         inputs,
-        pointwise.unflatten(0, shape),
-        pointwise.new_ones(shape) if scale is None else scale,
+        [[block.pointwise.weight for block in term] for term in blocks],
+        flat[0].pointwise.weight.new_ones(shape) if scale is None else scale,
         features=features,
         eps=norms[0].eps,
         running=running,
     )
     if moments is not None:
-        pixels = sums[0].shape[0] * sums[0].shape[2] * sums[0].shape[3]
-        unbiased = moments.variance * (pixels / (pixels - 1))
-        update.add(norms, moments.mean.flatten(0, 1), unbiased.flatten(0, 1))
+        update.add(norms, moments.mean.flatten(0, 1), moments.variance.flatten(0, 1))
     return sums
 
 
@@ -256,5 +255,4 @@ def _runs_by_itself(
     alone = len(blocks) == 1 and not features and len(blocks[0]) == len(inputs[0]) <= _FEW_EDGES
     if not alone or (not first.is_cuda and first.numel() > _FEW_NUMBERS):
         return False
-    shape = pointwise.flatten(1)[None, None]
-    return not native.takes_sums(shape, shape.new_ones(1, 1), [first], ())
+    return not native.takes_sums([pointwise], pointwise.new_ones(1, 1), [first], ())

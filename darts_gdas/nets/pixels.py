@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import darts_gdas.native as native
+from darts_gdas.nets.functions import apply
 
 Rows = Float[Tensor, "edges pixels channels"]
 OtherRows = Float[Tensor, "edges pixels others"]
@@ -59,11 +60,9 @@ def even_and_odd(x: Tensor) -> tuple[Tensor, Tensor]:
     height, width = x.shape[2:]
     if height % 2 or width % 2:
         x = F.pad(x, (0, width % 2, 0, height % 2))
-    if (
-        torch.is_grad_enabled() and x.requires_grad and not native.recorded()
-    ):  # which know slices better
-        return _EvenAndOdd.apply(x)  # type: ignore[return-value]
-    return _EvenAndOdd.forward(x)
+    if native.recorded():  # which know slices better
+        return _EvenAndOdd.forward(x)
+    return apply(_EvenAndOdd, x)
 
 
 class _EvenAndOdd(torch.autograd.Function):
@@ -81,7 +80,7 @@ class _EvenAndOdd(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *quarters: Tensor) -> Tensor:
-        return _Joined.apply(*quarters)  # type: ignore[return-value]
+        return apply(_Joined, *quarters)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +115,7 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        return _EvenAndOdd.apply(*gradients)  # type: ignore[return-value]
+        return apply(_EvenAndOdd, *gradients)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:

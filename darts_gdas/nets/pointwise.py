@@ -15,7 +15,7 @@ z alone. The function is that of `nn.Conv2d` and `nn.BatchNorm2d`; statistics an
 computed in float32 or wider.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,13 +24,15 @@ from torch import Tensor
 
 import darts_gdas.native as native
 from darts_gdas.nets.formats import channels_last, without_autocast
+from darts_gdas.nets.functions import apply
 from darts_gdas.nets.pixels import products_of, rows_of, wide
 
 Part = Float[Tensor, "batch _edges_x_channels height width"]
+Kernel = Float[Tensor, "out_channels channels *ones"]
 
 
 class Moments(NamedTuple):
-    """Mean and biased variance of the output channels of every term on every edge."""
+    """Mean and unbiased variance of the output channels of every term on every edge."""
 
     mean: Float[Tensor, "terms edges out_channels"]
     variance: Float[Tensor, "terms edges out_channels"]
@@ -38,7 +40,7 @@ class Moments(NamedTuple):
 
 def normalized_sum(
     inputs: Sequence[Sequence[Part]],
-    pointwise: Float[Tensor, "terms edges out_channels channels"],
+    pointwise: Iterable[Iterable[Kernel]],
     scale: Float[Tensor, "summands edges"],
     *,
     features: Sequence[Float[Tensor, "batch out_channels out_height out_width"]] = (),
@@ -52,7 +54,7 @@ def normalized_sum(
 
     Args:
         inputs: The parts of each term.
-        pointwise: Matrix of each term on each edge.
+        pointwise: Kernel of each term on each edge.
         scale: Weight of each term, then of each feature, on each edge.
         features: Summands that are ready, the same for all edges.
         eps: Added to the variances.
@@ -65,10 +67,12 @@ def normalized_sum(
         ValueError: If the batch has one value per channel, which has no variance.
     """
     terms = len(inputs)
+    kernels = [kernel for term in pointwise for kernel in term]
     if running is not None:
         inverse = (running.variance + eps).rsqrt() * scale[:terms, :, None]
         bias = -(inverse * running.mean).sum(0)
-        return _affine_sums(bias, inverse[..., None] * pointwise, inputs, scale, features), None
+        matrices = inverse[..., None] * _matrices(kernels, terms)
+        return _affine_sums(bias, matrices, inputs, scale, features), None
     first = inputs[0][0]
     if first.numel() == first.shape[1]:
         raise ValueError(
@@ -77,64 +81,81 @@ def normalized_sum(
         )
     flat = [part for term in inputs for part in term]
     with without_autocast(first.device):  # number formats are chosen here
-        # Without what makes it differentiable where nobody asks: a compiler cannot trace that.
-        run = _NormalizedSum.apply if torch.is_grad_enabled() else _NormalizedSum.forward
-        means, _, variance, *sums = run(pointwise, scale, eps, *flat, *features)
-        mean = (pointwise.detach() @ means[..., None]).squeeze(-1)
+        found = apply(_NormalizedSum, terms, eps, scale, *kernels, *flat, *features)
+    (mean, variance), sums = found[:2], list(found[_KEPT:])
     return sums, Moments(mean, variance)
+
+
+class Summands(NamedTuple):
+    """What is summed, one after the other; the first two term after term."""
+
+    kernels: Sequence[Tensor]
+    inputs: Sequence[Tensor]
+    features: Sequence[Tensor]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], kernels: int, features: int) -> "Summands":
+        """From all of them in a row, with so many of the first and of the last."""
+        end = len(tensors) - features
+        return cls(tensors[:kernels], tensors[kernels:end], tensors[end:])
+
+
+_KEPT = 5
+"""So many things that are no sums come before them."""
 
 
 class _NormalizedSum(torch.autograd.Function):
     """The module's formula in batch statistics, with its derivative written out.
 
-    Returns the means m, the products P S and the variances, without derivatives, then the sums.
+    Returns, without derivatives, what `Moments` holds, the means m, the products P S and the
+    biased variances, then the sums.
     """
 
     @staticmethod
-    def forward(
-        pointwise: Tensor, scale: Tensor, eps: float, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        num_inputs = len(tensors) - (len(scale) - len(pointwise))
-        inputs, features = _nested(tensors[:num_inputs], len(pointwise)), tensors[num_inputs:]
-        if native.takes_sums(pointwise, scale, tensors[:num_inputs], features):
-            *found, sums = native.normalized_sum(pointwise, scale, eps, inputs, features)
-            return *found, *sums
+    def forward(terms: int, eps: float, scale: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        kernels, flat, features = Summands.of(tensors, terms * scale.shape[1], len(scale) - terms)
+        if native.takes_sums(kernels, scale, flat, features):
+            return native.normalized_sum(kernels, scale, eps, flat, features)
+        pointwise, inputs = _matrices(kernels, terms), _nested(flat, terms)
         means, products, variance = _statistics(inputs, pointwise)
-        weight = (variance + eps).rsqrt() * scale[: len(pointwise), :, None]
+        weight = (variance + eps).rsqrt() * scale[:terms, :, None]
         matrices = weight[..., None] * pointwise
         bias = -(matrices @ means[..., None]).squeeze(-1).sum(0)
         sums = _affine_sums(bias, matrices, inputs, scale, features)
-        return means, products, variance, *sums
+        pixels = flat[0].numel() // flat[0].shape[1]
+        mean = (pointwise @ means[..., None]).squeeze(-1)
+        return mean, variance * (pixels / (pixels - 1)), means, products, variance, *sums
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        pointwise, scale, ctx.eps, *tensors = inputs
-        ctx.num_inputs = len(tensors) - (len(scale) - len(pointwise))
-        if not ctx.needs_input_grad[1]:  # then nothing depends on the features' values
-            del tensors[ctx.num_inputs :]
-        ctx.save_for_backward(pointwise, scale, *output[:3], *tensors)
-        ctx.mark_non_differentiable(*output[:3])
+        ctx.terms, ctx.eps, scale, *tensors = inputs
+        if not ctx.needs_input_grad[2]:  # then nothing depends on the features' values
+            del tensors[len(tensors) - (len(scale) - ctx.terms) :]
+        ctx.save_for_backward(scale, *output[2:_KEPT], *tensors)
+        ctx.mark_non_differentiable(*output[:_KEPT])
         ctx.set_materialize_grads(False)
-        ctx.shapes = [y.shape for y in output[3:]]
+        ctx.shapes = [y.shape for y in output[_KEPT:]]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        pointwise, scale, means, products, variance, *tensors = ctx.saved_tensors
-        terms, num_inputs = len(pointwise), ctx.num_inputs
-        inputs, features = _nested(tensors[:num_inputs], terms), tensors[num_inputs:]
+        scale, means, products, variance, *tensors = ctx.saved_tensors
+        terms, (_, _, needs_scale, *needs) = ctx.terms, ctx.needs_input_grad
+        kernels, flat, features = Summands.of(
+            tensors, terms * scale.shape[1], len(scale) - terms if needs_scale else 0
+        )
+        shapes = zip(gradients[_KEPT:], ctx.shapes, strict=True)
+        parts = [channels_last(flat[0].new_zeros(shape) if g is None else g) for g, shape in shapes]
+        others = *features, *parts
+        if not torch.is_grad_enabled() and native.takes_sums(kernels, scale, flat, others):
+            statistics = means, products, variance
+            asked = needs_scale, *needs
+            d = native.normalized_sum_gradients(
+                kernels, scale, statistics, ctx.eps, parts, flat, features, asked
+            )
+            return None, None, *d
+        pointwise, inputs = _matrices(kernels, terms), _nested(flat, terms)
         if torch.is_grad_enabled():  # to be differentiated again: as functions of the inputs
             means, products, variance = _statistics(inputs, pointwise)
-        parts = [
-            channels_last(inputs[0][0].new_zeros(shape) if g is None else g)
-            for g, shape in zip(gradients[3:], ctx.shapes, strict=True)
-        ]
-        images = tensors[:num_inputs], (*features, *parts)
-        if not torch.is_grad_enabled() and native.takes_sums(pointwise, scale, *images):
-            kept = pointwise, scale, means, products, variance
-            needs = [asked for i, asked in enumerate(ctx.needs_input_grad) if i != 2]  # no eps
-            flat = tensors[:num_inputs], features
-            d = native.normalized_sum_gradients(kept, ctx.eps, parts, *flat, needs)
-            return d.pointwise, d.scale, None, *d.inputs, *d.features
         inverse = (variance + ctx.eps).rsqrt()
         weight = scale[:terms, :, None] * inverse
         total, outer = _correlations(parts, inputs, pointwise)
@@ -142,24 +163,35 @@ class _NormalizedSum(torch.autograd.Function):
         inner = (outer * pointwise).sum(-1)
         slope = weight * inverse.square() * inner  # -2 dL/dvar
 
-        found: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
-        if ctx.needs_input_grad[0]:
-            found[0] = weight[..., None] * outer - slope[..., None] * products
-        if ctx.needs_input_grad[1]:
-            found[1] = torch.cat([(inner * inverse).sum(-1), *_inner_products(parts, features)])
-        if any(ctx.needs_input_grad[3 : 3 + num_inputs]):
-            pixels = inputs[0][0].numel() // inputs[0][0].shape[1]
+        found: list[Tensor | None] = []
+        if any(needs[: len(kernels)]):
+            of_pointwise = weight[..., None] * outer - slope[..., None] * products
+            found += [
+                d.view_as(kernel)
+                for d, kernel in zip(of_pointwise.flatten(0, 1), kernels, strict=True)
+            ]
+        else:
+            found += [None] * len(kernels)
+        if any(needs[len(kernels) : len(kernels) + len(flat)]):
+            pixels = flat[0].numel() // flat[0].shape[1]
             matrices = weight[..., None] * pointwise
             curvature = pointwise.mT @ (slope[..., None] * pointwise) / -pixels
             bias = total[:, None] @ matrices / -pixels - means[:, :, None] @ curvature
             for k, term in enumerate(inputs):
                 pair = [matrices[k].mT, curvature[k]]
-                start = 3 + k * len(term)
-                found[start : start + len(term)] = _affine_sums(bias[k, :, 0], pair, [parts, term])
-        for j in range(len(scale) - terms):
-            if ctx.needs_input_grad[3 + num_inputs + j]:
-                found[3 + num_inputs + j] = _weighted_total(parts, scale[terms + j])
-        return tuple(found)
+                found += _affine_sums(bias[k, :, 0], pair, [parts, term])
+        else:
+            found += [None] * len(flat)
+        for needed, factors in zip(needs[len(found) :], scale[terms:], strict=True):
+            found.append(_weighted_total(parts, factors) if needed else None)
+        of_scale = None
+        if needs_scale:
+            of_scale = torch.cat([(inner * inverse).sum(-1), *_inner_products(parts, features)])
+        return None, None, of_scale, *found
+
+
+def _matrices(kernels: Sequence[Kernel], terms: int) -> Float[Tensor, "terms edges out in"]:
+    return torch.stack([kernel.flatten(1) for kernel in kernels]).unflatten(0, (terms, -1))
 
 
 def _statistics(

@@ -14,6 +14,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 import darts_gdas.native as native
 from darts_gdas.nets.formats import autocasts
+from darts_gdas.nets.functions import apply
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
 
 Images = Float[Tensor, "batch channels height width"]
@@ -101,10 +102,7 @@ def _has_listeners(module: nn.Module) -> bool:
 def _by_kernel(
     x: Tensor, pool: nn.Module, how: native.Pool, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if torch.is_grad_enabled() and x.requires_grad:
-        y, mean, variance, *_ = _NormalizedPool.apply(x, pool, how, eps)
-    else:
-        y, mean, variance, *_ = native.normalized_pool(how, x, eps)
+    y, mean, variance, *_ = apply(_NormalizedPool, x, pool, how, eps)
     return y, mean, variance
 
 

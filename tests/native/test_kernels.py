@@ -296,14 +296,17 @@ def test_shapes_that_do_not_fit_are_left_to_torch_s_errors():
     assert not native.Convolution((2, 6, 6, 5), (3, 3)).takes(x[:, :6], [weight[:6]], [])
     assert not native.Convolution((0, 8, 6, 5), (3, 3)).takes(x[:0], [weight], [])
     assert not native.Convolution((2, 8, 6, 5), (3, 5)).takes(x, [draw(8, 1, 3, 5)], [])
-    pointwise, scale, z = draw(2, 1, 8, 8), draw(3, 1), draw(2, 8, 3, 4)
-    assert native.takes_sums(pointwise, scale, [z, z], [z])
+    scale, z, w = draw(3, 1), draw(2, 8, 3, 4), draw(8, 8)
+    assert native.takes_sums([w, w[:, :, None, None]], scale, [z, z], [z])
     for inputs, others in (
         ([z], [z]), ([z, z, z], [z]), ([z, z[:1]], [z]), ([z, z[:, :4]], [z]), ([z, z], [z[:1]]),
         ([z[:0], z[:0]], [z[:0]]),
     ):  # fmt: skip
-        assert not native.takes_sums(pointwise, scale, inputs, others)
-    assert not native.takes_sums(draw(1, 2, 8, 8), draw(1, 1), [z, z], [])
+        assert not native.takes_sums([w, w], scale, inputs, others)
+    for kernel in (w[:4], w[:, :4], draw(8, 8, 3, 3)):
+        assert not native.takes_sums([w, kernel], scale, [z, z], [z])
+    assert not native.takes_sums([w] * 3, draw(2, 2), [z] * 3, [])
+    assert not native.takes_sums([w] * 4, draw(3, 1), [z] * 4, [])
 
 
 @pytest.mark.parametrize("channels", [16, 64])
