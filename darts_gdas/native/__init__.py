@@ -12,6 +12,7 @@ from darts_gdas.native.depthwise import (
     depthwise_gradients,
 )
 from darts_gdas.native.pointwise import (
+    evaluated_sum,
     normalized_sum,
     normalized_sum_gradients,
     takes_sums,
@@ -36,6 +37,7 @@ __all__ = [
     "convolve_depthwise",
     "depthwise_gradients",
     "described",
+    "evaluated_sum",
     "library",
     "normalized_pool",
     "normalized_pool_gradient",

@@ -152,6 +152,32 @@ double inner(const T* left, const T* right, int64_t count) {
   return total;
 }
 
+// The sums, from mean and variance of every output.
+template <class T, int BYTES>
+void normalize(
+    const Sizes& z, double eps, const T* scale, const T* const* kernels, const T* const* inputs,
+    const T* const* features, const std::vector<double>& mean, const std::vector<double>& variance,
+    T* const* outputs) {
+  const int64_t C = z.channels, O = z.outputs, parts = z.parts();
+  std::vector<T> matrices(z.pairs() * C * O), biases(z.edges * O);
+  std::vector<double> shift(z.edges * O);
+  for (int64_t k = 0; k < z.pairs(); ++k)
+    for (int64_t o = 0; o < O; ++o) {
+      const double weight = scale[k] / std::sqrt(variance[k * O + o] + eps);
+      for (int64_t j = 0; j < C; ++j) matrices[(k * C + j) * O + o] = T(weight * kernels[k][o * C + j]);
+      shift[k % z.edges * O + o] -= weight * mean[k * O + o];
+    }
+  std::copy(shift.begin(), shift.end(), biases.begin());
+  parallel(parts * z.edges, z.threads, double(z.pairs()) * z.pixels * C * O, [&](int64_t i) {
+    const int64_t part = i / z.edges, e = i % z.edges;
+    std::vector<Term<T>> terms;
+    for (int64_t k = e; k < z.pairs(); k += z.edges) terms.push_back({inputs[k], C, &matrices[k * C * O]});
+    std::vector<Feature<T>> others;
+    for (int64_t f = 0; f < z.features; ++f) others.push_back({features[f], scale[(z.terms + f) * z.edges + e]});
+    affine<T, BYTES>(&biases[e * O], terms, others, outputs[e], O, z.first(part), z.first(part + 1));
+  });
+}
+
 // Of outputs, of inputs, and what their derivatives need: as `normalized_sum` returns them.
 template <class T>
 struct Statistics {
@@ -174,8 +200,7 @@ void forward(
     outer<T, BYTES>(nullptr, rows, middle, to + C, C, C, z.first(part), z.first(part + 1));
   });
   gather(sums, parts);
-  std::vector<T> matrices(z.pairs() * C * O), biases(z.edges * O);
-  std::vector<double> shift(z.pairs() * O);
+  std::vector<double> all_means(z.pairs() * O), all_variances(z.pairs() * O);
   parallel(z.pairs(), z.threads, double(z.pairs()) * O * C * C, [&](int64_t k) {
     const double* sum = &sums[k * moments];
     std::vector<double> covariance(C * C), row(C);
@@ -197,28 +222,14 @@ void forward(
         mean += (inputs[k][j] + sum[j] / z.pixels) * p[j];
       }
       variance = variance < 0 ? 0 : variance;  // not where it is no number
+      all_means[k * O + o] = mean;
+      all_variances[k * O + o] = variance;
       found.mean[k * O + o] = T(mean);
       found.variances[k * O + o] = T(variance);
       found.unbiased[k * O + o] = T(variance * z.pixels / (z.pixels - 1));
-      const double weight = scale[k] / std::sqrt(variance + eps);
-      for (int64_t j = 0; j < C; ++j) matrices[(k * C + j) * O + o] = T(weight * p[j]);
-      shift[k * O + o] = weight * mean;
     }
   });
-  for (int64_t e = 0; e < z.edges; ++e)
-    for (int64_t o = 0; o < O; ++o) {
-      double sum = 0;
-      for (int64_t k = e; k < z.pairs(); k += z.edges) sum -= shift[k * O + o];
-      biases[e * O + o] = T(sum);
-    }
-  parallel(parts * z.edges, z.threads, work * O, [&](int64_t i) {
-    const int64_t part = i / z.edges, e = i % z.edges;
-    std::vector<Term<T>> terms;
-    for (int64_t k = e; k < z.pairs(); k += z.edges) terms.push_back({inputs[k], C, &matrices[k * C * O]});
-    std::vector<Feature<T>> others;
-    for (int64_t f = 0; f < z.features; ++f) others.push_back({features[f], scale[(z.terms + f) * z.edges + e]});
-    affine<T, BYTES>(&biases[e * O], terms, others, outputs[e], O, z.first(part), z.first(part + 1));
-  });
+  normalize<T, BYTES>(z, eps, scale, kernels, inputs, features, all_means, all_variances, outputs);
 }
 
 // Gradients that nobody asks for are null pointers.
@@ -250,7 +261,7 @@ void backward(
   // Of every input: its gradient is forward_k^T g + curvature_k z + bias_k.
   std::vector<T> slopes(z.pairs() * size), curvatures(z.pairs() * C * C), biases(z.pairs() * C);
   parallel(z.pairs(), z.threads, double(z.pairs()) * O * C * C, [&](int64_t k) {
-    std::vector<double> curvature(C * C), bias(C);
+    std::vector<double> curvature(C * C), bias(C), row(C);
     double inner_scale = 0;
     for (int64_t o = 0; o < O; ++o) {
       const T* p = kernels[k] + o * C;
@@ -266,18 +277,20 @@ void backward(
         slopes[k * size + o * C + c] = T(weight * p[c]);
         bias[c] -= total * weight * p[c] / z.pixels;
       }
-      if (found.inputs)
-        for (int64_t i = 0; i < C; ++i) {
-          const double factor = -slope * p[i] / z.pixels;
-          for (int64_t j = 0; j < C; ++j) curvature[i * C + j] += factor * p[j];
-        }
+      if (!found.inputs) continue;
+      std::copy_n(p, C, row.begin());
+      for (int64_t i = 0; i < C; ++i) {  // what lies left of the diagonal is the same
+        const double factor = -slope * row[i] / z.pixels;
+        for (int64_t j = i; j < C; ++j) curvature[i * C + j] = std::fma(factor, row[j], curvature[i * C + j]);
+      }
     }
     if (found.scale) found.scale[k] = T(inner_scale);
     if (!found.inputs) return;
     for (int64_t i = 0; i < C; ++i)
       for (int64_t j = 0; j < C; ++j) {
-        bias[j] -= means[k * C + i] * curvature[i * C + j];
-        curvatures[(k * C + i) * C + j] = T(curvature[i * C + j]);
+        const double value = curvature[std::min(i, j) * C + std::max(i, j)];
+        bias[j] -= means[k * C + i] * value;
+        curvatures[(k * C + i) * C + j] = T(value);
       }
     for (int64_t c = 0; c < C; ++c) biases[k * C + c] = T(bias[c]);
   });
@@ -320,6 +333,19 @@ int run_forward(const Sizes& z, double eps, const void* const* in, void* const* 
 }
 
 template <class T>
+int run_evaluation(const Sizes& z, double eps, const void* const* in, void* const* out) {
+  const auto from = reinterpret_cast<const T* const*>(in);
+  const auto all = [&](const T* p) { return std::vector<double>(p, p + z.pairs() * z.outputs); };
+  return in_vectors<T>(z.channels, z.outputs, [&](auto bytes) {
+    const auto kernels = from + 3, inputs = kernels + z.pairs();
+    normalize<T, bytes>(
+        z, eps, from[0], kernels, inputs, inputs + z.pairs(), all(from[1]), all(from[2]),
+        reinterpret_cast<T* const*>(out));
+    return int(DONE);
+  });
+}
+
+template <class T>
 int run_backward(const Sizes& z, double eps, const void* const* in, void* const* out) {
   const auto from = reinterpret_cast<const T* const*>(in);
   const auto to = reinterpret_cast<T* const*>(out);
@@ -344,6 +370,12 @@ int run_backward(const Sizes& z, double eps, const void* const* in, void* const*
 extern "C" int normalized_sum(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
   const Sizes z(sizes + 1);
   return of_type(sizes[0], [&](auto number) { return run_forward<decltype(number)>(z, eps, in, out); });
+}
+
+// in: scale, means and variances of the outputs, kernels, inputs, features. out: sums.
+extern "C" int evaluated_sum(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
+  const Sizes z(sizes + 1);
+  return of_type(sizes[0], [&](auto number) { return run_evaluation<decltype(number)>(z, eps, in, out); });
 }
 
 // in: scale, kernels, means, products, variances, gradients of the sums, inputs, features.

@@ -79,6 +79,24 @@ def normalized_sum(
     return found
 
 
+def evaluated_sum(
+    kernels: Sequence[Tensor],
+    scale: Tensor,
+    eps: float,
+    running: tuple[Tensor, Tensor],
+    inputs: Sequence[Tensor],
+    features: Sequence[Tensor],
+) -> list[Tensor]:
+    """The same with means and variances [terms, edges, out_channels] that are known."""
+    flat, features = ([side_by_side(x) for x in images] for images in (inputs, features))
+    images, _, height, width = flat[0].shape
+    shape = images, kernels[0].shape[0], height, width
+    sums = [images_like(shape, scale) for _ in range(scale.shape[1])]
+    read = [*(t.contiguous() for t in (scale, *running, *kernels)), *flat, *features]
+    run("evaluated_sum", _sizes(kernels, scale, flat[0]), float(eps), read, sums)
+    return sums
+
+
 def normalized_sum_gradients(
     kernels: Sequence[Tensor],
     scale: Tensor,

@@ -1,7 +1,8 @@
 """What kernels may read, and how they are called."""
 
 import ctypes
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,23 @@ LANES = 4
 """Numbers of channels are multiples of it."""
 
 _NO_MEMORY = 1
+
+_TYPES = Tensor, nn.Parameter
+
+
+def _keys(x: Tensor) -> int:
+    """Who is asked for what an operation means: layouts, devices, transforms, signs not applied."""
+    return torch._C._dispatch_keys(x).raw_repr()
+
+
+def _plain_keys() -> Iterator[int]:
+    """Of numbers on a CPU, those made for inference among them."""
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            yield _keys(torch.empty(0, device="cpu"))
+
+
+_PLAIN = frozenset(_plain_keys())
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -32,15 +50,7 @@ def usable(*tensors: Tensor) -> bool:
 
 def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
     """Whether a tensor's numbers are what lies at its address."""
-    return (
-        type(x) in (Tensor, nn.Parameter)
-        and x.dtype is dtype
-        and x.is_cpu
-        and x.layout is torch.strided
-        and not x.is_neg()
-        and not x._is_zerotensor()
-        and not transformed(x)
-    )
+    return type(x) in _TYPES and x.dtype is dtype and _keys(x) in _PLAIN
 
 
 def transformed(x: Tensor) -> bool:
@@ -103,8 +113,7 @@ def _as_c(argument: float | Sequence[int] | Sequence[Tensor | None]) -> Any:
         return ctypes.c_int64(argument)
     if isinstance(argument, float):
         return ctypes.c_double(argument)
-    first = argument[0] if argument else None
-    if isinstance(first, int):
-        return (ctypes.c_int64 * len(argument))(*argument)
-    addresses = [t.data_ptr() if isinstance(t, Tensor) else None for t in argument]
-    return (ctypes.c_void_p * len(addresses))(*addresses)
+    if argument and isinstance(argument[0], int):
+        return struct.pack(f"{len(argument)}q", *argument)
+    addresses = [0 if t is None else t.data_ptr() for t in argument]  # type: ignore[union-attr]
+    return struct.pack(f"{len(addresses)}P", *addresses)

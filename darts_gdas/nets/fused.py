@@ -144,7 +144,7 @@ def leave(
 def _are_ones(weights: Tensor) -> bool:
     """Whether weights are known to be one, as those of a sampled path are in the weight step."""
     is_plain = not weights.requires_grad and native.usable(weights)
-    return is_plain and bool((weights == 1).all())
+    return is_plain and all(weight == 1 for weight in weights.tolist())
 
 
 def _run_convs(

@@ -68,7 +68,11 @@ def normalized_sum(
     """
     terms = len(inputs)
     kernels = [kernel for term in pointwise for kernel in term]
+    flat = [part for term in inputs for part in term]
     if running is not None:
+        takes = native.takes_sums(kernels, scale, flat, features) and native.usable(scale, *running)
+        if takes and not torch.is_grad_enabled():
+            return native.evaluated_sum(kernels, scale, eps, running, flat, features), None
         inverse = (running.variance + eps).rsqrt() * scale[:terms, :, None]
         bias = -(inverse * running.mean).sum(0)
         matrices = inverse[..., None] * _matrices(kernels, terms)
@@ -79,7 +83,6 @@ def normalized_sum(
             "batch statistics need more than one value per channel, got images of shape "
             f"{tuple(first.shape)}; use a larger batch or larger images"
         )
-    flat = [part for term in inputs for part in term]
     with without_autocast(first.device):  # number formats are chosen here
         found = apply(_NormalizedSum, terms, eps, scale, *kernels, *flat, *features)
     (mean, variance), sums = found[:2], list(found[_KEPT:])

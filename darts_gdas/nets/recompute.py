@@ -14,8 +14,11 @@ def recomputed(
     cell: nn.Module, states: tuple[Tensor, ...], mixture: CellWeights | None, rectify: bool
 ) -> Tensor:
     """The same, computed again in the backward pass, with the weights and statistics of now."""
-    # `functional_call` may have put others in their place, and will have taken them back by then.
-    weights: dict[str, Tensor] = dict(cell.named_parameters())
+    # Others may have been put in their place, or they may collect no gradient in this pass alone.
+    weights: dict[str, Tensor] = {
+        name: weight if weight.requires_grad else weight.detach()
+        for name, weight in cell.named_parameters()
+    }
     replay = Replay(cell)
 
     def run(*states: Tensor) -> Tensor:

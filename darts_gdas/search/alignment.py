@@ -13,7 +13,6 @@ from darts_gdas.search.hypergradient import (
     Bilevel,
     FirstOrder,
     Hypergradient,
-    detached,
     gradients_of,
 )
 
@@ -86,14 +85,13 @@ class LayerAlignment(Hypergradient):
     def _correction(self, problem: Bilevel) -> list[Tensor]:
         """The alignment's derivative in each leaf of the mixture, cell by cell."""
         mixture = problem.mixture.per_cell(problem.cells)
-        leaves = [g.requires_grad_() for g in _gradient(problem, mixture)]
+        leaves = [g.requires_grad_() for g in problem.gradient_at_rest(mixture)]
         per_cell = [leaf for leaf in leaves if leaf.dim() == 3]  # not the weights of edges
         towards = gradients_of(alignment(per_cell), leaves)
         norm = torch.stack([direction.norm() for direction in towards]).norm()
         step = self.step / norm.clamp_min(torch.finfo(norm.dtype).eps)
         plus, minus = (
-            _gradient(
-                problem,
+            problem.gradient_at_rest(
                 mixture.with_leaves(
                     [m + sign * step * d for m, d in zip(mixture.leaves(), towards, strict=True)]
                 ),
@@ -101,9 +99,3 @@ class LayerAlignment(Hypergradient):
             for sign in (1, -1)
         )
         return [(p - m) / (2 * step) for p, m in zip(plus, minus, strict=True)]
-
-
-def _gradient(problem: Bilevel, mixture: Mixture) -> list[Tensor]:
-    """Gradient of the validation loss, weights standing still."""
-    leaf = mixture.require_grad()
-    return gradients_of(problem.validation_loss(detached(problem.weights), leaf), leaf.leaves())

@@ -61,6 +61,9 @@ class Bilevel:
         inner_step: Asked for what the weights would do next, where they are to answer.
         cells: How many cells of each kind the network has, where the losses take a mixture for
             each of them.
+        standing_loss: The validation loss of the mixture alone, at the weights as they are, which
+            collect no gradient. None asks `validation_loss`; a network by itself is faster than
+            with its weights put in.
     """
 
     train_loss: Loss
@@ -69,6 +72,16 @@ class Bilevel:
     mixture: Mixture
     inner_step: Callable[[], SGDStep]
     cells: Mapping[str, int] = field(default_factory=dict)
+    standing_loss: Callable[[Mixture], Tensor] | None = None
+
+    def gradient_at_rest(self, mixture: Mixture) -> list[Tensor]:
+        """Of the validation loss in the mixture's leaves, the weights standing still."""
+        leaf = mixture.require_grad()
+        if self.standing_loss is None:
+            loss = self.validation_loss(detached(self.weights), leaf)
+        else:
+            loss = self.standing_loss(leaf)
+        return gradients_of(loss, leaf.leaves())
 
 
 @dataclass
@@ -111,9 +124,7 @@ class FirstOrder(Hypergradient):
 
     def __call__(self, problem: Bilevel) -> Mixture:
         """One backward pass that stops at the mixture; no weight gradient is formed."""
-        mixture = problem.mixture.require_grad()
-        loss = problem.validation_loss(detached(problem.weights), mixture)
-        return mixture.with_leaves(gradients_of(loss, mixture.leaves()))
+        return problem.mixture.with_leaves(problem.gradient_at_rest(problem.mixture))
 
 
 @dataclass

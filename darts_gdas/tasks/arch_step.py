@@ -96,7 +96,9 @@ class ArchStep:
 
     def loss(self, batch: Batch) -> BatchLoss:
         """The loss on a batch of either half, as a function of weights and mixture."""
-        return BatchLoss(self.supernet, self.norms, batch, self.compute, self.weight_step.scale)
+        scale = self.weight_step.scale
+        weights = self.named_weights.values()
+        return BatchLoss(self.supernet, self.norms, batch, self.compute, scale, weights)
 
     def _gradient(self, mixture: Mixture, train: Batch, loss: BatchLoss) -> list[Tensor]:
         """The hypergradient of a part of the validation loss, leaf by leaf."""
@@ -107,6 +109,7 @@ class ArchStep:
             mixture=mixture,
             inner_step=self.inner_step,
             cells=self.cells,
+            standing_loss=loss.at_rest,
         )
         return self.method.hypergradient(problem).leaves()
 

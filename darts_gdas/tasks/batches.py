@@ -1,6 +1,7 @@
 """What search and retraining share: losses as sums, and evaluation over a data set."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -146,6 +147,7 @@ class BatchLoss:
     It remembers the logits of its last call, so that metrics cost no further pass. Where ranks
     share the batch, gradients are those of the whole; so is the value where none are recorded,
     else it is that of this rank's part. `scale` keeps float16's gradients in range, unchanged.
+    `weights` are those of the supernet, which stand still in `at_rest`.
     """
 
     def __init__(
@@ -155,24 +157,35 @@ class BatchLoss:
         batch: Batch,
         compute: Compute,
         scale: float = 1.0,
+        weights: Iterable[Tensor] = (),
     ) -> None:
         self.supernet = supernet
         self.norms = norms
         self.batch = batch
         self.compute = compute
         self.scale = scale
+        self.weights = weights
         self.logits: Tensor | None = None
 
     def __call__(self, weights: Weights, mixture: Mixture) -> Tensor:
         """Mean loss; running statistics of the norms stay as they are."""
+        weights = dict(zip(weights, self._entering([*weights.values()]), strict=True))
+
+        def run(images: Tensor, mixture: Mixture) -> Tensor:
+            return functional_call(self.supernet, weights, (images, mixture), tie_weights=False)
+
+        return self._loss(run, mixture)
+
+    def at_rest(self, mixture: Mixture) -> Tensor:
+        """The same at the supernet's own weights, which collect no gradient."""
+        with _standing(self.weights):
+            return self._loss(self.supernet, mixture)
+
+    def _loss(self, run: Callable[[Tensor, Mixture], Tensor], mixture: Mixture) -> Tensor:
         ranks = self.compute.ranks
-        if ranks.size > 1 or self.scale != 1:
-            mixture = mixture.with_leaves(self._entering(mixture.leaves()))
-            weights = dict(zip(weights, self._entering([*weights.values()]), strict=True))
+        mixture = mixture.with_leaves(self._entering(mixture.leaves()))
         with untouched_statistics(self.norms), self.compute.forward_pass():
-            logits = functional_call(
-                self.supernet, weights, (self.batch.images, mixture), tie_weights=False
-            )
+            logits = run(self.batch.images, mixture)
         logits = full_precision(logits)
         self.logits = logits.detach()
         loss = batch_loss(logits, self.batch) * self.batch.weight
@@ -180,7 +193,9 @@ class BatchLoss:
             ranks.average_([loss])
         return with_scaled_gradients([loss], self.scale)[0]
 
-    def _entering(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def _entering(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        if self.compute.ranks.size == 1 and self.scale == 1:
+            return tensors
         tensors = with_mean_gradients(tensors, self.compute.ranks)
         return with_scaled_gradients(tensors, 1 / self.scale)
 
@@ -188,3 +203,16 @@ class BatchLoss:
         """This rank's part of the loss in the last call."""
         assert self.logits is not None
         return batch_loss(self.logits, self.batch)
+
+
+@contextlib.contextmanager
+def _standing(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Weights collect no gradient in what is computed inside."""
+    learning = [weight for weight in weights if weight.requires_grad]
+    for weight in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in learning:
+            weight.requires_grad_(True)

@@ -17,7 +17,6 @@ from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.optim import set_learning_rate
 from darts_gdas.runtime.task import Progress
 from darts_gdas.search import ArchParameters, entropy, skip_share
-from darts_gdas.search.hypergradient import detached
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.arch_step import ArchStep
 from darts_gdas.tasks.batches import batch_loss, batch_metrics, evaluate, full_precision
@@ -135,7 +134,7 @@ class StageSearch:
         """
         mixture = self.method.relaxation(self.alphas, progress=annealed, rng=self.noise).detach()
         if self.method.perturbation is not None:
-            loss = partial(self.arch_step.loss(train), detached(self.arch_step.named_weights))
+            loss = self.arch_step.loss(train).at_rest
             mixture = self.method.perturbation(mixture, loss, progress=annealed, rng=self.noise)
         if self.watch is not None and validation is not None:
             parts = split(validation, self.weight_step.accumulate)

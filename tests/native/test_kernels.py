@@ -14,7 +14,7 @@ from darts_gdas.native import Kernels, build
 from darts_gdas.nets import Layout, SuperNet
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
 from darts_gdas.nets.formats import channels_last
-from darts_gdas.nets.pointwise import normalized_sum
+from darts_gdas.nets.pointwise import Moments, normalized_sum
 from darts_gdas.search import ArchParameters, Softmax
 from darts_gdas.space import SearchSpace
 
@@ -151,6 +151,29 @@ def test_sums_of_normalised_convolutions(
     terms: int, edges: int, features: int, out: int, channels: int, images: tuple[int, ...]
 ):
     assert_same(*sums(terms, edges, features, out, channels, images, torch.float64))
+
+
+@pytest.mark.parametrize(("terms", "edges", "features", "out", "channels", "images"), SUMS)
+def test_sums_in_evaluation(
+    terms: int, edges: int, features: int, out: int, channels: int, images: tuple[int, ...]
+):
+    """With statistics that are not the batch's."""
+    _, (pointwise, scale, *tensors) = sums(
+        terms, edges, features, out, channels, images, torch.float64
+    )
+    parts = [tensors[k * edges : (k + 1) * edges] for k in range(terms)]
+    mean = draw(terms, edges, out, seed=5)
+    running = Moments(mean, mean.square() + 0.01)
+    found = []
+    for kernels in (Kernels.native, Kernels.library):
+        native.choose(kernels)
+        with torch.no_grad():
+            others = {"features": tensors[terms * edges :], "eps": 1e-3, "running": running}
+            y, moments = normalized_sum(parts, pointwise, scale, **others)
+        assert moments is None
+        found.append(y)
+    for y, expected in zip(*found, strict=True):
+        assert_close(y, expected, **EXACT)
 
 
 def test_the_batch_s_moments_are_the_same():
