@@ -46,16 +46,16 @@ class Convolution(NamedTuple):
         channels, height, width = self.images[1:]
         side = self.kernel[0]
         margin = self.dilation * (side // 2)
-        kernels = channels, 1, side, side
+        kernels, outputs = (channels, 1, side, side), self.reduced
         return (
             self.kernel == (side, side)
             and side in SIDES
             and channels % LANES == 0
             and 0 not in self.images
-            and images.shape in (self.images, self.reduced)
+            and images.shape in (self.images, outputs)
             and margin <= max(height, width)  # else most of a frame is zeros
-            and all(w.shape == kernels for w in weights)
-            and all(y.shape == self.reduced for y in reduced)
+            and all([w.shape == kernels for w in weights])
+            and all([y.shape == outputs for y in reduced])
             and usable(images, *weights, *reduced)
             and images.is_contiguous(memory_format=torch.channels_last)
         )

@@ -19,16 +19,15 @@ _NO_MEMORY = 1
 _TYPES = Tensor, nn.Parameter
 
 
-def _keys(x: Tensor) -> int:
-    """Who is asked for what an operation means: layouts, devices, transforms, signs not applied."""
-    return torch._C._dispatch_keys(x).raw_repr()
+_keys = torch._C._dispatch_keys
+"""Who says what an operation means: layouts, devices, transforms, signs that are not applied."""
 
 
 def _plain_keys() -> Iterator[int]:
     """Of numbers on a CPU, those made for inference among them."""
     for inference in (False, True):
         with torch.inference_mode(inference):
-            yield _keys(torch.empty(0, device="cpu"))
+            yield _keys(torch.empty(0, device="cpu")).raw_repr()
 
 
 _PLAIN = frozenset(_plain_keys())
@@ -45,12 +44,10 @@ def usable(*tensors: Tensor) -> bool:
         return False
     if recorded() or _watched():
         return False
-    return all(_is_plain(t, dtype) for t in tensors) and library() is not None
-
-
-def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a tensor's numbers are what lies at its address."""
-    return type(x) in _TYPES and x.dtype is dtype and _keys(x) in _PLAIN
+    for x in tensors:  # whether its numbers are what lies at its address
+        if type(x) not in _TYPES or x.dtype is not dtype or _keys(x).raw_repr() not in _PLAIN:
+            return False
+    return library() is not None
 
 
 def transformed(x: Tensor) -> bool:

@@ -66,11 +66,11 @@ def depthwise_convs(
     relu: Callable[[], Images] | None = None,
 ) -> list[Reduced]:
     """The same images convolved with several sets of kernels: what is shared is done once."""
-    if relu is not None and not native.usable(x):
-        x, relu = relu(), None
     height, width = weights[0].shape[2:]
     assert height % 2 and width % 2, "kernels have odd sides"
     if dilation > 1 and stride % dilation == 0:  # all taps read the same sub-grid of pixels
+        if relu is not None and not native.usable(x):
+            x, relu = relu(), None
         x = channels_last(x[:, :, ::dilation, ::dilation])
         stride, dilation, relu = stride // dilation, 1, relu and partial(F.relu, x)
     size = x.shape[2], x.shape[3]

@@ -121,7 +121,8 @@ def leave(
     convs, shared, others = leaving.convs, leaving.shared, leaving.others
     sums: list[Tensor | None] = [None] * len(group.edges)
     if convs:
-        scale = torch.stack([group.weights[name] for name in (*convs, *shared)])
+        rows = [group.weights[name] for name in (*convs, *shared)]
+        scale = torch.stack(rows) if len(rows) > 1 else rows[0][None]
         inputs, last = _run_convs(state, [*convs.values()], update)
         parts = _mix(inputs, last, scale, [*shared.values()], update)
         if len(parts) < len(sums):  # else a view, whose gradient would be a copy
@@ -215,12 +216,13 @@ def _mix(
         features: Summands that are ready.
         update: Takes the batch's statistics.
     """
-    if _runs_by_itself(inputs, blocks, features):
+    shape = len(blocks), len(blocks[0])
+    weights = blocks[0][0].pointwise.weight.new_ones(shape) if scale is None else scale
+    if _runs_by_itself(inputs, blocks, weights):
         outputs = [b.norm(b.pointwise(z)) for b, z in zip(blocks[0], inputs[0], strict=True)]
         if scale is None:
             return outputs
         return [weight * y for weight, y in zip(scale[0], outputs, strict=True)]
-    shape = len(blocks), len(blocks[0])
     flat = [block for term in blocks for block in term]
     norms, running = [block.norm for block in flat], None
     if not uses_batch_statistics(norms[0]):
@@ -232,27 +234,27 @@ def _mix(
     sums, moments = normalized_sum(
         inputs,
         [[block.pointwise.weight for block in term] for term in blocks],
-        flat[0].pointwise.weight.new_ones(shape) if scale is None else scale,
+        weights,
         features=features,
         eps=norms[0].eps,
         running=running,
     )
     if moments is not None:
-        update.add(norms, moments.mean.flatten(0, 1), moments.variance.flatten(0, 1))
+        update.add(norms, moments.mean, moments.variance)
     return sums
 
 
 def _runs_by_itself(
     inputs: Sequence[Sequence[Tensor]],
     blocks: Sequence[Sequence[SeparableConv]],
-    features: Sequence[Tensor],
+    weights: Tensor,
 ) -> bool:
     """Whether modules are faster: nothing to sum, and too few numbers to pay for an affine map.
 
     One that is computed in C++ always pays.
     """
     first, pointwise = inputs[0][0], blocks[0][0].pointwise.weight
-    alone = len(blocks) == 1 and not features and len(blocks[0]) == len(inputs[0]) <= _FEW_EDGES
+    alone = len(blocks) == len(weights) == 1 and len(blocks[0]) == len(inputs[0]) <= _FEW_EDGES
     if not alone or (not first.is_cuda and first.numel() > _FEW_NUMBERS):
         return False
-    return not native.takes_sums([pointwise], pointwise.new_ones(1, 1), [first], ())
+    return not native.takes_sums([pointwise], weights[:, :1], [first], ())

@@ -147,7 +147,7 @@ class _NormalizedSum(torch.autograd.Function):
             tensors, terms * scale.shape[1], len(scale) - terms if needs_scale else 0
         )
         shapes = zip(gradients[_KEPT:], ctx.shapes, strict=True)
-        parts = [channels_last(flat[0].new_zeros(shape) if g is None else g) for g, shape in shapes]
+        parts = [flat[0].new_zeros(shape) if g is None else g for g, shape in shapes]
         others = *features, *parts
         if not torch.is_grad_enabled() and native.takes_sums(kernels, scale, flat, others):
             statistics = means, products, variance
@@ -156,6 +156,7 @@ class _NormalizedSum(torch.autograd.Function):
                 kernels, scale, statistics, ctx.eps, parts, flat, features, asked
             )
             return None, None, *d
+        parts = [channels_last(g) for g in parts]
         pointwise, inputs = _matrices(kernels, terms), _nested(flat, terms)
         if torch.is_grad_enabled():  # to be differentiated again: as functions of the inputs
             means, products, variance = _statistics(inputs, pointwise)

@@ -110,15 +110,19 @@ class StatisticsUpdate:
     def add(
         self,
         norms: Sequence[BatchNorm],
-        means: Float[Tensor, "norms channels"],
-        variances: Float[Tensor, "norms channels"],
+        means: Float[Tensor, "*norms channels"],
+        variances: Float[Tensor, "*norms channels"],
     ) -> None:
         """Note the mean and the unbiased variance that each norm has seen.
 
         Norms that do not track statistics at this moment are left alone.
         """
-        for norm, mean, variance in zip(norms, means.unbind(), variances.unbind(), strict=True):
-            if norm.training and norm.track_running_stats:
+        moves = [norm.training and norm.track_running_stats for norm in norms]
+        if not any(moves):
+            return
+        rows = (moments.reshape(len(norms), -1).unbind() for moments in (means, variances))
+        for norm, mean, variance, moved in zip(norms, *rows, moves, strict=True):
+            if moved:
                 self._norms.append(norm)
                 self._means.append(mean)
                 self._variances.append(variance)
