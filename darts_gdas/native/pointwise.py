@@ -15,7 +15,11 @@ from darts_gdas.native.tensors import (
 
 
 def takes_sums(
-    kernels: Sequence[Tensor], scale: Tensor, inputs: Sequence[Tensor], others: Sequence[Tensor]
+    kernels: Sequence[Tensor],
+    scale: Tensor,
+    inputs: Sequence[Tensor],
+    others: Sequence[Tensor],
+    statistics: Sequence[Tensor] = (),
 ) -> bool:
     """Whether `normalized_sum` can be computed in C++.
 
@@ -24,6 +28,7 @@ def takes_sums(
         scale: Weights [terms + features, edges].
         inputs: Images, term after term: one edge each, all of one shape, in whole vectors.
         others: Summands, and gradients of the sums.
+        statistics: What is known of inputs and outputs, [terms, edges, ...].
     """
     outputs, channels = kernels[0].shape[:2]
     edges = scale.shape[1]
@@ -32,14 +37,17 @@ def takes_sums(
     images, _, height, width = inputs[0].shape
     shape, reduced = (images, channels, height, width), (images, outputs, height, width)
     size = outputs * channels
+    pairs = len(kernels) // edges, edges
+    known = [(*pairs, outputs), (*pairs, channels), (*pairs, outputs, channels)]
     return (
         inputs[0].numel() > 0
         and len(kernels) % edges == 0
         and len(scale) * edges >= len(kernels)
-        and all(w.shape[:2] == (outputs, channels) and w.numel() == size for w in kernels)
-        and all(x.shape == shape for x in inputs)
-        and all(x.shape == reduced for x in others)
-        and usable(scale, *kernels, *inputs, *others)
+        and all([w.shape[:2] == (outputs, channels) and w.numel() == size for w in kernels])
+        and all([x.shape == shape for x in inputs])
+        and all([x.shape == reduced for x in others])
+        and all([t.shape in known for t in statistics])
+        and usable(scale, *kernels, *inputs, *others, *statistics)
     )
 
 

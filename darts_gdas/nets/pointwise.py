@@ -70,7 +70,7 @@ def normalized_sum(
     kernels = [kernel for term in pointwise for kernel in term]
     flat = [part for term in inputs for part in term]
     if running is not None:
-        takes = native.takes_sums(kernels, scale, flat, features) and native.usable(scale, *running)
+        takes = native.takes_sums(kernels, scale, flat, features, running)
         if takes and not torch.is_grad_enabled():
             return native.evaluated_sum(kernels, scale, eps, running, flat, features), None
         inverse = (running.variance + eps).rsqrt() * scale[:terms, :, None]
@@ -148,9 +148,9 @@ class _NormalizedSum(torch.autograd.Function):
         )
         shapes = zip(gradients[_KEPT:], ctx.shapes, strict=True)
         parts = [flat[0].new_zeros(shape) if g is None else g for g, shape in shapes]
-        others = *features, *parts
-        if not torch.is_grad_enabled() and native.takes_sums(kernels, scale, flat, others):
-            statistics = means, products, variance
+        others, statistics = (*features, *parts), (means, products, variance)
+        takes = native.takes_sums(kernels, scale, flat, others, statistics)
+        if takes and not torch.is_grad_enabled():
             asked = needs_scale, *needs
             d = native.normalized_sum_gradients(
                 kernels, scale, statistics, ctx.eps, parts, flat, features, asked

@@ -186,6 +186,36 @@ def test_the_batch_s_moments_are_the_same():
         assert_close(moment, expected, **EXACT)
 
 
+@pytest.mark.parametrize(
+    "given_back",
+    [lambda t: t.mT.contiguous().mT, lambda t: t.repeat_interleave(2, dim=0)[::2]],
+    ids=["turned", "apart"],
+)
+def test_what_was_kept_may_come_back_in_another_place(given_back):
+    """Of what hooks on saved tensors give back the numbers are asked, not where they lay."""
+    native.choose(Kernels.native)
+    function, values = sums(2, 2, 1, 8, 8, (2, 3, 4), torch.float64)
+    leaves, found = [value.requires_grad_() for value in values], []
+    for back in (lambda t: t, given_back):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), back):
+            y = torch.stack(function(*leaves))
+        found.append(torch.autograd.grad(y, leaves, draw(*y.shape[1:], seed=4).expand_as(y)))
+    for gradient, expected in zip(*found, strict=True):
+        assert_close(gradient, expected, **EXACT)
+
+
+def test_statistics_of_another_kind_are_not_read():
+    """What hooks on saved tensors give back may be no double: that is torch's error."""
+    native.choose(Kernels.native)
+    function, values = sums(2, 2, 1, 8, 8, (2, 3, 4), torch.float64)
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: t, lambda t: t.float() if t.dim() == 3 else t
+    ):
+        y, *_ = function(*(value.requires_grad_() for value in values))
+    with pytest.raises(RuntimeError, match="type"):
+        y.sum().backward()
+
+
 @pytest.mark.parametrize("offset", [0.0, 10.0, 100.0])
 def test_in_float32_they_are_no_further_from_float64_than_the_library(offset: float):
     """Sums over pixels are in double: a mean far from zero costs no digit of the sum."""

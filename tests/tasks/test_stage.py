@@ -133,6 +133,39 @@ def test_class_weights_are_in_the_losses_of_both_steps():
             assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("checkpoint_cells", [False, True])
+@pytest.mark.parametrize("method", [DARTS, GDAS, PC_DARTS], ids=["darts", "gdas", "pc_darts"])
+def test_a_loss_at_rest_is_that_of_the_weights_as_they_are(method: Method, checkpoint_cells: bool):
+    task = task_of(method)
+    task.supernet.checkpoint_cells = checkpoint_cells
+    weights, batch = task.arch_step.named_weights, task.data.arch_batches.batch(0)
+    learnt = next(iter(weights.values()))
+    learnt.requires_grad_(False)  # as one that has stopped
+    mixture, loss = task.expected().require_grad(), task.arch_step.loss(batch)
+    found = loss.at_rest(mixture)
+    assert [w is not learnt for w in weights.values()] == [
+        w.requires_grad for w in weights.values()
+    ]
+    expected = loss({name: weight.detach() for name, weight in weights.items()}, mixture)
+    assert torch.equal(found, expected)
+    assert_close(
+        torch.autograd.grad(found, mixture.leaves()),
+        torch.autograd.grad(expected, mixture.leaves()),
+    )
+    found = loss.at_rest(mixture)
+    found.backward()
+    assert all(weight.grad is None for weight in weights.values())
+
+
+def test_weights_learn_again_after_a_loss_at_rest_has_failed():
+    task = task_of(DARTS)
+    loss = task.arch_step.loss(task.data.arch_batches.batch(0))
+    with pytest.raises(ValueError, match="mixture"):
+        loss.at_rest(task.expected().with_leaves([m[:1] for m in task.expected().leaves()]))
+    assert all(weight.requires_grad for weight in task.supernet.parameters())
+    assert all(norm.track_running_stats for norm in task.arch_step.norms)
+
+
 @METHODS
 def test_the_arch_step_touches_neither_weights_nor_statistics_nor_their_gradients(method: Method):
     task = task_of(method)
