@@ -24,6 +24,7 @@ TESTED_TOGETHER = {
     "cli/beginning.py": "cli/test_untrained.py",
     "nets/asymmetric.py": "nets/test_operations.py",
     "nets/depthwise_products.py": "nets/test_depthwise.py",
+    "nets/pointwise_products.py": "nets/test_pointwise.py",
     "nets/pooling.py": "native/test_pooling.py",
     "nets/fixed.py": "tasks/test_initial.py",
     "config/benchmark.py": "cli/test_untrained.py",

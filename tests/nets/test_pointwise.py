@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from darts_gdas.nets import pixels, pointwise
+from darts_gdas.nets import pixels, pointwise_products
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.pointwise import Moments, normalized_sum
 
@@ -127,7 +127,7 @@ def test_products_of_cut_pixels_equal_whole_ones(
     values = arguments(offset=1.0, images=(4, 3, 4))
     whole = function(cut)(*values)
     expected = torch.autograd.grad(whole.square().sum(), values)
-    monkeypatch.setattr(pointwise, "products_of", pixels._cut_products)
+    monkeypatch.setattr(pointwise_products, "products_of", pixels._cut_products)
     found = function(cut)(*values)
     assert_close(found, whole, **EXACT)
     assert_close(torch.autograd.grad(found.square().sum(), values), expected, **EXACT)
