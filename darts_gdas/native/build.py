@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import logging
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from functools import lru_cache
@@ -148,17 +150,44 @@ def _loaded(command: list[str]) -> ctypes.CDLL:
         digest.update(source.read_bytes())
     name = f"kernels-{digest.hexdigest()[:32]}"
     folder = cache()
+    found = _from_cache(folder, name)
+    if found is not None:
+        return found
+    _tell_who_waits("building the C++ kernels, once: some seconds")
+    with _in_turn(folder), tempfile.TemporaryDirectory() as place:
+        found = _from_cache(folder, name)  # of another process, which was first
+        if found is not None:
+            return found
+        made = Path(place) / f"{name}.so"
+        _compile(command, made)
+        return _opened((folder and _kept(made, folder / _named(made, name))) or made)
+
+
+def _from_cache(folder: Path | None, name: str) -> ctypes.CDLL | None:
+    """What has been built before, if it can be trusted and loaded."""
     for path in folder.glob(f"{name}-*.so") if folder else ():
         if _is_ours(path) and path.name == _named(path, name):
             try:
                 return _opened(path)
             except OSError:  # of a system that is no more, or where nothing may be executed
                 logger.info("%s cannot be loaded, building it anew", path)
-    _tell_who_waits("building the C++ kernels, once: some seconds")
-    with tempfile.TemporaryDirectory() as place:
-        made = Path(place) / f"{name}.so"
-        _compile(command, made)
-        return _opened((folder and _kept(made, folder / _named(made, name))) or made)
+    return None
+
+
+@contextlib.contextmanager
+def _in_turn(folder: Path | None) -> Iterator[None]:
+    """Processes that share a cache build one after the other: all ranks of a machine start at once.
+
+    Where a folder cannot be made or locked, they build side by side.
+    """
+    with contextlib.ExitStack() as held:
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                place = os.open(folder, os.O_RDONLY)
+                held.callback(os.close, place)
+                fcntl.flock(place, fcntl.LOCK_EX)
+        yield
 
 
 def _named(path: Path, name: str) -> str:
@@ -202,10 +231,10 @@ def _compile(command: list[str], target: Path) -> None:
 
 
 def _said(command: list[str]) -> str:
-    """What a command prints; it is killed after two minutes."""
+    """What a command prints; it is killed after ten minutes, on any machine enough."""
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, errors="replace",
-        stdin=subprocess.DEVNULL, timeout=120,
+        stdin=subprocess.DEVNULL, timeout=600,
     )  # fmt: skip
     return done.stdout
 

@@ -14,9 +14,10 @@ def recomputed(
     cell: nn.Module, states: tuple[Tensor, ...], mixture: CellWeights | None, rectify: bool
 ) -> Tensor:
     """The same, computed again in the backward pass, with the weights and statistics of now."""
-    # Others may have been put in their place, or they may collect no gradient in this pass alone.
+    # `functional_call` may have put others in their place, tangents and all; or they are the cell's
+    # own and collect no gradient in this pass alone.
     weights: dict[str, Tensor] = {
-        name: weight if weight.requires_grad else weight.detach()
+        name: weight.detach() if _stands_still(weight) else weight
         for name, weight in cell.named_parameters()
     }
     replay = Replay(cell)
@@ -31,3 +32,7 @@ def recomputed(
         preserve_rng_state=False,
         context_fn=lambda: (contextlib.nullcontext(), replay),
     )
+
+
+def _stands_still(weight: Tensor) -> bool:
+    return isinstance(weight, nn.Parameter) and not weight.requires_grad

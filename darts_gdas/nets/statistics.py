@@ -53,9 +53,9 @@ def untouched_statistics(modules: Sequence[Tracked]) -> Iterator[None]:
     For passes in training mode that are not a weight step: the arch step would otherwise move
     the statistics up to three times per step. Noise draws the same in all of them.
     """
-    for module in modules:
-        _set(module, "track_running_stats", False)
     try:
+        for module in modules:
+            _set(module, "track_running_stats", False)
         yield
     finally:
         for module in modules:

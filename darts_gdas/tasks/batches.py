@@ -209,9 +209,9 @@ class BatchLoss:
 def _standing(weights: Iterable[Tensor]) -> Iterator[None]:
     """Weights collect no gradient in what is computed inside."""
     learning = [weight for weight in weights if weight.requires_grad]
-    for weight in learning:
-        weight.requires_grad_(False)
     try:
+        for weight in learning:
+            weight.requires_grad_(False)
         yield
     finally:
         for weight in learning:

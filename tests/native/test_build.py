@@ -212,11 +212,28 @@ def test_no_compiler_warns(name: str, tmp_path: Path):
 
 
 @needs_kernels
-def test_two_processes_may_build_at_the_same_time(tmp_path: Path):
+def test_of_processes_that_start_together_one_builds(tmp_path: Path):
+    found = build._compiler()
+    assert found is not None
+    noted = tmp_path / "noted"
+    stand_in = compiler(tmp_path, f'echo "$*" >> {noted}\nexec {found[0]} "$@"')
     code = "from darts_gdas.native import build; assert build.library() is not None"
-    jobs = [subprocess.Popen([sys.executable, "-c", code], env={**os.environ}) for _ in range(2)]
-    assert [job.wait(120) for job in jobs] == [0, 0]
+    where = {**os.environ, "CXX": str(stand_in)}
+    jobs = [subprocess.Popen([sys.executable, "-c", code], env=where) for _ in range(3)]
+    assert [job.wait(600) for job in jobs] == [0, 0, 0]
+    assert sum("-shared" in line for line in noted.read_text().splitlines()) == 1
     assert len(list(build.cache().iterdir())) == 1
+
+
+@needs_kernels
+def test_where_nothing_can_be_locked_all_goes_on(
+    monkeypatch: pytest.MonkeyPatch, compiled: list[Path]
+):
+    def refuse(*_: object) -> None:
+        raise OSError("no locks on this file system")
+
+    monkeypatch.setattr(build.fcntl, "flock", refuse)
+    assert build.library() is not None and len(compiled) == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is loaded")

@@ -1,6 +1,9 @@
 """Cells computed twice: less is kept, and values, gradients and statistics are the same."""
 
+import pytest
 import torch
+from torch.func import functional_call, jvp
+from torch.testing import assert_close
 
 from benchmarks.measure import saved_bytes
 from darts_gdas.nets import CellMixture, Mixture, SuperNet
@@ -46,3 +49,34 @@ def test_a_cell_by_itself_gives_its_own_output():
     net(images, mixture)
     for call, output in seen:
         assert torch.equal(recomputed(*call), output)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
+def test_weights_that_are_put_in_keep_their_tangents():
+    found = []
+    for checkpoint_cells in (False, True):
+        net, mixture, images = built(checkpoint_cells)
+        net.eval()
+        weights = {name: weight.detach() for name, weight in net.named_parameters()}
+        source = torch.Generator().manual_seed(1)
+        tangents = {n: torch.randn(w.shape, generator=source) for n, w in weights.items()}
+
+        def run(values, net=net, mixture=mixture, images=images):
+            return functional_call(net, values, (images, mixture))
+
+        found.append(jvp(run, (weights,), (tangents,)))
+    assert_close(found[1], found[0])
+
+
+def test_weights_that_learn_again_before_the_backward_pass_stay_out_of_it():
+    net, mixture, images = built(True)
+    for weight in net.parameters():
+        weight.requires_grad_(False)
+    leaf = images.requires_grad_()
+    loss = net(leaf, mixture).square().sum()
+    for weight in net.parameters():
+        weight.requires_grad_(True)
+    (found,) = torch.autograd.grad(loss, leaf)
+    net, mixture, _ = built(False)
+    (expected,) = torch.autograd.grad(net(leaf, mixture).square().sum(), leaf)
+    assert_close(found, expected)
