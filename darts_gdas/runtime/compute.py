@@ -115,6 +115,12 @@ class Compute:
             native.library()  # is built now, and not in the middle of work
         if use_cuda:  # float32 means float32: PyTorch's default rounds convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
+        elif precision is not Precision.fp32:
+            logger.warning(
+                "precision=%s on a CPU goes without the C++ kernels, which compute in float32, and "
+                "is slower than fp32 where the processor has no arithmetic for it",
+                precision.value,
+            )
         if compilation is Compilation.cuda_graphs and not use_cuda:
             logger.warning("compile=cuda_graphs needs a CUDA device; going on without it")
             compilation = Compilation.none
@@ -147,7 +153,9 @@ class Compute:
             name = torch.cuda.get_device_name(self.device)
         else:
             threads = torch.get_num_threads()
-            name = f"CPU, {threads} thread{'s' if threads > 1 else ''}, {native.described()}"
+            is_full = self.precision is Precision.fp32
+            kernels = native.described() if is_full else "library kernels"
+            name = f"CPU, {threads} thread{'s' if threads > 1 else ''}, {kernels}"
         ranks = f"{self.ranks.size} ranks, each " if self.ranks.size > 1 else ""
         return f"{ranks}{name}, {self.precision.value}"
 

@@ -85,6 +85,16 @@ def test_auto_takes_the_gpu():
     assert torch.equal(torch.rand(3, device="cuda"), first)
 
 
+@pytest.mark.parametrize("precision", list(Precision))
+def test_narrow_formats_on_a_cpu_are_told_to_go_without_kernels(
+    precision: Precision, caplog: pytest.LogCaptureFixture
+):
+    compute = Compute.select(Device.cpu, precision, True, torch.get_num_threads())
+    is_full = precision is Precision.fp32
+    assert caplog.messages == [] if is_full else f"precision={precision.value}" in caplog.text
+    assert ("library kernels," in compute.describe()) == (not is_full or native.library() is None)
+
+
 def test_cuda_graphs_without_a_gpu_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture):
     compute = Compute.select(Device.cpu, Precision.fp32, False, compilation=Compilation.cuda_graphs)
     assert compute.compilation is Compilation.none
