@@ -95,9 +95,7 @@ class _Joined(torch.autograd.Function):
     @staticmethod
     def forward(even: Tensor, odd: Tensor) -> Tensor:
         batch, channels, height, width = even.shape
-        if native.transformed(even) or native.transformed(
-            odd
-        ):  # which cannot be written into others
+        if any(map(native.transformed, (even, odd))):  # which cannot be written into others
             zero = torch.zeros_like(even)
             rows = [torch.stack(pair, dim=4) for pair in ((even, zero), (zero, odd))]
             return torch.stack(rows, dim=3).reshape(batch, channels, 2 * height, 2 * width)

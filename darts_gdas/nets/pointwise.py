@@ -77,8 +77,9 @@ def normalized_sum(
     kernels = [kernel for term in pointwise for kernel in term]
     flat = [part for term in inputs for part in term]
     if running is not None:
-        takes = native.takes_sums(kernels, scale, flat, features, running)
-        if takes and not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and native.takes_sums(
+            kernels, scale, flat, features, running
+        ):
             return native.evaluated_sum(kernels, scale, eps, running, flat, features), None
         inverse = (running.variance + eps).rsqrt() * scale[:terms, :, None]
         bias = -(inverse * running.mean).sum(0)
@@ -140,14 +141,13 @@ class _NormalizedSum(torch.autograd.Function):
         shapes = zip(gradients[_KEPT:], ctx.shapes, strict=True)
         parts = [flat[0].new_zeros(shape) if g is None else g for g, shape in shapes]
         others, statistics = (*features, *parts), (means, products, variance)
-        takes = native.takes_sums(kernels, scale, flat, others, statistics)
-        asked = ctx.needs_input_grad[2:]
-        if takes and not torch.is_grad_enabled():
+        asked, again = ctx.needs_input_grad[2:], torch.is_grad_enabled()
+        if not again and native.takes_sums(kernels, scale, flat, others, statistics):
             d = native.normalized_sum_gradients(
                 kernels, scale, statistics, ctx.eps, parts, flat, features, asked
             )
             return None, None, *d
         summands = Summands(kernels, flat, features)
         # To be differentiated again they are functions of the inputs.
-        known = None if torch.is_grad_enabled() else statistics
+        known = None if again else statistics
         return None, None, *gradients_of(summands, scale, known, ctx.eps, parts, asked)
