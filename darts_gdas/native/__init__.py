@@ -25,6 +25,12 @@ from darts_gdas.native.pooling import (
     normalized_pool_gradient,
 )
 from darts_gdas.native.tensors import recorded, transformed, transforming, usable
+from darts_gdas.native.weighted import (
+    WeightedSums,
+    takes_weighted,
+    weighted_sums,
+    weighted_sums_gradients,
+)
 
 __all__ = [
     "Convolution",
@@ -32,6 +38,7 @@ __all__ = [
     "Normalized",
     "Pool",
     "Taken",
+    "WeightedSums",
     "choose",
     "chosen",
     "convolve_depthwise",
@@ -45,7 +52,10 @@ __all__ = [
     "normalized_sum_gradients",
     "recorded",
     "takes_sums",
+    "takes_weighted",
     "transformed",
     "transforming",
     "usable",
+    "weighted_sums",
+    "weighted_sums_gradients",
 ]

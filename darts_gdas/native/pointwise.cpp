@@ -4,7 +4,7 @@
 // Sums over pixels are of differences from a row near their mean, so large means cost no digits. They
 // are taken in the numbers' own type for some hundred pixels and in double from there on, in parts
 // that do not depend on the number of threads, so neither do the results.
-#include "common.h"
+#include "sums.h"
 
 namespace {
 
@@ -138,18 +138,6 @@ void column_sums(const T* rows, const T* middle, double* total, int64_t width, i
       for (int64_t q = p; q < std::min(p + RUN, last); ++q) sum += LOAD(rows + q * width + c) - less;
       for (int l = 0; l < LANES; ++l) total[c + l] += sum[l];
     }
-}
-
-template <class T, int BYTES>
-double inner(const T* left, const T* right, int64_t count) {
-  double total = 0;
-  for (int64_t i = 0; i < count; i += 64 * LANES) {
-    VECTOR sum = {};
-    for (int64_t j = i; j < std::min(i + 64 * LANES, count); j += LANES)
-      sum = FUSED(LOAD(left + j), LOAD(right + j), sum);
-    for (int l = 0; l < LANES; ++l) total += sum[l];
-  }
-  return total;
 }
 
 // The sums, from mean and variance of every output.
@@ -302,22 +290,9 @@ void backward(
           {upstream[k % z.edges], O, &slopes[k * size]}, {inputs[k], C, &curvatures[k * C * C]}};
       affine<T, BYTES>(&biases[k * C], terms, {}, found.inputs[k], C, z.first(part), z.first(part + 1));
     });
-  const int64_t image = z.pixels * O;
-  if (found.scale && z.features)
-    parallel(z.features * z.edges, z.threads, double(z.features) * z.edges * image, [&](int64_t i) {
-      found.scale[z.pairs() + i] = T(inner<T, BYTES>(upstream[i % z.edges], features[i / z.edges], image));
-    });
-  if (found.features)
-    parallel(z.features * parts, z.threads, double(z.features) * z.edges * image, [&](int64_t i) {
-      const int64_t f = i / parts, part = i % parts;
-      if (!found.features[f]) return;
-      const T* factors = scale + (z.terms + f) * z.edges;
-      for (int64_t q = z.first(part) * O; q < z.first(part + 1) * O; q += LANES) {
-        VECTOR sum = LOAD(upstream[0] + q) * factors[0];
-        for (int64_t e = 1; e < z.edges; ++e) sum = FUSED(LOAD(upstream[e] + q), ALL(factors[e]), sum);
-        STORE(found.features[f] + q, sum);
-      }
-    });
+  const Features<T> others{z.threads, z.features, z.edges, z.pixels * O, scale + z.pairs()};
+  if (found.scale) others.template products<BYTES>(upstream, features, found.scale + z.pairs());
+  if (found.features) others.template gradients<BYTES>(upstream, found.features);
 }
 
 template <class T>

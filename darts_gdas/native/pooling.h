@@ -1,6 +1,6 @@
 // What the norm of pooled images and its gradient share.
 #pragma once
-#include "common.h"
+#include "sums.h"
 
 namespace {
 
@@ -39,31 +39,6 @@ using Whole = std::conditional_t<sizeof(T) == sizeof(double), int64_t, int32_t>;
 template <class From, class To>
 void convert(const From* __restrict from, To* __restrict to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = To(from[i]);
-}
-
-// totals [2][channels] += sums over pixels of left, and of left times right: vectors by their position.
-template <class T, int BYTES, class Left, class Right>
-void add_sums(const Left& left, const Right& right, double* totals, int64_t c, int64_t pixels) {
-  constexpr int CHAINS = 4;  // at a time, that none waits for the one before
-  for (int64_t b = 0; b < c; b += LANES)
-    for (int64_t p = 0; p < pixels; p += RUN) {
-      const int64_t end = std::min(p + RUN, pixels);
-      VECTOR sums[CHAINS] = {}, products[CHAINS] = {};
-      int64_t q = p;
-      for (; q + CHAINS <= end; q += CHAINS)
-        for (int k = 0; k < CHAINS; ++k) {
-          const VECTOR value = left((q + k) * c + b, b);
-          sums[k] += value;
-          products[k] = FUSED(value, right((q + k) * c + b, b), products[k]);
-        }
-      for (; q < end; ++q) {
-        const VECTOR value = left(q * c + b, b);
-        sums[0] += value;
-        products[0] = FUSED(value, right(q * c + b, b), products[0]);
-      }
-      for (int k = 1; k < CHAINS; ++k) sums[0] += sums[k], products[0] += products[k];
-      for (int l = 0; l < LANES; ++l) totals[b + l] += sums[0][l], totals[c + b + l] += products[0][l];
-    }
 }
 
 // Calls with what is taken, and with the type of numbers and the bytes of vectors.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.depthwise import Depthwise
 from darts_gdas.nets.pixels import even_and_odd
-from darts_gdas.nets.pooling import normalized, normalized_pool
+from darts_gdas.nets.pooling import normalized, normalized_pool, normalizes_alone
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
 from darts_gdas.nets.synced import is_synced
 
@@ -64,6 +64,7 @@ class Leaving:
         update: Takes the batch's statistics.
         drop: Dropout behind a skip connection, called once per edge; None is none.
         convs: Separable convolutions to be run as affine maps, [edges][depth].
+        normed: Outputs whose norms are still to follow, and these, one of each per edge.
         shared: The same output on every edge.
         others: One output per edge.
     """
@@ -72,6 +73,7 @@ class Leaving:
     update: StatisticsUpdate
     drop: Callable[[Tensor], Tensor] | None
     convs: "dict[str, list[list[SeparableConv]]]" = field(default_factory=dict)
+    normed: dict[str, list[tuple[Tensor, nn.BatchNorm2d]]] = field(default_factory=dict)
     shared: dict[str, Tensor] = field(default_factory=dict)
     others: dict[str, list[Tensor]] = field(default_factory=dict)
 
@@ -85,6 +87,11 @@ class Leaving:
 
     def each(self, name: str, candidates: Sequence[nn.Module]) -> None:
         """Take candidates that run edge by edge."""
+        if all(type(c) is ReluConvNorm and normalizes_alone(c.norm) for c in candidates):
+            blocks = [cast(ReluConvNorm, c) for c in candidates]
+            x = self.state.relu()
+            self.normed[name] = [(b.convolved(x), b.norm) for b in blocks]
+            return
         self.others[name] = [self.state.through(c, self.update) for c in candidates]
 
 

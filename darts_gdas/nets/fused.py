@@ -27,9 +27,12 @@ from darts_gdas.nets.candidates import Leaving, SeparableConv, State
 from darts_gdas.nets.constant import constant
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
 from darts_gdas.nets.dropout import SkipDropout
+from darts_gdas.nets.formats import autocasts
 from darts_gdas.nets.mixture import CellMixture
 from darts_gdas.nets.pointwise import Moments, normalized_sum
+from darts_gdas.nets.pooling import normalized
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
+from darts_gdas.nets.weighted import weighted_sums
 from darts_gdas.space import NONE, CellSpace
 
 _FEW_EDGES, _FEW_NUMBERS = 2, 2**17
@@ -118,8 +121,12 @@ def leave(
     leaving = Leaving(state, update, drop)
     for name in group.weights:
         leaving.add(name, [edges[edge][name] for edge in group.edges])
-    convs, shared, others = leaving.convs, leaving.shared, leaving.others
+    convs, normed, shared, others = leaving.convs, leaving.normed, leaving.shared, leaving.others
     sums: list[Tensor | None] = [None] * len(group.edges)
+    found = None if convs else _weighted(group, normed, shared, update)
+    if found is None:
+        for name, pairs in normed.items():
+            others[name] = [normalized(y, norm, update) for y, norm in pairs]
     if convs:
         rows = [group.weights[name] for name in (*convs, *shared)]
         scale = torch.stack(rows) if len(rows) > 1 else rows[0][None]
@@ -128,6 +135,8 @@ def leave(
         if len(parts) < len(sums):  # else a view, whose gradient would be a copy
             parts = [y for part in parts for y in part.chunk(len(sums) // len(parts), dim=1)]
         sums = list(parts)
+    elif found is not None:
+        sums = [*found]
     else:
         others |= {name: [y] * len(sums) for name, y in shared.items()}
     for name, outputs in others.items():
@@ -140,6 +149,26 @@ def leave(
             else:
                 sums[i] = weight * y if so_far is None else torch.addcmul(so_far, weight, y)
     return [y for y in sums if y is not None]
+
+
+def _weighted(
+    group: Group,
+    normed: dict[str, list[tuple[Tensor, nn.BatchNorm2d]]],
+    shared: dict[str, Tensor],
+    update: StatisticsUpdate,
+) -> list[Tensor] | None:
+    """Norms, weights and sums in one pass, if there is a kernel for it and something to weigh."""
+    weights = [group.weights[name] for name in (*normed, *shared)]
+    if not normed or (len(group.weights) == 1 and _are_ones(weights[0])):
+        return None
+    images, norms = zip(*(pair for pairs in normed.values() for pair in pairs), strict=True)
+    features, scale = [*shared.values()], torch.stack(weights)
+    alike = len({norm.eps for norm in norms}) == 1 and not autocasts(scale.device)
+    if not alike or not native.takes_weighted(scale, [*images, *features]):
+        return None
+    sums, mean, variance = weighted_sums(scale, images, features, eps=norms[0].eps)
+    update.add(norms, mean, variance)
+    return sums
 
 
 def _are_ones(weights: Tensor) -> bool:

@@ -46,15 +46,18 @@ def normalized(x: Images, norm: nn.BatchNorm2d, update: StatisticsUpdate) -> Ima
         norm: A norm.
         update: Takes the batch's statistics, where the norm does not move its own.
     """
-    is_plain = type(norm) is nn.BatchNorm2d and not norm.affine and norm.momentum is not None
-    how = None
-    if is_plain and uses_batch_statistics(norm) and not _has_listeners(norm):
-        how = _kernel(_AS_IT_IS, x)
+    how = _kernel(_AS_IT_IS, x) if normalizes_alone(norm) else None
     if how is None:
         return norm(x)
     y, mean, variance = _by_kernel(x, _AS_IT_IS, how, norm.eps)
     update.add([norm], mean[None], variance[None])
     return y
+
+
+def normalizes_alone(norm: nn.BatchNorm2d) -> bool:
+    """Whether a norm takes the batch's statistics and does nothing else, and nobody listens."""
+    is_plain = type(norm) is nn.BatchNorm2d and not norm.affine and norm.momentum is not None
+    return is_plain and uses_batch_statistics(norm) and not _has_listeners(norm)
 
 
 _AS_IT_IS = nn.Identity()
@@ -115,8 +118,8 @@ def _by_library(x: Tensor, pool: nn.Module, eps: float) -> tuple[Tensor, Tensor,
     return y, mean, variance
 
 
-def _written_out(y: Tensor, eps: float) -> Tensor:
-    """The norm, with derivatives of any order: the library's has two."""
+def written_out(y: Images, eps: float) -> Images:
+    """Images normalised by their batch, with derivatives of any order: the library's has two."""
     centred = y - y.mean((0, 2, 3), keepdim=True)
     return centred * (centred.square().mean((0, 2, 3), keepdim=True) + eps).rsqrt()
 
@@ -151,6 +154,6 @@ class _NormalizedPool(torch.autograd.Function):
         with torch.enable_grad():
             x = x.view_as(x) if again else x.detach().requires_grad_()
             # Not its call: whoever listens to that has heard of it in the forward pass.
-            expected = _written_out(ctx.pool.forward(x), ctx.eps)
+            expected = written_out(ctx.pool.forward(x), ctx.eps)
         (dx,) = torch.autograd.grad(expected, x, upstream, create_graph=again)
         return dx, None, None, None

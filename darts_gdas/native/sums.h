@@ -1,0 +1,76 @@
+// Sums over pixels, and the derivatives of summands that are images times numbers.
+#pragma once
+#include "common.h"
+
+namespace {
+
+// totals [2][channels] += sums over pixels of left, and of left times right: vectors by their position.
+template <class T, int BYTES, class Left, class Right>
+void add_sums(const Left& left, const Right& right, double* totals, int64_t c, int64_t pixels) {
+  constexpr int CHAINS = 4;  // at a time, that none waits for the one before
+  for (int64_t b = 0; b < c; b += LANES)
+    for (int64_t p = 0; p < pixels; p += RUN) {
+      const int64_t end = std::min(p + RUN, pixels);
+      VECTOR sums[CHAINS] = {}, products[CHAINS] = {};
+      int64_t q = p;
+      for (; q + CHAINS <= end; q += CHAINS)
+        for (int k = 0; k < CHAINS; ++k) {
+          const VECTOR value = left((q + k) * c + b, b);
+          sums[k] += value;
+          products[k] = FUSED(value, right((q + k) * c + b, b), products[k]);
+        }
+      for (; q < end; ++q) {
+        const VECTOR value = left(q * c + b, b);
+        sums[0] += value;
+        products[0] = FUSED(value, right(q * c + b, b), products[0]);
+      }
+      for (int k = 1; k < CHAINS; ++k) sums[0] += sums[k], products[0] += products[k];
+      for (int l = 0; l < LANES; ++l) totals[b + l] += sums[0][l], totals[c + b + l] += products[0][l];
+    }
+}
+
+// <left, right>
+template <class T, int BYTES>
+double inner(const T* left, const T* right, int64_t count) {
+  double total = 0;
+  for (int64_t i = 0; i < count; i += 64 * LANES) {
+    VECTOR sum = {};
+    for (int64_t j = i; j < std::min(i + 64 * LANES, count); j += LANES)
+      sum = FUSED(LOAD(left + j), LOAD(right + j), sum);
+    for (int l = 0; l < LANES; ++l) total += sum[l];
+  }
+  return total;
+}
+
+// Summands that several edges share, each with a weight [features][edges] on every edge.
+template <class T>
+struct Features {
+  const int64_t threads, count, edges, numbers;
+  const T* const weights;
+
+  // Of every weight its gradient: <what reaches the edge, the summand>.
+  template <int BYTES>
+  void products(const T* const* upstream, const T* const* features, T* to) const {
+    parallel(count * edges, threads, double(count) * edges * numbers, [&](int64_t i) {
+      to[i] = T(inner<T, BYTES>(upstream[i % edges], features[i / edges], numbers));
+    });
+  }
+
+  // Of every summand, unless null, its gradient: the weighted sum of what reaches the edges.
+  template <int BYTES>
+  void gradients(const T* const* upstream, T* const* to) const {
+    const int64_t vectors = numbers / LANES, parts = std::min(vectors, MOST_PARTS);
+    parallel(count * parts, threads, double(count) * edges * numbers, [&](int64_t i) {
+      const int64_t f = i / parts, part = i % parts;
+      const T* factors = weights + f * edges;
+      const int64_t end = vectors * (part + 1) / parts * LANES;
+      for (int64_t q = vectors * part / parts * LANES; to[f] && q < end; q += LANES) {
+        VECTOR sum = LOAD(upstream[0] + q) * factors[0];
+        for (int64_t e = 1; e < edges; ++e) sum = FUSED(LOAD(upstream[e] + q), ALL(factors[e]), sum);
+        STORE(to[f] + q, sum);
+      }
+    });
+  }
+};
+
+}  // namespace

@@ -1,0 +1,100 @@
+"""Weighted sums of candidates' outputs, with the norms behind them, in one pass.
+
+A candidate that ends in a norm without affine numbers adds s BN(x) to its edge's sum. Written out,
+that is an image for BN(x), another one for its weight, and the sum read and written for each
+candidate, forwards and backwards. Here x alone is read, and the sum alone written; derivatives need
+x, its means and its deviations.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import darts_gdas.native as native
+from darts_gdas.nets.functions import apply
+from darts_gdas.nets.pooling import written_out
+
+Images = Float[Tensor, "batch channels height width"]
+
+
+def weighted_sums(
+    scale: Float[Tensor, "summands edges"],
+    normed: Sequence[Images],
+    features: Sequence[Images],
+    *,
+    eps: float,
+) -> tuple[list[Images], Float[Tensor, "normed channels"], Float[Tensor, "normed channels"]]:
+    """Sum over k of scale_k BatchNorm(normed_k) plus scaled features, for each edge.
+
+    To be asked for where `native.takes_weighted` says so.
+
+    Args:
+        scale: Weight of each term, then of each feature, on each edge.
+        normed: Images that their batch normalises: of each edge one for every term, term after
+            term.
+        features: Summands as they are, the same for all edges.
+        eps: Added to the variances.
+
+    Returns:
+        The sums, and mean and unbiased variance of the images in `normed`, without derivatives.
+    """
+    terms = len(normed) // scale.shape[1]
+    mean, variance, _, *sums = apply(_WeightedSums, terms, eps, scale, *normed, *features)
+    return sums, mean, variance
+
+
+class _WeightedSums(torch.autograd.Function):
+    """(terms, eps, scale, *images) -> the fields of `native.WeightedSums`, the sums one by one."""
+
+    @staticmethod
+    def forward(terms: int, eps: float, scale: Tensor, *images: Tensor) -> tuple[Tensor, ...]:
+        count = terms * scale.shape[1]
+        *statistics, sums = native.weighted_sums(scale, eps, images[:count], images[count:])
+        return *statistics, *sums
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.terms, ctx.eps, *tensors = inputs
+        mean, variance, inverse, *_ = output
+        ctx.save_for_backward(mean, inverse, *tensors)
+        ctx.mark_non_differentiable(mean, variance, inverse)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        mean, inverse, scale, *images = ctx.saved_tensors
+        upstream = [images[0].new_zeros(images[0].shape) if g is None else g for g in gradients[3:]]
+        again, needs = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
+        count = ctx.terms * scale.shape[1]
+        if not again and native.takes_weighted(scale, [*images, *upstream], (mean, inverse)):
+            normed, features = images[:count], images[count:]
+            found = native.weighted_sums_gradients(
+                scale, (mean, inverse), upstream, normed, features, needs
+            )
+            return None, None, *found
+        with torch.enable_grad():
+            # To be differentiated again: as functions of the inputs.
+            tensors = [
+                t.view_as(t) if again else t.detach().requires_grad_() for t in (scale, *images)
+            ]
+            expected = _sums(tensors[0], tensors[1 : 1 + count], tensors[1 + count :], ctx.eps)
+        asked = [t for t, needed in zip(tensors, needs, strict=True) if needed]
+        reached = iter(torch.autograd.grad(expected, asked, upstream, create_graph=again))
+        return None, None, *(next(reached) if needed else None for needed in needs)
+
+
+def _sums(
+    scale: Tensor, normed: Sequence[Tensor], features: Sequence[Tensor], eps: float
+) -> list[Tensor]:
+    """The same by the library, with derivatives of any order."""
+    edges = scale.shape[1]
+    images = [written_out(x, eps) for x in normed]
+    rows = [images[k : k + edges] for k in range(0, len(images), edges)]
+    rows += [[feature] * edges for feature in features]
+    return [
+        torch.stack([weight * row[e] for weight, row in zip(scale[:, e], rows, strict=True)]).sum(0)
+        for e in range(edges)
+    ]
