@@ -12,7 +12,6 @@ from darts_gdas.config import (
     SearchConfig,
     TrainConfig,
     fingerprint,
-    known_keys,
     register,
     typed,
 )
@@ -329,12 +328,6 @@ def test_names_in_a_mapping_are_the_users_own(typed: list[str]):
     dataset = search_config("dataset=torchvision", *typed).dataset
     assert isinstance(dataset, Torchvision)
     assert dataset.options == {"split": "letters", "partition": 2}
-
-
-def test_known_keys_name_every_setting():
-    assert {"epochs", "relaxation.tau.end", "optimizer.schedule.gamma", "dataset.root"} <= set(
-        known_keys()
-    )
 
 
 @pytest.mark.parametrize("program", ["search", "train"])

@@ -99,6 +99,10 @@ def prepare(
         )
     load_plugins()  # a launcher's job has not come in by a program's door
     overrides = configuration.task_overrides()
+    if ranks.is_first:
+        for key, values in configuration.said_again(overrides).items():
+            text = "%s is given %d times (%s); the last one counts: %s"
+            logger.warning(text, key, len(values), ", ".join(values), values[-1])
     config = configuration.typed(cfg, kind)
     root = Path(config.outputs) / name
 

@@ -91,6 +91,8 @@ def _unsettable(found: re.Match[str]) -> str:
     if added:
         return f"{key!r} is a setting, not one to add: {added[0].lstrip('+')}"
     text = f"{key!r} is a setting of another program, or of another choice of a group"
+    if owners := configuration.programs_with(key):
+        text = f"{key!r} is a setting of another program: {' or '.join(map(command, owners))}"
     own = f"net.{key}"
     return _has_parts(key) or (f"{text}; did you mean {own}?" if own in known else text)
 

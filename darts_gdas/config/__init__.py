@@ -11,13 +11,13 @@ from darts_gdas.config.composition import (
     differences,
     fingerprint,
     hides_gpus,
-    known_keys,
     local_job,
     only_set,
     optimises,
     program,
     recompose,
     register,
+    said_again,
     said_values,
     sweep_folder,
     sweep_root,
@@ -28,6 +28,7 @@ from darts_gdas.config.composition import (
     told_changes,
     typed,
 )
+from darts_gdas.config.keys import known_keys, programs_with
 from darts_gdas.config.run import RunConfig
 from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.search import SearchConfig
@@ -53,8 +54,10 @@ __all__ = [
     "only_set",
     "optimises",
     "program",
+    "programs_with",
     "recompose",
     "register",
+    "said_again",
     "said_values",
     "sweep_folder",
     "sweep_root",

@@ -26,7 +26,6 @@ from darts_gdas.config.train import TrainConfig
 from darts_gdas.report.runs import EXEMPT
 from darts_gdas.runtime.launch import without_references
 from darts_gdas.runtime.plugins import load_plugins
-from darts_gdas.tasks.method import Stage
 
 UNSAID = {
     "penalties": "Penalties",
@@ -135,6 +134,15 @@ def said_values(overrides: Sequence[str]) -> dict[str, str]:
     """What some overrides set, by name, as it was typed; of one that comes twice the last."""
     parts = (override.lstrip("+").partition("=") for override in overrides)
     return {name: value for name, _, value in parts}
+
+
+def said_again(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """All values of settings that some overrides give more than one value, by name, in order."""
+    values: dict[str, list[str]] = {}
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        values.setdefault(name, []).append(value)
+    return {name: several for name, several in values.items() if len(set(several)) > 1}
 
 
 def sweep_folder() -> str | None:
@@ -274,26 +282,3 @@ def _merged(parts: dict[str, Any]) -> dict[str, Any]:
     for name, part in parts.items():
         settings |= _settings(part, name)
     return settings
-
-
-def known_keys() -> list[str]:
-    """All settings by their dotted names, to suggest one for a misspelt key."""
-    keys = {*GROUPS, *CHOICES}
-    for program in (SearchConfig, TrainConfig, ScoreConfig):
-        keys |= _keys(program)
-    for group, nodes in GROUPS.items():
-        for name, node in nodes.items():
-            keys |= _keys(node, f"{group}.{name}" if group in SEVERAL else group.replace("/", "."))
-    keys |= {f"stages.{i}.{part.name}" for i in range(3) for part in fields(Stage)}
-    return sorted(keys)
-
-
-def _keys(node: type, name: str = "") -> set[str]:
-    """What can be set in a dataclass, whose own defaults need not be a whole."""
-    waiting, keys = [(name, OmegaConf.to_container(OmegaConf.structured(node)))], {name} - {""}
-    while waiting:
-        name, tree = waiting.pop()
-        for key, value in tree.items() if isinstance(tree, dict) else ():
-            waiting.append((f"{name}.{key}" if name else str(key), value))
-            keys.add(waiting[-1][0])
-    return keys

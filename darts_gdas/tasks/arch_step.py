@@ -98,7 +98,7 @@ class ArchStep:
         """The loss on a batch of either half, as a function of weights and mixture."""
         scale = self.weight_step.scale
         weights = self.named_weights.values()
-        return BatchLoss(self.supernet, self.norms, batch, self.compute, scale, weights)
+        return BatchLoss(self.supernet, self.norms, batch, self.compute, weights, scale)
 
     def _gradient(self, mixture: Mixture, train: Batch, loss: BatchLoss) -> list[Tensor]:
         """The hypergradient of a part of the validation loss, leaf by leaf."""

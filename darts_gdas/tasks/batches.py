@@ -156,8 +156,8 @@ class BatchLoss:
         norms: Sequence[Tracked],
         batch: Batch,
         compute: Compute,
+        weights: Iterable[Tensor],
         scale: float = 1.0,
-        weights: Iterable[Tensor] = (),
     ) -> None:
         self.supernet = supernet
         self.norms = norms

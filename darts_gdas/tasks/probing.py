@@ -106,7 +106,7 @@ class SupernetProbe:
         names = [name for name, _ in mean.named_parameters()]
         weights = {name: w.detach() for name, w in self.supernet.named_parameters()}
         losses = [
-            BatchLoss(self.supernet, self.norms, batch, self.compute)
+            BatchLoss(self.supernet, self.norms, batch, self.compute, weights.values())
             for batch in self.batches(num_batches)
         ]
         self.supernet.train()

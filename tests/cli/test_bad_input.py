@@ -82,7 +82,8 @@ SEARCH_CASES = [
     (["stages.1.epochs=3"], "this search has no stage 1, counted from 0; method=pdarts has three"),
     (["optimizer=sgd"], "'optimizer' has parts: set optimizer.clip, optimizer.lr, "),
     (["++epochs=1"], "'epochs' is a setting, not one to add: epochs=1"),
-    (["channels=4"], "or of another choice of a group; did you mean net.channels?"),
+    (["genotype=DARTS_V2"], "'genotype' is a setting of another program: python "),
+    (["channels=4"], "darts_gdas.score; did you mean net.channels?"),
     (["method=DARTS"], "method=DARTS is not known; did you mean darts? choose one of"),
     (["--config-name=foo"], "conf/ has no program 'foo'; leave --config-name out"),
     (["+experiment=darts_cifar10"], "holds settings of another program (genotype); "),
@@ -421,3 +422,10 @@ def test_a_package_that_cannot_be_loaded_is_one_line(
         "error: the package 'flaky' adds 'flaky', which cannot be loaded: ModuleNotFoundError: "
         "No module named 'nonsense'; repair the package, or uninstall it\n"
     )
+
+
+def test_a_setting_that_is_given_two_values_is_told(run, caplog: pytest.LogCaptureFixture):
+    """The same one twice is no news."""
+    status, _, _ = run("search.py", "method=darts", "seed=3", "method=gdas", "seed=3", "epochs=0")
+    assert status == 2
+    assert caplog.messages == ["method is given 2 times (darts, gdas); the last one counts: gdas"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from darts_gdas.config import SearchConfig, fingerprint, known_keys, register, typed
+from darts_gdas.config import SearchConfig, fingerprint, register, typed
 from darts_gdas.nets import DerivedNet, Quantity, count_parameters
 from darts_gdas.runtime.distributed import ALONE
 from darts_gdas.runtime.journal import Journal
@@ -208,13 +208,6 @@ def test_the_fingerprint_knows_the_penalties(change: tuple[str, ...]):
     base = ("method=darts", *COST)
     changed = ("method=darts", *change) if "penalties=[]" in change else (*base, *change)
     assert fingerprint(search_config(*base)) != fingerprint(search_config(*changed))
-
-
-def test_known_keys_name_their_settings():
-    assert {
-        "penalties.cost.target", "penalties.beta_decay.weight.end", "perturbation.epsilon.start",
-        "perturbation.steps",
-    } <= set(known_keys())  # fmt: skip
 
 
 REFUSED = [
