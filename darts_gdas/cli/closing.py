@@ -103,7 +103,7 @@ def finish_search(
     facts = {
         **({} if found is None else {"verdict": str(found)}),
         **remarks,
-        **warning_facts(warnings),
+        **warning_facts(warnings if found is None else found.beyond(warnings)),
         "validation": validation,
         **_benchmark_facts(figures.get("benchmark")),
         **_cost_facts(cost, layout),

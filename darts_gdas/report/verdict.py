@@ -1,7 +1,7 @@
 """Whether a run is good, in one line: for the top of its page and the end of its terminal."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from darts_gdas.report.alphas import Moves
@@ -17,6 +17,8 @@ CLOSE_TO_RANDOM = (
     "single candidate"
 )
 """What a search warns of and its verdict says."""
+
+HARDLY_MOVED = "hardly moved"
 
 FROM_WARM_START = "this cell is the warm start's: the search has changed none of its operations"
 """Another such warning."""
@@ -39,6 +41,12 @@ class Verdict:
     def __str__(self) -> str:
         return f"{self.word}: {self.reason}"
 
+    def beyond(self, warnings: Sequence[str]) -> list[str]:
+        """What warnings say that this does not: without a first sentence that is the reason."""
+        parts = [(text, *text.partition(". ")) for text in warnings]
+        left = [rest if first in self.reason else text for text, first, _, rest in parts]
+        return [text for text in left if text]
+
 
 def verdict(record: Record) -> Verdict | None:
     """The verdict of a run, finished or not.
@@ -51,8 +59,10 @@ def verdict(record: Record) -> Verdict | None:
         return _against_random(record)
     if record.kind != "search" or not record.lines:
         return None
-    found = _collapse(record) or _unchanged(record)
-    found = found or (_movement(record.moves) if record.moves else None)
+    moved = _movement(record.moves) if record.moves else None
+    found = _collapse(record) or _unchanged(record) or moved
+    if moved is not None and moved.word == HARDLY_MOVED:
+        found = moved  # what alphas that say nothing have left is an accident
     if found is None:
         return None
     return Verdict(found.word, "; ".join([found.reason, *_standing(record)]))
@@ -94,7 +104,7 @@ def _unchanged(record: Record) -> Verdict | None:
 
 def _movement(moves: Mapping[str, Moves]) -> Verdict:
     if all(kind.is_undecided for kind in moves.values()):
-        return Verdict("hardly moved", CLOSE_TO_RANDOM)
+        return Verdict(HARDLY_MOVED, CLOSE_TO_RANDOM)
     total = max(kind.epochs[-1] for kind in moves.values())
     since = max(kind.unchanged_since for kind in moves.values())
     leads = [lead for kind in moves.values() for lead in kind.leads.values()]

@@ -36,6 +36,18 @@ def test_flat_alphas_have_hardly_moved():
     assert said(line_of(0, [EQUAL, EQUAL], SKIPS)) == f"hardly moved: {CLOSE_TO_RANDOM}"
 
 
+def test_what_alphas_that_hardly_moved_leave_behind_is_no_collapse():
+    line = line_of(0, [EQUAL, EQUAL], SKIPS) | {"collapsed": {"normal": "2 of 2 operations ..."}}
+    assert said(line) == f"hardly moved: {CLOSE_TO_RANDOM}"
+
+
+def test_warnings_are_not_said_again():
+    found = verdict(record_of([line_of(0, [EQUAL, EQUAL], SKIPS)]))
+    assert found is not None
+    warnings = [f"{CLOSE_TO_RANDOM}. What helps", "2 of 2. But", CLOSE_TO_RANDOM]
+    assert found.beyond(warnings) == ["What helps", "2 of 2. But"]
+
+
 def test_a_collapse_comes_first_and_in_the_words_of_the_search():
     lines = [*LINES[:-1], LINES[-1] | {"collapsed": {"normal": "2 of 2 operations ..."}}]
     assert said(*lines) == "collapsed: 2 of 2 operations ..."
