@@ -89,7 +89,7 @@ def _leads(moves: Moves, names: Sequence[str]) -> Markup:
             [
                 arrow_of(edge),
                 join(_key(names.index(lead.operation)), operation_label(lead.operation)),
-                f"{100 * lead.probability:.4g}",
+                f"{100 * lead.probability:.2f}",
                 f"{100 * lead.over_next:+.2g}",
                 _over(lead.over_uniform),
                 str(lead.since),

@@ -32,11 +32,11 @@ def tables(markup: str) -> list[list[list[str]]]:
 def test_leads_and_heat_map_say_the_last_epoch():
     (kind,) = moved_kinds(record_of(LINES))
     leads, heat = tables(kind)
-    assert leads[1][:7] == ["c_k-2 \u2192 0", "skip", "60", "+30", "1.8\u00d7", "3", "2"]
+    assert leads[1][:7] == ["c_k-2 \u2192 0", "skip", "60.00", "+30", "1.8\u00d7", "3", "2"]
     assert leads[2][:7] == [
         "c_k-1 \u2192 0",
         "sep conv 3\u00d73",
-        "60",
+        "60.00",
         "+40",
         "1.8\u00d7",
         "4",
