@@ -57,13 +57,13 @@ def weighted_sums(
         features: Images as they are, the same for all edges.
     """
     normed, features = ([side_by_side(x) for x in images] for images in (normed, features))
-    images, channels, height, width = normed[0].shape
+    images, channels, height, width = (*normed, *features)[0].shape
     mean, variance, inverse = (scale.new_empty(len(normed), channels) for _ in range(3))
     shape = images, channels, height, width
     sums = [images_like(shape, scale) for _ in range(scale.shape[1])]
     read = [scale.contiguous(), *normed, *features]
     found = mean, variance, inverse, *sums
-    run("weighted_sums", _sizes(scale, normed), float(eps), read, found)
+    run("weighted_sums", _sizes(scale, len(normed), sums[0]), float(eps), read, found)
     return WeightedSums(mean, variance, inverse, sums)
 
 
@@ -93,12 +93,12 @@ def weighted_sums_gradients(
     asked = [scale, *images[len(upstream) :]]
     found = [torch.empty_like(x) if n else None for x, n in zip(asked, needs, strict=True)]
     read = [scale, *(t.contiguous() for t in statistics), *images]
-    run("weighted_sums_gradients", _sizes(scale, normed), read, found)
+    run("weighted_sums_gradients", _sizes(scale, len(normed), images[0]), read, found)
     return found
 
 
-def _sizes(scale: Tensor, normed: Sequence[Tensor]) -> tuple[int, ...]:
-    edges, channels = scale.shape[1], normed[0].shape[1]
-    terms, pixels = len(normed) // edges, normed[0].numel() // channels
+def _sizes(scale: Tensor, normed: int, like: Tensor) -> tuple[int, ...]:
+    edges, channels = scale.shape[1], like.shape[1]
+    terms, pixels = normed // edges, like.numel() // channels
     threads, features = torch.get_num_threads(), len(scale) - terms
-    return scale.itemsize, threads, terms, edges, channels, features, pixels
+    return like.itemsize, threads, terms, edges, channels, features, pixels

@@ -159,14 +159,16 @@ def _weighted(
 ) -> list[Tensor] | None:
     """Norms, weights and sums in one pass, if there is a kernel for it and something to weigh."""
     weights = [group.weights[name] for name in (*normed, *shared)]
-    if not normed or (len(group.weights) == 1 and _are_ones(weights[0])):
+    if not weights or (len(group.weights) == 1 and _are_ones(weights[0])):
         return None
-    images, norms = zip(*(pair for pairs in normed.values() for pair in pairs), strict=True)
+    pairs = [pair for outputs in normed.values() for pair in outputs]
+    images, norms = [y for y, _ in pairs], [norm for _, norm in pairs]
     features, scale = [*shared.values()], torch.stack(weights)
-    alike = len({norm.eps for norm in norms}) == 1 and not autocasts(scale.device)
+    alike = len({norm.eps for norm in norms}) < 2 and not autocasts(scale.device)
     if not alike or not native.takes_weighted(scale, [*images, *features]):
         return None
-    sums, mean, variance = weighted_sums(scale, images, features, eps=norms[0].eps)
+    eps = norms[0].eps if norms else 0.0
+    sums, mean, variance = weighted_sums(scale, images, features, eps=eps)
     update.add(norms, mean, variance)
     return sums
 

@@ -103,7 +103,8 @@ class SearchCell(nn.Module):
         outgoing = [states[i] for i in self.space.output]
         if rectify and not any("relu" in state.made for state in outgoing):
             return F.relu(torch.cat([state.x for state in outgoing], dim=1), inplace=True)
-        return torch.cat([state.relu() if rectify else state.x for state in outgoing], dim=1)
+        parts = [state.relu() if rectify else state.x for state in outgoing]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _node(
         self, incoming: Sequence[Tensor], passing: Sequence[Tensor], entering: Tensor

@@ -57,7 +57,8 @@ def expected_sums(scale: Tensor, normed: list[Tensor], features: list[Tensor]) -
 
 @pytest.mark.parametrize("shape", [(2, 4, 1, 1), (3, 8, 5, 7), (5, 12, 9, 8), (16, 20, 16, 9)])
 @pytest.mark.parametrize(
-    ("terms", "edges", "features"), [(1, 1, 0), (1, 3, 0), (2, 1, 1), (2, 3, 2), (3, 2, 1)]
+    ("terms", "edges", "features"),
+    [(1, 1, 0), (1, 3, 0), (2, 1, 1), (2, 3, 2), (3, 2, 1), (0, 1, 1), (0, 3, 2)],
 )
 def test_sums_statistics_and_gradients(
     terms: int, edges: int, features: int, shape: tuple[int, ...]

@@ -119,6 +119,8 @@ def summed(group: Group, edges: list[nn.ModuleDict], state: State) -> list[Tenso
     "names",
     [
         ("nor_conv_1x1",),
+        ("skip_connect",),
+        ("avg_pool_3x3", "skip_connect"),
         ("nor_conv_1x1", "nor_conv_3x3"),
         ("skip_connect", "nor_conv_3x3", "avg_pool_3x3"),
         ("group_conv_3x1_1x3", "nor_conv_3x3", "skip_connect"),
