@@ -199,14 +199,20 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
 def _files_below(folder: str, above: tuple[str, ...], passed: PassedOver) -> list[str]:
     """All files, also those of linked folders, sorted folder by folder."""
     above = (*above, os.path.realpath(folder))
+    files, others = [], {}
     with os.scandir(folder) as found:  # knows kinds without a question for each file
-        entries = sorted(found, key=lambda entry: entry.name)
-    paths = []
-    for entry in entries:
-        if entry.name[0] == ".":
-            continue
-        if entry.is_file():
-            paths.append(entry.path)
+        for entry in found:
+            if entry.name[0] == ".":
+                continue
+            if entry.is_file():
+                files.append(entry.name)
+            else:
+                others[entry.name] = entry
+    start, paths = os.path.join(folder, ""), []
+    for name in sorted([*files, *others]):
+        entry = others.get(name)
+        if entry is None:
+            paths.append(start + name)
         elif not entry.is_dir():
             passed.add("dead links" if entry.is_symlink() else "special files", entry.path)
         elif os.path.realpath(entry.path) in above:
@@ -222,8 +228,8 @@ def _pictures(found: dict[str, list[str]], classes: tuple[str, ...], passed: Pas
     for name in classes:
         members = found.get(name, [])
         others = with_headers([path for path in members if not path.endswith(_ENDINGS)])
-        none = {one.path for one in others if one.header is None}
-        lacking = [path for path in members if path in none and not path.lower().endswith(SUFFIXES)]
+        none = (one.path for one in others if one.header is None)
+        lacking = dict.fromkeys(path for path in none if not path.lower().endswith(SUFFIXES))
         for path in lacking:
             passed.add("files without a picture that can be read", path)
         kept.append([path for path in members if path not in lacking] if lacking else members)
