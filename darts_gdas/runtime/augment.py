@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Generator, Tensor
 
 
@@ -21,11 +21,17 @@ class Place:
     size: int
 
 
+_LARGE = 10_000
+"""Numbers of an image from which on copies of windows are faster on a CPU than one gather: on one
+thread, of 64 images of 3x64x64 0.97 and 1.20 ms, of 3x160x160 3.1 and 11.8, of 3x32x32 0.80 and
+0.41."""
+
+
 @dataclass
 class Augment:
     """Random changes of a training batch that keep the label.
 
-    A batch is changed by a few tensor operations, without a loop over its images. All random
+    On a GPU a batch is changed by a few operations, without a loop over its images. All random
     numbers come from a CPU generator, so the CPU and the GPU see the same images. A setting of
     zero draws nothing and costs nothing.
 
@@ -74,7 +80,7 @@ class Augment:
         rng: Generator,
         place: Place | None = None,
     ) -> UInt8[Tensor, "batch channels height width"]:
-        """Crop and flip, in one indexing operation.
+        """Crop and flip: in one indexing operation, or window by window.
 
         Args:
             images: Pixels before normalisation: the padding is black.
@@ -87,19 +93,22 @@ class Augment:
         place = place or Place(0, batch)
         mine = slice(place.start, place.start + batch)
         padding = self.crop_padding
-        rows = torch.arange(height).expand(batch, height)
-        columns = torch.arange(width).expand(batch, width)
+        is_flipped = torch.zeros(batch, 1, dtype=torch.bool)
+        offsets = torch.zeros(2, batch, 1, dtype=torch.long)
         if self.flip:
             is_flipped = torch.randint(2, (place.size, 1), generator=rng)[mine].bool()
-            columns = torch.where(is_flipped, width - 1 - columns, columns)
         if padding:
-            offsets = torch.randint(2 * padding + 1, (2, place.size, 1), generator=rng)
-            rows, columns = rows + offsets[0, mine], columns + offsets[1, mine]
+            offsets = torch.randint(2 * padding + 1, (2, place.size, 1), generator=rng)[:, mine]
+        padded = F.pad(images, (padding,) * 4)
+        if images.is_cpu and channels * height * width >= _LARGE:
+            return _windows(padded, offsets, is_flipped, (height, width))
+        rows = torch.arange(height) + offsets[0]
+        columns = torch.arange(width).expand(batch, width)
+        columns = torch.where(is_flipped, width - 1 - columns, columns) + offsets[1]
         rows, columns = _send(rows, images), _send(columns, images)
         positions = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]  # [B, H, W]
         return (
-            F.pad(images, (padding,) * 4)
-            .flatten(2)
+            padded.flatten(2)
             .gather(2, positions.flatten(1)[:, None].expand(-1, channels, -1))
             .view(batch, channels, height, width)
         )
@@ -175,6 +184,22 @@ class Normalize:
             )
         mean, std = (x.to(images.device)[:, None, None] for x in (self.mean, self.std))
         return images.float().sub_(255 * mean).div_(255 * std)
+
+
+def _windows(
+    padded: UInt8[Tensor, "batch channels padded_height padded_width"],
+    offsets: Int64[Tensor, "2 batch 1"],
+    is_flipped: Bool[Tensor, "batch 1"],
+    size: tuple[int, int],
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Of every image the window at its place, mirrored where it is to be."""
+    height, width = size
+    windows = padded.new_empty(*padded.shape[:2], height, width)
+    places = zip(*offsets[..., 0].tolist(), is_flipped[:, 0].tolist(), strict=True)
+    for image, out, (top, left, flips) in zip(padded, windows, places, strict=True):
+        window = image[:, top : top + height, left : left + width]
+        out.copy_(window.flip(2) if flips else window)
+    return windows
 
 
 def _send(numbers: Tensor, images: Tensor) -> Tensor:

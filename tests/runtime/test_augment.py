@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from darts_gdas.runtime.augment import Augment, Normalize
+from darts_gdas.runtime import augment
+from darts_gdas.runtime.augment import Augment, Normalize, Place
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -57,6 +58,20 @@ def test_crop_equals_the_crop_pixel_by_pixel(padding, channels, height, width, s
         offsets = torch.zeros(2, 5, dtype=torch.long)
     for image, out, row, column in zip(images, changed, *offsets.tolist(), strict=True):
         assert torch.equal(out, crop(image, padding, row, column))
+
+
+@pytest.mark.parametrize("place", [None, Place(2, 9)], ids=str)
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_windows_are_what_one_gather_takes(
+    padding: int, flip: bool, place: Place | None, monkeypatch: pytest.MonkeyPatch
+):
+    images = pixels(6, 3, 9, 11)
+    change = Augment(crop_padding=padding, flip=flip)
+    gathered = change.geometric(images, rng(), place)
+    monkeypatch.setattr(augment, "_LARGE", 0)
+    assert torch.equal(change.geometric(images, rng(), place), gathered)
+    assert torch.equal(gathered, images) == (not padding and not flip)
 
 
 def test_crop_and_flip_are_each_some_crop_of_some_flip():
