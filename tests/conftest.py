@@ -10,6 +10,9 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+from tests.checked import begin_test, check_first_calls
+
+check_first_calls()
 install_import_hook(
     ["darts_gdas.nets", "darts_gdas.ntk", "darts_gdas.scoring", "darts_gdas.search"],
     "beartype.beartype",
@@ -23,6 +26,12 @@ os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.enviro
 
 # What runs in the background ignores Ctrl-C, and so would the programs that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _own_checks() -> None:
+    """Shapes and types are checked in every test."""
+    begin_test()
 
 
 @pytest.fixture(autouse=True)
