@@ -6,6 +6,7 @@ other devices, is torch's.
 """
 
 from darts_gdas.native.build import Kernels, choose, chosen, described, library
+from darts_gdas.native.convolution import DenseConvolution, convolution_gradients, convolve
 from darts_gdas.native.depthwise import (
     Convolution,
     convolve_depthwise,
@@ -34,6 +35,7 @@ from darts_gdas.native.weighted import (
 
 __all__ = [
     "Convolution",
+    "DenseConvolution",
     "Kernels",
     "Normalized",
     "Pool",
@@ -41,6 +43,8 @@ __all__ = [
     "WeightedSums",
     "choose",
     "chosen",
+    "convolution_gradients",
+    "convolve",
     "convolve_depthwise",
     "depthwise_gradients",
     "described",

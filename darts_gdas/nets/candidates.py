@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_gdas.nets.convolution import convolved
 from darts_gdas.nets.depthwise import Depthwise
 from darts_gdas.nets.pixels import even_and_odd
 from darts_gdas.nets.pooling import normalized, normalized_pool, normalizes_alone
@@ -90,7 +91,7 @@ class Leaving:
         if all(type(c) is ReluConvNorm and normalizes_alone(c.norm) for c in candidates):
             blocks = [cast(ReluConvNorm, c) for c in candidates]
             x = self.state.relu()
-            self.normed[name] = [(b.convolved(x), b.norm) for b in blocks]
+            self.normed[name] = [(before_norm(b, x), b.norm) for b in blocks]
             return
         self.others[name] = [self.state.through(c, self.update) for c in candidates]
 
@@ -220,9 +221,16 @@ class FactorizedReduce(ReluFirst):
 
 def after_relu(module: Any, x: Tensor, update: StatisticsUpdate) -> Tensor:
     """`module.after_relu(x)`, as one of a cell's that share an update of their statistics."""
-    if type(module) is ReluConvNorm or type(module) is FactorizedReduce:
+    if type(module) is ReluConvNorm:
+        return normalized(before_norm(module, x), module.norm, update)
+    if type(module) is FactorizedReduce:
         return normalized(module.convolved(x), module.norm, update)
     return module.after_relu(x)
+
+
+def before_norm(module: ReluConvNorm, x: Tensor) -> Tensor:
+    """`module.convolved(x)`, by a kernel where there is one."""
+    return convolved(module.conv, x) if module.step == 1 else module.convolved(x)
 
 
 class SeparableConv(ReluFirst):

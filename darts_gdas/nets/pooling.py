@@ -57,7 +57,7 @@ def normalized(x: Images, norm: nn.BatchNorm2d, update: StatisticsUpdate) -> Ima
 def normalizes_alone(norm: nn.BatchNorm2d) -> bool:
     """Whether a norm takes the batch's statistics and does nothing else, and nobody listens."""
     is_plain = type(norm) is nn.BatchNorm2d and not norm.affine and norm.momentum is not None
-    return is_plain and uses_batch_statistics(norm) and not _has_listeners(norm)
+    return is_plain and uses_batch_statistics(norm) and not has_listeners(norm)
 
 
 _AS_IT_IS = nn.Identity()
@@ -72,7 +72,7 @@ def _kernel(pool: nn.Module, x: Tensor) -> native.Pool | None:
 def _known(pool: nn.Module, x: Tensor) -> native.Pool | None:
     """The pooling, if it is of those that candidates use and nobody watches or replaces it."""
     taken = _TAKEN.get(type(pool))
-    if taken is None or x.dim() != 4 or _has_listeners(pool):
+    if taken is None or x.dim() != 4 or has_listeners(pool):
         return None
     stride = getattr(pool, "stride", 1)
     is_usual = all(getattr(pool, name) == value for name, value in _USUAL[taken].items())
@@ -95,7 +95,7 @@ _USUAL: dict[native.Taken, dict[str, object]] = {
 }
 
 
-def _has_listeners(module: nn.Module) -> bool:
+def has_listeners(module: nn.Module) -> bool:
     """Whether more happens at a module's call than its class says."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
     listens = any(hooks) or module._backward_pre_hooks or _has_any_global_hook()

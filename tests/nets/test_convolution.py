@@ -1,0 +1,324 @@
+"""Dense convolutions of a supernet are `nn.Conv2d`'s, whoever computes them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.func import functional_call, grad, vmap
+from torch.nn.utils import parametrizations
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from darts_gdas import native
+from darts_gdas.native import Kernels, build
+from darts_gdas.nets.candidates import ReluConvNorm, after_relu
+from darts_gdas.nets.convolution import conv2d, convolved
+from darts_gdas.nets.formats import channels_last
+from darts_gdas.nets.statistics import StatisticsUpdate
+
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+needs_kernels = pytest.mark.skipif(
+    build.library() is None, reason=f"needs kernels in C++: {native.described()}"
+)
+torch_func = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    values = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return channels_last(values)
+
+
+def tensors(
+    channels: int = 4, out: int = 8, size: tuple[int, int] = (5, 4)
+) -> tuple[Tensor, Tensor]:
+    x, weight = draw(2, channels, *size), draw(out, channels, 3, 3, seed=1)
+    return x.requires_grad_(), weight.requires_grad_()
+
+
+def library(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x, weight, padding=1)
+
+
+def conv_of(channels: int = 16, **options: object) -> nn.Conv2d:
+    settings = {"kernel_size": 3, "padding": 1, "bias": False, **options}
+    return nn.Conv2d(channels, 32, **settings).double()  # type: ignore[arg-type]
+
+
+def is_native(y: Tensor) -> bool:
+    return "_Convolution" in type(y.grad_fn).__name__
+
+
+@pytest.mark.parametrize("kernels", [Kernels.auto, Kernels.library])
+def test_outputs_and_gradients_are_the_library_s(kernels: Kernels):
+    native.choose(kernels)
+    x, weight = tensors()
+    y, expected = conv2d(x, weight), library(x, weight)
+    assert is_native(y) == (kernels is Kernels.auto and build.library() is not None)
+    assert_close(y, expected, **EXACT)
+    upstream = draw(*y.shape, seed=2)
+    found = torch.autograd.grad(y, (x, weight), upstream)
+    for gradient, other in zip(
+        found, torch.autograd.grad(expected, (x, weight), upstream), strict=True
+    ):
+        assert_close(gradient, other, **EXACT)
+
+
+@needs_kernels
+@pytest.mark.parametrize("needed", [(0,), (1,), (0, 1)], ids=str)
+def test_derivatives_of_first_and_second_order(needed: tuple[int, ...]):
+    """And where only some are asked for."""
+    values = [t.detach().requires_grad_(i in needed) for i, t in enumerate(tensors(4, 4, (3, 4)))]
+    assert is_native(conv2d(*values))
+    assert gradcheck(conv2d, values)
+    assert gradgradcheck(conv2d, values)
+
+
+@needs_kernels
+def test_third_derivatives_are_the_library_s():
+    x, weight = tensors()
+    found = []
+    for function in (conv2d, library):
+        value = function(x, weight).pow(3).sum()
+        for _ in range(3):
+            first = torch.autograd.grad(value, (x, weight), create_graph=True)
+            value = sum(g.square().sum() for g in first) * 1e-6
+        found.append(value)
+    assert_close(found[0], found[1], rtol=1e-9, atol=0.0)  # products of many sums
+
+
+@needs_kernels
+@pytest.mark.parametrize("needs_x", [True, False])
+def test_keeps_only_the_tensor_that_the_other_gradient_needs(needs_x: bool):
+    x, weight = tensors()
+    x.requires_grad_(needs_x)
+    weight.requires_grad_(not needs_x)
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        y = conv2d(x, weight)
+    assert is_native(y)
+    assert {t.data_ptr() for t in kept} == {(weight if needs_x else x).data_ptr()}
+    y.sum().backward()
+    assert (x.grad is None, weight.grad is None) == (not needs_x, needs_x)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "given_back",
+    [
+        lambda t: t.contiguous(),
+        lambda t: t.mT.contiguous().mT,
+        lambda t: t.repeat_interleave(2, dim=0)[::2],
+    ],
+    ids=["contiguous", "turned", "apart"],
+)
+def test_what_was_kept_may_come_back_in_another_place(given_back: Callable[[Tensor], Tensor]):
+    x, weight = tensors()
+    upstream = draw(2, 8, 5, 4, seed=2)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), given_back):
+        y = conv2d(x, weight)
+    assert is_native(y)
+    expected = torch.autograd.grad(library(x, weight), (x, weight), upstream)
+    for gradient, other in zip(
+        torch.autograd.grad(y, (x, weight), upstream), expected, strict=True
+    ):
+        assert_close(gradient, other, **EXACT)
+
+
+@needs_kernels
+def test_what_comes_back_as_another_kind_is_torch_s_error():
+    x, weight = tensors()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t.float()):
+        y = conv2d(x, weight)
+    with pytest.raises(RuntimeError, match=r"type|dtype"):
+        y.sum().backward()
+
+
+@needs_kernels
+def test_a_gradient_in_another_layout_is_copied():
+    x, weight = tensors()
+    upstream = draw(2, 8, 5, 4, seed=2).contiguous()
+    expected = torch.autograd.grad(library(x, weight), (x, weight), upstream)
+    found = torch.autograd.grad(conv2d(x, weight), (x, weight), upstream)
+    (alone,) = torch.autograd.grad(conv2d(x, weight.detach()), x, upstream)
+    for gradient, other in zip((*found, alone), (*expected, expected[0]), strict=True):
+        assert_close(gradient, other, **EXACT)
+
+
+@needs_kernels
+def test_batched_gradients_are_a_loop_s():
+    x, weight = tensors()
+    y = conv2d(x, weight)
+    upstream = torch.stack([torch.ones_like(y), y.detach()])
+    found = torch.autograd.grad(y, (x, weight), upstream, is_grads_batched=True)
+    for i, g in enumerate(upstream):
+        for gradient, other in zip(
+            found, torch.autograd.grad(library(x, weight), (x, weight), g), strict=True
+        ):
+            assert_close(gradient[i], other, **EXACT)
+
+
+@torch_func
+def test_per_sample_gradients_by_vmap_are_a_loop_s():
+    x, weight = (t.detach() for t in tensors())
+    together = vmap(grad(lambda w, image: conv2d(image[None], w).square().sum()), (None, 0))(
+        weight, x
+    )
+    for gradient, image in zip(together, x, strict=True):
+        leaf = weight.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(library(image[None], leaf).square().sum(), leaf)
+        assert_close(gradient, expected, **EXACT)
+
+
+@torch_func
+def test_forward_mode_is_the_product_rule():
+    x, weight = (t.detach() for t in tensors())
+    dx, dweight = torch.cos(x), torch.sin(weight)
+    with forward_ad.dual_level():
+        pair = forward_ad.make_dual(x, dx), forward_ad.make_dual(weight, dweight)
+        y, tangent = forward_ad.unpack_dual(conv2d(*pair))
+    assert_close(y, library(x, weight), **EXACT)
+    assert_close(tangent, library(dx, weight) + library(x, dweight), **EXACT)
+
+
+def test_without_a_gradient_asked_for_nothing_is_recorded():
+    x, weight = tensors()
+    with torch.no_grad():
+        assert not conv2d(x, weight).requires_grad
+    with torch.inference_mode():
+        y = conv2d(x * 1, weight)
+    assert y.is_inference()
+    assert_close(y.clone(), library(x, weight).detach(), **EXACT)
+
+
+@needs_kernels
+def test_bfloat16_under_autocast_is_the_library_there():
+    x, weight = (t.detach().float().requires_grad_() for t in tensors())
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv2d(x, weight)
+    assert y.dtype == torch.bfloat16 and not is_native(y)
+    y = conv2d(x, weight)
+    assert is_native(y)
+    with torch.autocast("cpu", torch.bfloat16):  # the gradient's format is the output's
+        (g,) = torch.autograd.grad(y.square().sum(), weight, create_graph=True)
+    (expected,) = torch.autograd.grad(library(x, weight).square().sum(), weight)
+    assert_close(g, expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_kernels
+def test_an_export_has_the_library_s_operation():
+    class Convolved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv_of()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return convolved(self.conv, x)
+
+    program = torch.export.export(Convolved(), (draw(16, 16, 8, 9),))
+    assert any("conv2d" in str(node.target) for node in program.graph.nodes)
+
+
+@needs_kernels
+def test_who_counts_operations_counts_all():
+    x, weight = tensors()
+    with FlopCounterMode(display=False) as counted:
+        conv2d(x, weight).sum().backward()
+    assert counted.get_total_flops() == 3 * 2 * 2 * 8 * 4 * 9 * 5 * 4
+
+
+@needs_kernels
+def test_a_plain_module_is_computed_by_the_kernels():
+    x, conv = draw(16, 16, 8, 9), conv_of()
+    y = convolved(conv, x)
+    assert is_native(y)
+    assert_close(y, conv(x), **EXACT)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": 2}, {"padding": 0}, {"padding": 2, "dilation": 2}, {"groups": 2},
+        {"bias": True}, {"padding_mode": "reflect"}, {"padding": "same"},
+        {"kernel_size": 1, "padding": 0}, {"kernel_size": (3, 5), "padding": (1, 2)},
+        {"channels": 8}, {"channels": 24}, {"channels": 144},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_other_modules_compute_themselves(options: dict):
+    conv = conv_of(**options)
+    x = draw(16, conv.in_channels, 8, 9)
+    assert torch.equal(convolved(conv, x), conv(x)) and not is_native(convolved(conv, x))
+
+
+def test_few_pixels_stay_the_library_s():
+    x, conv = draw(15, 16, 8, 8), conv_of()
+    assert torch.equal(convolved(conv, x), conv(x)) and not is_native(convolved(conv, x))
+
+
+def test_images_in_another_layout_stay_the_library_s():
+    x, conv = draw(16, 16, 8, 9).contiguous(), conv_of()
+    y = convolved(conv, x)
+    assert torch.equal(y, conv(x)) and not is_native(y)
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        lambda conv, heard: conv.register_forward_hook(lambda *_: heard.append(1)),
+        lambda conv, heard: conv.register_forward_pre_hook(lambda *_: heard.append(1)),
+        lambda conv, heard: conv.register_full_backward_hook(lambda *_: heard.append(1)),
+        lambda conv, heard: conv.register_full_backward_pre_hook(lambda *_: heard.append(1)),
+    ],
+    ids=["forward", "before", "backward", "before backward"],
+)
+def test_who_listens_to_a_module_hears_of_it(listen: Callable):
+    x, conv, heard = draw(16, 16, 8, 9).requires_grad_(), conv_of(), []
+    listen(conv, heard)
+    convolved(conv, x).sum().backward()
+    assert heard == [1]
+
+
+def test_a_module_that_was_changed_is_called():
+    x, conv = draw(16, 16, 8, 9), conv_of()
+    replaced = conv_of()
+    replaced.forward = lambda input: input * 2  # type: ignore[method-assign]
+    assert torch.equal(convolved(replaced, x), x * 2)
+    normed = parametrizations.weight_norm(conv_of())
+    assert torch.equal(convolved(normed, x), normed(x))
+
+    class Mine(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return input * 3
+
+    conv.__class__ = Mine
+    assert torch.equal(convolved(conv, x), x * 3)
+
+
+@needs_kernels
+def test_weights_may_be_handed_in():
+    x, conv, other = draw(16, 16, 8, 9), conv_of(), draw(32, 16, 3, 3, seed=7)
+
+    class Calls(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x: Tensor) -> Tensor:
+            return convolved(self.conv, x)
+
+    assert_close(functional_call(Calls(), {"conv.weight": other}, x), library(x, other), **EXACT)
+
+
+@needs_kernels
+def test_a_supernet_s_candidates_use_it(monkeypatch: pytest.MonkeyPatch):
+    module, x = ReluConvNorm(16, 16, affine=False, kernel=3).double(), draw(16, 16, 8, 9)
+    taken, kernel = [], native.convolve
+    monkeypatch.setattr(native, "convolve", lambda *a: taken.append(a[0]) or kernel(*a))
+    update = StatisticsUpdate()
+    y = after_relu(module, x, update)
+    assert len(taken) == 1
+    assert_close(y, module.after_relu(x), **EXACT)
+    assert len(taken) == 1
