@@ -56,20 +56,25 @@ struct Features {
     });
   }
 
-  // Of every summand, unless null, its gradient: the weighted sum of what reaches the edges.
+  // Of every summand, unless null, its gradient.
   template <int BYTES>
   void gradients(const T* const* upstream, T* const* to) const {
     const int64_t vectors = numbers / LANES, parts = std::min(vectors, MOST_PARTS);
     parallel(count * parts, threads, double(count) * edges * numbers, [&](int64_t i) {
-      const int64_t f = i / parts, part = i % parts;
-      const T* factors = weights + f * edges;
-      const int64_t end = vectors * (part + 1) / parts * LANES;
-      for (int64_t q = vectors * part / parts * LANES; to[f] && q < end; q += LANES) {
-        VECTOR sum = LOAD(upstream[0] + q) * factors[0];
-        for (int64_t e = 1; e < edges; ++e) sum = FUSED(LOAD(upstream[e] + q), ALL(factors[e]), sum);
-        STORE(to[f] + q, sum);
-      }
+      const int64_t part = i % parts;
+      gradient<BYTES>(upstream, i / parts, to, vectors * part / parts * LANES, vectors * (part + 1) / parts * LANES);
     });
+  }
+
+  // The numbers [first, last) of one: the weighted sum of what reaches the edges.
+  template <int BYTES>
+  void gradient(const T* const* upstream, int64_t f, T* const* to, int64_t first, int64_t last) const {
+    const T* factors = weights + f * edges;
+    for (int64_t q = first; to[f] && q < last; q += LANES) {
+      VECTOR sum = LOAD(upstream[0] + q) * factors[0];
+      for (int64_t e = 1; e < edges; ++e) sum = FUSED(LOAD(upstream[e] + q), ALL(factors[e]), sum);
+      STORE(to[f] + q, sum);
+    }
   }
 };
 

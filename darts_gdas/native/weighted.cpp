@@ -103,12 +103,14 @@ template <class T, int BYTES>
 void backward(
     const Sizes& z, const T* scale, const T* mean, const T* inverse, const T* const* upstream,
     const T* const* inputs, const T* const* features, const Gradients<T>& found) {
-  const int64_t C = z.channels, parts = z.parts();
-  std::vector<double> sums(parts * z.pairs() * 2 * C);
+  const int64_t C = z.channels, parts = z.parts(), weighed = z.features * z.edges;
+  std::vector<double> sums(parts * z.pairs() * 2 * C), products(parts * weighed);
   parallel(parts * z.edges, z.threads, z.work(), [&](int64_t i) {
     const int64_t part = i / z.edges, e = i % z.edges;
     in_runs(z, part, [&](int64_t p, int64_t pixels) {
       const T* g = upstream[e] + p * C;
+      for (int64_t f = e; found.scale && f < weighed; f += z.edges)
+        products[part * weighed + f] += inner<T, BYTES>(g, features[f / z.edges] + p * C, pixels * C);
       const auto left = [&](int64_t at, int64_t) { return VECTOR(LOAD(g + at)); };
       for (int64_t k = e; k < z.pairs(); k += z.edges) {
         const T *x = inputs[k] + p * C, *less = mean + k * C;
@@ -118,6 +120,8 @@ void backward(
     });
   });
   gather(sums, parts);
+  gather(products, parts);
+  if (found.scale) std::copy_n(products.begin(), weighed, found.scale + z.pairs());
   // Of every input: its gradient is weight g + slope (x - mean) + bias.
   std::vector<T> weights(z.pairs() * C), slopes(z.pairs() * C), biases(z.pairs() * C);
   for (int64_t k = 0; k < z.pairs(); ++k) {
@@ -132,12 +136,12 @@ void backward(
     }
     if (found.scale) found.scale[k] = T(inner);
   }
-  parallel(parts * z.edges, z.threads, z.work(), [&](int64_t i) {
-    const int64_t part = i / z.edges, e = i % z.edges;
+  const Features<T> others{z.threads, z.features, z.edges, z.pixels * C, scale + z.pairs()};
+  parallel(parts, z.threads, z.work(), [&](int64_t part) {
     in_runs(z, part, [&](int64_t p, int64_t pixels) {
-      for (int64_t k = e; k < z.pairs(); k += z.edges) {
+      for (int64_t k = 0; k < z.pairs(); ++k) {
         if (!found.inputs[k]) continue;
-        const T *g = upstream[e] + p * C, *x = inputs[k] + p * C, *less = mean + k * C;
+        const T *g = upstream[k % z.edges] + p * C, *x = inputs[k] + p * C, *less = mean + k * C;
         T* to = found.inputs[k] + p * C;
         for (int64_t b = 0; b < C; b += LANES) {
           const VECTOR weight = LOAD(&weights[k * C + b]), slope = LOAD(&slopes[k * C + b]);
@@ -146,11 +150,10 @@ void backward(
             STORE(to + q, FUSED(LOAD(g + q), weight, FUSED(LOAD(x + q) - from, slope, bias)));
         }
       }
+      for (int64_t f = 0; f < z.features; ++f)
+        others.template gradient<BYTES>(upstream, f, found.features, p * C, (p + pixels) * C);
     });
   });
-  const Features<T> others{z.threads, z.features, z.edges, z.pixels * C, scale + z.pairs()};
-  if (found.scale) others.template products<BYTES>(upstream, features, found.scale + z.pairs());
-  if (found.features) others.template gradients<BYTES>(upstream, found.features);
 }
 
 }  // namespace
@@ -180,11 +183,9 @@ extern "C" int weighted_sums_gradients(const int64_t* sizes, const void* const* 
     const auto to = reinterpret_cast<T* const*>(out);
     return in_vectors<T>(z.channels, 0, [&](auto bytes) {
       const auto gradients = from + 3, inputs = gradients + z.edges;
-      const auto others = to + 1 + z.pairs();
-      const bool asked = std::any_of(others, others + z.features, [](T* p) { return p != nullptr; });
       backward<T, bytes>(
           z, from[0], from[1], from[2], gradients, inputs, inputs + z.pairs(),
-          {to[0], to + 1, asked ? others : nullptr});
+          {to[0], to + 1, to + 1 + z.pairs()});
       return int(DONE);
     });
   });
