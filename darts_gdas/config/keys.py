@@ -28,6 +28,8 @@ def known_keys() -> list[str]:
 
 def programs_with(key: str) -> list[str]:
     """The programs that have a setting whatever is chosen."""
+    if key == "method":  # a choice of files, and no setting of its own
+        return ["search"]
     return [name for name, kind in PROGRAMS.items() if key in _keys(kind)]
 
 

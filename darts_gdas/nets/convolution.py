@@ -56,7 +56,8 @@ LEAST_PIXELS = 1024
 
 def _is_usual(conv: nn.Conv2d) -> bool:
     is_wide = conv.in_channels in WIDTHS and conv.out_channels in WIDTHS
-    return is_wide and all(getattr(conv, name) == value for name, value in _USUAL.items())
+    is_usual = all(getattr(conv, name) == value for name, value in _USUAL.items())
+    return is_wide and is_usual and "_conv_forward" not in vars(conv)
 
 
 def _kernel(x: Tensor, weight: Tensor) -> native.DenseConvolution | None:

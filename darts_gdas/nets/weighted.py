@@ -76,9 +76,10 @@ class _WeightedSums(torch.autograd.Function):
             )
             return None, None, *found
         with torch.enable_grad():
-            # To be differentiated again: as functions of the inputs.
+            # To be differentiated again: as functions of the inputs, the others beside them.
             tensors = [
-                t.view_as(t) if again else t.detach().requires_grad_() for t in (scale, *images)
+                t.view_as(t) if again and needed else t.detach().requires_grad_()
+                for t, needed in zip((scale, *images), needs, strict=True)
             ]
             expected = _sums(tensors[0], tensors[1 : 1 + count], tensors[1 + count :], ctx.eps)
         asked = [t for t, needed in zip(tensors, needs, strict=True) if needed]

@@ -21,6 +21,7 @@ def test_known_keys_name_every_setting():
         ("epochs", ["search", "train"]),
         ("cells", ["score"]),
         ("seed", ["search", "train", "score"]),
+        ("method", ["search"]),
         ("dataset.root", []),  # of some data sets
     ],
 )

@@ -286,6 +286,9 @@ def test_a_module_that_was_changed_is_called():
     replaced = conv_of()
     replaced.forward = lambda input: input * 2  # type: ignore[method-assign]
     assert torch.equal(convolved(replaced, x), x * 2)
+    within = conv_of()
+    within._conv_forward = lambda input, weight, bias: input * 4  # type: ignore[method-assign]
+    assert torch.equal(convolved(within, x), x * 4)
     normed = parametrizations.weight_norm(conv_of())
     assert torch.equal(convolved(normed, x), normed(x))
 

@@ -16,7 +16,7 @@ from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import Group, leave
 from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.nets.statistics import StatisticsUpdate
-from darts_gdas.nets.weighted import weighted_sums
+from darts_gdas.nets.weighted import _sums, weighted_sums
 from darts_gdas.search import ArchParameters, GumbelHard, Relaxation, Softmax
 from darts_gdas.space import SearchSpace
 
@@ -55,6 +55,27 @@ def test_an_edge_that_nobody_used_reaches_only_its_own():
     scale, a, b, c, d, feature = torch.autograd.grad(first.square().sum(), tensors)
     assert not scale[:, 1].any() and not b.any() and not d.any()
     assert scale[:, 0].all() and a.any() and c.any() and feature.any()
+
+
+@pytest.mark.parametrize("learns", range(4))
+def test_second_derivatives_where_an_edge_depends_on_nothing_that_learns(learns: int):
+    scale, *images = (t.detach() for t in inputs(1, 2, 2, 3, 4, 5, 5))
+    images[learns].requires_grad_()
+    first, second = sums(scale, *images, terms=1)
+    (g,) = torch.autograd.grad(
+        first.sin().sum() + second.sum(), images[learns], create_graph=True, allow_unused=True
+    )
+    expected = images[learns].detach().requires_grad_()
+    plain = [expected if i == learns else x for i, x in enumerate(images)]
+    a, b = _sums(scale, plain[:2], plain[2:], 0.1)
+    (wanted,) = torch.autograd.grad(a.sin().sum() + b.sum(), expected, create_graph=True)
+    assert_close(g, wanted, **EXACT)
+    if g.requires_grad:
+        again = [
+            torch.autograd.grad(d.square().sum(), x)[0]
+            for d, x in ((g, images[learns]), (wanted, expected))
+        ]
+        assert_close(*again, **EXACT)
 
 
 def test_gradients_without_the_kernels_are_the_same():
