@@ -47,7 +47,8 @@ struct Place {
 };
 
 // Asks the memory for 2x2 pixels; those behind the images' end are not there, and that does no harm. Not inlined,
-// GCC takes it for a function without effects, and leaves it out.
+// GCC takes it for a function without effects, and leaves it out
+// (findings/gcc_drops_calls_of_functions_that_only_prefetch.sh).
 template <int TO_WRITE, class T>
 __attribute__((always_inline)) inline void fetch_pixels(const T* first, int64_t row, int64_t channels) {
   for (int64_t b = 0; b < 2 * channels; b += 64 / int64_t(sizeof(T))) {
