@@ -12,6 +12,7 @@ train: .venv/installed  ## retrain the newest searched cell
 	$(BIN)/python train.py $(ARGS)
 
 test: .venv/installed  ## run the tests
+	@$(BIN)/python -m compileall -q darts_gdas  # hundreds of programs are started, which need not compile it again
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 OLDEST ?= python3.10

@@ -40,6 +40,12 @@ def test_digits_are_split_class_by_class():
     assert torch.equal(in_test, (0.2 * totals).round().long())
 
 
+def test_digits_are_the_same_where_their_file_is_not_found(monkeypatch: pytest.MonkeyPatch):
+    table = [part.images for part in Digits().load()]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert all(map(torch.equal, table, (part.images for part in Digits().load())))
+
+
 def test_digits_are_those_of_scikit_learn_in_bytes():
     from sklearn.datasets import load_digits
 
