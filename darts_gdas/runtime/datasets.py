@@ -64,7 +64,8 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
             return rows[:, :-1], rows[:, -1].astype(int)
     from sklearn.datasets import load_digits
 
-    return load_digits(return_X_y=True)
+    values, targets = load_digits(return_X_y=True)
+    return values, targets
 
 
 @dataclass(kw_only=True)
