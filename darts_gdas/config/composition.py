@@ -132,17 +132,22 @@ def only_set(overrides: Sequence[str]) -> list[str]:
 
 def said_values(overrides: Sequence[str]) -> dict[str, str]:
     """What some overrides set, by name, as it was typed; of one that comes twice the last."""
-    parts = (override.lstrip("+").partition("=") for override in overrides)
-    return {name: value for name, _, value in parts}
+    return dict(_pairs(overrides))
 
 
 def said_again(overrides: Sequence[str]) -> dict[str, list[str]]:
     """All values of settings that some overrides give more than one value, by name, in order."""
     values: dict[str, list[str]] = {}
-    for override in overrides:
-        name, _, value = override.lstrip("+").partition("=")
+    for name, value in _pairs(overrides):
         values.setdefault(name, []).append(value)
     return {name: several for name, several in values.items() if len(set(several)) > 1}
+
+
+def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Name and value of each, as it was typed."""
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        yield name, value
 
 
 def sweep_folder() -> str | None:

@@ -9,9 +9,9 @@ from torch import Tensor
 from darts_gdas.native.tensors import (
     LANES,
     images_like,
+    readable,
     run,
     side_by_side,
-    usable,
 )
 
 MOST_CHANNELS = 128
@@ -51,11 +51,7 @@ class DenseConvolution(NamedTuple):
             and max(channels, out_channels) <= MOST_CHANNELS
             and 0 not in outputs
             and channels > 0
-            and images.shape in (self.images, outputs)
-            and all([w.shape == kernels for w in weights])
-            and all([y.shape == outputs for y in reduced])
-            and usable(images, *weights, *reduced)
-            and images.is_contiguous(memory_format=torch.channels_last)
+            and readable(images, (self.images, outputs), reduced, weights, kernels)
         )
 
     @property

@@ -9,9 +9,9 @@ from torch import Tensor
 from darts_gdas.native.tensors import (
     LANES,
     images_like,
+    readable,
     run,
     side_by_side,
-    usable,
 )
 
 SIDES = (3, 5, 7)
@@ -52,12 +52,8 @@ class Convolution(NamedTuple):
             and side in SIDES
             and channels % LANES == 0
             and 0 not in self.images
-            and images.shape in (self.images, outputs)
             and margin <= max(height, width)  # else most of a frame is zeros
-            and all([w.shape == kernels for w in weights])
-            and all([y.shape == outputs for y in reduced])
-            and usable(images, *weights, *reduced)
-            and images.is_contiguous(memory_format=torch.channels_last)
+            and readable(images, (self.images, outputs), reduced, weights, kernels)
         )
 
     @property

@@ -290,9 +290,18 @@ void backward(
           {upstream[k % z.edges], O, &slopes[k * size]}, {inputs[k], C, &curvatures[k * C * C]}};
       affine<T, BYTES>(&biases[k * C], terms, {}, found.inputs[k], C, z.first(part), z.first(part + 1));
     });
-  const Features<T> others{z.threads, z.features, z.edges, z.pixels * O, scale + z.pairs()};
-  if (found.scale) others.template products<BYTES>(upstream, features, found.scale + z.pairs());
-  if (found.features) others.template gradients<BYTES>(upstream, found.features);
+  const double image = double(z.pixels) * O;
+  if (found.scale && z.features)
+    parallel(z.features * z.edges, z.threads, z.features * z.edges * image, [&](int64_t i) {
+      found.scale[z.pairs() + i] = T(inner<T, BYTES>(upstream[i % z.edges], features[i / z.edges], z.pixels * O));
+    });
+  if (found.features)
+    parallel(z.features * parts, z.threads, z.features * z.edges * image, [&](int64_t i) {
+      const int64_t f = i / parts, part = i % parts;
+      const T* weights = scale + (z.terms + f) * z.edges;
+      if (T* to = found.features[f])
+        weighted_total<T, BYTES>(upstream, weights, z.edges, to, z.first(part) * O, z.first(part + 1) * O);
+    });
 }
 
 template <class T>

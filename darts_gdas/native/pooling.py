@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from darts_gdas.native.tensors import LANES, images_like, run, side_by_side, usable
+from darts_gdas.native.tensors import LANES, images_like, readable, run, side_by_side, usable
 
 
 class Taken(Enum):
@@ -42,10 +42,7 @@ class Pool(NamedTuple):
             channels % LANES == 0
             and 0 not in self.images
             and images * height * width > 1  # one value has no variance
-            and x.shape in (self.images, self.reduced)
-            and all(y.shape == self.reduced for y in reduced)
-            and usable(x, *reduced)
-            and x.is_contiguous(memory_format=torch.channels_last)
+            and readable(x, (self.images, self.reduced), reduced)
         )
 
     def takes_kept(self, y: Tensor, inverse: Tensor, taps: Tensor | None) -> bool:

@@ -1,4 +1,4 @@
-// Sums over pixels, and the derivatives of summands that are images times numbers.
+// Sums over pixels, and over edges.
 #pragma once
 #include "common.h"
 
@@ -42,40 +42,16 @@ double inner(const T* left, const T* right, int64_t count) {
   return total;
 }
 
-// Summands that several edges share, each with a weight [features][edges] on every edge.
-template <class T>
-struct Features {
-  const int64_t threads, count, edges, numbers;
-  const T* const weights;
-
-  // Of every weight its gradient: <what reaches the edge, the summand>.
-  template <int BYTES>
-  void products(const T* const* upstream, const T* const* features, T* to) const {
-    parallel(count * edges, threads, double(count) * edges * numbers, [&](int64_t i) {
-      to[i] = T(inner<T, BYTES>(upstream[i % edges], features[i / edges], numbers));
-    });
+// The numbers [first, last) of the gradient of a summand that edges share: the sum of what reaches them, by
+// its weights on each.
+template <class T, int BYTES>
+void weighted_total(
+    const T* const* upstream, const T* weights, int64_t edges, T* to, int64_t first, int64_t last) {
+  for (int64_t q = first; q < last; q += LANES) {
+    VECTOR sum = LOAD(upstream[0] + q) * weights[0];
+    for (int64_t e = 1; e < edges; ++e) sum = FUSED(LOAD(upstream[e] + q), ALL(weights[e]), sum);
+    STORE(to + q, sum);
   }
-
-  // Of every summand, unless null, its gradient.
-  template <int BYTES>
-  void gradients(const T* const* upstream, T* const* to) const {
-    const int64_t vectors = numbers / LANES, parts = std::min(vectors, MOST_PARTS);
-    parallel(count * parts, threads, double(count) * edges * numbers, [&](int64_t i) {
-      const int64_t part = i % parts;
-      gradient<BYTES>(upstream, i / parts, to, vectors * part / parts * LANES, vectors * (part + 1) / parts * LANES);
-    });
-  }
-
-  // The numbers [first, last) of one: the weighted sum of what reaches the edges.
-  template <int BYTES>
-  void gradient(const T* const* upstream, int64_t f, T* const* to, int64_t first, int64_t last) const {
-    const T* factors = weights + f * edges;
-    for (int64_t q = first; to[f] && q < last; q += LANES) {
-      VECTOR sum = LOAD(upstream[0] + q) * factors[0];
-      for (int64_t e = 1; e < edges; ++e) sum = FUSED(LOAD(upstream[e] + q), ALL(factors[e]), sum);
-      STORE(to[f] + q, sum);
-    }
-  }
-};
+}
 
 }  // namespace

@@ -14,6 +14,8 @@ from darts_gdas.native.build import library
 LANES = 4
 """Numbers of channels are multiples of it."""
 
+Shape = tuple[int, ...]
+
 _NO_MEMORY = 1
 
 _TYPES = Tensor, nn.Parameter
@@ -48,6 +50,31 @@ def usable(*tensors: Tensor) -> bool:
         if type(x) not in _TYPES or x.dtype is not dtype or _keys(x).raw_repr() not in _PLAIN:
             return False
     return library() is not None
+
+
+def readable(
+    images: Tensor,
+    shapes: tuple[Shape, Shape],
+    reduced: Sequence[Tensor],
+    weights: Sequence[Tensor] = (),
+    kernel: Shape = (),
+) -> bool:
+    """Whether kernels may read images, with each pixel's channels side by side, and weights.
+
+    Args:
+        images: What is read first.
+        shapes: Of the images and of the outputs; the first may be either.
+        reduced: Images of the outputs' shape.
+        weights: Weights, if there are any.
+        kernel: Their shape.
+    """
+    return (
+        images.shape in shapes
+        and all([w.shape == kernel for w in weights])
+        and all([y.shape == shapes[1] for y in reduced])
+        and usable(images, *weights, *reduced)
+        and images.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def transformed(x: Tensor) -> bool:

@@ -136,7 +136,6 @@ void backward(
     }
     if (found.scale) found.scale[k] = T(inner);
   }
-  const Features<T> others{z.threads, z.features, z.edges, z.pixels * C, scale + z.pairs()};
   parallel(parts, z.threads, z.work(), [&](int64_t part) {
     in_runs(z, part, [&](int64_t p, int64_t pixels) {
       for (int64_t k = 0; k < z.pairs(); ++k) {
@@ -151,7 +150,22 @@ void backward(
         }
       }
       for (int64_t f = 0; f < z.features; ++f)
-        others.template gradient<BYTES>(upstream, f, found.features, p * C, (p + pixels) * C);
+        if (T* to = found.features[f])
+          weighted_total<T, BYTES>(
+              upstream, scale + (z.terms + f) * z.edges, z.edges, to, p * C, (p + pixels) * C);
+    });
+  });
+}
+
+// Calls with vectors of so many bytes, and with what is read and written as numbers of the type that is asked for.
+template <class Task>
+int with_numbers(const int64_t* sizes, const void* const* in, void* const* out, const Task& task) {
+  const Sizes z(sizes + 1);
+  return of_type(sizes[0], [&](auto number) {
+    using T = decltype(number);
+    return in_vectors<T>(z.channels, 0, [&](auto bytes) {
+      task(z, bytes, reinterpret_cast<const T* const*>(in), reinterpret_cast<T* const*>(out));
+      return int(DONE);
     });
   });
 }
@@ -160,33 +174,20 @@ void backward(
 
 // sizes: bytes of a number, then `Sizes`. in: scale, inputs, features. out: `Statistics`, sums.
 extern "C" int weighted_sums(const int64_t* sizes, double eps, const void* const* in, void* const* out) {
-  const Sizes z(sizes + 1);
-  return of_type(sizes[0], [&](auto number) {
-    using T = decltype(number);
-    const auto from = reinterpret_cast<const T* const*>(in);
-    const auto to = reinterpret_cast<T* const*>(out);
-    return in_vectors<T>(z.channels, 0, [&](auto bytes) {
-      const auto inputs = from + 1;
-      forward<T, bytes>(z, eps, from[0], inputs, inputs + z.pairs(), {to[0], to[1], to[2]}, to + 3);
-      return int(DONE);
-    });
+  return with_numbers(sizes, in, out, [&](const Sizes& z, auto bytes, auto* from, auto* to) {
+    const auto inputs = from + 1;
+    using T = std::decay_t<decltype(**to)>;
+    forward<T, bytes>(z, eps, from[0], inputs, inputs + z.pairs(), {to[0], to[1], to[2]}, to + 3);
   });
 }
 
 // in: scale, means, inverses, gradients of the sums, inputs, features.
 // out: gradients of scale, inputs and features, or null.
 extern "C" int weighted_sums_gradients(const int64_t* sizes, const void* const* in, void* const* out) {
-  const Sizes z(sizes + 1);
-  return of_type(sizes[0], [&](auto number) {
-    using T = decltype(number);
-    const auto from = reinterpret_cast<const T* const*>(in);
-    const auto to = reinterpret_cast<T* const*>(out);
-    return in_vectors<T>(z.channels, 0, [&](auto bytes) {
-      const auto gradients = from + 3, inputs = gradients + z.edges;
-      backward<T, bytes>(
-          z, from[0], from[1], from[2], gradients, inputs, inputs + z.pairs(),
-          {to[0], to + 1, to + 1 + z.pairs()});
-      return int(DONE);
-    });
+  return with_numbers(sizes, in, out, [&](const Sizes& z, auto bytes, auto* from, auto* to) {
+    const auto gradients = from + 3, inputs = gradients + z.edges;
+    using T = std::decay_t<decltype(**to)>;
+    backward<T, bytes>(
+        z, from[0], from[1], from[2], gradients, inputs, inputs + z.pairs(), {to[0], to + 1, to + 1 + z.pairs()});
   });
 }

@@ -25,23 +25,25 @@ class WeightedSums(NamedTuple):
     sums: list[Tensor]
 
 
-def takes_weighted(scale: Tensor, images: Sequence[Tensor], small: Sequence[Tensor] = ()) -> bool:
+def takes_weighted(
+    images: Sequence[Tensor], weights: Sequence[Tensor], small: Sequence[Tensor] = ()
+) -> bool:
     """Whether weighted sums can be computed in C++.
 
     Args:
-        scale: Weights [summands, edges].
         images: Summands, and gradients of the sums: all of one shape, in whole vectors.
+        weights: Weights of summands, as they are or stacked.
         small: Numbers of channels, [images that are normalised, channels].
     """
-    shape = images[0].shape
+    first, shape = images[0], images[0].shape
     return (
         len(shape) == 4
         and shape[1] % LANES == 0
-        and images[0].numel() > shape[1]  # one value has no variance
+        and first.numel() > shape[1]  # one value has no variance
         and all([x.shape == shape for x in images])
         and all([t.shape[1:] == shape[1:2] for t in small])
-        and usable(scale, *images, *small)
-        and images[0].is_contiguous(memory_format=torch.channels_last)
+        and usable(*images, *weights, *small)
+        and first.is_contiguous(memory_format=torch.channels_last)
     )
 
 

@@ -123,7 +123,9 @@ def leave(
         leaving.add(name, [edges[edge][name] for edge in group.edges])
     convs, normed, shared, others = leaving.convs, leaving.normed, leaving.shared, leaving.others
     sums: list[Tensor | None] = [None] * len(group.edges)
-    found = None if convs else _weighted(group, normed, shared, update)
+    # Of a sampled path, in the weight step: then the output is the sum.
+    is_chosen = not convs and len(group.weights) == 1 and _are_ones(*group.weights.values())
+    found = None if convs or is_chosen else _weighted(group, normed, shared, update)
     if found is None:
         for name, pairs in normed.items():
             others[name] = [normalized(y, norm, update) for y, norm in pairs]
@@ -140,9 +142,7 @@ def leave(
     else:
         others |= {name: [y] * len(sums) for name, y in shared.items()}
     for name, outputs in others.items():
-        weights = group.weights[name]
-        is_chosen = len(group.weights) == 1 and _are_ones(weights)
-        for i, (weight, y) in enumerate(zip(weights, outputs, strict=True)):
+        for i, (weight, y) in enumerate(zip(group.weights[name], outputs, strict=True)):
             so_far = sums[i]
             if is_chosen:
                 sums[i] = y
@@ -157,18 +157,17 @@ def _weighted(
     shared: dict[str, Tensor],
     update: StatisticsUpdate,
 ) -> list[Tensor] | None:
-    """Norms, weights and sums in one pass, if there is a kernel for it and something to weigh."""
+    """Norms, weights and sums in one pass, if there is a kernel for it and something to sum."""
     weights = [group.weights[name] for name in (*normed, *shared)]
-    if not weights or (len(group.weights) == 1 and _are_ones(weights[0])):
-        return None
     pairs = [pair for outputs in normed.values() for pair in outputs]
     images, norms = [y for y, _ in pairs], [norm for _, norm in pairs]
-    features, scale = [*shared.values()], torch.stack(weights)
-    alike = len({norm.eps for norm in norms}) < 2 and not autocasts(scale.device)
-    if not alike or not native.takes_weighted(scale, [*images, *features]):
+    features, different = [*shared.values()], {norm.eps for norm in norms} or {0.0}
+    if not weights or len(different) > 1 or autocasts(weights[0].device):
         return None
-    eps = norms[0].eps if norms else 0.0
-    sums, mean, variance = weighted_sums(scale, images, features, eps=eps)
+    if not native.takes_weighted([*images, *features], weights):
+        return None
+    scale = torch.stack(weights)
+    sums, mean, variance = weighted_sums(scale, images, features, eps=different.pop())
     update.add(norms, mean, variance)
     return sums
 

@@ -69,7 +69,7 @@ class _WeightedSums(torch.autograd.Function):
         upstream = [images[0].new_zeros(images[0].shape) if g is None else g for g in gradients[3:]]
         again, needs = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
         count = ctx.terms * scale.shape[1]
-        if not again and native.takes_weighted(scale, [*images, *upstream], (mean, inverse)):
+        if not again and native.takes_weighted([*images, *upstream], [scale], (mean, inverse)):
             normed, features = images[:count], images[count:]
             found = native.weighted_sums_gradients(
                 scale, (mean, inverse), upstream, normed, features, needs

@@ -60,8 +60,8 @@ def verdict(record: Record) -> Verdict | None:
     if record.kind != "search" or not record.lines:
         return None
     moved = _movement(record.moves) if record.moves else None
-    found = _collapse(record) or _unchanged(record) or moved
-    if moved is not None and moved.word == HARDLY_MOVED:
+    found = _collapse(record) or _unchanged(record)
+    if found is None or (moved is not None and moved.word == HARDLY_MOVED):
         found = moved  # what alphas that say nothing have left is an accident
     if found is None:
         return None

@@ -19,11 +19,8 @@ SIZES = [(1, 1), (1, 2), (3, 1), (2, 9), (9, 8), (17, 20)]
 
 
 @pytest.fixture(autouse=True)
-def _as_found():
-    threads = torch.get_num_threads()
+def _chosen():
     native.choose(Kernels.native)
-    yield
-    torch.set_num_threads(threads)
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

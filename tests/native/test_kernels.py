@@ -25,13 +25,6 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 torch_func = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
 
 
-@pytest.fixture(autouse=True)
-def _as_found():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     values = torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
     return channels_last(values) if len(shape) == 4 else values

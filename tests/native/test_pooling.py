@@ -24,13 +24,6 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 EPS = 1e-5
 
 
-@pytest.fixture(autouse=True)
-def _as_found():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def pool_of(kind: str, stride: int) -> nn.Module:
     if kind == "none":
         return nn.Identity()

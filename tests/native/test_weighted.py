@@ -20,11 +20,8 @@ EPS = 1e-5
 
 
 @pytest.fixture(autouse=True)
-def _as_found():
-    threads = torch.get_num_threads()
+def _chosen():
     native.choose(Kernels.native)
-    yield
-    torch.set_num_threads(threads)
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -64,7 +61,7 @@ def test_sums_statistics_and_gradients(
     terms: int, edges: int, features: int, shape: tuple[int, ...]
 ):
     scale, normed, others = drawn(terms, edges, features, *shape)
-    assert takes_weighted(scale, [*normed, *others])
+    assert takes_weighted([*normed, *others], [scale])
     mean, variance, inverse, sums = weighted_sums(scale, EPS, normed, others)
     for k, x in enumerate(normed):
         values = x.transpose(0, 1).flatten(1)
@@ -141,15 +138,15 @@ def test_what_is_no_number_stays_in_its_channel_and_edge():
 def test_what_the_kernels_do_not_take():
     scale, normed, others = drawn(1, 2, 1, 3, 8, 5, 7)
     images = [*normed, *others]
-    assert takes_weighted(scale, images, (torch.zeros(2, 8).double(),))
-    assert not takes_weighted(scale, [x[:, :6] for x in images])
-    assert not takes_weighted(scale, [x[:1, :, :1, :1] for x in images])
-    assert not takes_weighted(scale, [*normed, others[0][:, :, :4]])
-    assert not takes_weighted(scale, [x.contiguous() for x in images])
-    assert not takes_weighted(scale.float(), images)
-    assert not takes_weighted(scale, images, (torch.zeros(2, 4).double(),))
+    assert takes_weighted(images, [scale], (torch.zeros(2, 8).double(),))
+    assert not takes_weighted([x[:, :6] for x in images], [scale])
+    assert not takes_weighted([x[:1, :, :1, :1] for x in images], [scale])
+    assert not takes_weighted([*normed, others[0][:, :, :4]], [scale])
+    assert not takes_weighted([x.contiguous() for x in images], [scale])
+    assert not takes_weighted(images, [scale.float()])
+    assert not takes_weighted(images, [scale], (torch.zeros(2, 4).double(),))
     native.choose(Kernels.library)
-    assert not takes_weighted(scale, images)
+    assert not takes_weighted(images, [scale])
     native.choose(Kernels.native)
     with forward_ad.dual_level():
-        assert not takes_weighted(scale, images)
+        assert not takes_weighted(images, [scale])
