@@ -47,8 +47,9 @@ _USUAL: dict[str, object] = {
 WIDTHS = range(16, 129, 16)
 """Numbers of channels, of both sides, for which the kernels are faster than oneDNN.
 
-Measured on an EPYC of Zen 3 (AVX2), one thread, 64 images of 4x4 to 32x32: in all of these 1.5 to 2
-times, with the gradients too; beside them, at 8, 12, 24, 36 and 40, from 0.7 to 1.3 times.
+Measured on an EPYC of Zen 3 (AVX2), one thread, 64 images of 4x4 to 32x32: 1.5 to 2 times by
+themselves, with the gradients too (80, 112 and 128 in part; through autograd, docs/benchmarks.md);
+beside them, at 8, 12, 24, 36 and 40, from 0.7 to 1.3 times.
 """
 LEAST_PIXELS = 1024
 """Of all images together: with fewer, the call and the transform of the weights outweigh it."""

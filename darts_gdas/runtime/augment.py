@@ -23,8 +23,8 @@ class Place:
 
 _LARGE = 10_000
 """Numbers of an image from which on copies of windows are faster on a CPU than one gather: on one
-thread, of 64 images of 3x64x64 0.97 and 1.20 ms, of 3x160x160 3.1 and 11.8, of 3x32x32 0.80 and
-0.41."""
+thread of an EPYC, of 64 images of 3x64x64 0.97 and 1.20 ms, of 3x160x160 3.1 and 11.8, of 3x32x32
+0.80 and 0.41."""
 
 
 @dataclass
