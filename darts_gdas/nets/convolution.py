@@ -30,9 +30,24 @@ def conv2d(x: Images, weight: Kernels) -> Convolved:
 
 def convolved(conv: nn.Conv2d, x: Images) -> Tensor:
     """`conv(x)`."""
-    is_plain = type(conv) is nn.Conv2d and _is_usual(conv) and not has_listeners(conv)
-    is_much = x.numel() >= LEAST_PIXELS * conv.in_channels
-    return conv2d(x, conv.weight) if is_plain and is_much else conv(x)
+    is_plain = type(conv) is nn.Conv2d and not has_listeners(conv)
+    return conv2d(x, conv.weight) if is_plain and _is_faster(conv, x) else conv(x)
+
+
+class DenseConv(nn.Conv2d):
+    """A convolution of a block that a supernet holds and does not search."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if _is_faster(self, input):
+            return conv2d(input, weight)
+        return super()._conv_forward(input, weight, bias)
+
+
+def use_kernels(block: nn.Module) -> None:
+    """Let the convolutions of a block that a kernel may take ask for it at each call."""
+    for module in block.modules():
+        if type(module) is nn.Conv2d and _is_usual(module):
+            module.__class__ = DenseConv  # weights, hooks and settings stay as they are
 
 
 _USUAL: dict[str, object] = {
@@ -53,6 +68,10 @@ beside them, at 8, 12, 24, 36 and 40, from 0.7 to 1.3 times.
 """
 LEAST_PIXELS = 1024
 """Of all images together: with fewer, the call and the transform of the weights outweigh it."""
+
+
+def _is_faster(conv: nn.Conv2d, x: Images) -> bool:
+    return _is_usual(conv) and x.numel() >= LEAST_PIXELS * conv.in_channels
 
 
 def _is_usual(conv: nn.Conv2d) -> bool:

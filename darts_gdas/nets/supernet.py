@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import build_inputs
 from darts_gdas.nets.candidates import State, after_relu
+from darts_gdas.nets.convolution import use_kernels
 from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import channels_last
@@ -211,11 +212,14 @@ class SuperNet(nn.Module):
     def _build_cell(self, plan: CellPlan) -> nn.Module:
         """What stands at one place; all kinds of it are called alike."""
         if plan.kind not in self.layout.searched_kinds:
-            return self.layout.skeleton.fixed[plan.kind](plan)
-        if plan.kind in self.space.fixed:
-            return DerivedCell(self.space.fixed[plan.kind], plan)
-        cell = self.space.cells[plan.kind]
-        return SearchCell(cell, plan, partial_channels=self.partial_channels)
+            fixed = self.layout.skeleton.fixed[plan.kind](plan)
+        elif plan.kind in self.space.fixed:
+            fixed = DerivedCell(self.space.fixed[plan.kind], plan)
+        else:
+            cell = self.space.cells[plan.kind]
+            return SearchCell(cell, plan, partial_channels=self.partial_channels)
+        use_kernels(fixed)
+        return fixed
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"], mixture: Mixture

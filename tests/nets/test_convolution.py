@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from darts_gdas import native
 from darts_gdas.native import Kernels, build
 from darts_gdas.nets.candidates import ReluConvNorm, after_relu
-from darts_gdas.nets.convolution import conv2d, convolved
+from darts_gdas.nets.convolution import conv2d, convolved, use_kernels
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.statistics import StatisticsUpdate
 
@@ -325,3 +325,41 @@ def test_a_supernet_s_candidates_use_it(monkeypatch: pytest.MonkeyPatch):
     assert len(taken) == 1
     assert_close(y, module.after_relu(x), **EXACT)
     assert len(taken) == 1
+
+
+class Block(nn.Module):
+    """Convolutions that kernels take, and others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = conv_of(stride=2), conv_of(32)
+        self.third = nn.Conv2d(32, 7, 3, padding=1).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.third(self.second(self.first(x).relu()))
+
+
+@needs_kernels
+def test_a_block_that_a_supernet_holds_is_the_same_block_by_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    block, x = Block(), draw(16, 16, 16, 18).requires_grad_()
+    expected = torch.autograd.grad(block(x).square().sum(), (x, *block.parameters()))
+    names, heard, taken, kernel = [*block.state_dict()], [], [], native.convolve
+    monkeypatch.setattr(native, "convolve", lambda *a: taken.append(a[0].images) or kernel(*a))
+    block.second.register_forward_hook(lambda *_: heard.append(1))
+    use_kernels(block)
+    assert [*block.state_dict()] == names and isinstance(block.second, nn.Conv2d)
+    found = torch.autograd.grad(block(x).square().sum(), (x, *block.parameters()))
+    assert (16, 32, 8, 9) in taken and heard == [1]
+    for gradient, other in zip(found, expected, strict=True):
+        assert_close(gradient, other, **EXACT)
+    taken.clear()
+    block.second.padding_mode = "circular"
+    block(x)
+    assert (16, 32, 8, 9) not in taken
+    block.second.padding_mode = "zeros"
+    parametrizations.weight_norm(block.second)  # whose weight is another one at each call
+    y = block.first(x).relu()
+    assert_close(block.second(y), library(y, block.second.weight), **EXACT)
+    assert (16, 32, 8, 9) in taken
