@@ -1,4 +1,4 @@
-"""Calls of the kernels for dense convolutions of 3x3 pixels."""
+"""Calls of the kernels for dense convolutions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,14 +19,17 @@ MOST_CHANNELS = 128
 
 
 class DenseConvolution(NamedTuple):
-    """A convolution of 3x3 pixels that pads with zeros to keep the size.
+    """A convolution that pads with zeros to keep the size, but for its stride.
 
-    It is computed on tiles of pixels (Winograd's minimal filtering), as sums of differences. Of
-    infinite numbers those are none: where torch has infinity, this may have NaN.
+    One of 3x3 pixels without a stride is computed on tiles of pixels (Winograd's minimal
+    filtering), as sums of differences; others tap by tap. Of infinite numbers those are none: where
+    torch has infinity, this may have NaN.
 
     Attributes:
         images: Shape of the images, [images, channels, height, width].
         out_channels: Of the outputs.
+        kernel: Its height and width, odd.
+        stride: Height and width are divided by it, rounding up.
 
     Reference:
         Lavin and Gray, CVPR 2016, https://arxiv.org/abs/1509.09308, F(2x2, 3x3).
@@ -34,19 +37,22 @@ class DenseConvolution(NamedTuple):
 
     images: tuple[int, int, int, int]
     out_channels: int
+    kernel: int = 3
+    stride: int = 1
 
     def takes(self, images: Tensor, weights: Sequence[Tensor], reduced: Sequence[Tensor]) -> bool:
         """Whether it can be computed in C++, for what of the three there is.
 
         Args:
             images: What is read first: images, or gradients of the outputs.
-            weights: Kernels [out_channels, channels, 3, 3], or none.
+            weights: Kernels [out_channels, channels, kernel, kernel], or none.
             reduced: Images of the outputs' shape.
         """
         channels, out_channels = self.images[1], self.out_channels
-        kernels, outputs = (out_channels, channels, 3, 3), self.reduced
+        kernels, outputs = self.weights, self.reduced
         return (
-            channels % LANES == 0
+            self.kernel % 2 == 1
+            and channels % LANES == 0
             and out_channels % LANES == 0
             and max(channels, out_channels) <= MOST_CHANNELS
             and 0 not in outputs
@@ -58,13 +64,29 @@ class DenseConvolution(NamedTuple):
     def reduced(self) -> tuple[int, int, int, int]:
         """Shape of the outputs."""
         images, _, height, width = self.images
-        return images, self.out_channels, height, width
+        down, across = (-(-side // self.stride) for side in (height, width))
+        return images, self.out_channels, down, across
+
+    @property
+    def weights(self) -> tuple[int, int, int, int]:
+        """Shape of the kernels."""
+        return self.out_channels, self.images[1], self.kernel, self.kernel
+
+    def name(self, what: str) -> str:
+        """The kernel in C++ that computes it, or its gradients."""
+        return what if (self.kernel, self.stride) == (3, 1) else f"direct_{what}"
+
+    def sizes(self, like: Tensor) -> tuple[int, ...]:
+        """What the kernels are told, with numbers like those of a tensor."""
+        images, channels, height, width = self.images
+        shape = images, height, width, channels, self.out_channels, self.kernel, self.stride
+        return like.itemsize, torch.get_num_threads(), *shape
 
 
 def convolve(how: DenseConvolution, x: Tensor, weight: Tensor) -> Tensor:
-    """The images convolved with kernels [out_channels, channels, 3, 3]."""
+    """The images convolved with kernels [out_channels, channels, kernel, kernel]."""
     y = images_like(how.reduced, x)
-    run("convolution", _sizes(how, x), [side_by_side(x), weight.contiguous()], [y])
+    run(how.name("convolution"), how.sizes(x), [side_by_side(x), weight.contiguous()], [y])
     return y
 
 
@@ -80,14 +102,8 @@ def convolution_gradients(
         x: The images; None if the kernels' gradient is not asked for.
     """
     dx = None if weight is None else images_like(how.images, gradient)
-    dw = None if x is None else gradient.new_empty(how.out_channels, how.images[1], 3, 3)
+    dw = None if x is None else gradient.new_empty(how.weights)
     kernels = None if weight is None else weight.contiguous()
     read = [side_by_side(gradient), kernels, None if x is None else side_by_side(x)]
-    run("convolution_gradients", _sizes(how, gradient), read, [dx, dw])
+    run(how.name("convolution_gradients"), how.sizes(gradient), read, [dx, dw])
     return dx, dw
-
-
-def _sizes(how: DenseConvolution, like: Tensor) -> tuple[int, ...]:
-    images, channels, height, width = how.images
-    threads = torch.get_num_threads()
-    return like.itemsize, threads, images, height, width, channels, how.out_channels

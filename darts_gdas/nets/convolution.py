@@ -1,4 +1,4 @@
-"""Dense convolutions of 3x3 pixels as a supernet uses them.
+"""Dense convolutions as a supernet uses them.
 
 On plain tensors of a CPU they are a kernel in C++ (`native`), where that can be built and is
 faster. Elsewhere they are the library's.
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 import darts_gdas.native as native
 from darts_gdas.nets.formats import autocasts, without_autocast
@@ -18,20 +18,22 @@ from darts_gdas.nets.functions import apply
 from darts_gdas.nets.pooling import has_listeners
 
 Images = Float[Tensor, "batch channels height width"]
-Kernels = Float[Tensor, "out_channels channels 3 3"]
-Convolved = Float[Tensor, "batch out_channels height width"]
+Kernels = Float[Tensor, "out_channels channels kernel kernel"]
+Convolved = Float[Tensor, "batch out_channels out_height out_width"]
 
 
-def conv2d(x: Images, weight: Kernels) -> Convolved:
-    """`F.conv2d(x, weight, padding=1)`, also in its derivatives of any order and in every mode."""
-    how = _kernel(x, weight)
-    return F.conv2d(x, weight, None, 1, 1) if how is None else apply(_Convolution, how, x, weight)
+def conv2d(x: Images, weight: Kernels, stride: int = 1) -> Convolved:
+    """`F.conv2d`, padded to keep the size; also in its derivatives of any order, in every mode."""
+    how = _kernel(x, weight, stride)
+    if how is None:
+        return F.conv2d(x, weight, None, stride, weight.shape[2] // 2)
+    return apply(_Convolution, how, x, weight)
 
 
 def convolved(conv: nn.Conv2d, x: Images) -> Tensor:
     """`conv(x)`."""
     is_plain = type(conv) is nn.Conv2d and not has_listeners(conv)
-    return conv2d(x, conv.weight) if is_plain and _is_faster(conv, x) else conv(x)
+    return conv2d(x, conv.weight, conv.stride[0]) if is_plain and _is_faster(conv, x) else conv(x)
 
 
 class DenseConv(nn.Conv2d):
@@ -39,7 +41,7 @@ class DenseConv(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if _is_faster(self, input):
-            return conv2d(input, weight)
+            return conv2d(input, weight, self.stride[0])
         return super()._conv_forward(input, weight, bias)
 
 
@@ -50,21 +52,15 @@ def use_kernels(block: nn.Module) -> None:
             module.__class__ = DenseConv  # weights, hooks and settings stay as they are
 
 
-_USUAL: dict[str, object] = {
-    "kernel_size": (3, 3),
-    "stride": (1, 1),
-    "padding": (1, 1),
-    "dilation": (1, 1),
-    "groups": 1,
-    "padding_mode": "zeros",
-    "bias": None,
-}
+_USUAL: dict[str, object] = {"dilation": (1, 1), "groups": 1, "padding_mode": "zeros", "bias": None}
+KINDS = (3, 1), (3, 2)
+"""Heights of kernels and strides for which there are kernels that are faster than oneDNN."""
 WIDTHS = range(16, 129, 16)
-"""Numbers of channels, of both sides, for which the kernels are faster than oneDNN.
+"""Numbers of channels, of both sides, for which they are.
 
-Measured on an EPYC of Zen 3 (AVX2), one thread, 64 images of 4x4 to 32x32: 1.5 to 2 times by
-themselves, with the gradients too (80, 112 and 128 in part; through autograd, docs/benchmarks.md);
-beside them, at 8, 12, 24, 36 and 40, from 0.7 to 1.3 times.
+Measured on an EPYC of Zen 3 (AVX2), one thread, 64 images of 4x4 to 32x32: without a stride 1.5 to
+2 times by themselves, with the gradients too (80, 112 and 128 in part; through autograd,
+docs/benchmarks.md); beside them, at 8, 12, 24, 36 and 40, from 0.7 to 1.3 times.
 """
 LEAST_PIXELS = 1024
 """Of all images together: with fewer, the call and the transform of the weights outweigh it."""
@@ -75,17 +71,21 @@ def _is_faster(conv: nn.Conv2d, x: Images) -> bool:
 
 
 def _is_usual(conv: nn.Conv2d) -> bool:
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    sides = (kernel,) * 2, (stride,) * 2, (kernel // 2,) * 2
     is_wide = conv.in_channels in WIDTHS and conv.out_channels in WIDTHS
     is_usual = all(getattr(conv, name) == value for name, value in _USUAL.items())
-    return is_wide and is_usual and "_conv_forward" not in vars(conv)
+    is_square = (conv.kernel_size, conv.stride, conv.padding) == sides and (kernel, stride) in KINDS
+    return is_wide and is_square and is_usual and "_conv_forward" not in vars(conv)
 
 
-def _kernel(x: Tensor, weight: Tensor) -> native.DenseConvolution | None:
+def _kernel(x: Tensor, weight: Tensor, stride: int) -> native.DenseConvolution | None:
     """What computes a convolution, if it is in C++."""
     if x.dim() != 4 or autocasts(x.device):
         return None
     images, channels, height, width = x.shape
-    how = native.DenseConvolution((images, channels, height, width), weight.shape[0])
+    shape, (out, _, kernel, _) = (images, channels, height, width), weight.shape
+    how = native.DenseConvolution(shape, out, kernel, stride)
     return how if how.takes(x, [weight], ()) else None
 
 
@@ -121,7 +121,7 @@ def _by_library(
     how: native.DenseConvolution, upstream: Tensor, weight: Tensor | None, x: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
     """Both gradients, or those that are asked for, as functions that have derivatives."""
-    dx = None if weight is None else F.conv_transpose2d(upstream, weight, None, 1, 1)
-    shape = how.out_channels, how.images[1], 3, 3
-    dw = None if x is None else conv2d_weight(x, shape, upstream, 1, 1)
+    sides = how.stride, how.kernel // 2
+    dx = None if weight is None else conv2d_input(how.images, weight, upstream, *sides)
+    dw = None if x is None else conv2d_weight(x, how.weights, upstream, *sides)
     return dx, dw

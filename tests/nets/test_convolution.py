@@ -38,8 +38,8 @@ def tensors(
     return x.requires_grad_(), weight.requires_grad_()
 
 
-def library(x: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(x, weight, padding=1)
+def library(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+    return F.conv2d(x, weight, padding=weight.shape[2] // 2, stride=stride)
 
 
 def conv_of(channels: int = 16, **options: object) -> nn.Conv2d:
@@ -67,21 +67,23 @@ def test_outputs_and_gradients_are_the_library_s(kernels: Kernels):
 
 
 @needs_kernels
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("needed", [(0,), (1,), (0, 1)], ids=str)
-def test_derivatives_of_first_and_second_order(needed: tuple[int, ...]):
+def test_derivatives_of_first_and_second_order(needed: tuple[int, ...], stride: int):
     """And where only some are asked for."""
     values = [t.detach().requires_grad_(i in needed) for i, t in enumerate(tensors(4, 4, (3, 4)))]
-    assert is_native(conv2d(*values))
-    assert gradcheck(conv2d, values)
-    assert gradgradcheck(conv2d, values)
+    assert is_native(conv2d(*values, stride))
+    assert gradcheck(conv2d, (*values, stride))
+    assert gradgradcheck(conv2d, (*values, stride))
 
 
 @needs_kernels
-def test_third_derivatives_are_the_library_s():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_third_derivatives_are_the_library_s(stride: int):
     x, weight = tensors()
     found = []
     for function in (conv2d, library):
-        value = function(x, weight).pow(3).sum()
+        value = function(x, weight, stride).pow(3).sum()
         for _ in range(3):
             first = torch.autograd.grad(value, (x, weight), create_graph=True)
             value = sum(g.square().sum() for g in first) * 1e-6
@@ -148,14 +150,15 @@ def test_a_gradient_in_another_layout_is_copied():
 
 
 @needs_kernels
-def test_batched_gradients_are_a_loop_s():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_batched_gradients_are_a_loop_s(stride: int):
     x, weight = tensors()
-    y = conv2d(x, weight)
+    y = conv2d(x, weight, stride)
     upstream = torch.stack([torch.ones_like(y), y.detach()])
     found = torch.autograd.grad(y, (x, weight), upstream, is_grads_batched=True)
     for i, g in enumerate(upstream):
         for gradient, other in zip(
-            found, torch.autograd.grad(library(x, weight), (x, weight), g), strict=True
+            found, torch.autograd.grad(library(x, weight, stride), (x, weight), g), strict=True
         ):
             assert_close(gradient[i], other, **EXACT)
 
@@ -230,8 +233,9 @@ def test_who_counts_operations_counts_all():
 
 
 @needs_kernels
-def test_a_plain_module_is_computed_by_the_kernels():
-    x, conv = draw(16, 16, 8, 9), conv_of()
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_plain_module_is_computed_by_the_kernels(stride: int):
+    x, conv = draw(16, 16, 8, 9), conv_of(stride=stride)
     y = convolved(conv, x)
     assert is_native(y)
     assert_close(y, conv(x), **EXACT)
@@ -240,9 +244,10 @@ def test_a_plain_module_is_computed_by_the_kernels():
 @pytest.mark.parametrize(
     "options",
     [
-        {"stride": 2}, {"padding": 0}, {"padding": 2, "dilation": 2}, {"groups": 2},
-        {"bias": True}, {"padding_mode": "reflect"}, {"padding": "same"},
-        {"kernel_size": 1, "padding": 0}, {"kernel_size": (3, 5), "padding": (1, 2)},
+        {"stride": 3}, {"stride": (1, 2)}, {"padding": 0}, {"padding": 2, "dilation": 2},
+        {"groups": 2}, {"bias": True}, {"padding_mode": "reflect"}, {"padding": "same"},
+        {"kernel_size": 1, "padding": 0}, {"kernel_size": 5, "padding": 2},
+        {"kernel_size": (3, 5), "padding": (1, 2)},
         {"channels": 8}, {"channels": 24}, {"channels": 144},
     ],
     ids=str,
@@ -351,7 +356,7 @@ def test_a_block_that_a_supernet_holds_is_the_same_block_by_kernels(
     use_kernels(block)
     assert [*block.state_dict()] == names and isinstance(block.second, nn.Conv2d)
     found = torch.autograd.grad(block(x).square().sum(), (x, *block.parameters()))
-    assert (16, 32, 8, 9) in taken and heard == [1]
+    assert {(16, 16, 16, 18), (16, 32, 8, 9)} <= {*taken} and heard == [1]
     for gradient, other in zip(found, expected, strict=True):
         assert_close(gradient, other, **EXACT)
     taken.clear()
@@ -360,6 +365,6 @@ def test_a_block_that_a_supernet_holds_is_the_same_block_by_kernels(
     assert (16, 32, 8, 9) not in taken
     block.second.padding_mode = "zeros"
     parametrizations.weight_norm(block.second)  # whose weight is another one at each call
-    y = block.first(x).relu()
+    y = draw(16, 32, 8, 9, seed=3)
     assert_close(block.second(y), library(y, block.second.weight), **EXACT)
     assert (16, 32, 8, 9) in taken
