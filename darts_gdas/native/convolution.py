@@ -30,6 +30,8 @@ class DenseConvolution(NamedTuple):
         out_channels: Of the outputs.
         kernel: Its height and width, odd.
         stride: Height and width are divided by it, rounding up.
+        sets: So many sets of kernels convolve the same images; more than one where tiles are
+            computed, whose transforms they share.
 
     Reference:
         Lavin and Gray, CVPR 2016, https://arxiv.org/abs/1509.09308, F(2x2, 3x3).
@@ -39,13 +41,14 @@ class DenseConvolution(NamedTuple):
     out_channels: int
     kernel: int = 3
     stride: int = 1
+    sets: int = 1
 
     def takes(self, images: Tensor, weights: Sequence[Tensor], reduced: Sequence[Tensor]) -> bool:
         """Whether it can be computed in C++, for what of the three there is.
 
         Args:
             images: What is read first: images, or gradients of the outputs.
-            weights: Kernels [out_channels, channels, kernel, kernel], or none.
+            weights: Sets of kernels [out_channels, channels, kernel, kernel], or none.
             reduced: Images of the outputs' shape.
         """
         channels, out_channels = self.images[1], self.out_channels
@@ -54,7 +57,8 @@ class DenseConvolution(NamedTuple):
             self.kernel % 2 == 1
             and channels % LANES == 0
             and out_channels % LANES == 0
-            and max(channels, out_channels) <= MOST_CHANNELS
+            and max(channels, out_channels * self.sets) <= MOST_CHANNELS
+            and (self.sets == 1 or self._is_tiled)
             and 0 not in outputs
             and channels > 0
             and readable(images, (self.images, outputs), reduced, weights, kernels)
@@ -74,36 +78,45 @@ class DenseConvolution(NamedTuple):
 
     def name(self, what: str) -> str:
         """The kernel in C++ that computes it, or its gradients."""
-        return what if (self.kernel, self.stride) == (3, 1) else f"direct_{what}"
+        return what if self._is_tiled else f"direct_{what}"
+
+    @property
+    def _is_tiled(self) -> bool:
+        return (self.kernel, self.stride) == (3, 1)
 
     def sizes(self, like: Tensor) -> tuple[int, ...]:
         """What the kernels are told, with numbers like those of a tensor."""
         images, channels, height, width = self.images
-        shape = images, height, width, channels, self.out_channels, self.kernel, self.stride
-        return like.itemsize, torch.get_num_threads(), *shape
+        outputs = self.out_channels, self.kernel, self.stride, self.sets
+        return like.itemsize, torch.get_num_threads(), images, height, width, channels, *outputs
 
 
-def convolve(how: DenseConvolution, x: Tensor, weight: Tensor) -> Tensor:
-    """The images convolved with kernels [out_channels, channels, kernel, kernel]."""
-    y = images_like(how.reduced, x)
-    run(how.name("convolution"), how.sizes(x), [side_by_side(x), weight.contiguous()], [y])
-    return y
+def convolve(how: DenseConvolution, x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """The images convolved with sets of kernels [out_channels, channels, kernel, kernel]."""
+    outputs = [images_like(how.reduced, x) for _ in weights]
+    read = [side_by_side(x), *(w.contiguous() for w in weights)]
+    run(how.name("convolution"), how.sizes(x), read, outputs)
+    return outputs
 
 
 def convolution_gradients(
-    how: DenseConvolution, gradient: Tensor, weight: Tensor | None = None, x: Tensor | None = None
-) -> tuple[Tensor | None, Tensor | None]:
+    how: DenseConvolution,
+    gradients: Sequence[Tensor],
+    weights: Sequence[Tensor] = (),
+    x: Tensor | None = None,
+) -> tuple[Tensor | None, list[Tensor]]:
     """What reaches the images, and what reaches the kernels.
 
     Args:
         how: The convolution.
-        gradient: Of the outputs.
-        weight: The kernels; None if the images' gradient is not asked for.
-        x: The images; None if the kernels' gradient is not asked for.
+        gradients: Of the outputs of each set.
+        weights: The sets; none if the images' gradient is not asked for.
+        x: The images; None if the kernels' gradients are not asked for.
     """
-    dx = None if weight is None else images_like(how.images, gradient)
-    dw = None if x is None else gradient.new_empty(how.weights)
-    kernels = None if weight is None else weight.contiguous()
-    read = [side_by_side(gradient), kernels, None if x is None else side_by_side(x)]
-    run(how.name("convolution_gradients"), how.sizes(gradient), read, [dx, dw])
+    like, nothing = gradients[0], [None] * how.sets
+    dx = images_like(how.images, like) if weights else None
+    dw = [] if x is None else [like.new_empty(how.weights) for _ in gradients]
+    sets = [w.contiguous() for w in weights] or nothing
+    read = [None if x is None else side_by_side(x), *sets, *map(side_by_side, gradients)]
+    run(how.name("convolution_gradients"), how.sizes(like), read, [dx, *(dw or nothing)])
     return dx, dw

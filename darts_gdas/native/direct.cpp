@@ -165,13 +165,13 @@ extern "C" int direct_convolution(const int64_t* sizes, const void* const* in, v
   });
 }
 
-// in: gradients of the outputs, weights, images. out: gradients of images and of weights, or null.
+// in: images, weights, gradients of the outputs. out: gradients of images and of weights, or null.
 extern "C" int direct_convolution_gradients(const int64_t* sizes, const void* const* in, void* const* out) {
   return with_numbers(sizes, [&](const Shape& z, auto number, auto bytes) {
     using T = decltype(number);
     const auto call = [&](auto wide) {
       backward<T, bytes, wide>(
-          z, sizes[1], (const T*)in[0], (const T*)in[1], (const T*)in[2], (T*)out[0], (T*)out[1]);
+          z, sizes[1], (const T*)in[2], (const T*)in[1], (const T*)in[0], (T*)out[0], (T*)out[1]);
     };
     if (z.outputs % (2 * Vector<T, bytes>::lanes) == 0) call(std::integral_constant<int, 2>());
     else call(std::integral_constant<int, 1>());

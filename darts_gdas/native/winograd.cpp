@@ -46,20 +46,20 @@ struct Call {
 
   // y [outputs], of x [inputs] and kernels that were transformed. The shape is copied: what a loop writes might
   // change another.
-  void convolve(const T* x, const Numbers<T>& u, T* y) const {
+  void convolve(const Several<const T>& x, const Numbers<T>& u, const Several<T>& y) const {
     const int64_t rounds = std::clamp<int64_t>(u.size() * sizeof(T) / NEAR, 1, 8), block = ROWS * rounds;
-    const int64_t row = z.width * z.outputs, apart = block * z.inputs + PANEL;
+    const int64_t row = z.width * y.channels, apart = block * z.inputs + PANEL;
     in_parts(std::min(z.images, MOST_PARTS), [=, z = z, &u](int64_t, int64_t first, int64_t last) {
-      Strip<T, BYTES, false> strip(x, z, z.inputs);
+      auto strips = strips_of<false>(x);
       Numbers<T> v(POINTS * apart), m(block * POINTS * PANEL);
       Place at{first};
       for (int64_t left = (last - first) * z.tiles(); left > 0; left -= block) {
         const int64_t count = std::min(block, left);
         const Place start = at;
         for (int64_t t = 0; t < count; ++t, at.next(z)) {
-          transform<T, BYTES, false>(strip.tile(at), strip.row(), z.inputs, &v[t * z.inputs], apart);
-          strip.fetch(at);
-          fetch_pixels<1>(y + (at.image * z.height + 2 * at.i) * row + 2 * at.j * z.outputs, row, z.outputs);
+          read(strips, at, &v[t * z.inputs], apart);
+          const int64_t pixel = (at.image * z.height + 2 * at.i) * row + 2 * at.j * y.channels;
+          for (int64_t i = 0; i < y.count; ++i) fetch_pixels<1>(y.first[i] + pixel, row, y.channels);
         }
         for (int64_t o = 0; o < z.outputs; o += PANEL) {
           for (int64_t k = 0; k < POINTS; ++k)
@@ -68,21 +68,42 @@ struct Call {
                   &v[k * apart + t * z.inputs], &u[(o * POINTS + k * PANEL) * (z.inputs + 1)],
                   &m[(t * POINTS + k) * PANEL], z.inputs);
           Place to = start;
+          T* image = y.first[o / y.channels] + o % y.channels;
           for (int64_t t = 0; t < count; ++t, to.next(z)) {
-            T* pixel = y + (to.image * z.height + 2 * to.i) * row + 2 * to.j * z.outputs + o;
+            T* pixel = image + (to.image * z.height + 2 * to.i) * row + 2 * to.j * y.channels;
             const bool below = 2 * to.i + 1 < z.height, beside = 2 * to.j + 1 < z.width;
-            finish<T, BYTES, WIDE>(&m[t * POINTS * PANEL], pixel, row, z.outputs, below, beside);
+            finish<T, BYTES, WIDE>(&m[t * POINTS * PANEL], pixel, row, y.channels, below, beside);
           }
         }
       }
     });
   }
 
+  template <bool GRADIENTS>
+  using Strips = std::vector<Strip<T, BYTES, GRADIENTS>>;
+
+  template <bool GRADIENTS>
+  Strips<GRADIENTS> strips_of(const Several<const T>& images) const {
+    Strips<GRADIENTS> all;
+    for (int64_t i = 0; i < images.count; ++i) all.emplace_back(images.first[i], z, images.channels);
+    return all;
+  }
+
+  // The points of all images at a tile, and the next strip of each asked for.
+  template <bool GRADIENTS>
+  static void read(Strips<GRADIENTS>& strips, const Place& at, T* to, int64_t apart) {
+    for (auto& strip : strips) {
+      transform<T, BYTES, GRADIENTS>(strip.tile(at), strip.row(), strip.channels(), to, apart);
+      strip.fetch(at);
+      to += strip.channels();
+    }
+  }
+
   // Numbers from an input's sums to the next one's; a power of two would be in one place of a cache.
   static int64_t sums_apart(const Shape& z) { return POINTS * z.outputs + PANEL; }
 
   // dw, of x [inputs] and g [outputs].
-  void correlate(const T* x, const T* g, T* dw) const {
+  void correlate(const Several<const T>& x, const Several<const T>& g, T* const* dw) const {
     const int64_t most = std::min(z.images, MOST_PARTS);
     const int64_t parts = std::clamp<int64_t>(z.images * z.tiles() / LEAST_TILES, 1, most);
     const int64_t size = z.inputs * sums_apart(z);
@@ -91,18 +112,16 @@ struct Call {
     const int64_t apart = block * z.inputs + PANEL, apart_g = block * z.outputs + PANEL;
     Numbers<T> sums(parts * size);
     in_parts(parts, [=, z = z, &sums](int64_t part, int64_t first, int64_t last) {
-      Strip<T, BYTES, false> strip(x, z, z.inputs);
-      Strip<T, BYTES, true> strip_g(g, z, z.outputs);
+      auto strips = strips_of<false>(x);
+      auto gradients = strips_of<true>(g);
       Numbers<T> v(POINTS * apart), w(POINTS * apart_g);
       Place at{first};
       bool fresh = true;
       for (int64_t left = (last - first) * z.tiles(); left > 0; left -= block) {
         const int64_t count = std::min(block, left);
         for (int64_t t = 0; t < count; ++t, at.next(z)) {
-          transform<T, BYTES, false>(strip.tile(at), strip.row(), z.inputs, &v[t * z.inputs], apart);
-          transform<T, BYTES, true>(strip_g.tile(at), strip_g.row(), z.outputs, &w[t * z.outputs], apart_g);
-          strip.fetch(at);
-          strip_g.fetch(at);
+          read(strips, at, &v[t * z.inputs], apart);
+          read(gradients, at, &w[t * z.outputs], apart_g);
         }
         for (int64_t k = 0; k < POINTS; ++k)
           outers<T, BYTES, WIDE>(
@@ -111,11 +130,11 @@ struct Call {
         fresh = false;
       }
     });
-    parallel(z.inputs, threads, double(parts) * size, [&](int64_t c) { write_taps(sums, parts, c, dw); });
+    parallel(z.inputs, threads, double(parts) * size, [&](int64_t c) { write_taps(sums, parts, c, g.channels, dw); });
   }
 
   // Gradients of an input's kernels: G^T s G of the sums of all parts, in the order of the parts.
-  void write_taps(const Numbers<T>& sums, int64_t parts, int64_t c, T* dw) const {
+  void write_taps(const Numbers<T>& sums, int64_t parts, int64_t c, int64_t each, T* const* dw) const {
     const int64_t O = z.outputs;
     std::vector<double> points(POINTS * O), halves(12 * O), taps(TAPS * O);
     for (int64_t part = 0; part < parts; ++part) {
@@ -133,58 +152,78 @@ struct Call {
     for (int j = 0; j < 4; ++j) fold(&points[j * O], 4 * O, &halves[j * O], 4 * O);
     for (int i = 0; i < 3; ++i) fold(&halves[4 * i * O], O, &taps[3 * i * O], O);
     for (int64_t o = 0; o < O; ++o)
-      for (int64_t t = 0; t < TAPS; ++t) dw[(o * z.inputs + c) * TAPS + t] = T(taps[t * O + o]);
+      for (int64_t t = 0; t < TAPS; ++t) dw[o / each][(o % each * z.inputs + c) * TAPS + t] = T(taps[t * O + o]);
   }
 };
 
-// Calls with what computes from `inputs` to `outputs` channels.
+// Calls with what computes from images to images.
 template <class T, class Task>
-int with_call(const Shape& z, int64_t threads, const Task& task) {
-  return in_vectors<T>(z.inputs, z.outputs, [&](auto bytes) {
-    if (z.outputs % (2 * Vector<T, bytes>::lanes) == 0) task(Call<T, bytes, 2>{z, threads});
+int with_call(const Shape& z, int64_t threads, int64_t inputs, int64_t outputs, const Task& task) {
+  return in_vectors<T>(inputs, outputs, [&](auto bytes) {
+    if (outputs % (2 * Vector<T, bytes>::lanes) == 0) task(Call<T, bytes, 2>{z, threads});
     else task(Call<T, bytes, 1>{z, threads});
     return int(DONE);
   });
 }
 
+// y of x, by kernels [y.channels][x.channels] of every pair; turned about, [x.channels][y.channels], for gradients.
 template <class T>
-int outputs(const Shape& z, int64_t threads, const T* x, const T* weight, T* y, bool turned) {
-  return with_call<T>(z, threads, [&](const auto& call) {
+int outputs(
+    const Shape& z, int64_t threads, const Several<const T>& x, const T* const* weights, const Several<T>& y,
+    bool turned) {
+  return with_call<T>(z, threads, x.channels, y.channels, [&](const auto& call) {
+    constexpr int PANEL = std::decay_t<decltype(call)>::PANEL;
     Numbers<T> u(POINTS * (z.inputs + 1) * z.outputs);
-    const int64_t left = z.inputs * TAPS, right = z.outputs * TAPS;
-    const Kernels<T> as_they_are{weight, left, TAPS, 1}, about{weight + TAPS - 1, TAPS, right, -1};
-    transform_kernels<T, std::decay_t<decltype(call)>::PANEL>(turned ? about : as_they_are, z.inputs, z.outputs, u.data());
+    const int64_t left = x.channels * TAPS, right = y.channels * TAPS;
+    for (int64_t i = 0; i < x.count * y.count; ++i) {
+      const T* weight = weights[i];
+      const Kernels<T> as_they_are{weight, left, TAPS, 1}, about{weight + TAPS - 1, TAPS, right, -1};
+      const int64_t panels = i / x.count * y.channels * POINTS * (z.inputs + 1);
+      transform_kernels<T, PANEL>(
+          turned ? about : as_they_are, x.channels, y.channels, z.inputs,
+          &u[panels + i % x.count * x.channels * PANEL]);
+    }
     call.convolve(x, u, y);
   });
 }
 
-}  // namespace
-
-// sizes: bytes of a number, threads, then `Shape`. in: images, weights. out: images.
-extern "C" int convolution(const int64_t* sizes, const void* const* in, void* const* out) {
+Shape shape_of(const int64_t* sizes) {
   Shape z;
   std::memcpy(&z, sizes + 2, sizeof z);
+  z.outputs *= z.sets;
+  return z;
+}
+
+}  // namespace
+
+// sizes: bytes of a number, threads, then `Shape`, with the outputs of a set of weights. in: images, sets of weights.
+// out: images, one of every set.
+extern "C" int convolution(const int64_t* sizes, const void* const* in, void* const* out) {
+  const Shape z = shape_of(sizes);
   return of_type(sizes[0], [&](auto number) {
     using T = decltype(number);
-    return outputs<T>(z, sizes[1], (const T*)in[0], (const T*)in[1], (T*)out[0], false);
+    const auto from = reinterpret_cast<const T* const*>(in);
+    const Several<T> y{reinterpret_cast<T* const*>(out), z.sets, z.outputs / z.sets};
+    return outputs<T>(z, sizes[1], {from, 1, z.inputs}, from + 1, y, false);
   });
 }
 
-// in: gradients of the outputs, weights, images. out: gradients of images and of weights, or null.
+// in: images, sets of weights, gradients of the outputs. out: gradients of images and of weights, or null.
 extern "C" int convolution_gradients(const int64_t* sizes, const void* const* in, void* const* out) {
-  Shape z;
-  std::memcpy(&z, sizes + 2, sizeof z);
+  const Shape z = shape_of(sizes);
   return of_type(sizes[0], [&](auto number) {
     using T = decltype(number);
-    const T *g = (const T*)in[0], *weight = (const T*)in[1], *x = (const T*)in[2];
+    const auto from = reinterpret_cast<const T* const*>(in);
+    const auto to = reinterpret_cast<T* const*>(out);
+    const Several<const T> x{from, 1, z.inputs}, g{from + 1 + z.sets, z.sets, z.outputs / z.sets};
     int status = DONE;
-    if (out[0]) {
+    if (to[0]) {
       Shape back = z;
       std::swap(back.inputs, back.outputs);
-      status = outputs<T>(back, sizes[1], g, weight, (T*)out[0], true);
+      status = outputs<T>(back, sizes[1], g, from + 1, {to, 1, z.inputs}, true);
     }
-    if (out[1] && !status)
-      status = with_call<T>(z, sizes[1], [&](const auto& call) { call.correlate(x, g, (T*)out[1]); });
+    if (to[1] && !status)
+      status = with_call<T>(z, sizes[1], x.channels, g.channels, [&](const auto& call) { call.correlate(x, g, to + 1); });
     return status;
   });
 }

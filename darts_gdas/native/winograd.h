@@ -26,8 +26,16 @@ struct FromLine {
 template <class T>
 using Numbers = std::vector<T, FromLine<T>>;
 
+// Images of one size, whose channels follow each other as if they were one's.
+template <class T>
+struct Several {
+  T* const* first;
+  int64_t count, channels;
+  int64_t total() const { return count * channels; }
+};
+
 struct Shape {
-  int64_t images, height, width, inputs, outputs;
+  int64_t images, height, width, inputs, outputs, kernel, stride, sets;
   int64_t down() const { return (height + 1) / 2; }
   int64_t across() const { return (width + 1) / 2; }
   int64_t tiles() const { return down() * across(); }  // of an image
@@ -67,6 +75,7 @@ class Strip {
         held_(4 * row_, T(0)), zeros_(wide_, T(0)) {}
 
   int64_t row() const { return row_; }
+  int64_t channels() const { return channels_; }
 
   // What a tile will read of the next strip, asked of the memory ahead of time.
   __attribute__((always_inline)) void fetch(const Place& at) const {
@@ -153,9 +162,9 @@ struct Kernels {
   int64_t output, input, tap;
 };
 
-// G g G^T of kernels: [panels of outputs][points][inputs][panel].
+// G g G^T of kernels: [panels of outputs][points][inputs][panel], of inputs that are among others.
 template <class T, int PANEL>
-void transform_kernels(const Kernels<T>& kernels, int64_t inputs, int64_t outputs, T* u) {
+void transform_kernels(const Kernels<T>& kernels, int64_t inputs, int64_t outputs, int64_t among, T* u) {
   constexpr int64_t panel = PANEL;
   T g[TAPS * PANEL];
   for (int64_t first = 0; first < outputs; first += panel)
@@ -164,7 +173,7 @@ void transform_kernels(const Kernels<T>& kernels, int64_t inputs, int64_t output
         const T* from = kernels.first + (first + o) * kernels.output + c * kernels.input;
         for (int64_t t = 0; t < TAPS; ++t) g[t * panel + o] = from[t * kernels.tap];
       }
-      const int64_t apart = (inputs + 1) * panel;  // not a power of two, so not in each other's way
+      const int64_t apart = (among + 1) * panel;  // not a power of two, so not in each other's way
       T* to = u + first / panel * POINTS * apart + c * panel;
       for (int64_t o = 0; o < panel; ++o) {
         T rows[4][3];

@@ -23,7 +23,6 @@ from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
 from darts_gdas.nets.synced import is_synced
 
 T = TypeVar("T")
-
 torch.fx.wrap("even_and_odd")  # a symbolic trace cannot follow its questions
 
 
@@ -89,9 +88,9 @@ class Leaving:
     def each(self, name: str, candidates: Sequence[nn.Module]) -> None:
         """Take candidates that run edge by edge."""
         if all(type(c) is ReluConvNorm and normalizes_alone(c.norm) for c in candidates):
-            blocks = [cast(ReluConvNorm, c) for c in candidates]
-            x = self.state.relu()
-            self.normed[name] = [(before_norm(b, x), b.norm) for b in blocks]
+            blocks = cast(Sequence[ReluConvNorm], candidates)
+            outputs = before_norm(blocks, self.state.relu())
+            self.normed[name] = [*zip(outputs, (b.norm for b in blocks), strict=True)]
             return
         self.others[name] = [self.state.through(c, self.update) for c in candidates]
 
@@ -162,8 +161,7 @@ class NormalizedPool(nn.Module, Together):
                 f"{name} normalised", lambda: normalized_pool(state.x, self.pool, self.norm.eps)
             )
             leaving.shared[name], mean, variance = made
-            rows = len(norms), -1
-            leaving.update.add(norms, mean.expand(rows), variance.expand(rows))
+            leaving.update.add(norms, *(t.expand(len(norms), -1) for t in (mean, variance)))
         else:
             y = state.once(f"{name} pooled", lambda: self.pool(state.x))
             leaving.others[name] = [norm(y) for norm in norms]
@@ -222,15 +220,17 @@ class FactorizedReduce(ReluFirst):
 def after_relu(module: Any, x: Tensor, update: StatisticsUpdate) -> Tensor:
     """`module.after_relu(x)`, as one of a cell's that share an update of their statistics."""
     if type(module) is ReluConvNorm:
-        return normalized(before_norm(module, x), module.norm, update)
+        return normalized(before_norm([module], x)[0], module.norm, update)
     if type(module) is FactorizedReduce:
         return normalized(module.convolved(x), module.norm, update)
     return module.after_relu(x)
 
 
-def before_norm(module: ReluConvNorm, x: Tensor) -> Tensor:
-    """`module.convolved(x)`, by a kernel where there is one."""
-    return convolved(module.conv, x) if module.step == 1 else module.convolved(x)
+def before_norm(modules: Sequence[ReluConvNorm], x: Tensor) -> list[Tensor]:
+    """`module.convolved(x)` of each of one shape, by a kernel where there is one."""
+    if modules[0].step > 1:
+        return [module.convolved(x) for module in modules]
+    return convolved([module.conv for module in modules], x)
 
 
 class SeparableConv(ReluFirst):

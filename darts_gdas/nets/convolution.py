@@ -4,6 +4,7 @@ On plain tensors of a CPU they are a kernel in C++ (`native`), where that can be
 faster. Elsewhere they are the library's.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,16 +25,26 @@ Convolved = Float[Tensor, "batch out_channels out_height out_width"]
 
 def conv2d(x: Images, weight: Kernels, stride: int = 1) -> Convolved:
     """`F.conv2d`, padded to keep the size; also in its derivatives of any order, in every mode."""
-    how = _kernel(x, weight, stride)
-    if how is None:
-        return F.conv2d(x, weight, None, stride, weight.shape[2] // 2)
-    return apply(_Convolution, how, x, weight)
+    return conv2ds(x, [weight], stride)[0]
 
 
-def convolved(conv: nn.Conv2d, x: Images) -> Tensor:
-    """`conv(x)`."""
-    is_plain = type(conv) is nn.Conv2d and not has_listeners(conv)
-    return conv2d(x, conv.weight, conv.stride[0]) if is_plain and _is_faster(conv, x) else conv(x)
+def conv2ds(x: Images, weights: Sequence[Kernels], stride: int = 1) -> list[Convolved]:
+    """The same images convolved with several sets of kernels, see `conv2d`."""
+    how = _kernel(x, weights, stride)
+    if how is not None:
+        return [*apply(_Convolution, how, x, *weights)]
+    if len(weights) > 1:
+        return [conv2d(x, weight, stride) for weight in weights]
+    (weight,) = weights
+    return [F.conv2d(x, weight, None, stride, weight.shape[2] // 2)]
+
+
+def convolved(convs: Sequence[nn.Conv2d], x: Images) -> list[Tensor]:
+    """`conv(x)` of each; all of one shape."""
+    is_plain = all(type(conv) is nn.Conv2d and not has_listeners(conv) for conv in convs)
+    if is_plain and all(_is_faster(conv, x) for conv in convs):
+        return conv2ds(x, [conv.weight for conv in convs], convs[0].stride[0])
+    return [conv(x) for conv in convs]
 
 
 class DenseConv(nn.Conv2d):
@@ -79,49 +90,60 @@ def _is_usual(conv: nn.Conv2d) -> bool:
     return is_wide and is_square and is_usual and "_conv_forward" not in vars(conv)
 
 
-def _kernel(x: Tensor, weight: Tensor, stride: int) -> native.DenseConvolution | None:
-    """What computes a convolution, if it is in C++."""
+def _kernel(x: Tensor, weights: Sequence[Tensor], stride: int) -> native.DenseConvolution | None:
+    """What computes convolutions together, if it is in C++."""
     if x.dim() != 4 or autocasts(x.device):
         return None
     images, channels, height, width = x.shape
-    shape, (out, _, kernel, _) = (images, channels, height, width), weight.shape
-    how = native.DenseConvolution(shape, out, kernel, stride)
-    return how if how.takes(x, [weight], ()) else None
+    shape, (out, _, kernel, _) = (images, channels, height, width), weights[0].shape
+    how = native.DenseConvolution(shape, out, kernel, stride, len(weights))
+    return how if how.takes(x, weights, ()) else None
 
 
 class _Convolution(torch.autograd.Function):
-    """(how, x, weight) -> the outputs."""
+    """(how, x, *weights) -> the outputs of each set."""
 
     @staticmethod
-    def forward(how: native.DenseConvolution, x: Tensor, weight: Tensor) -> Tensor:
-        return native.convolve(how, x, weight)
+    def forward(how: native.DenseConvolution, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        return tuple(native.convolve(how, x, weights))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.how, x, weight = inputs
-        _, needs_x, needs_weight = ctx.needs_input_grad
-        ctx.save_for_backward(x if needs_weight else None, weight if needs_x else None)
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+        ctx.how, x, *weights = inputs
+        _, needs_x, *needs_weights = ctx.needs_input_grad
+        kept = weights if needs_x else [None] * len(weights)
+        ctx.save_for_backward(x if any(needs_weights) else None, *kept)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        (upstream,) = gradients
-        if upstream is None:
-            return None, None, None
+        how, (x, *weights) = ctx.how, ctx.saved_tensors
+        weights = [weight for weight in weights if weight is not None]
+        reached = [g for g in gradients if g is not None]
+        if not reached:
+            return None, None, *gradients
+        upstream = [reached[0].new_zeros(how.reduced) if g is None else g for g in gradients]
         # The images' layout is what the kernels ask of: a copy of the gradients is little.
-        first, weights = upstream if x is None else x, [] if weight is None else [weight]
-        if not torch.is_grad_enabled() and ctx.how.takes(first, weights, [upstream]):
-            return None, *native.convolution_gradients(ctx.how, upstream, weight, x)
-        with without_autocast(upstream.device):
-            return None, *_by_library(ctx.how, upstream, weight, x)
+        first = upstream[0] if x is None else x
+        if not torch.is_grad_enabled() and how.takes(first, weights, upstream):
+            dx, dweights = native.convolution_gradients(how, upstream, weights, x)
+        else:
+            with without_autocast(first.device):
+                dx, dweights = _by_library(how, upstream, weights, x)
+        return None, dx, *(dweights or [None] * how.sets)
 
 
 def _by_library(
-    how: native.DenseConvolution, upstream: Tensor, weight: Tensor | None, x: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """Both gradients, or those that are asked for, as functions that have derivatives."""
+    how: native.DenseConvolution,
+    upstream: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    x: Tensor | None,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """All gradients, or those that are asked for, as functions that have derivatives."""
     sides = how.stride, how.kernel // 2
-    dx = None if weight is None else conv2d_input(how.images, weight, upstream, *sides)
-    dw = None if x is None else conv2d_weight(x, how.weights, upstream, *sides)
-    return dx, dw
+    pairs = zip(weights, upstream, strict=bool(weights))
+    parts = [conv2d_input(how.images, weight, g, *sides) for weight, g in pairs]
+    dx = torch.stack(parts).sum(0) if parts else None
+    if x is None:
+        return dx, []
+    return dx, [conv2d_weight(x, how.weights, g, *sides) for g in upstream]

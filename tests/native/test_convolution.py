@@ -55,9 +55,10 @@ def by_library(
 def by_kernel(
     how: DenseConvolution, x: Tensor, weight: Tensor, g: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dx, dw = native.convolution_gradients(how, g, weight, x)
-    assert dx is not None and dw is not None
-    return native.convolve(how, x, weight), dx, dw
+    dx, (dw,) = native.convolution_gradients(how, [g], [weight], x)
+    (y,) = native.convolve(how, x, [weight])
+    assert dx is not None
+    return y, dx, dw
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -81,6 +82,29 @@ def test_other_kernels_and_strides(kind: tuple[int, int], size: tuple[int, int])
         expected = by_library(how, x, weight, g)
         for found, right in zip(by_kernel(how, x, weight, g), expected, strict=True):
             assert_close(found, right, **EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(("channels", "out"), [(8, 12), (12, 4), (16, 16), (32, 36)])
+@pytest.mark.parametrize("sets", [2, 3])
+def test_several_sets_of_kernels_are_one_after_the_other(
+    sets: int, channels: int, out: int, dtype: torch.dtype
+):
+    """The images' gradients add up."""
+    one, x, _, _ = tensors(channels, out, (7, 10), 5, dtype)
+    together = one._replace(sets=sets)
+    weights = [draw(*one.weights, seed=i, dtype=dtype) for i in range(sets)]
+    upstream = [channels_last(draw(*one.reduced, seed=9 - i, dtype=dtype)) for i in range(sets)]
+    assert together.takes(x, weights, upstream)
+    outputs = native.convolve(together, x, weights)
+    dx, gradients = native.convolution_gradients(together, upstream, weights, x)
+    alone = [by_kernel(one, x, w, g) for w, g in zip(weights, upstream, strict=True)]
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
+    for found, dw, (y, _, expected) in zip(outputs, gradients, alone, strict=True):
+        assert_close(found, y, rtol=tolerance, atol=tolerance)
+        assert_close(dw, expected, rtol=tolerance, atol=tolerance)
+    total = sum(d for _, d, _ in alone)
+    assert_close(dx, total, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -119,10 +143,10 @@ def test_the_largest_that_is_taken():
 def test_a_gradient_does_not_depend_on_whether_the_other_is_asked_for(kind: tuple[int, int]):
     how, x, weight, g = tensors(8, 16, (6, 5), kind=kind)
     _, dx, dw = by_kernel(how, x, weight, g)
-    alone, nothing = native.convolution_gradients(how, g, weight)
-    assert nothing is None and alone is not None and torch.equal(alone, dx)
-    nothing, alone = native.convolution_gradients(how, g, None, x)
-    assert nothing is None and alone is not None and torch.equal(alone, dw)
+    alone, nothing = native.convolution_gradients(how, [g], [weight])
+    assert nothing == [] and alone is not None and torch.equal(alone, dx)
+    none, (alone,) = native.convolution_gradients(how, [g], (), x)
+    assert none is None and torch.equal(alone, dw)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -195,6 +219,9 @@ def test_what_they_do_not_take():
     assert not how.takes(x.contiguous(), [weight], [])
     assert not how.takes(x, [weight.float()], []) and not how.takes(x.half(), [], [])
     assert not how.takes(x, [weight[:8]], []) and not how.takes(x, [weight], [g[:2]])
+    assert how._replace(sets=2).takes(x, [weight] * 2, [])
+    assert not how._replace(sets=9).takes(x, [weight] * 9, [])
+    assert not how._replace(sets=2, stride=2).takes(x, [weight] * 2, [])
     assert not DenseConvolution(how.images, 16, 2).takes(x, [weight[..., :2, :2]], [])
     assert not how.takes(x[:2], [weight], []) and not how.takes(x, [weight[..., :2]], [])
     for channels, out, size, images in (

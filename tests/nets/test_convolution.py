@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from darts_gdas import native
 from darts_gdas.native import Kernels, build
 from darts_gdas.nets.candidates import ReluConvNorm, after_relu
-from darts_gdas.nets.convolution import conv2d, convolved, use_kernels
+from darts_gdas.nets.convolution import conv2d, conv2ds, convolved, use_kernels
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.statistics import StatisticsUpdate
 
@@ -45,6 +45,11 @@ def library(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
 def conv_of(channels: int = 16, **options: object) -> nn.Conv2d:
     settings = {"kernel_size": 3, "padding": 1, "bias": False, **options}
     return nn.Conv2d(channels, 32, **settings).double()  # type: ignore[arg-type]
+
+
+def through(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    (y,) = convolved([conv], x)
+    return y
 
 
 def is_native(y: Tensor) -> bool:
@@ -218,7 +223,7 @@ def test_an_export_has_the_library_s_operation():
             self.conv = conv_of()
 
         def forward(self, x: Tensor) -> Tensor:
-            return convolved(self.conv, x)
+            return through(self.conv, x)
 
     program = torch.export.export(Convolved(), (draw(16, 16, 8, 9),))
     assert any("conv2d" in str(node.target) for node in program.graph.nodes)
@@ -236,7 +241,7 @@ def test_who_counts_operations_counts_all():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_plain_module_is_computed_by_the_kernels(stride: int):
     x, conv = draw(16, 16, 8, 9), conv_of(stride=stride)
-    y = convolved(conv, x)
+    y = through(conv, x)
     assert is_native(y)
     assert_close(y, conv(x), **EXACT)
 
@@ -255,17 +260,17 @@ def test_a_plain_module_is_computed_by_the_kernels(stride: int):
 def test_other_modules_compute_themselves(options: dict):
     conv = conv_of(**options)
     x = draw(16, conv.in_channels, 8, 9)
-    assert torch.equal(convolved(conv, x), conv(x)) and not is_native(convolved(conv, x))
+    assert torch.equal(through(conv, x), conv(x)) and not is_native(through(conv, x))
 
 
 def test_few_pixels_stay_the_library_s():
     x, conv = draw(15, 16, 8, 8), conv_of()
-    assert torch.equal(convolved(conv, x), conv(x)) and not is_native(convolved(conv, x))
+    assert torch.equal(through(conv, x), conv(x)) and not is_native(through(conv, x))
 
 
 def test_images_in_another_layout_stay_the_library_s():
     x, conv = draw(16, 16, 8, 9).contiguous(), conv_of()
-    y = convolved(conv, x)
+    y = through(conv, x)
     assert torch.equal(y, conv(x)) and not is_native(y)
 
 
@@ -282,7 +287,7 @@ def test_images_in_another_layout_stay_the_library_s():
 def test_who_listens_to_a_module_hears_of_it(listen: Callable):
     x, conv, heard = draw(16, 16, 8, 9).requires_grad_(), conv_of(), []
     listen(conv, heard)
-    convolved(conv, x).sum().backward()
+    through(conv, x).sum().backward()
     assert heard == [1]
 
 
@@ -290,19 +295,19 @@ def test_a_module_that_was_changed_is_called():
     x, conv = draw(16, 16, 8, 9), conv_of()
     replaced = conv_of()
     replaced.forward = lambda input: input * 2  # type: ignore[method-assign]
-    assert torch.equal(convolved(replaced, x), x * 2)
+    assert torch.equal(through(replaced, x), x * 2)
     within = conv_of()
     within._conv_forward = lambda input, weight, bias: input * 4  # type: ignore[method-assign]
-    assert torch.equal(convolved(within, x), x * 4)
+    assert torch.equal(through(within, x), x * 4)
     normed = parametrizations.weight_norm(conv_of())
-    assert torch.equal(convolved(normed, x), normed(x))
+    assert torch.equal(through(normed, x), normed(x))
 
     class Mine(nn.Conv2d):
         def forward(self, input: Tensor) -> Tensor:
             return input * 3
 
     conv.__class__ = Mine
-    assert torch.equal(convolved(conv, x), x * 3)
+    assert torch.equal(through(conv, x), x * 3)
 
 
 @needs_kernels
@@ -315,7 +320,7 @@ def test_weights_may_be_handed_in():
             self.conv = conv
 
         def forward(self, x: Tensor) -> Tensor:
-            return convolved(self.conv, x)
+            return through(self.conv, x)
 
     assert_close(functional_call(Calls(), {"conv.weight": other}, x), library(x, other), **EXACT)
 
@@ -368,3 +373,65 @@ def test_a_block_that_a_supernet_holds_is_the_same_block_by_kernels(
     y = draw(16, 32, 8, 9, seed=3)
     assert_close(block.second(y), library(y, block.second.weight), **EXACT)
     assert (16, 32, 8, 9) in taken
+
+
+def several(count: int = 3) -> tuple[Tensor, ...]:
+    """Images and sets of kernels."""
+    x, _ = tensors(4, 8, (4, 5))
+    return x, *(draw(8, 4, 3, 3, seed=i).requires_grad_() for i in range(count))
+
+
+@needs_kernels
+@pytest.mark.parametrize("reached", [(0,), (2, 1), (0, 1, 2)], ids=str)
+def test_several_sets_of_kernels_share_the_images(reached: tuple[int, ...]):
+    """Also where a loss does not depend on all of them."""
+    x, *weights = values = several()
+    outputs = conv2ds(x, weights)
+    assert len({y.grad_fn for y in outputs}) == 1 and is_native(outputs[0])
+    expected = [library(x, weight) for weight in weights]
+    for y, other in zip(outputs, expected, strict=True):
+        assert_close(y, other, **EXACT)
+    losses = [sum((ys[i] ** 2).sum() * (i + 1) for i in reached) for ys in (outputs, expected)]
+    found, right = (torch.autograd.grad(loss, values, materialize_grads=True) for loss in losses)
+    for gradient, other in zip(found, right, strict=True):
+        assert_close(gradient, other, **EXACT)
+
+
+@needs_kernels
+@pytest.mark.parametrize("needed", [(0,), (2,), (1, 2), (0, 1)], ids=str)
+def test_derivatives_of_several_sets_where_only_some_are_asked_for(needed: tuple[int, ...]):
+    x = draw(1, 4, 3, 2)
+    values = [t.detach() for t in (x, *(draw(4, 4, 3, 3, seed=i) for i in range(2)))]
+    values = [t.requires_grad_(i in needed) for i, t in enumerate(values)]
+
+    def outputs(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        return tuple(conv2ds(x, weights))
+
+    assert gradcheck(outputs, values)
+    assert gradgradcheck(outputs, values)
+
+
+def test_more_sets_than_a_kernel_takes_are_computed_apart():
+    x = draw(16, 32, 8, 9).requires_grad_()
+    convs = [conv_of(32) for _ in range(5)]
+    outputs = convolved(convs, x)
+    for y, conv in zip(outputs, convs, strict=True):
+        assert_close(y, conv(x), **EXACT)
+    if build.library() is not None:
+        assert len({y.grad_fn for y in outputs}) == 5 and is_native(outputs[0])
+
+
+@torch_func
+def test_per_sample_gradients_of_several_sets_are_a_loop_s():
+    x, *weights = (t.detach() for t in several(2))
+
+    def loss(ws: list[Tensor], image: Tensor) -> Tensor:
+        first, second = conv2ds(image[None], ws)
+        return (first * second).sum()
+
+    together = vmap(grad(loss), (None, 0))(weights, x)
+    for i, image in enumerate(x):
+        leaves = [w.clone().requires_grad_() for w in weights]
+        value = (library(image[None], leaves[0]) * library(image[None], leaves[1])).sum()
+        for found, expected in zip(together, torch.autograd.grad(value, leaves), strict=True):
+            assert_close(found[i], expected, **EXACT)
