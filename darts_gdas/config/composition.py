@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -65,10 +64,9 @@ def conf_folder() -> Path:
 def register() -> None:
     """Tell hydra the schemas, and load the parts of other packages; call before `hydra.main`."""
     OmegaConf.register_new_resolver("stage_epochs", total_epochs, replace=True)
-    store = ConfigStore.instance().store
-    store(name="search_schema", node=SearchConfig)
-    store(name="train_schema", node=TrainConfig)
-    store(name="score_schema", node=ScoreConfig)
+    store_part(None, "search_schema", SearchConfig)
+    store_part(None, "train_schema", TrainConfig)
+    store_part(None, "score_schema", ScoreConfig)
     for group, nodes in GROUPS.items():
         for name, node in nodes.items():
             store_part(group, name, node)

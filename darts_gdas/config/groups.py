@@ -111,14 +111,38 @@ SEVERAL = ("penalties", "logger")
 """Groups of which several can be chosen: `penalties=[cost,beta_decay]`."""
 
 
-def store_part(group: str, name: str, part: object) -> None:
-    """Tell hydra a choice of a group, whose fields that are mappings take any names."""
-    package = f"{group}.{name}" if group in SEVERAL else None
+_STORED: dict[tuple[str | None, str], tuple[object, object]] = {}
+"""What hydra was told, by group and name: the part, and what hydra made of it."""
+
+
+def store_part(group: str | None, name: str, part: object) -> None:
+    """Tell hydra a choice of a group, whose fields that are mappings take any names.
+
+    What hydra knows already it is not told again, which takes as long as to compose.
+
+    Args:
+        group: Of the choice; None is of a program's whole configuration, whose mappings are not.
+        name: Of the choice.
+        part: A dataclass, or a value of one.
+    """
+    known, made = _STORED.get((group, name), (None, None))
+    if known is part and made is not None and _held(group, name) is made:
+        return
     node = OmegaConf.structured(part)
-    for field in node:
+    for field in node if group else ():
         if OmegaConf.get_type(node, field) is dict:
             OmegaConf.set_struct(node[field], False)
+    package = f"{group}.{name}" if group in SEVERAL else None
     ConfigStore.instance().store(group=group, name=name, node=node, package=package)
+    _STORED[group, name] = part, _held(group, name)
+
+
+def _held(group: str | None, name: str) -> object:
+    """What hydra has under a name, None if nothing."""
+    folder = ConfigStore.instance().repo
+    for part in group.split("/") if group else ():
+        folder = folder.get(part, {})
+    return folder.get(f"{name}.yaml")
 
 
 def name_of(group: str, part: object) -> str:
