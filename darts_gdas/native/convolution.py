@@ -1,4 +1,4 @@
-"""Calls of the kernels for dense convolutions."""
+"""Calls of the kernels for dense convolutions of 3x3 pixels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,19 +19,15 @@ MOST_CHANNELS = 128
 
 
 class DenseConvolution(NamedTuple):
-    """A convolution that pads with zeros to keep the size, but for its stride.
+    """A convolution of 3x3 pixels that pads with zeros to keep the size.
 
-    One of 3x3 pixels without a stride is computed on tiles of pixels (Winograd's minimal
-    filtering), as sums of differences; others tap by tap. Of infinite numbers those are none: where
-    torch has infinity, this may have NaN.
+    It is computed on tiles of pixels (Winograd's minimal filtering), as sums of differences. Of
+    infinite numbers those are none: where torch has infinity, this may have NaN.
 
     Attributes:
         images: Shape of the images, [images, channels, height, width].
         out_channels: Of the outputs.
-        kernel: Its height and width, odd.
-        stride: Height and width are divided by it, rounding up.
-        sets: So many sets of kernels convolve the same images; more than one where tiles are
-            computed, whose transforms they share.
+        sets: So many sets of kernels convolve the same images, whose transforms they share.
 
     Reference:
         Lavin and Gray, CVPR 2016, https://arxiv.org/abs/1509.09308, F(2x2, 3x3).
@@ -39,8 +35,6 @@ class DenseConvolution(NamedTuple):
 
     images: tuple[int, int, int, int]
     out_channels: int
-    kernel: int = 3
-    stride: int = 1
     sets: int = 1
 
     def takes(self, images: Tensor, weights: Sequence[Tensor], reduced: Sequence[Tensor]) -> bool:
@@ -48,17 +42,15 @@ class DenseConvolution(NamedTuple):
 
         Args:
             images: What is read first: images, or gradients of the outputs.
-            weights: Sets of kernels [out_channels, channels, kernel, kernel], or none.
+            weights: Sets of kernels [out_channels, channels, 3, 3], or none.
             reduced: Images of the outputs' shape.
         """
         channels, out_channels = self.images[1], self.out_channels
         kernels, outputs = self.weights, self.reduced
         return (
-            self.kernel % 2 == 1
-            and channels % LANES == 0
+            channels % LANES == 0
             and out_channels % LANES == 0
             and max(channels, out_channels * self.sets) <= MOST_CHANNELS
-            and (self.sets == 1 or self._is_tiled)
             and 0 not in outputs
             and channels > 0
             and readable(images, (self.images, outputs), reduced, weights, kernels)
@@ -68,34 +60,19 @@ class DenseConvolution(NamedTuple):
     def reduced(self) -> tuple[int, int, int, int]:
         """Shape of the outputs."""
         images, _, height, width = self.images
-        down, across = (-(-side // self.stride) for side in (height, width))
-        return images, self.out_channels, down, across
+        return images, self.out_channels, height, width
 
     @property
     def weights(self) -> tuple[int, int, int, int]:
-        """Shape of the kernels."""
-        return self.out_channels, self.images[1], self.kernel, self.kernel
-
-    def name(self, what: str) -> str:
-        """The kernel in C++ that computes it, or its gradients."""
-        return what if self._is_tiled else f"direct_{what}"
-
-    @property
-    def _is_tiled(self) -> bool:
-        return (self.kernel, self.stride) == (3, 1)
-
-    def sizes(self, like: Tensor) -> tuple[int, ...]:
-        """What the kernels are told, with numbers like those of a tensor."""
-        images, channels, height, width = self.images
-        outputs = self.out_channels, self.kernel, self.stride, self.sets
-        return like.itemsize, torch.get_num_threads(), images, height, width, channels, *outputs
+        """Shape of a set of kernels."""
+        return self.out_channels, self.images[1], 3, 3
 
 
 def convolve(how: DenseConvolution, x: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
-    """The images convolved with sets of kernels [out_channels, channels, kernel, kernel]."""
+    """The images convolved with sets of kernels [out_channels, channels, 3, 3]."""
     outputs = [images_like(how.reduced, x) for _ in weights]
     read = [side_by_side(x), *(w.contiguous() for w in weights)]
-    run(how.name("convolution"), how.sizes(x), read, outputs)
+    run("convolution", _sizes(how, x), read, outputs)
     return outputs
 
 
@@ -118,5 +95,11 @@ def convolution_gradients(
     dw = [] if x is None else [like.new_empty(how.weights) for _ in gradients]
     sets = [w.contiguous() for w in weights] or nothing
     read = [None if x is None else side_by_side(x), *sets, *map(side_by_side, gradients)]
-    run(how.name("convolution_gradients"), how.sizes(like), read, [dx, *(dw or nothing)])
+    run("convolution_gradients", _sizes(how, like), read, [dx, *(dw or nothing)])
     return dx, dw
+
+
+def _sizes(how: DenseConvolution, like: Tensor) -> tuple[int, ...]:
+    images, channels, height, width = how.images
+    threads, outputs = torch.get_num_threads(), (how.out_channels, how.sets)
+    return like.itemsize, threads, images, height, width, channels, *outputs

@@ -4,7 +4,6 @@
 // Sums over pixels are of differences from a row near their mean, so large means cost no digits. They
 // are taken in the numbers' own type for some hundred pixels and in double from there on, in parts
 // that do not depend on the number of threads, so neither do the results.
-#include "products.h"
 #include "sums.h"
 
 namespace {
@@ -19,9 +18,72 @@ struct Sizes {
   int64_t pairs() const { return terms * edges; }
 };
 
+// What is added to a row: `width` numbers of it times a matrix [width][outputs].
+template <class T>
+struct Term {
+  const T* rows;
+  int64_t width;
+  const T* matrix;
+};
+
+// What is added to a row: a row of outputs times a number.
+template <class T>
+struct Feature {
+  const T* rows;
+  T factor;
+};
+
+template <class T, int BYTES, int PIXELS, int BLOCKS>
+inline void affine_block(
+    const T* bias, const std::vector<Term<T>>& terms, const std::vector<Feature<T>>& features, T* y,
+    int64_t outputs, int64_t pixel, int64_t o) {
+  VECTOR sums[PIXELS][BLOCKS];
+  for (int v = 0; v < BLOCKS; ++v)
+    for (int p = 0; p < PIXELS; ++p) sums[p][v] = LOAD(bias + o + v * LANES);
+  for (const auto& term : terms) {
+    const T* x = term.rows + pixel * term.width;
+    for (int64_t c = 0; c < term.width; ++c) {
+      VECTOR row[BLOCKS];
+      for (int v = 0; v < BLOCKS; ++v) row[v] = LOAD(term.matrix + c * outputs + o + v * LANES);
+      for (int p = 0; p < PIXELS; ++p)
+        for (int v = 0; v < BLOCKS; ++v) sums[p][v] = FUSED(ALL(x[p * term.width + c]), row[v], sums[p][v]);
+    }
+  }
+  for (const auto& feature : features)
+    for (int p = 0; p < PIXELS; ++p)
+      for (int v = 0; v < BLOCKS; ++v)
+        sums[p][v] =
+            FUSED(LOAD(feature.rows + (pixel + p) * outputs + o + v * LANES), ALL(feature.factor), sums[p][v]);
+  for (int p = 0; p < PIXELS; ++p)
+    for (int v = 0; v < BLOCKS; ++v) STORE(y + (pixel + p) * outputs + o + v * LANES, sums[p][v]);
+}
+
+template <class T, int BYTES, int PIXELS>
+inline void affine_pixels(
+    const T* bias, const std::vector<Term<T>>& terms, const std::vector<Feature<T>>& features, T* y,
+    int64_t outputs, int64_t pixel) {
+  int64_t o = 0;
+  for (; o + 2 * LANES <= outputs; o += 2 * LANES)
+    affine_block<T, BYTES, PIXELS, 2>(bias, terms, features, y, outputs, pixel, o);
+  for (; o < outputs; o += LANES)
+    affine_block<T, BYTES, PIXELS, 1>(bias, terms, features, y, outputs, pixel, o);
+}
+
+// y = bias + sum of terms + sum of features, for the pixels [first, last)
+template <class T, int BYTES>
+void affine(
+    const T* bias, const std::vector<Term<T>>& terms, const std::vector<Feature<T>>& features, T* y,
+    int64_t outputs, int64_t first, int64_t last) {
+  constexpr int PIXELS = 6;
+  int64_t pixel = first;
+  for (; pixel + PIXELS <= last; pixel += PIXELS)
+    affine_pixels<T, BYTES, PIXELS>(bias, terms, features, y, outputs, pixel);
+  for (; pixel < last; ++pixel) affine_pixels<T, BYTES, 1>(bias, terms, features, y, outputs, pixel);
+}
+
 // total [lefts][rights] += sum over pixels of left(p)_i right(p)_j
 template <class T, int BYTES, int BLOCKS>
-inline void gram_block(
+inline void outer_block(
     const T* left, const T* right, double* total, int64_t lefts, int64_t rights, int64_t pixels, int64_t i,
     int64_t j) {
   constexpr int ROWS = 4;
@@ -60,9 +122,9 @@ void outer(
       int64_t j = 0;
       for (; j + 2 * LANES <= rights; j += 2 * LANES)
         if (left || j + 2 * LANES > i)
-          gram_block<T, BYTES, 2>(from, centred.data(), total, lefts, rights, pixels, i, j);
+          outer_block<T, BYTES, 2>(from, centred.data(), total, lefts, rights, pixels, i, j);
       for (; j < rights; j += LANES)
-        gram_block<T, BYTES, 1>(from, centred.data(), total, lefts, rights, pixels, i, j);
+        outer_block<T, BYTES, 1>(from, centred.data(), total, lefts, rights, pixels, i, j);
     }
   }
 }
@@ -97,10 +159,10 @@ void normalize(
   parallel(parts * z.edges, z.threads, double(z.pairs()) * z.pixels * C * O, [&](int64_t i) {
     const int64_t part = i / z.edges, e = i % z.edges;
     std::vector<Term<T>> terms;
-    for (int64_t k = e; k < z.pairs(); k += z.edges) terms.push_back({inputs[k], C, C, &matrices[k * C * O]});
+    for (int64_t k = e; k < z.pairs(); k += z.edges) terms.push_back({inputs[k], C, &matrices[k * C * O]});
     std::vector<Feature<T>> others;
     for (int64_t f = 0; f < z.features; ++f) others.push_back({features[f], scale[(z.terms + f) * z.edges + e]});
-    affine<T, BYTES>({outputs[e], O, O, &biases[e * O]}, terms, others, z.first(part), z.first(part + 1));
+    affine<T, BYTES>(&biases[e * O], terms, others, outputs[e], O, z.first(part), z.first(part + 1));
   });
 }
 
@@ -225,8 +287,8 @@ void backward(
       const int64_t part = i / z.pairs(), k = i % z.pairs();
       if (!found.inputs[k]) return;
       const std::vector<Term<T>> terms{
-          {upstream[k % z.edges], O, O, &slopes[k * size]}, {inputs[k], C, C, &curvatures[k * C * C]}};
-      affine<T, BYTES>({found.inputs[k], C, C, &biases[k * C]}, terms, {}, z.first(part), z.first(part + 1));
+          {upstream[k % z.edges], O, &slopes[k * size]}, {inputs[k], C, &curvatures[k * C * C]}};
+      affine<T, BYTES>(&biases[k * C], terms, {}, found.inputs[k], C, z.first(part), z.first(part + 1));
     });
   const double image = double(z.pixels) * O;
   if (found.scale && z.features)

@@ -6,7 +6,6 @@
 // are A^T [U V] A: sums over channels are 16 products of matrices [tiles][inputs] and [inputs][outputs]. The
 // weights' gradient is G^T [V (A y A^T)] G, summed over tiles. Images are dealt out in parts that do not
 // depend on the number of threads, so neither do the results.
-#include "products.h"
 #include "winograd.h"
 
 namespace {
@@ -27,6 +26,25 @@ inline void product(const T* v, const T* u, T* m, int64_t inputs) {
   }
   for (int r = 0; r < ROWS; ++r)
     for (int w = 0; w < WIDE; ++w) STORE(m + (r * POINTS * WIDE + w) * LANES, sums[r][w]);
+}
+
+// total, of rows `apart`, = or += v [tiles][inputs]^T g [tiles][outputs], of ROWS inputs and WIDE vectors of outputs
+template <class T, int BYTES, int ROWS, int WIDE>
+inline void outer(
+    const T* v, const T* g, T* total, int64_t apart, int64_t tiles, int64_t inputs, int64_t outputs, bool add) {
+  for (int r = 0; r < ROWS; ++r) __builtin_prefetch(total + r * apart, 1);
+  VECTOR sums[ROWS][WIDE] = {};
+  for (int64_t t = 0; t < tiles; ++t) {
+    VECTOR by[WIDE];
+    for (int w = 0; w < WIDE; ++w) by[w] = LOAD(g + t * outputs + w * LANES);
+    for (int r = 0; r < ROWS; ++r)
+      for (int w = 0; w < WIDE; ++w) sums[r][w] = FUSED(ALL(v[t * inputs + r]), by[w], sums[r][w]);
+  }
+  for (int r = 0; r < ROWS; ++r)
+    for (int w = 0; w < WIDE; ++w) {
+      T* to = total + r * apart + w * LANES;
+      STORE(to, add ? LOAD(to) + sums[r][w] : sums[r][w]);
+    }
 }
 
 template <class T, int BYTES, int WIDE>
@@ -102,6 +120,21 @@ struct Call {
   // Numbers from an input's sums to the next one's; a power of two would be in one place of a cache.
   static int64_t sums_apart(const Shape& z) { return POINTS * z.outputs + PANEL; }
 
+  // Sums of a point over tiles of v_i g_o, set or added to, total [inputs][POINTS][outputs].
+  static void sum_products(const Shape& z, const T* v, const T* g, T* total, int64_t tiles, bool add) {
+    const int64_t inputs = z.inputs, outputs = z.outputs, apart = sums_apart(z);
+    for (int64_t o = 0; o < outputs; o += PANEL) {
+      int64_t c = 0;
+      const auto rows = [&](auto count) {
+        outer<T, BYTES, count, WIDE>(v + c, g + o, total + c * apart + o, apart, tiles, inputs, outputs, add);
+        c += count;
+      };
+      while (WIDE == 1 && c + 12 <= inputs) rows(std::integral_constant<int, 12>());
+      while (c + 6 <= inputs && inputs - c != 8) rows(std::integral_constant<int, 6>());
+      while (c < inputs) rows(std::integral_constant<int, 4>());
+    }
+  }
+
   // dw, of x [inputs] and g [outputs].
   void correlate(const Several<const T>& x, const Several<const T>& g, T* const* dw) const {
     const int64_t most = std::min(z.images, MOST_PARTS);
@@ -124,9 +157,7 @@ struct Call {
           read(gradients, at, &w[t * z.outputs], apart_g);
         }
         for (int64_t k = 0; k < POINTS; ++k)
-          outers<T, BYTES, WIDE>(
-              {&v[k * apart], z.inputs, z.inputs}, {&w[k * apart_g], z.outputs, z.outputs},
-              &sums[part * size + k * z.outputs], sums_apart(z), count, !fresh);
+          sum_products(z, &v[k * apart], &w[k * apart_g], &sums[part * size + k * z.outputs], count, !fresh);
         fresh = false;
       }
     });

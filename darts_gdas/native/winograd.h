@@ -35,7 +35,7 @@ struct Several {
 };
 
 struct Shape {
-  int64_t images, height, width, inputs, outputs, kernel, stride, sets;
+  int64_t images, height, width, inputs, outputs, sets;
   int64_t down() const { return (height + 1) / 2; }
   int64_t across() const { return (width + 1) / 2; }
   int64_t tiles() const { return down() * across(); }  // of an image

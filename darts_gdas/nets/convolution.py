@@ -1,4 +1,4 @@
-"""Dense convolutions as a supernet uses them.
+"""Dense convolutions of 3x3 pixels as a supernet uses them.
 
 On plain tensors of a CPU they are a kernel in C++ (`native`), where that can be built and is
 faster. Elsewhere they are the library's.
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_input, conv2d_weight
+from torch.nn.grad import conv2d_weight
 
 import darts_gdas.native as native
 from darts_gdas.nets.formats import autocasts, without_autocast
@@ -19,40 +19,39 @@ from darts_gdas.nets.functions import apply
 from darts_gdas.nets.pooling import has_listeners
 
 Images = Float[Tensor, "batch channels height width"]
-Kernels = Float[Tensor, "out_channels channels kernel kernel"]
-Convolved = Float[Tensor, "batch out_channels out_height out_width"]
+Kernels = Float[Tensor, "out_channels channels 3 3"]
+Convolved = Float[Tensor, "batch out_channels height width"]
 
 
-def conv2d(x: Images, weight: Kernels, stride: int = 1) -> Convolved:
-    """`F.conv2d`, padded to keep the size; also in its derivatives of any order, in every mode."""
-    return conv2ds(x, [weight], stride)[0]
+def conv2d(x: Images, weight: Kernels) -> Convolved:
+    """`F.conv2d(x, weight, padding=1)`, also in its derivatives of any order and in every mode."""
+    return conv2ds(x, [weight])[0]
 
 
-def conv2ds(x: Images, weights: Sequence[Kernels], stride: int = 1) -> list[Convolved]:
+def conv2ds(x: Images, weights: Sequence[Kernels]) -> list[Convolved]:
     """The same images convolved with several sets of kernels, see `conv2d`."""
-    how = _kernel(x, weights, stride)
+    how = _kernel(x, weights)
     if how is not None:
         return [*apply(_Convolution, how, x, *weights)]
     if len(weights) > 1:
-        return [conv2d(x, weight, stride) for weight in weights]
-    (weight,) = weights
-    return [F.conv2d(x, weight, None, stride, weight.shape[2] // 2)]
+        return [conv2d(x, weight) for weight in weights]
+    return [F.conv2d(x, weights[0], None, 1, 1)]
 
 
 def convolved(convs: Sequence[nn.Conv2d], x: Images) -> list[Tensor]:
     """`conv(x)` of each; all of one shape."""
     is_plain = all(type(conv) is nn.Conv2d and not has_listeners(conv) for conv in convs)
     if is_plain and all(_is_faster(conv, x) for conv in convs):
-        return conv2ds(x, [conv.weight for conv in convs], convs[0].stride[0])
+        return conv2ds(x, [conv.weight for conv in convs])
     return [conv(x) for conv in convs]
 
 
 class DenseConv(nn.Conv2d):
     """A convolution of a block that a supernet holds and does not search."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _conv_forward(self, input: Any, weight: Any, bias: Tensor | None) -> Any:
         if _is_faster(self, input):
-            return conv2d(input, weight, self.stride[0])
+            return conv2d(input, weight)
         return super()._conv_forward(input, weight, bias)
 
 
@@ -63,40 +62,46 @@ def use_kernels(block: nn.Module) -> None:
             module.__class__ = DenseConv  # weights, hooks and settings stay as they are
 
 
-_USUAL: dict[str, object] = {"dilation": (1, 1), "groups": 1, "padding_mode": "zeros", "bias": None}
-KINDS = (3, 1), (3, 2)
-"""Heights of kernels and strides for which there are kernels that are faster than oneDNN."""
+_USUAL: dict[str, object] = {
+    "kernel_size": (3, 3),
+    "stride": (1, 1),
+    "padding": (1, 1),
+    "dilation": (1, 1),
+    "groups": 1,
+    "padding_mode": "zeros",
+    "bias": None,
+}
 WIDTHS = range(16, 129, 16)
-"""Numbers of channels, of both sides, for which they are.
+"""Numbers of channels, of both sides, for which the kernels are faster than oneDNN.
 
-Measured on an EPYC of Zen 3 (AVX2), one thread, 64 images of 4x4 to 32x32: without a stride 1.5 to
-2 times by themselves, with the gradients too (80, 112 and 128 in part; through autograd,
-docs/benchmarks.md); beside them, at 8, 12, 24, 36 and 40, from 0.7 to 1.3 times.
+Measured on an EPYC of Zen 3 (AVX2), one thread, 64 images of 4x4 to 32x32: 1.5 to 2 times by
+themselves, with the gradients too (80, 112 and 128 in part; through autograd, docs/benchmarks.md);
+beside them, at 8, 12, 24, 36 and 40, from 0.7 to 1.3 times.
 """
 LEAST_PIXELS = 1024
 """Of all images together: with fewer, the call and the transform of the weights outweigh it."""
 
 
-def _is_faster(conv: nn.Conv2d, x: Images) -> bool:
+def _is_faster(conv: nn.Conv2d, x: Any) -> bool:
+    """Also asked by traces and compilers, whose stand-ins for images have no sizes."""
+    if native.recorded() or not isinstance(x, Tensor):
+        return False
     return _is_usual(conv) and x.numel() >= LEAST_PIXELS * conv.in_channels
 
 
 def _is_usual(conv: nn.Conv2d) -> bool:
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    sides = (kernel,) * 2, (stride,) * 2, (kernel // 2,) * 2
     is_wide = conv.in_channels in WIDTHS and conv.out_channels in WIDTHS
     is_usual = all(getattr(conv, name) == value for name, value in _USUAL.items())
-    is_square = (conv.kernel_size, conv.stride, conv.padding) == sides and (kernel, stride) in KINDS
-    return is_wide and is_square and is_usual and "_conv_forward" not in vars(conv)
+    return is_wide and is_usual and "_conv_forward" not in vars(conv)
 
 
-def _kernel(x: Tensor, weights: Sequence[Tensor], stride: int) -> native.DenseConvolution | None:
+def _kernel(x: Tensor, weights: Sequence[Tensor]) -> native.DenseConvolution | None:
     """What computes convolutions together, if it is in C++."""
     if x.dim() != 4 or autocasts(x.device):
         return None
     images, channels, height, width = x.shape
-    shape, (out, _, kernel, _) = (images, channels, height, width), weights[0].shape
-    how = native.DenseConvolution(shape, out, kernel, stride, len(weights))
+    shape, out = (images, channels, height, width), weights[0].shape[0]
+    how = native.DenseConvolution(shape, out, len(weights))
     return how if how.takes(x, weights, ()) else None
 
 
@@ -117,20 +122,22 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        how, (x, *weights) = ctx.how, ctx.saved_tensors
-        weights = [weight for weight in weights if weight is not None]
-        reached = [g for g in gradients if g is not None]
-        if not reached:
+        x, *weights = ctx.saved_tensors
+        reached = [i for i, g in enumerate(gradients) if g is not None]  # others play no part
+        upstream = [g for g in gradients if g is not None]
+        needed = [weights[i] for i in reached if weights[i] is not None]
+        if not upstream:
             return None, None, *gradients
-        upstream = [reached[0].new_zeros(how.reduced) if g is None else g for g in gradients]
+        how = ctx.how._replace(sets=len(reached))
         # The images' layout is what the kernels ask of: a copy of the gradients is little.
         first = upstream[0] if x is None else x
-        if not torch.is_grad_enabled() and how.takes(first, weights, upstream):
-            dx, dweights = native.convolution_gradients(how, upstream, weights, x)
+        if not torch.is_grad_enabled() and how.takes(first, needed, upstream):
+            dx, found = native.convolution_gradients(how, upstream, needed, x)
         else:
             with without_autocast(first.device):
-                dx, dweights = _by_library(how, upstream, weights, x)
-        return None, dx, *(dweights or [None] * how.sets)
+                dx, found = _by_library(how, upstream, needed, x)
+        dweights = dict(zip(reached, found, strict=bool(found)))
+        return None, dx, *(dweights.get(i) for i in range(len(gradients)))
 
 
 def _by_library(
@@ -140,10 +147,8 @@ def _by_library(
     x: Tensor | None,
 ) -> tuple[Tensor | None, list[Tensor]]:
     """All gradients, or those that are asked for, as functions that have derivatives."""
-    sides = how.stride, how.kernel // 2
     pairs = zip(weights, upstream, strict=bool(weights))
-    parts = [conv2d_input(how.images, weight, g, *sides) for weight, g in pairs]
+    parts = [F.conv_transpose2d(g, weight, None, 1, 1) for weight, g in pairs]
     dx = torch.stack(parts).sum(0) if parts else None
-    if x is None:
-        return dx, []
-    return dx, [conv2d_weight(x, how.weights, g, *sides) for g in upstream]
+    found = [] if x is None else [conv2d_weight(x, how.weights, g, 1, 1) for g in upstream]
+    return dx, found

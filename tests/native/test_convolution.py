@@ -15,7 +15,6 @@ pytestmark = pytest.mark.skipif(
     build.library() is None, reason=f"needs kernels in C++: {native.described()}"
 )
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-KINDS = [(3, 1), (3, 2), (1, 1)]
 SIZES = [(1, 1), (1, 2), (3, 1), (2, 9), (9, 8), (17, 20)]
 
 
@@ -34,22 +33,19 @@ def tensors(
     size: tuple[int, int],
     images: int = 3,
     dtype: torch.dtype = torch.float64,
-    kind: tuple[int, int] = (3, 1),
 ) -> tuple[DenseConvolution, Tensor, Tensor, Tensor]:
     """A convolution, images, kernels, and what reaches the outputs."""
-    how = DenseConvolution((images, channels, *size), out, *kind)
+    how = DenseConvolution((images, channels, *size), out)
     x, g = draw(*how.images, dtype=dtype), draw(*how.reduced, seed=2, dtype=dtype)
     return how, channels_last(x), draw(*how.weights, seed=1, dtype=dtype), channels_last(g)
 
 
-def by_library(
-    how: DenseConvolution, x: Tensor, weight: Tensor, g: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def by_library(x: Tensor, weight: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs and both gradients."""
-    sides = how.stride, how.kernel // 2
-    y = F.conv2d(x, weight, None, *sides)
-    dx = nn.grad.conv2d_input(x.shape, weight, g, *sides)
-    return y, dx, nn.grad.conv2d_weight(x, weight.shape, g, *sides)
+    y = F.conv2d(x, weight, None, 1, 1)
+    shape = x.shape, weight.shape
+    dx = nn.grad.conv2d_input(shape[0], weight, g, padding=1)
+    return y, dx, nn.grad.conv2d_weight(x, shape[1], g, padding=1)
 
 
 def by_kernel(
@@ -67,21 +63,8 @@ def by_kernel(
 def test_outputs_and_gradients(channels: int, out: int, size: tuple[int, int]):
     how, x, weight, g = tensors(channels, out, size)
     assert how.takes(x, [weight], [g])
-    for found, expected in zip(
-        by_kernel(how, x, weight, g), by_library(how, x, weight, g), strict=True
-    ):
+    for found, expected in zip(by_kernel(how, x, weight, g), by_library(x, weight, g), strict=True):
         assert_close(found, expected, **EXACT)
-
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("kind", [(1, 1), (1, 2), (3, 2), (3, 3), (5, 1), (5, 2), (7, 4)], ids=str)
-def test_other_kernels_and_strides(kind: tuple[int, int], size: tuple[int, int]):
-    for channels, out in ((4, 8), (8, 4), (12, 16), (16, 12), (20, 24)):
-        how, x, weight, g = tensors(channels, out, size, kind=kind)
-        assert how.takes(x, [weight], [g])
-        expected = by_library(how, x, weight, g)
-        for found, right in zip(by_kernel(how, x, weight, g), expected, strict=True):
-            assert_close(found, right, **EXACT)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -107,41 +90,34 @@ def test_several_sets_of_kernels_are_one_after_the_other(
     assert_close(dx, total, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("channels", [4, 8, 12, 16, 24, 32, 48])
 @pytest.mark.parametrize("out", [8, 16, 36])
-def test_in_float32_vectors_are_wider(channels: int, out: int, kind: tuple[int, int]):
+def test_in_float32_vectors_are_wider(channels: int, out: int):
     """Of 16, 32 and, where there are such, 64 bytes."""
-    how, x, weight, g = tensors(channels, out, (7, 10), dtype=torch.float32, kind=kind)
-    exact = by_library(how, x.double(), weight.double(), g.double())
+    how, x, weight, g = tensors(channels, out, (7, 10), dtype=torch.float32)
+    exact = by_library(x.double(), weight.double(), g.double())
     for found, expected in zip(by_kernel(how, x, weight, g), exact, strict=True):
         assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("images", [1, 5, 33])
 @pytest.mark.parametrize("channels", [16, 64])
-def test_few_images_and_more_than_parts(channels: int, images: int, kind: tuple[int, int]):
+def test_few_images_and_more_than_parts(channels: int, images: int):
     """And so many channels that several rounds of products follow each other."""
-    how, x, weight, g = tensors(channels, channels, (11, 13), images, kind=kind)
-    for found, expected in zip(
-        by_kernel(how, x, weight, g), by_library(how, x, weight, g), strict=True
-    ):
+    how, x, weight, g = tensors(channels, channels, (11, 13), images)
+    for found, expected in zip(by_kernel(how, x, weight, g), by_library(x, weight, g), strict=True):
         assert_close(found, expected, **EXACT)
 
 
 def test_the_largest_that_is_taken():
     how, x, weight, g = tensors(MOST_CHANNELS, MOST_CHANNELS, (5, 6), 2)
     assert how.takes(x, [weight], [g])
-    for found, expected in zip(
-        by_kernel(how, x, weight, g), by_library(how, x, weight, g), strict=True
-    ):
+    for found, expected in zip(by_kernel(how, x, weight, g), by_library(x, weight, g), strict=True):
         assert_close(found, expected, **EXACT)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_gradient_does_not_depend_on_whether_the_other_is_asked_for(kind: tuple[int, int]):
-    how, x, weight, g = tensors(8, 16, (6, 5), kind=kind)
+def test_a_gradient_does_not_depend_on_whether_the_other_is_asked_for():
+    how, x, weight, g = tensors(8, 16, (6, 5))
     _, dx, dw = by_kernel(how, x, weight, g)
     alone, nothing = native.convolution_gradients(how, [g], [weight])
     assert nothing == [] and alone is not None and torch.equal(alone, dx)
@@ -149,11 +125,10 @@ def test_a_gradient_does_not_depend_on_whether_the_other_is_asked_for(kind: tupl
     assert none is None and torch.equal(alone, dw)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("images", [1, 5, 40])
-def test_results_do_not_depend_on_the_number_of_threads(images: int, kind: tuple[int, int]):
+def test_results_do_not_depend_on_the_number_of_threads(images: int):
     """Bit for bit: work is cut alike, whoever does it."""
-    arguments = tensors(16, 32, (18, 17), images, torch.float32, kind)
+    arguments = tensors(16, 32, (18, 17), images, torch.float32)
     found = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -162,9 +137,8 @@ def test_results_do_not_depend_on_the_number_of_threads(images: int, kind: tuple
         assert all(map(torch.equal, found[0], others))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_results_do_not_depend_on_where_numbers_lie(kind: tuple[int, int]):
-    how, x, weight, g = tensors(8, 8, (9, 7), dtype=torch.float32, kind=kind)
+def test_results_do_not_depend_on_where_numbers_lie():
+    how, x, weight, g = tensors(8, 8, (9, 7), dtype=torch.float32)
     expected = by_kernel(how, x, weight, g)
     for start in (1, 3):
         moved = []
@@ -174,30 +148,25 @@ def test_results_do_not_depend_on_where_numbers_lie(kind: tuple[int, int]):
         assert all(map(torch.equal, by_kernel(how, *moved), expected))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("mean", [0.0, 30.0, 1000.0])
 @pytest.mark.parametrize("channels", [16, 64])
-def test_in_float32_they_are_about_as_far_from_float64_as_the_library(
-    channels: int, mean: float, kind: tuple[int, int]
-):
-    """On an EPYC of Zen 3 without a stride, of outputs and gradients 0.5 to 0.8 of its errors."""
-    how, x, weight, g = tensors(channels, channels, (16, 16), 32, torch.float32, kind)
+def test_in_float32_they_are_about_as_far_from_float64_as_the_library(channels: int, mean: float):
+    """On an EPYC of Zen 3, of the outputs and their gradients 0.5 to 0.8 of its errors."""
+    how, x, weight, g = tensors(channels, channels, (16, 16), 32, torch.float32)
     x = x + mean
-    exact = by_library(how, x.double(), weight.double(), g.double())
-    pairs = zip(by_kernel(how, x, weight, g), by_library(how, x, weight, g), exact, strict=True)
+    exact = by_library(x.double(), weight.double(), g.double())
+    pairs = zip(by_kernel(how, x, weight, g), by_library(x, weight, g), exact, strict=True)
     for found, expected, truth in pairs:
         error, other = ((y - truth).square().mean().sqrt() for y in (found, expected))
         assert error <= 3 * other + 1e-7  # other processors sum in another order
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("place", [(5, 5), (4, 7), (0, 3), (11, 10)], ids=str)
-def test_what_is_no_number_goes_where_torch_has_it(place: tuple[int, int], kind: tuple[int, int]):
-    how, x, weight, g = tensors(8, 8, (12, 11), 2, kind=kind)
-    reached = tuple(side // how.stride for side in place)
-    x[(0, 3, *place)] = g[(1, 2, *reached)] = float("nan")
+def test_what_is_no_number_goes_where_torch_has_it(place: tuple[int, int]):
+    how, x, weight, g = tensors(8, 8, (12, 11), 2)
+    x[(0, 3, *place)] = g[(1, 2, *place)] = float("nan")
     y, dx, dw = by_kernel(how, x, weight, g)
-    expected, dexpected, other = by_library(how, x, weight, g)
+    expected, dexpected, other = by_library(x, weight, g)
     assert torch.equal(y.isnan(), expected.isnan()) and torch.equal(dx.isnan(), dexpected.isnan())
     assert dw[other.isnan()].isnan().all() and not dw[[0, 1, 3]][:, [0, 1, 2]].isnan().any()
 
@@ -221,8 +190,6 @@ def test_what_they_do_not_take():
     assert not how.takes(x, [weight[:8]], []) and not how.takes(x, [weight], [g[:2]])
     assert how._replace(sets=2).takes(x, [weight] * 2, [])
     assert not how._replace(sets=9).takes(x, [weight] * 9, [])
-    assert not how._replace(sets=2, stride=2).takes(x, [weight] * 2, [])
-    assert not DenseConvolution(how.images, 16, 2).takes(x, [weight[..., :2, :2]], [])
     assert not how.takes(x[:2], [weight], []) and not how.takes(x, [weight[..., :2]], [])
     for channels, out, size, images in (
         (6, 8, (5, 5), 2), (8, 6, (5, 5), 2), (8, 8, (5, 5), 0), (8, 8, (0, 5), 2),
