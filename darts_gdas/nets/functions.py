@@ -1,9 +1,11 @@
 """Calls of functions that bring their own derivatives, at the least cost."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd import Function
 
 import darts_gdas.native as native
@@ -36,3 +38,28 @@ def _in_one(function: type[Function]) -> type[Function]:
     methods = {"forward": forward, "setup_context": Function.setup_context}
     made = {name: staticmethod(method) for name, method in methods.items()}
     return type(function.__name__, (function,), made)
+
+
+def without_unreached(
+    gradients: Sequence[Tensor | None],
+    arrived: Sequence[Tensor | None],
+    *runs: tuple[int, int, Sequence[int]],
+) -> tuple[Tensor | None, ...]:
+    """Gradients, but None for those that are zero as nothing arrived at the outputs they are of.
+
+    An optimizer leaves a weight alone that has no gradient, and moves one whose gradient is zero,
+    by its momentum and its decay.
+
+    Args:
+        gradients: Of the inputs.
+        arrived: At each output.
+        runs: First and end of inputs that belong to one output each, term after term, and the
+            outputs of a term's.
+    """
+    found = [*gradients]
+    if any([g is None for g in arrived]):
+        for first, end, outputs in runs:
+            for i in range(first, end):
+                if arrived[outputs[(i - first) % len(outputs)]] is None:
+                    found[i] = None
+    return tuple(found)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import darts_gdas.native as native
 from darts_gdas.nets.formats import without_autocast
-from darts_gdas.nets.functions import apply
+from darts_gdas.nets.functions import apply, without_unreached
 from darts_gdas.nets.pointwise_products import (
     Summands,
     affine_sums,
@@ -138,7 +138,8 @@ class _NormalizedSum(torch.autograd.Function):
         scale, means, products, variance, *tensors = ctx.saved_tensors
         num_features = len(scale) - ctx.terms if ctx.needs_input_grad[2] else 0
         kernels, flat, features = Summands.of(tensors, ctx.terms * scale.shape[1], num_features)
-        shapes = zip(gradients[_KEPT:], ctx.shapes, strict=True)
+        arrived = gradients[_KEPT:]
+        shapes = zip(arrived, ctx.shapes, strict=True)
         parts = [flat[0].new_zeros(shape) if g is None else g for g, shape in shapes]
         others, statistics = (*features, *parts), (means, products, variance)
         asked, again = ctx.needs_input_grad[2:], torch.is_grad_enabled()
@@ -146,8 +147,11 @@ class _NormalizedSum(torch.autograd.Function):
             d = native.normalized_sum_gradients(
                 kernels, scale, statistics, ctx.eps, parts, flat, features, asked
             )
-            return None, None, *d
-        summands = Summands(kernels, flat, features)
-        # To be differentiated again they are functions of the inputs.
-        known = None if again else statistics
-        return None, None, *gradients_of(summands, scale, known, ctx.eps, parts, asked)
+        else:
+            # To be differentiated again they are functions of the inputs.
+            summands, known = Summands(kernels, flat, features), None if again else statistics
+            d = gradients_of(summands, scale, known, ctx.eps, parts, asked)
+        places, channels, end = range(len(parts)), kernels[0].shape[1], 1 + len(kernels)
+        edges = [p for p in places for _ in range(flat[p].shape[1] // channels)]
+        runs = (1, end, edges), (end, end + len(flat), places)
+        return None, None, *without_unreached(d, arrived, *runs)

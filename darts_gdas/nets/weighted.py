@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 import darts_gdas.native as native
-from darts_gdas.nets.functions import apply
+from darts_gdas.nets.functions import apply, without_unreached
 from darts_gdas.nets.pooling import written_out
 
 Images = Float[Tensor, "batch channels height width"]
@@ -66,15 +66,17 @@ class _WeightedSums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         mean, inverse, scale, *images = ctx.saved_tensors
-        upstream = [images[0].new_zeros(images[0].shape) if g is None else g for g in gradients[3:]]
+        arrived = gradients[3:]
+        upstream = [images[0].new_zeros(images[0].shape) if g is None else g for g in arrived]
         again, needs = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
         count = ctx.terms * scale.shape[1]
+        run = 1, 1 + count, range(scale.shape[1])
         if not again and native.takes_weighted([*images, *upstream], [scale], (mean, inverse)):
             normed, features = images[:count], images[count:]
             found = native.weighted_sums_gradients(
                 scale, (mean, inverse), upstream, normed, features, needs
             )
-            return None, None, *found
+            return None, None, *without_unreached(found, arrived, run)
         with torch.enable_grad():
             # To be differentiated again: as functions of the inputs, the others beside them.
             tensors = [
@@ -84,7 +86,8 @@ class _WeightedSums(torch.autograd.Function):
             expected = _sums(tensors[0], tensors[1 : 1 + count], tensors[1 + count :], ctx.eps)
         asked = [t for t, needed in zip(tensors, needs, strict=True) if needed]
         reached = iter(torch.autograd.grad(expected, asked, upstream, create_graph=again))
-        return None, None, *(next(reached) if needed else None for needed in needs)
+        found = [next(reached) if needed else None for needed in needs]
+        return None, None, *without_unreached(found, arrived, run)
 
 
 def _sums(

@@ -215,6 +215,30 @@ def test_an_output_that_nothing_depends_on_has_gradient_zero():
     assert_same(sums[1], library(*values).chunk(EDGES, dim=1)[1], values)
 
 
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("channels", [4, 5])  # of which kernels in C++ take the first alone
+def test_an_output_that_nothing_depends_on_reaches_none_of_its_own(channels: int, again: bool):
+    """So an optimizer leaves its kernels alone, as those of a module that does not run."""
+    shape = 2, channels, 3, 4
+    rows = [[draw(OUT, channels, seed=10 * k + e) for e in range(3)] for k in range(2)]
+    parts = [[channels_last(draw(*shape, seed=20 * k + e)) for e in range(3)] for k in range(2)]
+    for values in (*rows, *parts):
+        for value in values:
+            value.requires_grad_()
+    sums, _ = normalized_sum(parts, rows, draw(2, 3), features=[], eps=EPS)
+    loss = sums[0].square().sum() + sums[2].square().sum()
+    for own in (*rows, *parts):
+        found = torch.autograd.grad(
+            loss, own, allow_unused=True, retain_graph=True, create_graph=again
+        )
+        assert [g is None for g in found] == [False, True, False]
+
+
 @pytest.mark.parametrize("scale_learns", [True, False])
 def test_keeps_the_inputs_alone_and_features_only_for_their_weights(scale_learns: bool):
     pointwise, scale, *tensors = arguments(images=(4, 8, 8))

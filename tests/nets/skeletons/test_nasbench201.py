@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from darts_gdas.nets import NASBENCH201, Layout
+from darts_gdas.nets import NASBENCH201, CellMixture, Layout, Mixture, SuperNet
 from darts_gdas.nets.layout import CellPlan
 from darts_gdas.nets.skeletons.nasbench201 import ResidualReduction
+from darts_gdas.space import SearchSpace
 from tests.oracles import residual_reduction
 
 LAYOUT = Layout(4, 5, 10, in_channels=2, skeleton=NASBENCH201)
@@ -38,3 +39,20 @@ def test_the_network_ends_in_norm_and_relu():
     y = tail.double()(x)
     assert features == 8
     assert_close(y, F.relu(F.batch_norm(x, None, None, training=True)))
+
+
+@pytest.mark.parametrize("operation", ["nor_conv_3x3", "nor_conv_1x1", "sep_conv_3x3"])
+def test_edges_that_lead_nowhere_have_no_gradients(operation: str):
+    """So an optimizer leaves their weights alone; both leave a state with one that counts."""
+    space = SearchSpace.nasbench201(candidates=("none", "skip_connect", operation))
+    drawn = {(0, 0): 2, (1, 0): 1, (1, 1): 0, (2, 0): 2, (2, 1): 0, (2, 2): 1}  # node 0 is not read
+    active = tuple(drawn[edge] for edge in space.cells["normal"].edges)
+    net = SuperNet.build(space, channels=16, layers=5)
+    ops = F.one_hot(torch.tensor(active), 3).float()
+    net(
+        torch.randn(4, 3, 16, 16), Mixture({"normal": CellMixture(ops, active=active)})
+    ).sum().backward()
+    for cell in net.cells[::2]:
+        edges = [edge.candidates[operation] for edge in cell.edges]  # type: ignore[union-attr]
+        has = [{p.grad is not None for p in edge.parameters()} for edge in edges]
+        assert has == [{i == 3} for i in range(6)]
