@@ -121,12 +121,12 @@ def store_part(group: str | None, name: str, part: object) -> None:
     What hydra knows already it is not told again, which takes as long as to compose.
 
     Args:
-        group: Of the choice; None is of a program's whole configuration, whose mappings are not.
+        group: Of the choice; None is for a program's whole configuration, whose mappings do not.
         name: Of the choice.
         part: A dataclass, or a value of one.
     """
     known, made = _STORED.get((group, name), (None, None))
-    if known is part and made is not None and _held(group, name) is made:
+    if known is part and _held(group, name) is made:
         return
     node = OmegaConf.structured(part)
     for field in node if group else ():

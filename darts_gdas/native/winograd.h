@@ -31,7 +31,6 @@ template <class T>
 struct Several {
   T* const* first;
   int64_t count, channels;
-  int64_t total() const { return count * channels; }
 };
 
 struct Shape {
