@@ -28,6 +28,7 @@ class DenseConvolution(NamedTuple):
         images: Shape of the images, [images, channels, height, width].
         out_channels: Of the outputs.
         sets: So many sets of kernels convolve the same images, whose transforms they share.
+        rectified: Whether what is convolved is the images' ReLU.
 
     Reference:
         Lavin and Gray, CVPR 2016, https://arxiv.org/abs/1509.09308, F(2x2, 3x3).
@@ -36,6 +37,7 @@ class DenseConvolution(NamedTuple):
     images: tuple[int, int, int, int]
     out_channels: int
     sets: int = 1
+    rectified: bool = False
 
     def takes(self, images: Tensor, weights: Sequence[Tensor], reduced: Sequence[Tensor]) -> bool:
         """Whether it can be computed in C++, for what of the three there is.
@@ -81,6 +83,8 @@ def convolution_gradients(
     gradients: Sequence[Tensor],
     weights: Sequence[Tensor] = (),
     x: Tensor | None = None,
+    *,
+    of_weights: bool = False,
 ) -> tuple[Tensor | None, list[Tensor]]:
     """What reaches the images, and what reaches the kernels.
 
@@ -88,11 +92,12 @@ def convolution_gradients(
         how: The convolution.
         gradients: Of the outputs of each set.
         weights: The sets; none if the images' gradient is not asked for.
-        x: The images; None if the kernels' gradients are not asked for.
+        x: The images, for their ReLU or with `of_weights`; else None will do.
+        of_weights: Whether the kernels' gradients are asked for.
     """
     like, nothing = gradients[0], [None] * how.sets
     dx = images_like(how.images, like) if weights else None
-    dw = [] if x is None else [like.new_empty(how.weights) for _ in gradients]
+    dw = [like.new_empty(how.weights) for _ in gradients] if of_weights else []
     sets = [w.contiguous() for w in weights] or nothing
     read = [None if x is None else side_by_side(x), *sets, *map(side_by_side, gradients)]
     run("convolution_gradients", _sizes(how, like), read, [dx, *(dw or nothing)])
@@ -101,5 +106,5 @@ def convolution_gradients(
 
 def _sizes(how: DenseConvolution, like: Tensor) -> tuple[int, ...]:
     images, channels, height, width = how.images
-    threads, outputs = torch.get_num_threads(), (how.out_channels, how.sets)
+    threads, outputs = torch.get_num_threads(), (how.out_channels, how.sets, int(how.rectified))
     return like.itemsize, threads, images, height, width, channels, *outputs

@@ -62,13 +62,13 @@ struct Call {
     });
   }
 
-  // y [outputs], of x [inputs] and kernels that were transformed. The shape is copied: what a loop writes might
-  // change another.
-  void convolve(const Several<const T>& x, const Numbers<T>& u, const Several<T>& y) const {
+  // y [outputs], of x [inputs] or their ReLU and kernels that were transformed; zero where what was seen, if anything,
+  // is not above. The shape is copied: what a loop writes might change another.
+  void convolve(const Several<const T>& x, bool rectified, const Numbers<T>& u, const Several<T>& y, const T* seen) const {
     const int64_t rounds = std::clamp<int64_t>(u.size() * sizeof(T) / NEAR, 1, 8), block = ROWS * rounds;
     const int64_t row = z.width * y.channels, apart = block * z.inputs + PANEL;
     in_parts(std::min(z.images, MOST_PARTS), [=, z = z, &u](int64_t, int64_t first, int64_t last) {
-      auto strips = strips_of<false>(x);
+      auto strips = strips_of<false>(x, rectified);
       Numbers<T> v(POINTS * apart), m(block * POINTS * PANEL);
       Place at{first};
       for (int64_t left = (last - first) * z.tiles(); left > 0; left -= block) {
@@ -88,9 +88,10 @@ struct Call {
           Place to = start;
           T* image = y.first[o / y.channels] + o % y.channels;
           for (int64_t t = 0; t < count; ++t, to.next(z)) {
-            T* pixel = image + (to.image * z.height + 2 * to.i) * row + 2 * to.j * y.channels;
+            const int64_t pixel = (to.image * z.height + 2 * to.i) * row + 2 * to.j * y.channels;
             const bool below = 2 * to.i + 1 < z.height, beside = 2 * to.j + 1 < z.width;
-            finish<T, BYTES, WIDE>(&m[t * POINTS * PANEL], pixel, row, y.channels, below, beside);
+            finish<T, BYTES, WIDE>(
+                &m[t * POINTS * PANEL], image + pixel, seen ? seen + pixel + o : nullptr, row, y.channels, below, beside);
           }
         }
       }
@@ -101,9 +102,9 @@ struct Call {
   using Strips = std::vector<Strip<T, BYTES, GRADIENTS>>;
 
   template <bool GRADIENTS>
-  Strips<GRADIENTS> strips_of(const Several<const T>& images) const {
+  Strips<GRADIENTS> strips_of(const Several<const T>& images, bool rectified) const {
     Strips<GRADIENTS> all;
-    for (int64_t i = 0; i < images.count; ++i) all.emplace_back(images.first[i], z, images.channels);
+    for (int64_t i = 0; i < images.count; ++i) all.emplace_back(images.first[i], z, images.channels, rectified);
     return all;
   }
 
@@ -145,8 +146,8 @@ struct Call {
     const int64_t apart = block * z.inputs + PANEL, apart_g = block * z.outputs + PANEL;
     Numbers<T> sums(parts * size);
     in_parts(parts, [=, z = z, &sums](int64_t part, int64_t first, int64_t last) {
-      auto strips = strips_of<false>(x);
-      auto gradients = strips_of<true>(g);
+      auto strips = strips_of<false>(x, z.rectified);
+      auto gradients = strips_of<true>(g, false);
       Numbers<T> v(POINTS * apart), w(POINTS * apart_g);
       Place at{first};
       bool fresh = true;
@@ -197,11 +198,12 @@ int with_call(const Shape& z, int64_t threads, int64_t inputs, int64_t outputs, 
   });
 }
 
-// y of x, by kernels [y.channels][x.channels] of every pair; turned about, [x.channels][y.channels], for gradients.
+// y of x, by kernels [y.channels][x.channels] of every pair; turned about, [x.channels][y.channels], for gradients,
+// of images that were seen if these were rectified.
 template <class T>
 int outputs(
     const Shape& z, int64_t threads, const Several<const T>& x, const T* const* weights, const Several<T>& y,
-    bool turned) {
+    bool turned, const T* seen = nullptr) {
   return with_call<T>(z, threads, x.channels, y.channels, [&](const auto& call) {
     constexpr int PANEL = std::decay_t<decltype(call)>::PANEL;
     Numbers<T> u(POINTS * (z.inputs + 1) * z.outputs);
@@ -214,7 +216,7 @@ int outputs(
           turned ? about : as_they_are, x.channels, y.channels, z.inputs,
           &u[panels + i % x.count * x.channels * PANEL]);
     }
-    call.convolve(x, u, y);
+    call.convolve(x, z.rectified && !turned, u, y, seen);
   });
 }
 
@@ -251,7 +253,7 @@ extern "C" int convolution_gradients(const int64_t* sizes, const void* const* in
     if (to[0]) {
       Shape back = z;
       std::swap(back.inputs, back.outputs);
-      status = outputs<T>(back, sizes[1], g, from + 1, {to, 1, z.inputs}, true);
+      status = outputs<T>(back, sizes[1], g, from + 1, {to, 1, z.inputs}, true, z.rectified ? *from : nullptr);
     }
     if (to[1] && !status)
       status = with_call<T>(z, sizes[1], x.channels, g.channels, [&](const auto& call) { call.correlate(x, g, to + 1); });

@@ -34,7 +34,7 @@ struct Several {
 };
 
 struct Shape {
-  int64_t images, height, width, inputs, outputs, sets;
+  int64_t images, height, width, inputs, outputs, sets, rectified;
   int64_t down() const { return (height + 1) / 2; }
   int64_t across() const { return (width + 1) / 2; }
   int64_t tiles() const { return down() * across(); }  // of an image
@@ -64,13 +64,13 @@ __attribute__((always_inline)) inline void fetch_pixels(const T* first, int64_t 
   }
 }
 
-// A row of tiles, transformed down its columns: B^T d of images, A y of gradients, but for the sign of its last
-// row. Four rows with zeros where the image ends, so that tiles do not ask where they lie.
+// A row of tiles, transformed down its columns: B^T d of images or of their ReLU, A y of gradients, but for the sign
+// of its last row. Four rows with zeros where the image ends, so that tiles do not ask where they lie.
 template <class T, int BYTES, bool GRADIENTS>
 class Strip {
  public:
-  Strip(const T* images, const Shape& z, int64_t channels)
-      : images_(images), z_(z), channels_(channels), wide_(z.width * channels), row_((2 * z.across() + 2) * channels),
+  Strip(const T* images, const Shape& z, int64_t channels, bool rectified)
+      : images_(images), z_(z), rectified_(rectified), channels_(channels), wide_(z.width * channels), row_((2 * z.across() + 2) * channels),
         held_(4 * row_, T(0)), zeros_(wide_, T(0)) {}
 
   int64_t row() const { return row_; }
@@ -84,11 +84,15 @@ class Strip {
 
   // The first pixel of what a tile reads.
   const T* tile(const Place& at) {
-    if (at.image != image_ || at.i != i_) move(at.image, at.i);
+    if (at.image != image_ || at.i != i_) {
+      if (rectified_) move<true>(at.image, at.i);
+      else move<false>(at.image, at.i);
+    }
     return &held_[(2 * at.j + GRADIENTS) * channels_];
   }
 
  private:
+  template <bool RECTIFIED>
   void move(int64_t image, int64_t i) {
     image_ = image;
     i_ = i;
@@ -96,18 +100,23 @@ class Strip {
       return r < 0 || r >= z_.height ? zeros_.data() : images_ + (image * z_.height + r) * wide_;
     };
     const T *first = from(2 * i - 1), *second = from(2 * i), *third = from(2 * i + 1), *fourth = from(2 * i + 2);
+    const auto read = [](const T* at) {
+      const VECTOR value = LOAD(at), zero = {};
+      return RECTIFIED ? VECTOR(value < zero ? zero : value) : value;  // what is no number stays
+    };
     T* to = &held_[channels_];
     for (int64_t b = 0; b < wide_; b += LANES, to += LANES) {
-      const VECTOR p = LOAD(second + b), q = LOAD(third + b);
-      STORE(to, GRADIENTS ? p : LOAD(first + b) - q);
+      const VECTOR p = read(second + b), q = read(third + b);
+      STORE(to, GRADIENTS ? p : read(first + b) - q);
       STORE(to + row_, p + q);
       STORE(to + 2 * row_, GRADIENTS ? p - q : q - p);
-      STORE(to + 3 * row_, GRADIENTS ? q : p - LOAD(fourth + b));
+      STORE(to + 3 * row_, GRADIENTS ? q : p - read(fourth + b));
     }
   }
 
   const T* images_;
   const Shape z_;
+  const bool rectified_;
   const int64_t channels_, wide_, row_;
   Numbers<T> held_, zeros_;
   int64_t image_ = -1, i_ = -1;
@@ -136,10 +145,15 @@ inline void transform(const T* strip, int64_t row, int64_t channels, T* v, int64
     }
 }
 
-// A tile's outputs, A^T m A of WIDE vectors: 2x2 of them, or what of these is in the image.
+// A tile's outputs, A^T m A of WIDE vectors: 2x2 of them, or what of these is in the image. Zero where what was
+// seen there, if anything, is not above.
 template <class T, int BYTES, int WIDE>
-inline void finish(const T* m, T* y, int64_t row, int64_t channels, bool below, bool beside) {
-  for (int w = 0; w < WIDE; ++w, m += LANES, y += LANES) {
+inline void finish(const T* m, T* y, const T* seen, int64_t row, int64_t channels, bool below, bool beside) {
+  const auto put = [&](int64_t at, VECTOR value) {
+    const VECTOR zero = {};
+    STORE(y + at, seen ? VECTOR(LOAD(seen + at) <= zero ? zero : value) : value);
+  };
+  for (int w = 0; w < WIDE; ++w, m += LANES, y += LANES, seen += seen ? LANES : 0) {
     VECTOR t[2][4];
     for (int j = 0; j < 4; ++j) {
       const T* at = m + j * WIDE * LANES;
@@ -147,10 +161,10 @@ inline void finish(const T* m, T* y, int64_t row, int64_t channels, bool below, 
       t[0][j] = LOAD(at) + second + third;
       t[1][j] = second - third - LOAD(at + 12 * WIDE * LANES);
     }
-    STORE(y, t[0][0] + t[0][1] + t[0][2]);
-    if (beside) STORE(y + channels, t[0][1] - t[0][2] - t[0][3]);
-    if (below) STORE(y + row, t[1][0] + t[1][1] + t[1][2]);
-    if (below && beside) STORE(y + row + channels, t[1][1] - t[1][2] - t[1][3]);
+    put(0, t[0][0] + t[0][1] + t[0][2]);
+    if (beside) put(channels, t[0][1] - t[0][2] - t[0][3]);
+    if (below) put(row, t[1][0] + t[1][1] + t[1][2]);
+    if (below && beside) put(row + channels, t[1][1] - t[1][2] - t[1][3]);
   }
 }
 

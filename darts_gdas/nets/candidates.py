@@ -63,6 +63,7 @@ class Leaving:
         state: Where the edges start.
         update: Takes the batch's statistics.
         drop: Dropout behind a skip connection, called once per edge; None is none.
+        alone: Whether a single candidate runs.
         convs: Separable convolutions to be run as affine maps, [edges][depth].
         normed: Outputs whose norms are still to follow, and these, one of each per edge.
         shared: The same output on every edge.
@@ -72,6 +73,7 @@ class Leaving:
     state: State
     update: StatisticsUpdate
     drop: Callable[[Tensor], Tensor] | None
+    alone: bool = False
     convs: "dict[str, list[list[SeparableConv]]]" = field(default_factory=dict)
     normed: dict[str, list[tuple[Tensor, nn.BatchNorm2d]]] = field(default_factory=dict)
     shared: dict[str, Tensor] = field(default_factory=dict)
@@ -89,7 +91,9 @@ class Leaving:
         """Take candidates that run edge by edge."""
         if all(type(c) is ReluConvNorm and normalizes_alone(c.norm) for c in candidates):
             blocks = cast(Sequence[ReluConvNorm], candidates)
-            outputs = before_norm(blocks, self.state.relu())
+            relu, is_taken = self.state.relu, "relu" in self.state.made
+            x, make = (self.state.x, relu) if self.alone and not is_taken else (relu(), None)
+            outputs = before_norm(blocks, x, make)
             self.normed[name] = [*zip(outputs, (b.norm for b in blocks), strict=True)]
             return
         self.others[name] = [self.state.through(c, self.update) for c in candidates]
@@ -113,19 +117,6 @@ class ReluFirst(nn.Module, ABC):
     @abstractmethod
     def after_relu(self, x: Tensor) -> Tensor:
         """The rest, where the ReLU has been taken."""
-
-
-class Zero(nn.Module):
-    """No connection: zeros in the shape of the other candidates' outputs."""
-
-    def __init__(self, stride: int, channels: int | None = None) -> None:
-        super().__init__()
-        self.stride, self.channels = stride, channels  # None: those of the input
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Zeros; the values of `x` play no part, not even a NaN."""
-        zeros = torch.zeros_like(x[:, : self.channels and 1, :: self.stride, :: self.stride])
-        return zeros if self.channels is None else zeros.expand(-1, self.channels, -1, -1)
 
 
 class Skip(nn.Identity, Together):
@@ -226,11 +217,20 @@ def after_relu(module: Any, x: Tensor, update: StatisticsUpdate) -> Tensor:
     return module.after_relu(x)
 
 
-def before_norm(modules: Sequence[ReluConvNorm], x: Tensor) -> list[Tensor]:
-    """`module.convolved(x)` of each of one shape, by a kernel where there is one."""
-    if modules[0].step > 1:
-        return [module.convolved(x) for module in modules]
-    return convolved([module.conv for module in modules], x)
+def before_norm(
+    modules: Sequence[ReluConvNorm], x: Tensor, relu: Callable[[], Tensor] | None = None
+) -> list[Tensor]:
+    """`module.convolved(x)` of each, all of one shape, by a kernel where there is one.
+
+    Args:
+        modules: Whose norms are still to follow.
+        x: What has passed the ReLU.
+        relu: Makes what has, of `x`, where kernels do not take the ReLU as they read.
+    """
+    if modules[0].step == 1:
+        return convolved([module.conv for module in modules], x, relu=relu)
+    read = relu() if relu else x
+    return [module.convolved(read) for module in modules]
 
 
 class SeparableConv(ReluFirst):

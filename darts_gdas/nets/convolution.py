@@ -4,7 +4,7 @@ On plain tensors of a CPU they are a kernel in C++ (`native`), where that can be
 faster. Elsewhere they are the library's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,22 +28,33 @@ def conv2d(x: Images, weight: Kernels) -> Convolved:
     return conv2ds(x, [weight])[0]
 
 
-def conv2ds(x: Images, weights: Sequence[Kernels]) -> list[Convolved]:
-    """The same images convolved with several sets of kernels, see `conv2d`."""
-    how = _kernel(x, weights)
+def conv2ds(
+    x: Images, weights: Sequence[Kernels], *, relu: Callable[[], Images] | None = None
+) -> list[Convolved]:
+    """The same images convolved with several sets of kernels, see `conv2d`.
+
+    Args:
+        x: Images.
+        weights: The sets.
+        relu: Makes the ReLU of the images, which is convolved in their place. It is asked for it
+            where the kernels do not take it themselves as they read the images.
+    """
+    how = _kernel(x, weights, relu is not None)
     if how is not None:
         return [*apply(_Convolution, how, x, *weights)]
     if len(weights) > 1:
-        return [conv2d(x, weight) for weight in weights]
-    return [F.conv2d(x, weights[0], None, 1, 1)]
+        return [y for weight in weights for y in conv2ds(x, [weight], relu=relu)]
+    return [F.conv2d(relu() if relu else x, weights[0], None, 1, 1)]
 
 
-def convolved(convs: Sequence[nn.Conv2d], x: Images) -> list[Tensor]:
-    """`conv(x)` of each; all of one shape."""
+def convolved(
+    convs: Sequence[nn.Conv2d], x: Images, *, relu: Callable[[], Images] | None = None
+) -> list[Tensor]:
+    """`conv(x)` of each, all of one shape; of the images' ReLU where something makes it."""
     is_plain = all(type(conv) is nn.Conv2d and not has_listeners(conv) for conv in convs)
     if is_plain and all(_is_faster(conv, x) for conv in convs):
-        return conv2ds(x, [conv.weight for conv in convs])
-    return [conv(x) for conv in convs]
+        return conv2ds(x, [conv.weight for conv in convs], relu=relu)
+    return [conv(relu() if relu else x) for conv in convs]
 
 
 class DenseConv(nn.Conv2d):
@@ -95,13 +106,15 @@ def _is_usual(conv: nn.Conv2d) -> bool:
     return is_wide and is_usual and "_conv_forward" not in vars(conv)
 
 
-def _kernel(x: Tensor, weights: Sequence[Tensor]) -> native.DenseConvolution | None:
+def _kernel(
+    x: Tensor, weights: Sequence[Tensor], rectified: bool
+) -> native.DenseConvolution | None:
     """What computes convolutions together, if it is in C++."""
     if x.dim() != 4 or autocasts(x.device):
         return None
     images, channels, height, width = x.shape
     shape, out = (images, channels, height, width), weights[0].shape[0]
-    how = native.DenseConvolution(shape, out, len(weights))
+    how = native.DenseConvolution(shape, out, len(weights), rectified)
     return how if how.takes(x, weights, ()) else None
 
 
@@ -116,8 +129,10 @@ class _Convolution(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
         ctx.how, x, *weights = inputs
         _, needs_x, *needs_weights = ctx.needs_input_grad
+        ctx.of_weights = any(needs_weights)
+        needs_images = ctx.of_weights or ctx.how.rectified
         kept = weights if needs_x else [None] * len(weights)
-        ctx.save_for_backward(x if any(needs_weights) else None, *kept)
+        ctx.save_for_backward(x if needs_images else None, *kept)
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -132,10 +147,12 @@ class _Convolution(torch.autograd.Function):
         # The images' layout is what the kernels ask of: a copy of the gradients is little.
         first = upstream[0] if x is None else x
         if not torch.is_grad_enabled() and how.takes(first, needed, upstream):
-            dx, found = native.convolution_gradients(how, upstream, needed, x)
+            dx, found = native.convolution_gradients(
+                how, upstream, needed, x, of_weights=ctx.of_weights
+            )
         else:
             with without_autocast(first.device):
-                dx, found = _by_library(how, upstream, needed, x)
+                dx, found = _by_library(how, upstream, needed, x, ctx.of_weights)
         dweights = dict(zip(reached, found, strict=bool(found)))
         return None, dx, *(dweights.get(i) for i in range(len(gradients)))
 
@@ -145,10 +162,15 @@ def _by_library(
     upstream: Sequence[Tensor],
     weights: Sequence[Tensor],
     x: Tensor | None,
+    of_weights: bool,
 ) -> tuple[Tensor | None, list[Tensor]]:
     """All gradients, or those that are asked for, as functions that have derivatives."""
     pairs = zip(weights, upstream, strict=bool(weights))
     parts = [F.conv_transpose2d(g, weight, None, 1, 1) for weight, g in pairs]
     dx = torch.stack(parts).sum(0) if parts else None
-    found = [] if x is None else [conv2d_weight(x, how.weights, g, 1, 1) for g in upstream]
-    return dx, found
+    if dx is not None and how.rectified:
+        dx = torch.ops.aten.threshold_backward(dx, x, 0)
+    if x is None or not of_weights:
+        return dx, []
+    read = F.relu(x) if how.rectified else x
+    return dx, [conv2d_weight(read, how.weights, g, 1, 1) for g in upstream]

@@ -118,7 +118,7 @@ def leave(
         update: Takes the batch's statistics.
         drop: Dropout behind a skip connection.
     """
-    leaving = Leaving(state, update, drop)
+    leaving = Leaving(state, update, drop, len(group.weights) == 1)
     for name in group.weights:
         leaving.add(name, [edges[edge][name] for edge in group.edges])
     convs, normed, shared, others = leaving.convs, leaving.normed, leaving.shared, leaving.others

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from darts_gdas.nets.asymmetric import conv_7x1_1x7, group_conv_3x1_1x3
 from darts_gdas.nets.candidates import (
     FactorizedReduce,
     NormalizedPool,
     Skip,
-    Zero,
     dilated_conv,
     max_pool_norm,
     relu_conv_norm,
@@ -22,6 +22,19 @@ from darts_gdas.nets.noise import Noise
 from darts_gdas.space import NONE
 
 OperationFactory = Callable[..., nn.Module]
+
+
+class Zero(nn.Module):
+    """No connection: zeros in the shape of the other candidates' outputs."""
+
+    def __init__(self, stride: int, channels: int | None = None) -> None:
+        super().__init__()
+        self.stride, self.channels = stride, channels  # None: those of the input
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros; the values of `x` play no part, not even a NaN."""
+        zeros = torch.zeros_like(x[:, : self.channels and 1, :: self.stride, :: self.stride])
+        return zeros if self.channels is None else zeros.expand(-1, self.channels, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)

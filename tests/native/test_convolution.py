@@ -51,7 +51,7 @@ def by_library(x: Tensor, weight: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Te
 def by_kernel(
     how: DenseConvolution, x: Tensor, weight: Tensor, g: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dx, (dw,) = native.convolution_gradients(how, [g], [weight], x)
+    dx, (dw,) = native.convolution_gradients(how, [g], [weight], x, of_weights=True)
     (y,) = native.convolve(how, x, [weight])
     assert dx is not None
     return y, dx, dw
@@ -80,7 +80,7 @@ def test_several_sets_of_kernels_are_one_after_the_other(
     upstream = [channels_last(draw(*one.reduced, seed=9 - i, dtype=dtype)) for i in range(sets)]
     assert together.takes(x, weights, upstream)
     outputs = native.convolve(together, x, weights)
-    dx, gradients = native.convolution_gradients(together, upstream, weights, x)
+    dx, gradients = native.convolution_gradients(together, upstream, weights, x, of_weights=True)
     alone = [by_kernel(one, x, w, g) for w, g in zip(weights, upstream, strict=True)]
     tolerance = 1e-10 if dtype == torch.float64 else 1e-4
     for found, dw, (y, _, expected) in zip(outputs, gradients, alone, strict=True):
@@ -88,6 +88,39 @@ def test_several_sets_of_kernels_are_one_after_the_other(
         assert_close(dw, expected, rtol=tolerance, atol=tolerance)
     total = sum(d for _, d, _ in alone)
     assert_close(dx, total, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("sets", [1, 2])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_relu_before_it_is_taken_as_images_are_read(
+    size: tuple[int, int], sets: int, dtype: torch.dtype
+):
+    """Where a pixel is zero nothing reaches it, and what is no number stays."""
+    plain, x, _, _ = tensors(12, 16, size, 5, dtype)
+    x.flatten()[::3] = 0
+    x[1, 3, 0, 0] = float("nan")
+    how = plain._replace(sets=sets, rectified=True)
+    weights = [draw(*how.weights, seed=i, dtype=dtype) for i in range(sets)]
+    upstream = [channels_last(draw(*how.reduced, seed=9 - i, dtype=dtype)) for i in range(sets)]
+    leaves = [x.clone().requires_grad_(), *(w.clone().requires_grad_() for w in weights)]
+    expected = [F.conv2d(leaves[0].relu(), w, padding=1) for w in leaves[1:]]
+    gradients = torch.autograd.grad(expected, leaves, upstream)
+    outputs = native.convolve(how, x, weights)
+    dx, dw = native.convolution_gradients(how, upstream, weights, x, of_weights=True)
+    assert dx is not None
+    close = (
+        {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
+    )
+    assert_close(outputs, [y.detach() for y in expected], equal_nan=True, **close)
+    assert_close(dx, gradients[0], **close)
+    for found, right in zip(dw, gradients[1:], strict=True):  # in a tile one spoils all its taps
+        assert found[right.isnan()].isnan().all()
+        sound = ~found.isnan()
+        assert_close(found[sound], right[sound], **close)
+        assert sound[:, [0, 1, 2, *range(4, 12)]].all()
+    alone, nothing = native.convolution_gradients(how, upstream, weights, x)
+    assert nothing == [] and alone is not None and torch.equal(alone, dx)
 
 
 @pytest.mark.parametrize("channels", [4, 8, 12, 16, 24, 32, 48])
@@ -121,7 +154,7 @@ def test_a_gradient_does_not_depend_on_whether_the_other_is_asked_for():
     _, dx, dw = by_kernel(how, x, weight, g)
     alone, nothing = native.convolution_gradients(how, [g], [weight])
     assert nothing == [] and alone is not None and torch.equal(alone, dx)
-    none, (alone,) = native.convolution_gradients(how, [g], (), x)
+    none, (alone,) = native.convolution_gradients(how, [g], (), x, of_weights=True)
     assert none is None and torch.equal(alone, dw)
 
 

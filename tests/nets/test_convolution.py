@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from darts_gdas import native
 from darts_gdas.native import Kernels, build
-from darts_gdas.nets.candidates import ReluConvNorm, after_relu
+from darts_gdas.nets.candidates import Leaving, ReluConvNorm, State, after_relu
 from darts_gdas.nets.convolution import DenseConv, conv2d, conv2ds, convolved, use_kernels
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.statistics import StatisticsUpdate
@@ -455,3 +455,55 @@ def test_per_sample_gradients_of_several_sets_are_a_loop_s():
         value = (library(image[None], leaves[0]) * library(image[None], leaves[1])).sum()
         for found, expected in zip(together, torch.autograd.grad(value, leaves), strict=True):
             assert_close(found[i], expected, **EXACT)
+
+
+def rectified(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    return tuple(conv2ds(x, weights, relu=lambda: F.relu(x)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("needed", [(0,), (1,), (0, 2), (0, 1, 2)], ids=str)
+def test_derivatives_where_kernels_take_the_relu(needed: tuple[int, ...]):
+    x, *weights = (t.detach() for t in several(2))
+    values = [
+        t.requires_grad_(i in needed) for i, t in enumerate((x[:1, :, :3, :3].clone(), *weights))
+    ]
+    assert gradcheck(rectified, values)
+    assert gradgradcheck(rectified, values)
+
+
+@pytest.mark.parametrize("kernels", [Kernels.auto, Kernels.library])
+def test_the_relu_is_made_where_kernels_do_not_take_it(kernels: Kernels):
+    native.choose(kernels)
+    x, *weights = values = several(2)
+    asked: list[int] = []
+    outputs = conv2ds(x, weights, relu=lambda: asked.append(1) or F.relu(x))
+    is_taken = kernels is Kernels.auto and build.library() is not None
+    assert bool(asked) != is_taken
+    expected = [library(x.relu(), weight) for weight in weights]
+    upstream = [draw(*y.shape, seed=7) for y in outputs]
+    found = torch.autograd.grad(outputs, values, upstream)
+    for gradient, other in zip(found, torch.autograd.grad(expected, values, upstream), strict=True):
+        assert_close(gradient, other, **EXACT)
+
+
+@needs_kernels
+def test_the_relu_of_a_sampled_state_is_not_made():
+    """But where somebody has made it, or makes it anyway, it is read."""
+    x, convs = (
+        draw(16, 16, 8, 9),
+        [ReluConvNorm(16, 16, affine=False, kernel=3).double() for _ in "ab"],
+    )
+    for alone, made in ((True, False), (False, True)):
+        state = State(x)
+        leaving = Leaving(state, StatisticsUpdate(), None, alone)
+        leaving.add("nor_conv_3x3", convs)
+        assert ("relu" in state.made) == made
+        for (y, norm), conv in zip(leaving.normed["nor_conv_3x3"], convs, strict=True):
+            assert norm is conv.norm
+            assert_close(y, library(x.relu(), conv.conv.weight), **EXACT)
+    state = State(x)
+    relu = state.relu()
+    leaving = Leaving(state, StatisticsUpdate(), None, True)
+    leaving.add("nor_conv_3x3", convs)
+    assert state.relu() is relu

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from darts_gdas.nets import count_multiply_adds, count_parameters
-from darts_gdas.nets.candidates import Zero
 from darts_gdas.nets.mbconv import MBCONVS, MBConv
-from darts_gdas.nets.operations import OPERATIONS
+from darts_gdas.nets.operations import OPERATIONS, Zero
 from darts_gdas.space import CHAIN_CANDIDATES
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}

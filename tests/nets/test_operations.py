@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from darts_gdas.nets.candidates import FactorizedReduce, ReluConvNorm, Zero
-from darts_gdas.nets.operations import OPERATIONS, check_operations
+from darts_gdas.nets.candidates import FactorizedReduce, ReluConvNorm
+from darts_gdas.nets.operations import OPERATIONS, Zero, check_operations
 from tests.oracles import batch_norm, per_pixel, pixel, window
 
 SIZES = [(7, 7), (8, 8), (9, 6)]
