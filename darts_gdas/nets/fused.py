@@ -124,7 +124,7 @@ def leave(
     convs, normed, shared, others = leaving.convs, leaving.normed, leaving.shared, leaving.others
     sums: list[Tensor | None] = [None] * len(group.edges)
     # Of a sampled path, in the weight step: then the output is the sum.
-    is_chosen = not convs and len(group.weights) == 1 and _are_ones(*group.weights.values())
+    is_chosen = leaving.alone and not convs and _are_ones(*group.weights.values())
     found = None if convs or is_chosen else _weighted(group, normed, shared, update)
     if found is None:
         for name, pairs in normed.items():
