@@ -199,17 +199,14 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
 def _files_below(folder: str, above: tuple[str, ...], passed: PassedOver) -> list[str]:
     """All files, also those of linked folders, sorted folder by folder."""
     above = (*above, os.path.realpath(folder))
-    files, others = [], {}
     with os.scandir(folder) as found:  # knows kinds without a question for each file
-        for entry in found:
-            if entry.name[0] == ".":
-                continue
-            if entry.is_file():
-                files.append(entry.name)
-            else:
-                others[entry.name] = entry
+        entries = [entry for entry in found if entry.name[0] != "."]
+    others = {entry.name: entry for entry in entries if not entry.is_file()}
     start, paths = os.path.join(folder, ""), []
-    for name in sorted([*files, *others]):
+    names = sorted([entry.name for entry in entries])
+    if not others:
+        return [start + name for name in names]
+    for name in names:
         entry = others.get(name)
         if entry is None:
             paths.append(start + name)

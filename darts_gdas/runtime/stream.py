@@ -161,14 +161,12 @@ def file_sets(
     start = b"\0" + os.fsencode(os.path.join(root, ""))
     names = joined.replace(start, b"\0").split(b"\0")[1:]
     kept = PictureCache.of(cache, prepare, names) if cache else None
-    everything = FileSet(
-        torch.cat([part.labels for part in parts]),
-        classes,
-        prepare.words(),
-        str(root),
-        np.array(names),
-        np.arange(len(names)),
-        Decoders(Recipe(prepare, kept), workers),
-    )
-    train, test = torch.arange(len(names)).split([len(part) for part in parts])
-    return everything.select(train), everything.select(test)
+    array, rows = np.array(names), np.arange(len(names))
+    decoders = Decoders(Recipe(prepare, kept), workers)
+
+    def part(files: Files, place: slice) -> FileSet:
+        told = classes, prepare.words(), str(root)
+        return FileSet(files.labels, *told, array[place], rows[place], decoders)
+
+    first, second = parts
+    return part(first, slice(len(first))), part(second, slice(len(first), None))
