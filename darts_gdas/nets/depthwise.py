@@ -27,6 +27,7 @@ from darts_gdas.nets.depthwise_products import (
 )
 from darts_gdas.nets.formats import autocasts, channels_last
 from darts_gdas.nets.functions import apply
+from darts_gdas.nets.pixels import every
 
 Images = Float[Tensor, "batch channels height width"]
 Kernels = Float[Tensor, "channels 1 kernel_height kernel_width"]
@@ -71,7 +72,7 @@ def depthwise_convs(
     if dilation > 1 and stride % dilation == 0:  # all taps read the same sub-grid of pixels
         if relu is not None and not native.usable(x):
             x, relu = relu(), None
-        x = channels_last(x[:, :, ::dilation, ::dilation])
+        x = channels_last(every(x, dilation))
         stride, dilation, relu = stride // dilation, 1, relu and partial(F.relu, x)
     size = x.shape[2], x.shape[3]
     geometry = Geometry(size, (height, width), stride, dilation)

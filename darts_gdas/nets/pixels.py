@@ -65,6 +65,13 @@ def even_and_odd(x: Tensor) -> tuple[Tensor, Tensor]:
     return apply(_EvenAndOdd, x)
 
 
+def every(x: Tensor, step: int) -> Tensor:
+    """Pixels of every `step`-th row and column, from the first on."""
+    if step == 2 and not (x.shape[2] % 2 or x.shape[3] % 2):  # an image to its gradient, not two
+        return even_and_odd(x)[0]
+    return x[:, :, ::step, ::step]
+
+
 class _EvenAndOdd(torch.autograd.Function):
     """Both quarters. Slices' own gradients would be four images of zeros and a sum; this is one."""
 
@@ -76,11 +83,14 @@ class _EvenAndOdd(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-        pass
+        ctx.set_materialize_grads(False)  # whose zeros lie in another layout
 
     @staticmethod
-    def backward(ctx: Any, *quarters: Tensor) -> Tensor:
-        return apply(_Joined, *quarters)
+    def backward(ctx: Any, *quarters: Tensor | None) -> Tensor | None:
+        found = [quarter for quarter in quarters if quarter is not None]
+        if not found:
+            return None
+        return apply(_Joined, *(torch.zeros_like(found[0]) if q is None else q for q in quarters))
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, Tensor]:

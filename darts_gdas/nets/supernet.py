@@ -5,12 +5,12 @@ from itertools import cycle
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from darts_gdas.nets.blocks import build_inputs
 from darts_gdas.nets.candidates import State, after_relu
+from darts_gdas.nets.concatenated import rectified
 from darts_gdas.nets.convolution import use_kernels
 from darts_gdas.nets.derived import DerivedCell
 from darts_gdas.nets.dropout import SkipDropout
@@ -103,7 +103,7 @@ class SearchCell(nn.Module):
         update.apply()
         outgoing = [states[i] for i in self.space.output]
         if rectify and not any("relu" in state.made for state in outgoing):
-            return F.relu(torch.cat([state.x for state in outgoing], dim=1), inplace=True)
+            return rectified([state.x for state in outgoing])
         parts = [state.relu() if rectify else state.x for state in outgoing]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 

@@ -9,7 +9,7 @@ from torch.func import grad, hessian, jvp, vmap
 from torch.testing import assert_close
 
 from darts_gdas.nets.candidates import FactorizedReduce
-from darts_gdas.nets.pixels import even_and_odd
+from darts_gdas.nets.pixels import even_and_odd, every
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
 SHAPES = [(2, 3, 4, 6), (1, 2, 5, 3), (3, 1, 1, 2)]
@@ -54,3 +54,16 @@ def test_gradients_keep_the_images_layout(layout: torch.memory_format):
     block = FactorizedReduce(8, 8, affine=False).double()
     block.after_relu(x).square().sum().backward()
     assert x.grad is not None and x.grad.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("size", [(6, 4), (5, 4), (6, 3)], ids=str)
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_every_second_row_and_column(step: int, size: tuple[int, int], layout: torch.memory_format):
+    x = draw(2, 3, *size).contiguous(memory_format=layout).requires_grad_()
+    y, expected = every(x, step), x[:, :, ::step, ::step]
+    assert torch.equal(y, expected)
+    upstream = torch.rand_like(y)
+    (found,), (target,) = (torch.autograd.grad(z, x, upstream) for z in (y, expected))
+    assert torch.equal(found, target)
+    assert gradgradcheck(lambda x: every(x, step), x)
