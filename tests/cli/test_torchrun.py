@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -136,11 +137,14 @@ def rank(process: subprocess.Popen[str], number: int) -> int:
 def test_a_signal_at_another_rank_ends_the_first_ones_warm_start_at_once(tmp_path: Path):
     process = start(tmp_path, "search.py", *WARM)
     seen = "".join(until(process, "scoring cells: "))
+    journal = tmp_path / "run" / "warm_start.jsonl"
+    while len(journal.read_text().splitlines()) < 2:  # the first is no measurement
+        time.sleep(0.05)
     os.kill(rank(process, 1), signal.SIGTERM)
     _, err = finish(process, fails=True)
     assert err.count("stopped in the warm start; what is measured is kept") == 1, seen + err
     assert err.count(f"exitcode  : {128 + signal.SIGTERM}") + err.count("exitcode: 143") >= 1, err
-    kept = len((tmp_path / "run" / "warm_start.jsonl").read_text().splitlines()) - 1
+    kept = len(journal.read_text().splitlines()) - 1
     assert 0 < kept < 60
     _, err = finish(start(tmp_path, "search.py", *WARM))
     assert f"going on with {kept} measurements" in err

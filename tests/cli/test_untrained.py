@@ -58,7 +58,8 @@ def test_an_interrupted_warm_start_goes_on(tmp_path: Path):
         pass
     os.kill(process.pid, signal.SIGINT)
     _, err = finish(process, status=130)
-    assert "what is measured is kept\ngo on with: python search.py resume=cut" in err
+    again = f"python {ROOT / 'search.py'} resume=cut"
+    assert f"what is measured is kept\ngo on with: {again}\n" in err
     finish(start(tmp_path, "search.py", "resume=cut"))
     files = ("warm_start.csv", "genotype.json")
     for whole, cut in ((tmp_path / "whole" / f, tmp_path / "cut" / f) for f in files):

@@ -203,16 +203,15 @@ def test_a_linear_layer_has_the_kernel_of_the_closed_form():
     close(empirical_ntk(model, x, y, kind="sum"), 3 * (x @ y.T + 1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["loop", "jacobian", "structured"])
 @pytest.mark.parametrize("network", ["cnn", "darts"])
 def test_float32_is_close(network: str, method: str):
-    """Rows have relative errors of some 1e-6, their products are added up in float64."""
+    """Rows have relative errors of some 1e-6; their products are added up in float64."""
     model, x, _ = make(network)
     found = empirical_ntk(model.float(), x.float(), kind="full", method=method)
     exact = expected_of(network, False)
-    assert found.dtype == torch.float64
-    assert_close(found, exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
+    assert found.dtype == torch.float32
+    assert_close(found.double(), exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
 
 
 def test_the_kernel_is_in_the_type_asked_for():

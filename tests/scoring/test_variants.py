@@ -68,7 +68,8 @@ def test_regions_are_those_of_one_variant_after_the_other(case: tuple, side: int
     space, layout, places = case
     net = supernet(space, layout)
     ends = torch.randn(2, 2, side, side, dtype=torch.float64)
-    inputs = torch.lerp(ends[0], ends[1], torch.linspace(0, 0.3, 300).double().view(-1, 1, 1, 1))
+    steps = torch.linspace(0, 0.9 / side, 300).double()  # the more pixels the more regions
+    inputs = torch.lerp(ends[0], ends[1], steps.view(-1, 1, 1, 1))
     variants = Variants(net)
     found = variant_regions(variants, inputs, places)
     expected = [linear_regions(by_definition(net, place, inputs), inputs) for place in places]
