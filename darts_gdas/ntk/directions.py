@@ -111,7 +111,7 @@ def push_of(
 
 _DIFFERS = (
     "derivatives in forward mode are not those of autograd (weights that a list holds, "
-    "torch.no_grad, a function with a backward pass of its own)"
+    "torch.no_grad, a function with a backward pass of its own, an operator of torch.library)"
 )
 
 

@@ -48,6 +48,19 @@ class Rounded(torch.autograd.Function):
         return gradients[0]
 
 
+@torch.library.custom_op("darts_gdas_tests::cubed", mutates_args=())
+def cubed(x: Tensor) -> Tensor:
+    """An operator of the dispatcher, which forward mode takes for a constant."""
+    return x**3
+
+
+def _save(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+cubed.register_autograd(lambda ctx, g: 3 * ctx.saved_tensors[0] ** 2 * g, setup_context=_save)
+
+
 class Listed(nn.Module):
     """Reads a weight of its layer from a list."""
 
@@ -85,6 +98,7 @@ WRONG: dict[str, Callable[[], nn.Module]] = {
     "straight through": lambda: Call(
         lambda net, x: net.head(Rounded.apply(3 * net.one(x)).tanh()), **layers()
     ),
+    "an operator": lambda: Call(lambda net, x: net.head(cubed(net.one(x).tanh())), **layers()),
     "products": lambda: Call(lambda net, x: net.head(product(net.one(x))).tanh(), **layers()),
     "covariances": lambda: Call(lambda net, x: net.head(covariance(net.one(x))), **layers()),
 }
