@@ -25,7 +25,13 @@ from darts_gdas.native.pooling import (
     normalized_pool,
     normalized_pool_gradient,
 )
-from darts_gdas.native.tensors import recorded, transformed, transforming, usable
+from darts_gdas.native.tensors import (
+    in_forward_mode,
+    recorded,
+    transformed,
+    transforming,
+    usable,
+)
 from darts_gdas.native.weighted import (
     WeightedSums,
     takes_weighted,
@@ -49,6 +55,7 @@ __all__ = [
     "depthwise_gradients",
     "described",
     "evaluated_sum",
+    "in_forward_mode",
     "library",
     "normalized_pool",
     "normalized_pool_gradient",

@@ -94,11 +94,14 @@ def transforming() -> bool:
     return transforms.peek_interpreter_stack() is not None
 
 
+def in_forward_mode() -> bool:
+    """Whether derivatives are taken in forward mode here."""
+    return forward_ad._current_level >= 0
+
+
 def _watched() -> bool:
     """Whether operations mean more than their results."""
-    return (
-        torch._C._len_torch_dispatch_stack() > 0 or transforming() or forward_ad._current_level >= 0
-    )
+    return torch._C._len_torch_dispatch_stack() > 0 or transforming() or in_forward_mode()
 
 
 def side_by_side(x: Tensor) -> Tensor:

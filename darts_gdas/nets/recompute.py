@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+import darts_gdas.native as native
 from darts_gdas.nets.fused import CellWeights
 from darts_gdas.nets.statistics import Replay
 
@@ -13,7 +14,12 @@ from darts_gdas.nets.statistics import Replay
 def recomputed(
     cell: nn.Module, states: tuple[Tensor, ...], mixture: CellWeights | None, rectify: bool
 ) -> Tensor:
-    """The same, computed again in the backward pass, with the weights and statistics of now."""
+    """The same, computed again in the backward pass, with the weights and statistics of now.
+
+    In forward mode it is the cell's own pass, for `checkpoint` of torch 2.11 refuses that.
+    """
+    if native.in_forward_mode():
+        return cell(states, mixture, rectify=rectify)
     # `functional_call` may have put others in their place, tangents and all; or they are the cell's
     # own and collect no gradient in this pass alone.
     weights: dict[str, Tensor] = {
