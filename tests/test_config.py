@@ -43,9 +43,11 @@ def options(group: str) -> list[str]:
 
 
 @pytest.mark.parametrize("dataset", options("dataset"))
-@pytest.mark.parametrize("space", ["darts", "nasbench201"])
 @pytest.mark.parametrize("method", options("method"))
-def test_every_method_composes_with_every_space_and_dataset(method: str, space: str, dataset: str):
+def test_every_method_composes_with_every_space_and_dataset(method: str, dataset: str):
+    """Every two of the three together: the space changes from one data set to the next."""
+    place = options("method").index(method) + options("dataset").index(dataset)
+    space = ("darts", "nasbench201")[place % 2]
     search_config(f"method={method}", f"space={space}", f"dataset={dataset}")
 
 
