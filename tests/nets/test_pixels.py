@@ -9,6 +9,7 @@ from torch.func import grad, hessian, jvp, vmap
 from torch.testing import assert_close
 
 from darts_gdas.nets.candidates import FactorizedReduce
+from darts_gdas.nets.depthwise import Depthwise
 from darts_gdas.nets.pixels import even_and_odd, every
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
@@ -67,3 +68,11 @@ def test_every_second_row_and_column(step: int, size: tuple[int, int], layout: t
     (found,), (target,) = (torch.autograd.grad(z, x, upstream) for z in (y, expected))
     assert torch.equal(found, target)
     assert gradgradcheck(lambda x: every(x, step), x)
+
+
+def test_an_exported_convolution_takes_odd_and_even_sizes():
+    conv, size = Depthwise(8, 3, stride=2, dilation=2), torch.export.Dim.AUTO
+    images = torch.randn(2, 8, 6, 6)
+    program = torch.export.export(conv, (images,), dynamic_shapes=({0: size, 2: size, 3: size},))
+    others = torch.randn(3, 8, 7, 9)
+    assert_close(program.module()(others), conv(others))
