@@ -165,8 +165,8 @@ def file_sets(
     decoders = Decoders(Recipe(prepare, kept), workers)
 
     def part(files: Files, place: slice) -> FileSet:
-        told = classes, prepare.words(), str(root)
-        return FileSet(files.labels, *told, array[place], rows[place], decoders)
+        words, below = prepare.words(), str(root)
+        return FileSet(files.labels, classes, words, below, array[place], rows[place], decoders)
 
     first, second = parts
     return part(first, slice(len(first))), part(second, slice(len(first), None))
