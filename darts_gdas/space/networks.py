@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -78,18 +78,18 @@ def network_key(genotype: Genotype) -> str:
 def representative(genotype: Genotype) -> Genotype:
     """One genotype for all that are the same network, to be measured in place of any of them.
 
-    Of cells of NAS-Bench-201 it is the first string, `none` before the alphabet. Of others it is
-    built from the sums: states in an order that follows from what they are, the edges of each by
-    what they read. A result that several states contain has a node of its own there, so a cell may
-    have more nodes and other numbers of edges than any of its space, but the same operations.
+    Of cells of NAS-Bench-201 the first string, `none` before the alphabet. Of others it is built
+    from the sums: states in an order that follows from what they are, edges by what they read. A
+    result that several states contain has a node of its own, so a cell may have more nodes and
+    other numbers of edges than any of its space, but the same operations.
     """
     if not _is_of_benchmark(genotype):
         return Genotype({kind: _rebuilt(cell, kind) for kind, cell in genotype.cells.items()})
     ((kind, cell),) = genotype.cells.items()
-    pruned = Genotype({kind: _pruned(cell)})
-    spellings = _spellings(pruned.operations | set(BENCHMARK))
-    first = spellings[network_key(Genotype({"normal": pruned.cells[kind]}))]
-    return Genotype({kind: Genotype.from_arch_string(first).cells["normal"]})
+    pruned = Genotype({"normal": _pruned(cell)})
+    ops = [edge.op for edges in pruned.cells["normal"].nodes for edge in edges]
+    first = _spellings(pruned.operations | set(BENCHMARK), _kept(ops))[network_key(pruned)]
+    return Genotype({kind: first.cells["normal"]})
 
 
 def _is_of_benchmark(genotype: Genotype) -> bool:
@@ -100,19 +100,29 @@ def _is_of_benchmark(genotype: Genotype) -> bool:
     return True
 
 
-@cache
-def _spellings(operations: frozenset[str]) -> dict[str, str]:
-    """The first string of every network of NAS-Bench-201's cells with these operations.
+def _kept(ops: Iterable[str]) -> tuple[str, ...]:
+    """Those of the operations that every spelling of a network has equally often."""
+    return tuple(sorted(op for op in ops if op not in (NONE, SKIP, *POOLINGS)))
 
-    `none` comes before all others, so that what does not matter is `none`. Takes seconds, once.
-    """
-    first: dict[str, str] = {}
+
+@cache
+def _strings(operations: frozenset[str]) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
+    """Cells of NAS-Bench-201 as operations, `none` before all others, by those that are kept."""
+    found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for ops in product(sorted(operations, key=lambda op: (op != NONE, op)), repeat=6):
-        text = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*ops)
-        genotype = Genotype.from_arch_string(text)
+        found.setdefault(_kept(ops), []).append(ops)
+    return found
+
+
+@cache
+def _spellings(operations: frozenset[str], kept: tuple[str, ...]) -> dict[str, Genotype]:
+    """The first string of every network with so many of each kept operation; all take seconds."""
+    first: dict[str, Genotype] = {}
+    for ops in _strings(operations)[kept]:
+        genotype = Genotype.from_arch_string("|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*ops))
         (cell,) = genotype.cells.values()
         if len(live_edges(cell)) == sum(op != NONE for op in ops):  # else `none` stood there before
-            first.setdefault(network_key(genotype), text)
+            first.setdefault(network_key(genotype), genotype)
     return first
 
 
@@ -196,11 +206,10 @@ def _sums(cell: CellGenotype, kind: str) -> _Sums:
 def _cell_key(cell: CellGenotype, kind: str, rounds: int | None) -> str:
     """A hash of the cell's operations by what they read and what reads them.
 
-    Colours are refined until they know the whole cell: every round tells an operation those of its
-    neighbours, and no path is longer than the number of nodes.
+    Every round tells an operation its neighbours' colours; no path is longer than there are nodes.
     """
     sums = _sums(cell, kind)
-    colours: Mapping[Item, str] = sums.plain
+    colours = sums.plain
     for _ in range(rounds or _num_nodes(sums) + 1):
         colours = sums.refined(colours)
     return _digest(sorted(colours.values()), sorted(_shown(v, colours) for v in sums.outputs))
