@@ -1,4 +1,4 @@
-"""A chain of blocks from the search to the export, as a user starts the programs."""
+"""A chain of blocks from the search to the export, by the programs of a user."""
 
 import csv
 import json
@@ -14,7 +14,6 @@ from darts_gdas.nets import DerivedNet, Layout, count_parameters
 from darts_gdas.portable.bundle import Format, make
 from darts_gdas.space import Genotype, SearchSpace
 from darts_gdas.tasks.model import load_model
-from tests.cli.test_runs import ROOT, finish, start
 
 TINY = ("epochs=1", "net.channels=2", "dataset.test_fraction=0.9", "verbosity=quiet")
 BLOCKS = "space.candidates=[skip_connect,mbconv3_3x3,mbconv6_3x3]"
@@ -32,17 +31,17 @@ BLOCKS = "space.candidates=[skip_connect,mbconv3_3x3,mbconv6_3x3]"
     ids=["darts", "gdas"],
 )
 def test_a_chain_is_found_trained_shown_and_taken_away(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
 ):
     places = ("space.reductions=[1]", "space.widths=[1,2,2,3,3,3]")
     search = ("space=chain", BLOCKS, *places, *TINY, *more, "run_dir=found")
-    finish(start(tmp_path, "search.py", *search))
+    assert run("search.py", *search)[0] == 0
     genotype = Genotype.load(tmp_path / "found")
     assert list(genotype.cells) == [f"block{i}" for i in range(6)]
     retraining = ("train.py", "genotype=found", *TINY, "run_dir=trained")
-    _, err = finish(start(tmp_path, *retraining, "net.layers=8"), status=2)
-    assert "net.layers=8 has no effect: the genotype is a chain of 6 blocks" in err
-    finish(start(tmp_path, *retraining, "net.layers=6"))
+    status, _, err = run(*retraining, "net.layers=8")
+    assert status == 2 and "net.layers=8 has no effect: the genotype is a chain of 6 blocks" in err
+    assert run(*retraining, "net.layers=6")[0] == 0
 
     model, layout = load_model(tmp_path / "trained"), Layout.of(genotype, 2, 20, 10, 1)
     assert model.net.genotype == genotype and model.net.layout == layout
@@ -66,7 +65,7 @@ def test_a_chain_is_found_trained_shown_and_taken_away(
     assert "MBConv(4, 2, kernel=3, expansion=" in contents["network.py"].decode()
 
 
-def test_cells_are_scored_in_the_network_of_their_search(tmp_path: Path):
+def test_cells_are_scored_in_the_network_of_their_search(run, tmp_path: Path):
     """A chain of a file has its own reductions and widths; two networks in one file are refused."""
     rng, blocks = random.Random(0), [["mbconv3_3x3", "mbconv3_5x5"]] * 4
     spaces = [SearchSpace.chain(blocks, [0], widths) for widths in ((1, 2, 3, 4), (1, 1, 1, 1))]
@@ -75,22 +74,25 @@ def test_cells_are_scored_in_the_network_of_their_search(tmp_path: Path):
         file.write_text(spaces[i == 3].sample(rng).to_json())
     small = ("darts_gdas/score.py", "scores=[params]", "channels=2", "dataset.test_fraction=0.9")
     (tmp_path / "three.txt").write_text("\n".join(map(str, files[:3])))
-    ours = {"PYTHONPATH": str(ROOT)}
-    finish(start(tmp_path, *small, "cells=three.txt", "run_dir=ranked", **ours))
+    assert run(*small, "cells=three.txt", "run_dir=ranked")[0] == 0
     genotypes = [Genotype.load(file) for file in files[:3]]
     nets = [DerivedNet(cells, Layout.of(cells, 2, 1, 10, 1)) for cells in genotypes]
     with open(tmp_path / "ranked" / "scores.csv", newline="") as file:
         found = sorted(float(row["params"]) for row in csv.DictReader(file))
     assert found == pytest.approx(sorted(math.log(count_parameters(net)) for net in nets))
     (tmp_path / "four.txt").write_text("\n".join(map(str, files)))
-    _, err = finish(start(tmp_path, *small, "cells=four.txt", **ours), status=2)
-    assert "cells=four.txt must hold cells of one network" in err and err.count("\n") == 1
+    status, _, err = run(*small, "cells=four.txt")
+    assert (
+        status == 2
+        and "cells=four.txt must hold cells of one network" in err
+        and err.count("\n") == 1
+    )
 
 
-def test_a_chain_is_pruned_without_training(tmp_path: Path):
+def test_a_chain_is_pruned_without_training(run, tmp_path: Path):
     cheap = ("warm_start.repeats=1", "warm_start.region_samples=20", "net.layers=3")
-    finish(start(tmp_path, "search.py", "space=chain", "method=te_nas", BLOCKS, *TINY[1:], *cheap,
-                 "run_dir=found"))  # fmt: skip
+    search = ("search.py", "space=chain", "method=te_nas", BLOCKS, *TINY[1:], *cheap)
+    assert run(*search, "run_dir=found")[0] == 0
     genotype = Genotype.load(tmp_path / "found")
     assert genotype.operations <= {"skip_connect", "mbconv3_3x3", "mbconv6_3x3"}
     assert genotype.reductions == (1, 2)

@@ -67,11 +67,11 @@ def figures(folder: Path) -> dict:
     ],
 )
 def test_started_again_it_goes_on_and_ends_as_undisturbed(
-    tmp_path: Path, name: str, signum: signal.Signals
+    run, tmp_path: Path, name: str, signum: signal.Signals
 ):
     settings, line, journal, where = RUNS[name]
     command = (*TINY, *settings)
-    finish(start(tmp_path, "search.py", *command, "run_dir=whole"))
+    assert run("search.py", *command, "run_dir=whole")[0] == 0
     process = start(tmp_path, "search.py", *command, "run_dir=cut")
     until(process, line)
     os.kill(process.pid, signum)
