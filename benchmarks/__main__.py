@@ -3,6 +3,7 @@
 import argparse
 
 from benchmarks import (
+    builds,
     darts_space,
     digits,
     formats,
@@ -25,6 +26,7 @@ from benchmarks import (
 )
 
 PROGRAMS = {
+    "builds": builds,
     "search_step": search_step,
     "retrain_step": retrain_step,
     "kernels": kernels,
