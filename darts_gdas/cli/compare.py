@@ -6,6 +6,7 @@ from pathlib import Path
 from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import (
     comparison_table,
+    doubts,
     groups_csv,
     runs_csv,
 )
@@ -51,7 +52,8 @@ def compare(paths: Sequence[Path], out: Path | None) -> None:
         ValueError: If there is no finished run.
     """
     groups = group_runs(_read_all(paths))
-    _tell_repeated(groups)
+    for doubt in doubts(groups):
+        complain(doubt, "warning")
     trades = trades_of(groups)
     if out is None:
         out = RunFolder.new(Path("outputs") / "compare").path
@@ -65,22 +67,6 @@ def compare(paths: Sequence[Path], out: Path | None) -> None:
         print("\n".join(["", *front_lines(trade)]))
     print(f"\ntable    {out / 'compare.csv'}\nruns     {out / 'compare_runs.csv'}")
     print(f"page     {out / PAGE}")
-
-
-def _tell_repeated(groups: Sequence[Group]) -> None:
-    """Say which searches are one sample twice, by which a deviation over seeds comes out too small.
-
-    A retraining's seed may repeat, for each of several cells.
-    """
-    for group in groups:
-        together: dict[object, list[Path]] = {}
-        for run in group.runs if group.kind == "search" else ():
-            together.setdefault(run.seed, []).append(run.folder)
-        for seed, folders in together.items():
-            if len(folders) > 1:
-                names = ", ".join(str(folder) for folder in folders)
-                told = f"{names} have the same settings and seed {seed}, and count as"
-                complain(f"{told} {len(folders)} runs; leave all but one out", "warning")
 
 
 def _lines(groups: Sequence[Group]) -> list[str]:

@@ -75,6 +75,52 @@ def runs_csv(groups: Sequence[Group]) -> str:
     return csv_text(columns)
 
 
+def by_data(groups: Sequence[Group], kind: str) -> dict[str, list[Group]]:
+    """The groups of a kind by their images' classes, in words; those that do not say are any's."""
+    present = [group for group in groups if group.kind == kind]
+    said = dict.fromkeys(group.runs[0].classes for group in present if group.runs[0].classes)
+    if len(said) < 2:
+        return {"": present} if present else {}
+    parts = {
+        _words(classes): [g for g in present if g.runs[0].classes == classes] for classes in said
+    }
+    unknown = [group for group in present if not group.runs[0].classes]
+    return parts | ({"unknown classes": unknown} if unknown else {})
+
+
+def best_lines(groups: Sequence[Group], kind: str) -> list[str]:
+    """`best_line` for the images of each set of classes: accuracies of others do not compare."""
+    found = {data: best_line(members, kind) for data, members in by_data(groups, kind).items()}
+    return [f"{data}: {line}" if data else line for data, line in found.items() if line]
+
+
+def doubts(groups: Sequence[Group]) -> list[str]:
+    """What makes a comparison of runs less than it seems, a sentence each."""
+    told = []
+    for kind in TITLES:
+        parts = by_data(groups, kind)
+        if len(parts) > 1:
+            counted = (f"{_runs(members)} of {data}" for data, members in parts.items())
+            told.append(f"accuracies on different images do not compare: {', '.join(counted)}")
+    for group in groups:
+        roots = sorted({run.root for run in group.runs})
+        if len(roots) > 1:
+            told.append(
+                f"runs of {group.label} are taken together whose dataset.root differs "
+                f"({', '.join(map(repr, roots))}); if those are other images, leave some out"
+            )
+        together: dict[object, list[str]] = {}
+        for run in group.runs if group.kind == "search" else ():  # a retraining is of some cell
+            together.setdefault(run.seed, []).append(str(run.folder))
+        for seed, folders in together.items():
+            if len(folders) > 1:
+                told.append(
+                    f"{', '.join(folders)} have the same settings and seed {seed}, and count as "
+                    f"{len(folders)} runs; leave all but one out"
+                )
+    return told
+
+
 def best_line(groups: Sequence[Group], kind: str) -> str | None:
     """Which of several groups of a kind is most accurate, and whether that beats random cells.
 
@@ -99,6 +145,16 @@ def best_line(groups: Sequence[Group], kind: str) -> str | None:
     if wide is None and wider is None:
         return f"{line}; of one run each, so their spread is not known"
     return line + ", within their spread" * (best - second <= max(wide or 0.0, wider or 0.0))
+
+
+def _words(classes: Sequence[str]) -> str:
+    shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+    return f"{len(classes)} classes ({shown})"
+
+
+def _runs(groups: Sequence[Group]) -> str:
+    number = sum(len(group.runs) for group in groups)
+    return f"{number} run" + "s" * (number > 1)
 
 
 def _cell(name: str, values: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from darts_gdas.report.cell_svg import draw_cells
 from darts_gdas.report.charts import Dot, line_chart, scatter_chart
-from darts_gdas.report.comparison import TITLES, best_line, comparison_table
+from darts_gdas.report.comparison import TITLES, best_lines, comparison_table, doubts
 from darts_gdas.report.markup import Markup, element, table
 from darts_gdas.report.numbers import is_number, short
 from darts_gdas.report.page import charts, document, facts, heading, how_to, section
@@ -74,7 +74,8 @@ def comparison_page(
     asked = (study.facts() if study else {}).items()
     about = [element("p", element("b", what), f": {told}") for what, told in asked]
     name = study.title if study else f"{len(records)} runs"
-    best = [element("p", line) for kind in TITLES if (line := best_line(groups, kind))]
+    best = [element("p", line) for kind in TITLES for line in best_lines(groups, kind)]
+    best += [element("p", element("b", "Warning"), f": {doubt}") for doubt in doubts(groups)]
     parts = [
         heading(name, str(out.parent)),
         section("In short", *about, *best, numbers, style="verdict settled"),

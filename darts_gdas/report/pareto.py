@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from darts_gdas.report.columns import table_lines
-from darts_gdas.report.comparison import TITLES, UNITS
+from darts_gdas.report.comparison import TITLES, UNITS, by_data
 from darts_gdas.report.runs import (
     ACCURACY,
     BENCHMARK,
@@ -30,17 +30,20 @@ class Trade:
         accuracy: The measure upwards.
         cost: The measure from left to right.
         runs: Those that have both.
+        data: Classes of their images, in words, where there are runs of others beside them.
     """
 
     kind: str
     accuracy: str
     cost: str
     runs: tuple[Run, ...]
+    data: str = ""
 
     @property
     def title(self) -> str:
         """What the accuracies are."""
         of_what = TITLES[self.kind] if self.accuracy == ACCURACY else self.kind
+        of_what = f"{of_what}, {self.data}" if self.data else of_what
         return f"{self.accuracy},{UNITS[self.accuracy]} ({of_what})"
 
     @property
@@ -75,10 +78,11 @@ def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> tuple[i
 
 
 def trades_of(groups: Sequence[Group]) -> list[Trade]:
-    """One per kind and known accuracy, where the runs' searches aimed at different costs."""
+    """One per kind, images and known accuracy, where the runs' searches aimed at other costs."""
     trades = []
-    for kind in TITLES:
-        runs = [run for group in groups if group.kind == kind for run in group.runs]
+    parts = [(kind, *part) for kind in TITLES for part in by_data(groups, kind).items()]
+    for kind, data, members in parts:
+        runs = [run for group in members for run in group.runs]
         aims = {run.aim for run in runs if run.aim is not None}
         if len(aims) < 2:
             continue
@@ -89,7 +93,7 @@ def trades_of(groups: Sequence[Group]) -> list[Trade]:
         for accuracy in (ACCURACY, BENCHMARK):
             chosen = tuple(run for run in runs if {cost, accuracy} <= run.measures.keys())
             if len(chosen) > 1:
-                trades.append(Trade(kind, accuracy, cost, chosen))
+                trades.append(Trade(kind, accuracy, cost, chosen, data))
     return trades
 
 

@@ -26,31 +26,11 @@ MEASURES = (
 """What runs are compared by, in the order of the table; accuracies in percent, latencies in ms."""
 
 EXEMPT = (
-    "run_dir",
-    "outputs",
-    "resume",
-    "device",
-    "threads",
-    "kernels",
-    "workers",
-    "benchmark",
-    "benchmark_column",
-    "genotype",
-    "checkpoint_cells",
-    "compile",
-    "dataset.root",
-    "dataset.download",
-    "dataset.workers",
-    "dataset.cache",
-    "rank_timeout_minutes",
-    "on_nonfinite",
-    "max_skips",
-    "keep_checkpoints",
-    "checkpoint_every",
-    "on_save_error",
-    "verbosity",
-    "logger",
-    "objective",
+    *("run_dir", "outputs", "resume", "device", "threads", "kernels", "workers", "benchmark"),
+    *("benchmark_column", "genotype", "checkpoint_cells", "compile", "dataset.root"),
+    *("dataset.download", "dataset.workers", "dataset.cache", "rank_timeout_minutes"),
+    *("on_nonfinite", "max_skips", "keep_checkpoints", "checkpoint_every", "on_save_error"),
+    *("verbosity", "logger", "objective"),
 )
 """Settings that do not change what a run computes.
 
@@ -84,6 +64,8 @@ class Run:
         measures: Those of `MEASURES` that the run has, by name.
         aim: What its search was to cost: a quantity by its name, and the target, or what the share
             of the dearest network came to; None if that was left open or cannot be known.
+        classes: Names of the classes of its images; none where it does not say.
+        root: Where its images lay; empty where they are not of a place.
     """
 
     folder: Path
@@ -94,6 +76,8 @@ class Run:
     seed: int | None
     measures: Mapping[str, float]
     aim: tuple[str, float] | None = None
+    classes: tuple[str, ...] = ()
+    root: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,8 +138,10 @@ def read_run(folder: Path) -> Run:
         method, aim = method_of(source), _aim_of(source)
     settings = {key: value for key, value in flat(config) if key != "seed" and matters(key)}
     kept = {k: v for k, v in choices.items() if k not in ("method", "seed") and matters(k)}
-    measures = measures_of(result)
-    return Run(folder, result["kind"], method, kept, settings, config.get("seed"), measures, aim)
+    classes = tuple(map(str, (result.get("classes") or {}).get("names", ())))
+    root = str((config.get("dataset") or {}).get("root") or "")
+    of_run = folder, result["kind"], method, kept, settings, config.get("seed")
+    return Run(*of_run, measures_of(result), aim, classes, root)
 
 
 def matters(setting: str) -> bool:

@@ -11,6 +11,7 @@ from darts_gdas.report.record import Record
 from darts_gdas.space import Genotype
 
 ERROR, REMARK = " standard error", "remark"
+COUNTS = ("params", "macs")
 SHOWN = 10
 
 
@@ -25,7 +26,7 @@ def score_sections(record: Record) -> list[Markup]:
     rows = [
         [
             f"{columns['cell'][i]} {remarks[i]}".strip(),
-            *(_rounded(columns[name][i]) for name in names),
+            *(_shown(name, columns[name][i]) for name in names),
         ]
         for i in range(min(SHOWN, len(columns["cell"])))
     ]
@@ -36,10 +37,16 @@ def score_sections(record: Record) -> list[Markup]:
         if name != against and (points := _points(columns[name], columns.get(against, ())))
     ]
     return [
-        section("Best cells", *_drawn(columns["cell"][0]), table(header, rows)),
+        section("Best cells", *_drawn(columns["cell"][0]), _how(record), table(header, rows)),
         section("Scores", charts(*figures)),
         section("Kendall's tau with the known accuracies", *_taus(record)),
     ]
+
+
+def _how(record: Record) -> Markup:
+    ranked_by = record.result.get("scores")
+    by = f" of {', '.join(map(str, ranked_by))}" if isinstance(ranked_by, list) else ""
+    return element("p", f"Ranked by the sum of the ranks{by}; the more, the better, of each.")
 
 
 def _drawn(cell: str) -> list[Markup]:
@@ -69,6 +76,11 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def _shown(name: str, text: str) -> str:
+    value = _number(text)
+    return f"{value:,.0f}" if name in COUNTS and math.isfinite(value) else _rounded(text)
 
 
 def _rounded(text: str) -> str:

@@ -8,7 +8,9 @@ import pytest
 from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import (
     best_line,
+    best_lines,
     comparison_table,
+    doubts,
     groups_csv,
     runs_csv,
     spread,
@@ -16,9 +18,15 @@ from darts_gdas.report.comparison import (
 from darts_gdas.report.runs import ACCURACY, BENCHMARK, PARAMETERS, Group, Run
 
 
-def group_of(label: str, *measures: dict[str, float], kind: str = "search") -> Group:
+def group_of(
+    label: str,
+    *measures: dict[str, float],
+    kind: str = "search",
+    classes: tuple[str, ...] = (),
+    roots: tuple[str, ...] = ("", ""),
+) -> Group:
     runs = [
-        Run(Path(f"{label}/{seed}"), kind, label, {}, {}, seed, each)
+        Run(Path(f"{label}/{seed}"), kind, label, {}, {}, seed, each, None, classes, roots[seed])
         for seed, each in enumerate(measures)
     ]
     return Group(label, kind, tuple(runs))
@@ -84,3 +92,31 @@ def test_the_best_is_held_against_random_cells():
     assert line is not None and line.endswith("12.00 points above cells drawn at random (random)")
     line = best_line([gdas, group_of("random", {ACCURACY: 92.0})], "search")
     assert line is not None and line.endswith("no search here beats chance")
+
+
+def test_accuracies_on_other_classes_are_not_held_against_each_other():
+    """A third is chance of three classes, and more than a good cell reaches of many."""
+    three, ten = ("cat", "dog", "owl"), tuple("0123456789")
+    groups = [
+        group_of("gdas", {ACCURACY: 33.3}, classes=three),
+        group_of("gdas digits", {ACCURACY: 20.0}, {ACCURACY: 22.0}, classes=ten),
+        group_of("darts digits", {ACCURACY: 30.0}, {ACCURACY: 32.0}, classes=ten),
+        group_of("old", {ACCURACY: 99.0}),
+    ]
+    assert best_lines(groups, "search") == [
+        "10 classes (0, 1, 2, ...): Most accurate (validation, shared weights): darts digits, "
+        "31.00 +- 1.41 %, 10.00 points above gdas digits"
+    ]
+    assert doubts(groups) == [
+        "accuracies on different images do not compare: 1 run of 3 classes (cat, dog, owl), "
+        "4 runs of 10 classes (0, 1, 2, ...), 1 run of unknown classes"
+    ]
+    of_one = [*groups[1:3], group_of("old", {ACCURACY: 99.0})]  # before runs told their classes
+    assert not doubts(of_one) and "old, 99.00 %" in best_lines(of_one, "search")[0]
+
+
+def test_images_of_two_places_under_the_same_settings_are_said():
+    runs = {ACCURACY: 50.0}, {ACCURACY: 70.0}
+    (told,) = doubts([group_of("gdas", *runs, roots=("photos", "other"))])
+    assert "whose dataset.root differs ('other', 'photos')" in told
+    assert not doubts([group_of("gdas", *runs, roots=("photos", "photos"))])
