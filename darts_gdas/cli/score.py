@@ -1,19 +1,24 @@
 """The program that ranks untrained cells."""
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
 
+from darts_gdas import config as configuration
+from darts_gdas.cli.closing import warning_facts
 from darts_gdas.cli.errors import program
 from darts_gdas.cli.prologue import opened
 from darts_gdas.cli.start import Start
 from darts_gdas.config import ScoreConfig
+from darts_gdas.config.unused import of_cells
 from darts_gdas.report.columns import csv_text, table_lines
 from darts_gdas.report.live import try_report
 from darts_gdas.report.run_page import PAGE
+from darts_gdas.report.score_page import ERROR, REMARK
 from darts_gdas.report.summary import summary
 from darts_gdas.runtime.distributed import Ranks
 from darts_gdas.runtime.files import RunFolder, write_text
@@ -30,7 +35,7 @@ from darts_gdas.tasks.ranking import Scored, ScoreTask
 
 logger = logging.getLogger(__name__)
 
-SCORE, BOOK, TOTAL, REMARK = "score", "scores.jsonl", "rank sum", "remark"
+SCORE, BOOK, TOTAL = "score", "scores.jsonl", "rank sum"
 
 MOST_PAIRS = 3
 """Cells that are one network: so many are named."""
@@ -45,8 +50,10 @@ def run_score(cfg: DictConfig) -> float | None:
     with program() as mark, opened(mark, cfg, ScoreConfig, SCORE, _build) as run:
         if run is not None:
             task, table = run.built
-            if task.again and run.ranks.is_first:
-                logger.warning(_told_again(task))
+            said = configuration.said_values(run.start.overrides)
+            warnings = [*_told_again(task), *of_cells(run.start.config, said)]
+            for text in warnings if run.ranks.is_first else ():
+                logger.warning(text)
             run.begin(f"scoring {len(task.networks)} cells in {run.folder.path}")
             with run.phases("while scoring") as work:
                 workers = count_workers(run.start.config.workers, task.compute.device)
@@ -54,7 +61,9 @@ def run_score(cfg: DictConfig) -> float | None:
                 journal = run.journal(BOOK, writes, workers=workers, ranks=run.ranks)
                 scored = work.together(lambda: task.run(journal, partial(work, "scoring")))
                 if run.ranks.is_first:
-                    put_result(_finish(run.folder, scored, table, run.start.overrides))
+                    warnings += scored.left_out
+                    told = _finish(run.folder, scored, table, run.start.overrides, warnings)
+                    put_result(told)
         return 0.0
     return None
 
@@ -67,10 +76,12 @@ def _build(
     return (task, start.config.table()), {"data": task.images.digest()}
 
 
-def _told_again(task: ScoreTask) -> str:
+def _told_again(task: ScoreTask) -> Iterator[str]:
+    if not task.again:
+        return
     pairs = [f"cell {i + 1} is cell {first + 1}" for i, first in task.again.items()]
     more = ", ..." if len(pairs) > MOST_PAIRS else ""
-    return (
+    yield (
         f"{len(pairs)} of {len(task.genotypes)} cells are the networks of earlier ones "
         f"({', '.join(pairs[:MOST_PAIRS])}{more}); each is measured and ranked once, as the earlier"
     )
@@ -81,6 +92,7 @@ def _finish(
     scored: Scored,
     table: AccuracyTable | None,
     overrides: Sequence[str],
+    warnings: Sequence[str],
 ) -> str:
     order = scored.order()
     columns: dict[str, list[Any]] = {
@@ -89,7 +101,12 @@ def _finish(
         TOTAL: scored.total,
     }
     for name, means in scored.means.items():
-        columns |= {name: means, f"{name} standard error": scored.errors[name]}
+        if name in SIZES:  # scores are their logarithms
+            columns[name] = [round(math.exp(value)) for value in means]
+        else:
+            columns[name] = means
+            if not all(map(math.isnan, scored.errors[name])):
+                columns[f"{name}{ERROR}"] = scored.errors[name]
     accuracies = None if table is None else [table.accuracy(g) for g in scored.genotypes]
     if accuracies is not None:
         columns["accuracy"] = accuracies
@@ -113,6 +130,7 @@ def _finish(
         "kind": SCORE,
         "cells": cells,
         "scores": list(scored.ranked_by),
+        "warnings": list(warnings),
         "disconnected": cut,
         "kendall_tau": {name: [c.value, c.low, c.high] for name, c in taus.items()},
     }
@@ -120,6 +138,7 @@ def _finish(
     folder.write_json(folder.result.name, result)
     facts = {
         "cells": f"{len(cells)}, ranked by {' + '.join(scored.ranked_by)}",
+        **warning_facts(warnings),
         **({"disconnected": f"{len(cut)}: no path from input to output"} if cut else {}),
         "table": str(folder.path / "scores.csv"),
         "report": str(folder.path / PAGE),

@@ -98,10 +98,20 @@ class ScoreConfig:
             lines = Path(self.cells).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"cells={self.cells} cannot be read: {error}") from None
-        genotypes = tuple(Genotype.load(line.strip()) for line in lines if line.strip())
+        genotypes = tuple(
+            self._cell(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()
+        )
         if len(genotypes) < 3:
             raise ValueError(f"cells={self.cells} must hold at least 3 cells, got {len(genotypes)}")
         return genotypes
+
+    def _cell(self, number: int, line: str) -> Genotype:
+        try:
+            genotype = Genotype.load(line)
+            check_operations(genotype.operations, "the cell")
+        except ValueError as error:
+            raise ValueError(f"cells={self.cells}, line {number}: {error}") from None
+        return genotype
 
     def _sample(self) -> tuple[Genotype, ...]:
         """Random cells, each network once."""
@@ -131,7 +141,6 @@ class ScoreConfig:
         train, _ = loaded(self.dataset)
         genotypes = self.genotypes()
         for genotype in genotypes:
-            check_operations(genotype.operations, "a cell")
             check(of_scores(self.scores, genotype.operations, "scores"))
         if len({(genotype.reductions, genotype.widths) for genotype in genotypes}) > 1:
             raise ValueError(

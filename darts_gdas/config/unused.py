@@ -1,4 +1,4 @@
-"""What was typed for a search, or follows from it, and has no effect on what it finds.
+"""What was typed, or follows from it, and has no effect on what a search finds or a ranking ranks.
 
 A method's own parts that lie idle are passed over: nobody asked for them.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hydra import compose
 
 from darts_gdas.config.groups import name_of
+from darts_gdas.config.score import ScoreConfig
 from darts_gdas.config.search import SearchConfig
 from darts_gdas.report.runs import DEFAULT_METHOD
 from darts_gdas.search.judges import JudgedSelection
@@ -79,6 +80,18 @@ def without_effect(config: SearchConfig, said: Mapping[str, str]) -> Iterator[st
         yield from _idle(said, names, "epochs=0 takes no step")
     elif config.order is Order.weights_only:
         yield from _idle(said, ["arch_optimizer"], "order=weights_only takes no arch step")
+
+
+def of_cells(config: ScoreConfig, said: Mapping[str, str]) -> Iterator[str]:
+    """Where to draw cells from, beside a file of cells; a space may be that of known accuracies.
+
+    Args:
+        config: Of a ranking.
+        said: What was typed, by name.
+    """
+    if config.cells is not None:
+        names = ["count"] if config.benchmark else ["count", "space"]
+        yield from _idle(said, names, f"cells={config.cells} says what is scored")
 
 
 def _idle(said: Mapping[str, str], names: Sequence[str], why: str) -> Iterator[str]:

@@ -109,15 +109,36 @@ def telling(columns: Mapping[str, Values], items: str) -> dict[str, Values]:
         >>> list(telling({"first": [1.0, 2.0, 2.0], "second": [0.5, 1.0, 0.7]}, "cells"))
         ['first', 'second']
     """
-    silent = {name: said for name, column in columns.items() if (said := _nothing(name, column))}
+    silent = _silent(columns)
     if len(silent) == len(columns):
         raise NothingTold(
             f"no score tells the {items} apart: {'; '.join(silent.values())}. Where kernels are "
             "singular for all, look for equal or constant pictures; else take other scores"
         )
-    for said in silent.values():
-        logger.warning("%s of the %s; this score is left out of the ranks", said, items)
+    for said in left_out(columns, items):
+        logger.warning(said)
     return {name: column for name, column in columns.items() if name not in silent}
+
+
+def left_out(columns: Mapping[str, Values], items: str) -> list[str]:
+    """What `telling` warns of, a sentence for each score that is left out.
+
+    Example:
+        >>> left_out({"first": [1.0, 2.0], "second": [0.5, 0.5]}, "cells")
+        ['second is 0.5 for each of the cells; this score is left out of the ranks']
+    """
+    return [
+        f"{said} of the {items}; this score is left out of the ranks"
+        + _SINGULAR * (f"{name} is -inf for each" == said)
+        for name, said in _silent(columns).items()
+    ]
+
+
+def _silent(columns: Mapping[str, Values]) -> dict[str, str]:
+    return {name: said for name, column in columns.items() if (said := _nothing(name, column))}
+
+
+_SINGULAR = " (where kernels are singular: more channels, or a smaller batch_size)"
 
 
 def _nothing(name: str, column: Values) -> str | None:

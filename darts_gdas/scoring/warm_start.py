@@ -13,7 +13,7 @@ from darts_gdas.nets import Layout
 from darts_gdas.reasons import check_minima
 from darts_gdas.runtime.journal import Journal
 from darts_gdas.scoring.book import score_all
-from darts_gdas.scoring.correlation import rank_sum, telling
+from darts_gdas.scoring.correlation import left_out, rank_sum, telling
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
 from darts_gdas.scoring.pruning import prune
 from darts_gdas.scoring.scores import START_SCORES, Candidate, check_scores, score
@@ -53,11 +53,13 @@ class FirstAlphas:
         logits: Per kind [edges, candidates].
         effects: What they follow from, where they follow from effects.
         genotype: The cell they stand for, where there is one.
+        warnings: What was warned of on the way.
     """
 
     logits: Mapping[str, Float[Tensor, "edges candidates"]]
     effects: Effects | None = None
     genotype: Genotype | None = None
+    warnings: Sequence[str] = ()
 
 
 @dataclass
@@ -133,7 +135,8 @@ class NtkWarmStart(WarmStart):
         columns = {name: [row[0][name] for row in rows] for name in self.scores}
         total = rank_sum([*telling(columns, "drawn cells").values()]).tolist()
         effects = main_effects(setting.space, genotypes, total, ridge=self.ridge)
-        return FirstAlphas(effects.logits(temperature=self.temperature, cap=self.cap), effects)
+        logits = effects.logits(temperature=self.temperature, cap=self.cap)
+        return FirstAlphas(logits, effects, warnings=left_out(columns, "drawn cells"))
 
 
 @dataclass

@@ -62,6 +62,8 @@ def set_first_alphas(
         with torch.no_grad():
             for kind, logits in first.logits.items():
                 search.alphas.logits[kind].copy_(logits)
+        told = {f"warm start, {i}": text for i, text in enumerate(first.warnings)}
+        search.monitor.warnings |= told  # said already
     return first
 
 

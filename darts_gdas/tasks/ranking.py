@@ -16,7 +16,7 @@ from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.journal import Journal, Report
 from darts_gdas.scoring.book import score_all
-from darts_gdas.scoring.correlation import rank_sum, telling
+from darts_gdas.scoring.correlation import left_out, rank_sum, telling
 from darts_gdas.scoring.scores import Candidate, score
 from darts_gdas.space import Genotype
 from darts_gdas.space.networks import network_key, representative
@@ -33,6 +33,7 @@ class Scored:
         errors: Standard errors of the means; nan with one repeat.
         ranked_by: Names of the scores that were asked for and tell the cells apart.
         total: Sum of the ranks of those; larger is better.
+        left_out: What was warned of the other scores that were asked for.
     """
 
     genotypes: tuple[Genotype, ...]
@@ -40,6 +41,7 @@ class Scored:
     errors: dict[str, list[float]]
     ranked_by: tuple[str, ...]
     total: list[float]
+    left_out: tuple[str, ...] = ()
 
     def order(self) -> list[int]:
         """Positions of the cells, the best first."""
@@ -92,9 +94,11 @@ class ScoreTask:
         values = {name: [[row[name] for row in cell] for cell in rows] for name in names}
         means = {name: [_mean(v) for v in cells] for name, cells in values.items()}
         errors = {name: [_standard_error(v) for v in cells] for name, cells in values.items()}
-        ranked = telling({name: means[name] for name in self.scores}, "cells")
+        asked = {name: means[name] for name in self.scores}
+        ranked = telling(asked, "cells")
         total = rank_sum([*ranked.values()]).tolist()
-        return Scored(self.networks, means, errors, tuple(ranked), total)
+        told = tuple(left_out(asked, "cells"))
+        return Scored(self.networks, means, errors, tuple(ranked), total, told)
 
     @cached_property
     def again(self) -> dict[int, int]:

@@ -185,7 +185,10 @@ RANKING_CASES = [
         "benchmark 'unknown.csv' names unknown operations ['sep_conv_4x4']",
     ),
     (["benchmark=table.csv", "cells=cells.txt"], "only cells of NAS-Bench-201 can be written"),
-    (["cells=unknown.txt"], "a cell names unknown operations ['sep_conv_4x4']"),
+    (
+        ["cells=unknown.txt"],
+        "cells=unknown.txt, line 3: the cell names unknown operations ['sep_conv_4x4']",
+    ),
     (["cells=nowhere.txt"], "cells=nowhere.txt cannot be read"),
     (["cuont=3"], "there is no setting 'cuont'; did you mean count?"),
 ]

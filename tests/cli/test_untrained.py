@@ -144,7 +144,7 @@ def test_spellings_of_one_network_have_one_score_and_cut_cells_are_named(
         (tmp_path / name).write_text("\n".join(cells) + "\n")
         shape = (f"cells={name}", "scores=[ntk_condition,synflow]", f"run_dir=run_{name}")
         caplog.clear()
-        status, _, err = run("darts_gdas/score.py", *SCORING, *shape)
+        status, _, err = run("darts_gdas/score.py", *SCORING[2:], *shape)
         assert status == 0
         table = rows(tmp_path / f"run_{name}" / "scores.csv")
         assert {row["cell"] for row in table} == {cells[0], cut, other}
@@ -157,7 +157,8 @@ def test_spellings_of_one_network_have_one_score_and_cut_cells_are_named(
         result = json.loads((tmp_path / f"run_{name}" / "result.json").read_text())
         assert result["disconnected"] == [cut]
         assert "scoring 3 cells in" in err
-        assert (AGAIN in caplog.messages) is (name == "both")
+        assert result["warnings"] == [AGAIN] * (name == "both")
+        assert set(result["warnings"]) <= set(caplog.messages)
     assert len(found) == 2 and len(set(found)) == 1
 
 
@@ -218,9 +219,11 @@ def test_a_ranking_names_a_score_that_says_nothing_and_leaves_it_out(
     status, out, _ = run("darts_gdas/score.py", *small)
     assert status == 0
     (told,) = [m for m in caplog.messages if "this score is left out of the ranks" in m]
-    assert told.startswith("params is ")
+    assert told.startswith("params is ") and told in out
     assert "ranked by naswot" in out
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["scores"] == ["naswot"]
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["scores"] == ["naswot"] and result["warnings"] == [told]
+    assert told in (tmp_path / "run" / "report.html").read_text()
     table = rows(tmp_path / "run" / "scores.csv")
     assert [float(row["rank sum"]) for row in table] == [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
 
@@ -232,3 +235,11 @@ def test_a_warm_start_without_a_score_that_tells_ends_in_one_line(run, tmp_path:
     last = err.splitlines()[-1]
     assert last.startswith("error: no score tells the drawn cells apart: params is ")
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_search_keeps_what_its_warm_start_warned_of(run, tmp_path: Path):
+    warm = (*NTK, "warm_start.scores=[params,naswot]", ALIKE, "epochs=1", "run_dir=run")
+    assert run("search.py", *SMALL, *warm)[0] == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    (told,) = [text for text in result["warnings"] if "left out of the ranks" in text]
+    assert told.startswith("params is ") and " for each of the drawn cells; " in told

@@ -3,8 +3,8 @@
 import pytest
 from hydra import initialize_config_dir
 
-from darts_gdas.config import said_values
-from darts_gdas.config.unused import left_out, of_judge, of_limit, without_effect
+from darts_gdas.config import ScoreConfig, said_values
+from darts_gdas.config.unused import left_out, of_cells, of_judge, of_limit, without_effect
 from darts_gdas.search import FirstOrder, LayerAlignment
 from tests.test_config import CONF, options, search_config
 
@@ -109,3 +109,17 @@ def test_of_two_limits_that_were_typed_none_is_passed_over():
     assert text.startswith("penalties.cost.target=9000 and penalties.cost.share=0.5 both say")
     for one in ({"penalties.cost.target": "9"}, two | {"penalties.cost.share": "null"}, {}):
         assert not list(of_limit(one))
+
+
+def test_a_file_of_cells_leaves_nothing_to_draw():
+    """But the space of known accuracies is asked for."""
+    said = {"cells": "FILE", "count": "8", "space": "nasbench201", "channels": "4"}
+    config = ScoreConfig(cells="FILE")
+    (text,) = of_cells(config, said)
+    assert text == (
+        "cells=FILE says what is scored, so what has no effect is count=8, space=nasbench201"
+    )
+    config.benchmark = "TABLE"
+    (text,) = of_cells(config, said)
+    assert text.endswith("no effect is count=8")
+    assert not [*of_cells(ScoreConfig(), said)]

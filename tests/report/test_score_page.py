@@ -10,7 +10,7 @@ COLUMNS = {
     "rank": [1, 2, 3],
     "cell": [CELL, EVIL, "x"],
     "rank sum": [3.0, 2.0, 1.0],
-    "params": [5.0, 4.0, 6.0],
+    "params": [51234, 4, 6],
     "ntk": [-1.5, "-inf", -3.0],
     "ntk standard error": [0.1, "nan", 0.1],
     "accuracy": [93.0, 92.0, 80.0],
@@ -18,7 +18,7 @@ COLUMNS = {
 
 
 def make_ranking(folder: Path, columns: dict) -> Path:
-    tau = {"kind": "score", "kendall_tau": {"ntk": [0.5, 0.25, 0.75]}}
+    tau = {"kind": "score", "scores": ["ntk", "params"], "kendall_tau": {"ntk": [0.5, 0.25, 0.75]}}
     make_run(folder, "count=3", result=tau, repeats=1)
     (folder / "scores.csv").write_text(csv_text(columns))
     return folder
@@ -33,7 +33,8 @@ def test_a_ranking_shows_cells_scores_and_correlations(tmp_path: Path):
         3,
         2,
     ]  # an infinite score has no place
-    assert "ntk 0.5 0.25 0.75" in page.text and EVIL in page.text
+    assert "ntk 0.5 0.25 0.75" in page.text and EVIL in page.text and "51,234" in page.text
+    assert "Ranked by the sum of the ranks of ntk, params; the more, the better" in page.text
     assert f"python train.py \"genotype='{CELL}'\"" in page.text
     assert page.count("svg") == 1 + 3 and "python -m darts_gdas.score count=3" in page.text
 

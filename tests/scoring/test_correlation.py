@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from darts_gdas.scoring import Correlation, kendall_tau, rank_sum, ranks, spearman
-from darts_gdas.scoring.correlation import NothingTold, telling
+from darts_gdas.scoring.correlation import NothingTold, left_out, telling
 
 INF, NAN = math.inf, math.nan
 FUNCTIONS = [kendall_tau, spearman]
@@ -80,7 +80,9 @@ def test_a_score_that_says_nothing_is_named_and_left_out(
     (record,) = caplog.records
     assert record.getMessage() == (
         f"quiet is {said} for each of the cells; this score is left out of the ranks"
+        + " (where kernels are singular: more channels, or a smaller batch_size)" * (said == "-inf")
     )
+    assert left_out({"quiet": silent, **loud}, "cells") == [record.getMessage()]
 
 
 def test_without_a_score_that_tells_there_is_no_order():
