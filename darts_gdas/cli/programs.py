@@ -230,11 +230,19 @@ def _begin(
     if run.start.state is not None:
         loop.load(task, run.start.state)
     begins = loop.epoch == loop.step == 0
-    config, why = run.start.config, ""
-    if run.start.state is None and config.resume == "auto" and config.run_dir is None:
-        why = f"; below {config.outputs} there is none to go on with"
+    why = "" if run.start.state is not None else _why_new(run.start)
     run.begin(f"{'starting' if begins else 'resuming'} {run.name} in {run.folder.path}{why}")
     return loop
+
+
+def _why_new(start: Start[Any]) -> str:
+    """Why `resume=auto` goes on from no checkpoint, where it was to look for one."""
+    config = start.config
+    if config.resume != "auto" or config.run_dir is not None or configuration.sweep_folder():
+        return ""
+    if start.folder is None:
+        return f"; below {config.outputs} there is none that this command goes on with"
+    return ", which ended before its first checkpoint"
 
 
 def _run(loop: Loop, task: Task, run: Opened[Any, Any]) -> dict[str, float]:

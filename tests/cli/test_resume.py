@@ -32,11 +32,12 @@ def test_a_run_that_died_before_its_first_checkpoint_gives_nothing_away(run, tmp
     status, _, err = run("search.py", *SMALL, "resume=auto")
     assert status == 0
     assert "dead ended before its first checkpoint and had other settings (seed: 7 -> 0)" in err
-    assert "; below outputs there is none to go on with\n" in err
+    assert "; below outputs there is none that this command goes on with\n" in err
     (made,) = (p for p in dead.path.parent.iterdir() if p != dead.path)
     assert yaml.safe_load((made / "config.yaml").read_text())["seed"] == 0
     assert not dead.result.exists()
-    assert run("search.py", "resume=auto")[0] == 0  # says nothing else: goes on with that one
+    status, _, err = run("search.py", "resume=auto")  # says nothing else: goes on with that one
+    assert status == 0 and "dead, which ended before its first checkpoint\n" in err
     assert yaml.safe_load((dead.path / "config.yaml").read_text())["seed"] == 7
     assert json.loads(dead.result.read_text())["kind"] == "search"
 
