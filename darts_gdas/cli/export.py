@@ -137,6 +137,8 @@ def _to_hub(path: Path, out: Path | None) -> None:
 
 def _check_trained(folder: Path) -> None:
     """Tell a search from a model that cannot be read, with the command that trains its cell."""
+    if not folder.exists():
+        raise ValueError(f"there is no {str(folder)!r}; pass the folder of a finished retraining")
     if (folder / "genotype.json").exists() and not (folder / NAME).exists():
         said = read_record(folder).overrides if is_run(folder) else None
         raise ValueError(

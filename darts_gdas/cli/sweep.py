@@ -70,11 +70,12 @@ class Comparison(Callback):
             return
         folder = Path(config.hydra.sweep.dir)
         try:
-            if config.hydra.job.config_name != SCORE:
+            is_ranking = config.hydra.job.config_name == SCORE
+            if not is_ranking:
                 compare([folder], folder)
-            page = folder / PAGE
-            write_comparison(find_records(folder), page)
-            print(f"page     {page}")
+            write_comparison(find_records(folder), folder / PAGE)  # unfinished runs, too
+            if is_ranking:
+                print(f"page     {folder / PAGE}")
         except (ValueError, OSError) as error:
             complain(f"the runs are not compared: {error}", "warning")
         if self.failed:

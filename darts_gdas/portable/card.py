@@ -23,16 +23,25 @@ Card = dict[str, Any]
 FILES = "the exported files"
 _COLOURS = {1: "grey", 3: "RGB"}
 USES = {
-    Format.torch: """program = torch.export.load("network.pt2").module()
+    Format.torch: """import torch
+
+program = torch.export.load("network.pt2").module()
 logits = program(images)""",
-    Format.onnx: """session = onnxruntime.InferenceSession("network.onnx")
+    Format.onnx: """import onnxruntime
+
+session = onnxruntime.InferenceSession("network.onnx")
 (logits,) = session.run(None, {"images": images})  # a numpy array""",
-    Format.openvino: """settings = {"INFERENCE_PRECISION_HINT": "f32"}  # else it may be bfloat16
+    Format.openvino: """import openvino
+
+settings = {"INFERENCE_PRECISION_HINT": "f32"}  # else it may be bfloat16
 network = openvino.Core().compile_model("network.xml", "CPU", settings)
 logits = network([images])[0]  # numpy arrays""",
-    Format.executorch: f"""program = Runtime.get().load_program("network.pte")  # executorch.runtime
+    Format.executorch: f"""from executorch.runtime import Runtime
+
+program = Runtime.get().load_program("network.pte")
 (logits,) = program.load_method("forward").execute([images])  # at most {MOST_IMAGES} at once""",
-    Format.python: """from network import Net
+    Format.python: """import torch
+from network import Net
 
 net = Net()
 net.load_state_dict(torch.load("network.pt", weights_only=True))

@@ -18,7 +18,7 @@ CLOSE_TO_RANDOM = (
 )
 """What a search warns of and its verdict says."""
 
-HARDLY_MOVED = "hardly moved"
+HARDLY_MOVED, WITHOUT_ALPHAS = "hardly moved", "without alphas"
 
 FROM_WARM_START = "this cell is the warm start's: the search has changed none of its operations"
 """Another such warning."""
@@ -61,7 +61,8 @@ def verdict(record: Record) -> Verdict | None:
         return None
     moved = _movement(record.moves) if record.moves else None
     found = _collapse(record) or _unchanged(record)
-    if found is None or (moved is not None and moved.word == HARDLY_MOVED):
+    learns = found is None or found.word != WITHOUT_ALPHAS
+    if found is None or (learns and moved is not None and moved.word == HARDLY_MOVED):
         found = moved  # what alphas that say nothing have left is an accident
     if found is None:
         return None
@@ -89,7 +90,7 @@ def _against_random(record: Record) -> Verdict | None:
 def _collapse(record: Record) -> Verdict | None:
     told = record.result.get("collapsed", record.last.get("collapsed"))
     if told is None and "collapsed" in record.last:
-        return Verdict("without alphas", "the cell is drawn, evolved or ranked; no alphas learn")
+        return Verdict(WITHOUT_ALPHAS, "the cell is drawn, evolved or ranked; no alphas learn")
     if isinstance(told, Mapping) and told:
         return Verdict("collapsed", "; ".join(map(str, told.values())))
     return None

@@ -146,7 +146,9 @@ def test_files_that_cannot_be_tested_say_whose_accuracy_theirs_is(
 def test_wrong_input_is_one_line(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert "cannot be read" in refused(capsys, str(tmp_path / "nowhere"))
+    assert f"there is no '{tmp_path / 'nowhere'}'; pass the folder of a" in refused(
+        capsys, str(tmp_path / "nowhere")
+    )
     search = tmp_path / "search"
     search.mkdir()
     (search / "genotype.json").write_text(Genotype.load("DARTS_V2").to_json())
