@@ -52,7 +52,8 @@ def _checkout(commit: str) -> Iterator[Path]:
     git = ["git", "-C", str(ROOT), "worktree"]
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "before"
-        subprocess.run([*git, "add", "--quiet", "--detach", str(tree), commit], check=True)
+        if subprocess.run([*git, "add", "--quiet", "--detach", str(tree), commit]).returncode:
+            raise SystemExit(f"commit {commit!r} cannot be checked out: see above")
         try:
             yield tree
         finally:
