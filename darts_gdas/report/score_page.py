@@ -79,8 +79,8 @@ def _number(text: str) -> float:
 
 
 def _shown(name: str, text: str) -> str:
-    value = _number(text)
-    return f"{value:,.0f}" if name in COUNTS and math.isfinite(value) else _rounded(text)
+    """Once such columns were logarithms."""
+    return f"{int(text):,}" if name in COUNTS and text.isdecimal() else _rounded(text)
 
 
 def _rounded(text: str) -> str:

@@ -45,6 +45,11 @@ def test_without_accuracies_scores_stand_against_parameters(tmp_path: Path):
     assert list(figures(html)) == ["rank sum, against params", "ntk, against params"]
 
 
+def test_a_ranking_of_old_shows_its_logarithms(tmp_path: Path):
+    page, _ = page_of(make_ranking(tmp_path / "a", COLUMNS | {"params": [7.835, 7.25, 8.0]}))
+    assert "7.835" in page.text
+
+
 def test_a_ranking_without_a_table_is_a_page_too(tmp_path: Path):
     folder = make_ranking(tmp_path / "a", COLUMNS)
     for text in ("", "a,b\n1,2\n", "rank,cell\n"):
