@@ -19,6 +19,7 @@ from darts_gdas.report.runs import (
 from darts_gdas.report.summary import count
 
 TITLES = {"search": "validation, shared weights", "train": "test"}
+PLURAL = {"search": "searches", "train": "retrainings"}
 DECIMALS = {ACCURACY: 2, BENCHMARK: 2, REGRET: 2, PERCENTILE: 1, SECONDS: 1, LATENCY: 3}
 UNITS = {ACCURACY: " %", BENCHMARK: " %", REGRET: " %", PERCENTILE: " %", LATENCY: " ms"}
 RANDOM = ("random", "random_ws")
@@ -81,9 +82,11 @@ def by_data(groups: Sequence[Group], kind: str) -> dict[str, list[Group]]:
     said = dict.fromkeys(group.runs[0].classes for group in present if group.runs[0].classes)
     if len(said) < 2:
         return {"": present} if present else {}
-    parts = {
-        _words(classes): [g for g in present if g.runs[0].classes == classes] for classes in said
-    }
+    parts: dict[str, list[Group]] = {}
+    for classes in said:
+        same = sum(words.split(" #")[0] == _words(classes) for words in parts)
+        words = f"{_words(classes)} #{same + 1}" if same else _words(classes)
+        parts[words] = [group for group in present if group.runs[0].classes == classes]
     unknown = [group for group in present if not group.runs[0].classes]
     return parts | ({"unknown classes": unknown} if unknown else {})
 
@@ -100,8 +103,14 @@ def doubts(groups: Sequence[Group]) -> list[str]:
     for kind in TITLES:
         parts = by_data(groups, kind)
         if len(parts) > 1:
-            counted = (f"{_runs(members)} of {data}" for data, members in parts.items())
-            told.append(f"accuracies on different images do not compare: {', '.join(counted)}")
+            counted = (
+                f"{sum(len(group.runs) for group in members)} of {data}"
+                for data, members in parts.items()
+            )
+            told.append(
+                f"accuracies on other images do not compare: of the {PLURAL[kind]} "
+                f"{', '.join(counted)}"
+            )
     for group in groups:
         roots = sorted({run.root for run in group.runs})
         if len(roots) > 1:
@@ -150,11 +159,6 @@ def best_line(groups: Sequence[Group], kind: str) -> str | None:
 def _words(classes: Sequence[str]) -> str:
     shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
     return f"{len(classes)} classes ({shown})"
-
-
-def _runs(groups: Sequence[Group]) -> str:
-    number = sum(len(group.runs) for group in groups)
-    return f"{number} run" + "s" * (number > 1)
 
 
 def _cell(name: str, values: Sequence[float]) -> str:

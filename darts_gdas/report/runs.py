@@ -161,12 +161,15 @@ def run_in(folder: Path, *, otherwise: str) -> Run | None:
 def group_runs(runs: Iterable[Run]) -> list[Group]:
     """Runs that differ in nothing but the seed, together, in the order of their first run.
 
+    Settings do not say where images lie, so their classes must be the same, too.
+
     A label is the method and what the user chose, as far as the runs of its kind differ in it,
     numbers in as few digits as tell them apart.
     """
     together: dict[tuple, list[Run]] = {}
     for run in runs:
-        key = (run.kind, run.method, json.dumps(run.settings, sort_keys=True, default=str))
+        settings = json.dumps(run.settings, sort_keys=True, default=str)
+        key = (run.kind, run.method, run.classes, settings)
         together.setdefault(key, []).append(run)
     shared = {
         kind: _shared([group[0].choices for group in together.values() if group[0].kind == kind])

@@ -1,6 +1,7 @@
 import csv
 import io
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ from darts_gdas.report.columns import table_lines
 from darts_gdas.report.comparison import (
     best_line,
     best_lines,
+    by_data,
     comparison_table,
     doubts,
     groups_csv,
     runs_csv,
     spread,
 )
-from darts_gdas.report.runs import ACCURACY, BENCHMARK, PARAMETERS, Group, Run
+from darts_gdas.report.runs import ACCURACY, BENCHMARK, PARAMETERS, Group, Run, group_runs
 
 
 def group_of(
@@ -108,11 +110,23 @@ def test_accuracies_on_other_classes_are_not_held_against_each_other():
         "31.00 +- 1.41 %, 10.00 points above gdas digits"
     ]
     assert doubts(groups) == [
-        "accuracies on different images do not compare: 1 run of 3 classes (cat, dog, owl), "
-        "4 runs of 10 classes (0, 1, 2, ...), 1 run of unknown classes"
+        "accuracies on other images do not compare: of the searches 1 of 3 classes (cat, dog, "
+        "owl), 4 of 10 classes (0, 1, 2, ...), 1 of unknown classes"
     ]
     of_one = [*groups[1:3], group_of("old", {ACCURACY: 99.0})]  # before runs told their classes
     assert not doubts(of_one) and "old, 99.00 %" in best_lines(of_one, "search")[0]
+
+
+def test_sets_of_classes_that_begin_alike_are_two():
+    first, second = ("a", "b", "c", "d"), ("a", "b", "c", "e")
+    groups = [group_of(c[-1], {ACCURACY: 50.0}, classes=c) for c in (first, second)]
+    parts = by_data(groups, "search")
+    assert parts == {
+        "4 classes (a, b, c, ...)": [groups[0]],
+        "4 classes (a, b, c, ...) #2": [groups[1]],
+    }
+    kinds = [group.runs[0] for group in groups]
+    assert len(group_runs([replace(run, method="gdas") for run in kinds])) == 2
 
 
 def test_images_of_two_places_under_the_same_settings_are_said():

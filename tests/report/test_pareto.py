@@ -25,9 +25,10 @@ def run_of(
     *,
     quantity: str = "parameters",
     kind: str = "search",
+    classes: tuple[str, ...] = (),
 ) -> Run:
     aim = None if target is None else (quantity, target)
-    return Run(Path(f"sweep/{number}"), kind, "gdas", {}, {}, number, measures, aim)
+    return Run(Path(f"sweep/{number}"), kind, "gdas", {}, {}, number, measures, aim, classes)
 
 
 def group_of(*runs: Run) -> Group:
@@ -73,6 +74,19 @@ def test_a_sweep_over_targets_is_a_trade():
     assert (trade.kind, trade.cost, trade.accuracy) == ("search", PARAMETERS, ACCURACY)
     assert [run.seed for run in trade.runs] == [0, 1, 2, 3]
     assert [run.seed for run in trade.front] == [0, 2, 3]
+
+
+def test_images_of_other_classes_have_a_front_of_their_own():
+    groups = [
+        group_of(
+            *(run_of(i, 10.0 + i, {PARAMETERS: 9.0, ACCURACY: top}, classes=c) for i in range(2))
+        )
+        for top, c in ((50.0, ("a", "b")), (90.0, ("x", "y")))
+    ]
+    first, second = trades_of(groups)
+    assert first.title == "accuracy, % (validation, shared weights, 2 classes (a, b))"
+    assert second.title == "accuracy, % (validation, shared weights, 2 classes (x, y))"
+    assert first.front == groups[0].runs and second.front == groups[1].runs
 
 
 def test_runs_that_aim_at_one_cost_or_none_are_no_trade():
