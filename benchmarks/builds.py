@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # removes the checkout
     with contextlib.ExitStack() as stack:
         before = stack.enter_context(_checkout(arguments.commit))
         trees = {"plain": (ROOT, "plain"), "before": (before, "own"), "now": (ROOT, "own")}
@@ -94,5 +96,8 @@ def _round(server: "subprocess.Popen[str]") -> tuple[float, float, float]:
     assert server.stdout is not None and server.stdin is not None
     server.stdin.write("\n")
     server.stdin.flush()
-    weights, arch = map(float, server.stdout.readline().split())
+    told = server.stdout.readline().split()
+    if not told:
+        raise SystemExit("a build has ended; its error stands above")
+    weights, arch = map(float, told)
     return weights, arch, weights + arch

@@ -1,7 +1,7 @@
 """Groups of runs side by side: a table for the terminal, CSV files, which is best."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from darts_gdas.report.columns import csv_text
 from darts_gdas.report.runs import (
@@ -22,6 +22,9 @@ TITLES = {"search": "validation, shared weights", "train": "test"}
 PLURAL = {"search": "searches", "train": "retrainings"}
 DECIMALS = {ACCURACY: 2, BENCHMARK: 2, REGRET: 2, PERCENTILE: 1, SECONDS: 1, LATENCY: 3}
 UNITS = {ACCURACY: " %", BENCHMARK: " %", REGRET: " %", PERCENTILE: " %", LATENCY: " ms"}
+MOST_LETTERS = 20
+"""Of a class's name, where it is one of several."""
+
 RANDOM = ("random", "random_ws")
 """Methods whose cells are drawn by chance."""
 
@@ -77,18 +80,24 @@ def runs_csv(groups: Sequence[Group]) -> str:
 
 
 def by_data(groups: Sequence[Group], kind: str) -> dict[str, list[Group]]:
-    """The groups of a kind by their images' classes, in words; those that do not say are any's."""
-    present = [group for group in groups if group.kind == kind]
-    said = dict.fromkeys(group.runs[0].classes for group in present if group.runs[0].classes)
-    if len(said) < 2:
+    """The groups of a kind by what their images are, in words; no words where all are alike.
+
+    Runs that do not say their classes are apart where others say different ones.
+    """
+    found: dict[tuple, list[Group]] = {}
+    for group in groups:
+        if group.kind == kind:
+            run = group.runs[0]
+            found.setdefault((run.dataset, run.classes) if run.classes else (), []).append(group)
+    if len(found.keys() - {()}) < 2:
+        present = [group for group in groups if group.kind == kind]
         return {"": present} if present else {}
     parts: dict[str, list[Group]] = {}
-    for classes in said:
-        same = sum(words.split(" #")[0] == _words(classes) for words in parts)
-        words = f"{_words(classes)} #{same + 1}" if same else _words(classes)
-        parts[words] = [group for group in present if group.runs[0].classes == classes]
-    unknown = [group for group in present if not group.runs[0].classes]
-    return parts | ({"unknown classes": unknown} if unknown else {})
+    for data, members in found.items():
+        words = _words(*data) if data else "unknown classes"
+        same = sum(told.split(" #")[0] == words for told in parts)
+        parts[f"{words} #{same + 1}" if same else words] = members
+    return parts
 
 
 def best_lines(groups: Sequence[Group], kind: str) -> list[str]:
@@ -100,34 +109,37 @@ def best_lines(groups: Sequence[Group], kind: str) -> list[str]:
 def doubts(groups: Sequence[Group]) -> list[str]:
     """What makes a comparison of runs less than it seems, a sentence each."""
     told = []
-    for kind in TITLES:
+    for kind, runs in PLURAL.items():
         parts = by_data(groups, kind)
+        sizes = {data: sum(len(group.runs) for group in part) for data, part in parts.items()}
         if len(parts) > 1:
-            counted = (
-                f"{sum(len(group.runs) for group in members)} of {data}"
-                for data, members in parts.items()
-            )
-            told.append(
-                f"accuracies on other images do not compare: of the {PLURAL[kind]} "
-                f"{', '.join(counted)}"
-            )
-    for group in groups:
-        roots = sorted({run.root for run in group.runs})
-        if len(roots) > 1:
-            told.append(
-                f"runs of {group.label} are taken together whose dataset.root differs "
-                f"({', '.join(map(repr, roots))}); if those are other images, leave some out"
-            )
-        together: dict[object, list[str]] = {}
-        for run in group.runs if group.kind == "search" else ():  # a retraining is of some cell
-            together.setdefault(run.seed, []).append(str(run.folder))
-        for seed, folders in together.items():
-            if len(folders) > 1:
+            counted = ", ".join(f"{size} of {data}" for data, size in sizes.items())
+            told.append(f"accuracies on other images do not compare: of the {runs} {counted}")
+        for data, part in parts.items():
+            roots = sorted({run.root for group in part for run in group.runs})
+            if len(roots) > 1:
+                of_what = f" of {data}" if data else ""
                 told.append(
-                    f"{', '.join(folders)} have the same settings and seed {seed}, and count as "
-                    f"{len(folders)} runs; leave all but one out"
+                    f"{runs}{of_what} had different dataset.root ({', '.join(map(repr, roots))}); "
+                    "where those are other images, they do not compare"
                 )
-    return told
+    return told + [text for group in groups if group.kind == "search" for text in _repeated(group)]
+
+
+def _repeated(group: Group) -> Iterator[str]:
+    """A deviation over seeds comes out too small where a sample counts twice.
+
+    A retraining's seed may repeat, for each of several cells.
+    """
+    together: dict[tuple[int | None, str], list[str]] = {}
+    for run in group.runs:
+        together.setdefault((run.seed, run.root), []).append(str(run.folder))
+    for (seed, _), folders in together.items():
+        if len(folders) > 1:
+            yield (
+                f"{', '.join(folders)} have the same settings and seed {seed}, and count as "
+                f"{len(folders)} runs; leave all but one out"
+            )
 
 
 def best_line(groups: Sequence[Group], kind: str) -> str | None:
@@ -156,9 +168,11 @@ def best_line(groups: Sequence[Group], kind: str) -> str | None:
     return line + ", within their spread" * (best - second <= max(wide or 0.0, wider or 0.0))
 
 
-def _words(classes: Sequence[str]) -> str:
-    shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-    return f"{len(classes)} classes ({shown})"
+def _words(dataset: str, classes: Sequence[str]) -> str:
+    names = ["".join(c if c.isprintable() else " " for c in name) for name in classes[:3]]
+    cut = [name if len(name) <= MOST_LETTERS else f"{name[:MOST_LETTERS]}..." for name in names]
+    shown = ", ".join([*cut, *["..."] * (len(classes) > 3)])
+    return f"{len(classes)} classes ({shown})" + f" of {dataset}" * bool(dataset)
 
 
 def _cell(name: str, values: Sequence[float]) -> str:

@@ -247,10 +247,9 @@ def _trade(trade: Trade, by_folder: Mapping[Path, Record]) -> Markup:
         "pointing at a run shows its cell."
     )
     place = element("div", class_="pointed", aria_live="polite")
-    return section(
-        "What accuracy costs", element("p", about), element("div", chart, *cells, place),
-        table(*front_table(trade)),
-    )  # fmt: skip
+    dotted = element("div", chart, *cells, place)
+    head = "What accuracy costs" + f", {trade.data}" * bool(trade.data)
+    return section(head, element("p", about), dotted, table(*front_table(trade)))
 
 
 def _runs(groups: Sequence[Group], out: Path) -> Markup:

@@ -37,8 +37,8 @@ EXEMPT = (
 A resumed run may change them, and runs that differ in them alone are compared as the same.
 """
 
-DEFAULT_METHOD = "ntk_gdas"
-"""What `conf/search.yaml` takes where the user names no method."""
+DEFAULT_METHOD, DEFAULT_DATASET = "ntk_gdas", "digits"
+"""What `conf/search.yaml` takes where the user names none."""
 
 VERSIONS = ("python", "torch", "darts_gdas")
 """What closing figures say of the software, by name."""
@@ -64,7 +64,8 @@ class Run:
         measures: Those of `MEASURES` that the run has, by name.
         aim: What its search was to cost: a quantity by its name, and the target, or what the share
             of the dearest network came to; None if that was left open or cannot be known.
-        classes: Names of the classes of its images; none where it does not say.
+        classes: Names of the classes of its images, sorted; none where it does not say.
+        dataset: The name of its data set.
         root: Where its images lay; empty where they are not of a place.
     """
 
@@ -77,6 +78,7 @@ class Run:
     measures: Mapping[str, float]
     aim: tuple[str, float] | None = None
     classes: tuple[str, ...] = ()
+    dataset: str = ""
     root: str = ""
 
 
@@ -138,10 +140,16 @@ def read_run(folder: Path) -> Run:
         method, aim = method_of(source), _aim_of(source)
     settings = {key: value for key, value in flat(config) if key != "seed" and matters(key)}
     kept = {k: v for k, v in choices.items() if k not in ("method", "seed") and matters(k)}
-    classes = tuple(map(str, (result.get("classes") or {}).get("names", ())))
-    root = str((config.get("dataset") or {}).get("root") or "")
+    name, dataset = choices.get("dataset", DEFAULT_DATASET), config.get("dataset")
+    root = str(dataset.get("root") or "") if isinstance(dataset, Mapping) else ""
     of_run = folder, result["kind"], method, kept, settings, config.get("seed")
-    return Run(*of_run, measures_of(result), aim, classes, root)
+    return Run(*of_run, measures_of(result), aim, _classes(result), name, root)
+
+
+def _classes(result: Mapping[str, Any]) -> tuple[str, ...]:
+    told = result.get("classes")
+    names = told.get("names") if isinstance(told, Mapping) else None
+    return tuple(sorted(map(str, names))) if isinstance(names, list) else ()
 
 
 def matters(setting: str) -> bool:
@@ -161,7 +169,7 @@ def run_in(folder: Path, *, otherwise: str) -> Run | None:
 def group_runs(runs: Iterable[Run]) -> list[Group]:
     """Runs that differ in nothing but the seed, together, in the order of their first run.
 
-    Settings do not say where images lie, so their classes must be the same, too.
+    Settings do not say which images they are, so data set and classes must be the same, too.
 
     A label is the method and what the user chose, as far as the runs of its kind differ in it,
     numbers in as few digits as tell them apart.
@@ -169,7 +177,7 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     together: dict[tuple, list[Run]] = {}
     for run in runs:
         settings = json.dumps(run.settings, sort_keys=True, default=str)
-        key = (run.kind, run.method, run.classes, settings)
+        key = (run.kind, run.method, run.dataset, run.classes, settings)
         together.setdefault(key, []).append(run)
     shared = {
         kind: _shared([group[0].choices for group in together.values() if group[0].kind == kind])

@@ -138,7 +138,7 @@ def _silent(columns: Mapping[str, Values]) -> dict[str, str]:
     return {name: said for name, column in columns.items() if (said := _nothing(name, column))}
 
 
-_SINGULAR = " (where kernels are singular: more channels, or a smaller batch_size)"
+_SINGULAR = " (where kernels are singular: wider networks, or fewer images in a batch)"
 
 
 def _nothing(name: str, column: Values) -> str | None:

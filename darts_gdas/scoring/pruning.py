@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from itertools import groupby
 
 from darts_gdas.runtime.journal import Journal, Numbers
-from darts_gdas.scoring.correlation import rank_sum, telling
+from darts_gdas.scoring.correlation import left_out, rank_sum, telling
 from darts_gdas.scoring.supernets import Measurement, Remaining, Supernets, edge_of
 from darts_gdas.scoring.variants import Place
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
@@ -37,11 +37,13 @@ class Pruned:
         space: Where it started.
         operations: The last candidate of each edge, per kind.
         kept: Whether the edge itself stays.
+        warnings: What was warned of on the way.
     """
 
     space: SearchSpace
     operations: Mapping[str, Sequence[str]]
     kept: Mapping[str, Sequence[bool]]
+    warnings: Sequence[str] = ()
 
     @property
     def genotype(self) -> Genotype:
@@ -88,12 +90,12 @@ def prune(
         kind: [[name for name in names if name != NONE] for names in cell.candidates]
         for kind, cell in space.cells.items()
     }
-    number = 0
+    number, warnings = 0, []
     while any(len(names) > 1 for edges in remaining.values() for names in edges):
         number += 1
         places = [place for place in _places(remaining) if len(_names(remaining, place)) > 1]
         badness = _measure(
-            space, remaining, measurement, places, f"round {number}", journal, report
+            space, remaining, measurement, places, f"round {number}", journal, report, warnings
         )
         for kind, edges in remaining.items():
             for edge, names in enumerate(edges):
@@ -103,13 +105,15 @@ def prune(
     places = _places(remaining)
     badness = {}
     if any(cell.keep is not None for cell in space.cells.values()):
-        badness = _measure(space, remaining, measurement, places, "edges", journal, report)
+        badness = _measure(
+            space, remaining, measurement, places, "edges", journal, report, warnings
+        )
     operations = {kind: [names[0] for names in edges] for kind, edges in remaining.items()}
     kept = {}
     for kind, cell in space.cells.items():
         strength = [-badness.get(place, 0.0) for place in places if place[0] == kind]
         kept[kind] = _kept_edges(cell, strength)
-    return Pruned(space, operations, kept)
+    return Pruned(space, operations, kept, warnings)
 
 
 def _places(remaining: Remaining) -> list[Place]:
@@ -142,8 +146,12 @@ def _measure(
     phase: str,
     journal: Journal,
     report: Callable[[str, int, int], None] | None,
+    warnings: list[str],
 ) -> dict[Place, float]:
-    """Sum of two ranks per place: the larger, the better it is to remove it."""
+    """Sum of two ranks per place: the larger, the better it is to remove it.
+
+    What is warned of is added to the warnings.
+    """
     repeats = range(measurement.repeats)
     works = [(repeat, place) for repeat in repeats for place in (None, *places)]
 
@@ -172,6 +180,7 @@ def _measure(
         "the loss of regions": [-change(place, "regions") for place in places],
     }
     told = telling(columns, f"candidates, {phase}")
+    warnings += left_out(columns, f"candidates, {phase}")
     return dict(zip(places, rank_sum([*told.values()]).tolist(), strict=True))
 
 

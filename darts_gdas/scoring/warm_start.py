@@ -192,7 +192,7 @@ class TeNasWarmStart(WarmStart):
                 name, is_kept = pruned.operations[kind][edge], pruned.kept[kind][edge]
                 alphas[edge, names.index(name)] = self.strength * (1.0 if is_kept else 0.5)
             logits[kind] = alphas
-        return FirstAlphas(logits, genotype=pruned.genotype)
+        return FirstAlphas(logits, genotype=pruned.genotype, warnings=pruned.warnings)
 
 
 def _check_numbers(start: WarmStart, positive: Sequence[str], **minima: int) -> None:

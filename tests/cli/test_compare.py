@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from darts_gdas.cli.compare import main
-from darts_gdas.report.runs import DEFAULT_METHOD
+from darts_gdas.report.runs import DEFAULT_DATASET, DEFAULT_METHOD
 from darts_gdas.space import Genotype
 from tests.cli.test_runs import ENVIRONMENT, ROOT, finish, start
 from tests.report.test_runs import RESULT, make_run
@@ -104,9 +104,9 @@ def test_wrong_input_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_default_method_is_that_of_the_configuration():
+def test_the_defaults_are_those_of_the_configuration():
     defaults = yaml.safe_load((ROOT / "conf" / "search.yaml").read_text())["defaults"]
-    assert {"method": DEFAULT_METHOD} in defaults
+    assert {"method": DEFAULT_METHOD} in defaults and {"dataset": DEFAULT_DATASET} in defaults
 
 
 @pytest.mark.parametrize("kind", ["search", "train"])

@@ -25,10 +25,12 @@ def group_of(
     *measures: dict[str, float],
     kind: str = "search",
     classes: tuple[str, ...] = (),
+    dataset: str = "",
     roots: tuple[str, ...] = ("", ""),
 ) -> Group:
+    data = [(classes, dataset, root) for root in roots]
     runs = [
-        Run(Path(f"{label}/{seed}"), kind, label, {}, {}, seed, each, None, classes, roots[seed])
+        Run(Path(f"{label}/{seed}"), kind, label, {}, {}, seed, each, None, *data[seed])
         for seed, each in enumerate(measures)
     ]
     return Group(label, kind, tuple(runs))
@@ -132,5 +134,25 @@ def test_sets_of_classes_that_begin_alike_are_two():
 def test_images_of_two_places_under_the_same_settings_are_said():
     runs = {ACCURACY: 50.0}, {ACCURACY: 70.0}
     (told,) = doubts([group_of("gdas", *runs, roots=("photos", "other"))])
-    assert "whose dataset.root differs ('other', 'photos')" in told
+    assert told.startswith("searches had different dataset.root ('other', 'photos'); where those")
     assert not doubts([group_of("gdas", *runs, roots=("photos", "photos"))])
+
+
+def test_equal_names_of_classes_in_two_data_sets_are_two():
+    groups = [
+        group_of(dataset, {ACCURACY: 50.0}, classes=tuple("0123"), dataset=dataset)
+        for dataset in ("digits", "npz")
+    ]
+    assert list(by_data(groups, "search")) == [
+        "4 classes (0, 1, 2, ...) of digits",
+        "4 classes (0, 1, 2, ...) of npz",
+    ]
+
+
+def test_names_of_classes_are_told_in_one_line():
+    groups = [
+        group_of("gdas", {ACCURACY: 50.0}, classes=("line\nbreak", 50 * "x", "")),
+        group_of("darts", {ACCURACY: 50.0}, classes=("a", "b")),
+    ]
+    first, _ = by_data(groups, "search")
+    assert first == f"3 classes (line break, {20 * 'x'}..., )"

@@ -188,3 +188,15 @@ def test_damaged_and_foreign_folders_are_refused(
         (folder / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         read(folder)
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], "cats", 3, {"names": None}, {"names": "cats"}])
+def test_classes_that_nobody_wrote_are_unknown(tmp_path: Path, classes: object):
+    run = read_run(make_run(tmp_path / "a", result={**RESULT, "classes": classes}))
+    assert run.classes == () and run.dataset == "digits"
+
+
+def test_classes_are_the_same_in_any_order(tmp_path: Path):
+    found = [{**RESULT, "classes": {"names": names}} for names in (["b", "a"], ["a", "b"])]
+    runs = [read_run(make_run(tmp_path / str(i), result=each)) for i, each in enumerate(found)]
+    assert runs[0].classes == runs[1].classes == ("a", "b") and len(group_runs(runs)) == 1

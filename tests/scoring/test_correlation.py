@@ -80,7 +80,8 @@ def test_a_score_that_says_nothing_is_named_and_left_out(
     (record,) = caplog.records
     assert record.getMessage() == (
         f"quiet is {said} for each of the cells; this score is left out of the ranks"
-        + " (where kernels are singular: more channels, or a smaller batch_size)" * (said == "-inf")
+        + " (where kernels are singular: wider networks, or fewer images in a batch)"
+        * (said == "-inf")
     )
     assert left_out({"quiet": silent, **loud}, "cells") == [record.getMessage()]
 

@@ -58,8 +58,9 @@ def test_a_measure_that_says_nothing_is_named_and_the_other_decides(
     equal = replace(measurement(Layout(2, 3, 3, in_channels=2)), images=torch.ones(4, 2, 8, 8))
     counts = itertools.count(3)
     monkeypatch.setattr(supernets, "variant_regions", lambda *a: [next(counts) for _ in a[2]])
-    prune(space, equal)
+    pruned = prune(space, equal)
     assert "the gain in condition is 0 for each of the candidates, round 1" in caplog.text
+    assert list(pruned.warnings) == caplog.messages
     monkeypatch.setattr(supernets, "variant_regions", lambda *a: [4] * len(a[2]))
     with pytest.raises(NothingTold, match="no score tells the candidates, round 1 apart"):
         prune(space, equal)
