@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -91,6 +91,22 @@ def rank_sum(columns: Sequence[Values]) -> Vector:
     return np.sum(ranked, axis=0)
 
 
+class Ranking(NamedTuple):
+    """Scores that tell items apart, the sum of their ranks per item, and warnings of the others."""
+
+    ranked_by: tuple[str, ...]
+    total: list[float]
+    left_out: tuple[str, ...]
+
+
+def ranking(columns: Mapping[str, Values], items: str) -> Ranking:
+    """The rank sum, larger is better, of scores that are `telling`; arguments, errors as there."""
+    told = telling(columns, items)
+    return Ranking(
+        tuple(told), rank_sum([*told.values()]).tolist(), tuple(left_out(columns, items))
+    )
+
+
 def telling(columns: Mapping[str, Values], items: str) -> dict[str, Values]:
     """The scores that tell their items apart; the others are named in a warning.
 
@@ -121,12 +137,7 @@ def telling(columns: Mapping[str, Values], items: str) -> dict[str, Values]:
 
 
 def left_out(columns: Mapping[str, Values], items: str) -> list[str]:
-    """What `telling` warns of, a sentence for each score that is left out.
-
-    Example:
-        >>> left_out({"first": [1.0, 2.0], "second": [0.5, 0.5]}, "cells")
-        ['second is 0.5 for each of the cells; this score is left out of the ranks']
-    """
+    """What `telling` warns of, a sentence for each score that is left out."""
     return [
         f"{said} of the {items}; this score is left out of the ranks"
         + _SINGULAR * (f"{name} is -inf for each" == said)

@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 from itertools import groupby
 
 from darts_gdas.runtime.journal import Journal, Numbers
-from darts_gdas.scoring.correlation import left_out, rank_sum, telling
+from darts_gdas.scoring.correlation import ranking
 from darts_gdas.scoring.supernets import Measurement, Remaining, Supernets, edge_of
 from darts_gdas.scoring.variants import Place
 from darts_gdas.space import NONE, CellGenotype, CellSpace, Edge, Genotype, SearchSpace
@@ -94,9 +94,10 @@ def prune(
     while any(len(names) > 1 for edges in remaining.values() for names in edges):
         number += 1
         places = [place for place in _places(remaining) if len(_names(remaining, place)) > 1]
-        badness = _measure(
-            space, remaining, measurement, places, f"round {number}", journal, report, warnings
+        badness, told = _measure(
+            space, remaining, measurement, places, f"round {number}", journal, report
         )
+        warnings += told
         for kind, edges in remaining.items():
             for edge, names in enumerate(edges):
                 worst = sorted(names, key=lambda name: -badness.get((kind, edge, name), 0.0))
@@ -105,9 +106,8 @@ def prune(
     places = _places(remaining)
     badness = {}
     if any(cell.keep is not None for cell in space.cells.values()):
-        badness = _measure(
-            space, remaining, measurement, places, "edges", journal, report, warnings
-        )
+        badness, told = _measure(space, remaining, measurement, places, "edges", journal, report)
+        warnings += told
     operations = {kind: [names[0] for names in edges] for kind, edges in remaining.items()}
     kept = {}
     for kind, cell in space.cells.items():
@@ -146,12 +146,8 @@ def _measure(
     phase: str,
     journal: Journal,
     report: Callable[[str, int, int], None] | None,
-    warnings: list[str],
-) -> dict[Place, float]:
-    """Sum of two ranks per place: the larger, the better it is to remove it.
-
-    What is warned of is added to the warnings.
-    """
+) -> tuple[dict[Place, float], Sequence[str]]:
+    """Sum of two ranks per place, the larger, the better it is to remove it; and warnings."""
     repeats = range(measurement.repeats)
     works = [(repeat, place) for repeat in repeats for place in (None, *places)]
 
@@ -179,9 +175,8 @@ def _measure(
         "the gain in condition": [change(place, "condition") for place in places],
         "the loss of regions": [-change(place, "regions") for place in places],
     }
-    told = telling(columns, f"candidates, {phase}")
-    warnings += left_out(columns, f"candidates, {phase}")
-    return dict(zip(places, rank_sum([*told.values()]).tolist(), strict=True))
+    ranked = ranking(columns, f"candidates, {phase}")
+    return dict(zip(places, ranked.total, strict=True)), ranked.left_out
 
 
 def _relative(before: float, after: float) -> float:

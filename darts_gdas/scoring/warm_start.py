@@ -13,7 +13,7 @@ from darts_gdas.nets import Layout
 from darts_gdas.reasons import check_minima
 from darts_gdas.runtime.journal import Journal
 from darts_gdas.scoring.book import score_all
-from darts_gdas.scoring.correlation import left_out, rank_sum, telling
+from darts_gdas.scoring.correlation import ranking
 from darts_gdas.scoring.effects import Effects, main_effects, sample_balanced
 from darts_gdas.scoring.pruning import prune
 from darts_gdas.scoring.scores import START_SCORES, Candidate, check_scores, score
@@ -133,10 +133,10 @@ class NtkWarmStart(WarmStart):
             report=lambda done, total: setting.report("scoring cells", done, total),
         )
         columns = {name: [row[0][name] for row in rows] for name in self.scores}
-        total = rank_sum([*telling(columns, "drawn cells").values()]).tolist()
-        effects = main_effects(setting.space, genotypes, total, ridge=self.ridge)
+        found = ranking(columns, "drawn cells")
+        effects = main_effects(setting.space, genotypes, found.total, ridge=self.ridge)
         logits = effects.logits(temperature=self.temperature, cap=self.cap)
-        return FirstAlphas(logits, effects, warnings=left_out(columns, "drawn cells"))
+        return FirstAlphas(logits, effects, warnings=found.left_out)
 
 
 @dataclass

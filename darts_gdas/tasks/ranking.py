@@ -16,7 +16,7 @@ from darts_gdas.runtime.data import derive_seed
 from darts_gdas.runtime.images import Images
 from darts_gdas.runtime.journal import Journal, Report
 from darts_gdas.scoring.book import score_all
-from darts_gdas.scoring.correlation import left_out, rank_sum, telling
+from darts_gdas.scoring.correlation import ranking
 from darts_gdas.scoring.scores import Candidate, score
 from darts_gdas.space import Genotype
 from darts_gdas.space.networks import network_key, representative
@@ -94,11 +94,8 @@ class ScoreTask:
         values = {name: [[row[name] for row in cell] for cell in rows] for name in names}
         means = {name: [_mean(v) for v in cells] for name, cells in values.items()}
         errors = {name: [_standard_error(v) for v in cells] for name, cells in values.items()}
-        asked = {name: means[name] for name in self.scores}
-        ranked = telling(asked, "cells")
-        total = rank_sum([*ranked.values()]).tolist()
-        told = tuple(left_out(asked, "cells"))
-        return Scored(self.networks, means, errors, tuple(ranked), total, told)
+        found = ranking({name: means[name] for name in self.scores}, "cells")
+        return Scored(self.networks, means, errors, *found)
 
     @cached_property
     def again(self) -> dict[int, int]:
