@@ -1,4 +1,4 @@
-"""Processes that decode pictures: asked in any order, ended with a word if one of them dies."""
+"""Processes that read pictures: asked in any order, ended with a word if one of them dies."""
 
 import contextlib
 import gc
@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from itertools import pairwise
 from multiprocessing import active_children, get_all_start_methods, get_context
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.util import Finalize
-from typing import final
+from typing import TypeVar, final
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,9 @@ from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.picture_cache import PictureCache
 from darts_gdas.runtime.pictures import BROKEN, Preparation
 from darts_gdas.runtime.shared import Memory, Place
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 PATIENCE = 600.0
 """Seconds after which a part of a batch that has not come is given up."""
@@ -89,45 +92,71 @@ class Recipe:
 
 @final
 class Decoders:
-    """Processes that decode pictures for all sets of a run, in the order in which they are asked.
+    """Processes that read pictures for all sets of a run, in the order in which they are asked.
 
     They begin with the first request, and end with this process, however it ends.
 
     Args:
-        recipe: What they do.
-        workers: How many; 0 decodes in this process, when the pixels are needed.
+        workers: How many; 0 reads in this process, when the pixels are needed.
     """
 
-    def __init__(self, recipe: Recipe, workers: int) -> None:
-        self.recipe = recipe
+    def __init__(self, workers: int) -> None:
         self.workers = workers
         method = "fork" if "fork" in get_all_start_methods() else "spawn"
         self._context = get_context(method)
         self._pool: ProcessPoolExecutor | None = None
         self._pids: SimpleQueue[int] = self._context.SimpleQueue()
 
-    def request(self, paths: Sequence[str], rows: Sequence[int]) -> "Decoding":
-        """Ask for pictures: every process takes a part, so that a batch comes early."""
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """The results of independent work that is no picture's pixels, in order.
+
+        Args:
+            work: A function that another process can import.
+            items: What it is given, one after another.
+
+        Raises:
+            DataFault: If a process has died.
+            Exception: What the work raises.
+        """
+        if not self.workers:
+            return [work(item) for item in items]
+        chunk = max(1, len(items) // (4 * self.workers))
+        try:
+            return list(self._begun().map(work, items, chunksize=chunk))
+        except BrokenProcessPool:
+            raise self.given_up(KILLED) from None
+
+    def request(self, recipe: Recipe, paths: Sequence[str], rows: Sequence[int]) -> "Decoding":
+        """Ask for pictures: every process takes a part, so that a batch comes early.
+
+        Args:
+            recipe: How they are decoded.
+            paths: The files.
+            rows: Their places in the cache.
+        """
         if not self.workers or not paths:
-            return Decoding(self, paths, rows, None, [])
-        if self._pool is None:
-            self._pool = self._started()
+            return Decoding(self, recipe, paths, rows, None, [])
         count = min(self.workers, len(paths))
         cuts = [round(i * len(paths) / count) for i in range(count + 1)]
         spans = [slice(*cut) for cut in pairwise(cuts)]
-        prepare = self.recipe.prepare
+        prepare = recipe.prepare
         shape = len(paths), prepare.channels, prepare.height, prepare.width
         memory = Memory(shape)
         try:
             parts = [
-                self._pool.submit(_decode, self.recipe, paths[s], rows[s], memory.place(s.start))
+                self._begun().submit(_decode, recipe, paths[s], rows[s], memory.place(s.start))
                 for s in spans
             ]
         except BrokenProcessPool:
             raise self.given_up(KILLED) from None
         for part in parts:  # a place is not given to others before all have written
             part.add_done_callback(memory.hold)
-        return Decoding(self, paths, rows, memory, parts)
+        return Decoding(self, recipe, paths, rows, memory, parts)
+
+    def _begun(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = self._started()
+        return self._pool
 
     def _started(self) -> ProcessPoolExecutor:
         forks, others = self._context.get_start_method() == "fork", active_children()
@@ -148,10 +177,14 @@ class Decoders:
         Finalize(self, _end, args=(pool, self._pids), exitpriority=100)
         return pool
 
-    def given_up(self, why: str) -> DataFault:
-        """End all processes, also one that hangs; returns the error to raise."""
+    def end(self) -> None:
+        """End all processes, also one that hangs."""
         if self._pool is not None:
             _end(self._pool, self._pids)
+
+    def given_up(self, why: str) -> DataFault:
+        """End them; returns the error to raise."""
+        self.end()
         return DataFault(f"{why} (dataset.workers={self.workers})")
 
 
@@ -162,6 +195,7 @@ class Decoding:
 
     Attributes:
         decoders: Whom.
+        recipe: How they are decoded.
         paths: The files.
         rows: Their places in the cache.
         memory: Where their pixels come; None where this process does the work.
@@ -169,6 +203,7 @@ class Decoding:
     """
 
     decoders: Decoders
+    recipe: Recipe
     paths: Sequence[str]
     rows: Sequence[int]
     memory: Memory | None
@@ -181,7 +216,7 @@ class Decoding:
             DataFault: If a file cannot be read, or a process has died, hangs or has no memory.
         """
         if self.memory is None:
-            return self.decoders.recipe(self.paths, self.rows)
+            return self.recipe(self.paths, self.rows)
         try:
             for part in self.parts:
                 part.result(PATIENCE)

@@ -12,17 +12,10 @@ import numpy as np
 import torch
 
 from darts_gdas.runtime.dataset import Dataset, Pair
-from darts_gdas.runtime.decoders import default_workers
+from darts_gdas.runtime.decoders import Decoders, default_workers
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.picture_files import (
-    Files,
-    PassedOver,
-    Picture,
-    find_parts,
-    in_threads,
-    look_at_sizes,
-    with_headers,
-)
+from darts_gdas.runtime.listing import PassedOver, Picture, Spread, in_threads, with_headers
+from darts_gdas.runtime.picture_files import Files, find_parts, look_at_sizes
 from darts_gdas.runtime.picture_settings import (
     check_channels,
     check_limits,
@@ -119,29 +112,47 @@ class ImageFolder(Dataset):
         check_range(self.value_range)
 
     def load(self) -> Pair:
-        """Look at all names first; then as for any files."""
-        root, passed = self._root(), PassedOver()
-        with without_pillows_limit():
-            classes, *parts = find_parts(root, self.test_fraction, self.seed, passed)
-        if told := passed.words():
-            logger.warning("%s", told)
-        return self.pair(root, classes, *parts)
+        """Look at all names first; then as for any files.
 
-    def pair(self, root: Path, classes: tuple[str, ...], train: Files, test: Files) -> Pair:
+        What is sure to be a stream has its processes list the names, too.
+        """
+        root, passed = self._root(), PassedOver()
+        decoders = self._decoders()
+        readers = decoders if self.storage is Storage.stream else Decoders(0)
+        try:
+            with without_pillows_limit():
+                found = find_parts(root, self.test_fraction, self.seed, passed, readers.map)
+            if told := passed.words():
+                logger.warning("%s", told)
+            return self.pair(*found, decoders)
+        except BaseException:
+            decoders.end()  # its traceback would keep them
+            raise
+
+    def pair(
+        self,
+        classes: tuple[str, ...],
+        train: Files,
+        test: Files,
+        decoders: Decoders | None = None,
+    ) -> Pair:
         """Look at headers first, then decode, a stream some pictures alone.
 
         Args:
-            root: Folder that all files are below.
             classes: Names of the classes.
             train: Files to train on, of which `fraction` takes a share.
             test: Files to test on.
+            decoders: Who reads a stream's files; None is `workers` new processes.
         """
         parts = self._share(train), test
+        decoders = decoders or self._decoders()
         with without_pillows_limit():
             is_stream = self._is_stream(sum(map(len, parts)))
-            looked = self._looked(parts, LOOKED if is_stream else None)
+            spread = decoders.map if is_stream else in_threads
+            looked = self._looked(parts, LOOKED if is_stream else None, spread)
             if is_stream and _deep(looked[0] + looked[1]):
-                looked = self._looked(parts, SAMPLE)  # their values have a range to be measured
+                # Their values have a range to be measured.
+                looked = self._looked(parts, SAMPLE, spread)
             is_all = sum(map(len, looked)) == sum(map(len, parts))
             prepare = self._preparation(*looked, is_all=is_all)
             look_at_sizes(looked[0] + looked[1], prepare, self.max_megapixels)
@@ -149,19 +160,23 @@ class ImageFolder(Dataset):
                 first, second = (self._decode_all(part, classes, prepare) for part in parts)
                 return first, second
         prepare = replace(prepare, max_megapixels=self.max_megapixels)
-        workers = default_workers() if self.workers is None else self.workers
         cache = self.cache and Path(self.cache).expanduser()
-        return file_sets(root, classes, parts, prepare, workers=workers, cache=cache or None)
+        return file_sets(classes, parts, prepare, decoders, cache or None)
+
+    def _decoders(self) -> Decoders:
+        return Decoders(default_workers() if self.workers is None else self.workers)
 
     def _share(self, train: Files) -> Files:
         if self.fraction == 1:
             return train
         return train.select(class_share(train.labels, self.fraction, self.seed))
 
-    def _looked(self, parts: Sequence[Files], most: int | None) -> list[list[Picture]]:
+    def _looked(
+        self, parts: Sequence[Files], most: int | None, spread: Spread
+    ) -> list[list[Picture]]:
         """The headers of at most so many files of each part, or of all."""
         chosen = parts if most is None else [p.select(some(len(p), most)) for p in parts]
-        return [with_headers(part.paths) for part in chosen]
+        return [with_headers(part.paths, spread) for part in chosen]
 
     def _root(self) -> Path:
         if not self.root:
@@ -238,10 +253,10 @@ class ImageFolder(Dataset):
     def _decode_all(self, files: Files, classes: tuple[str, ...], prepare: Preparation) -> ImageSet:
         """One part of the set; in the order of the names, however the threads run."""
         shape = (len(files), prepare.channels, prepare.height, prepare.width)
-        pixels = np.empty(shape, dtype=np.uint8)
+        pixels, paths = np.empty(shape, dtype=np.uint8), files.paths
 
         def read(position: int) -> bool:
-            path = files.paths[position]
+            path = paths[position]
             try:
                 pixels[position] = prepare(path)
             except BROKEN as error:
@@ -255,7 +270,7 @@ class ImageFolder(Dataset):
 
         is_read, labels = torch.tensor(in_threads(read, range(len(files)))), files.labels
         root = self._root()
-        names = tuple(shown(os.path.relpath(path, root)) for path in files.paths)
+        names = tuple(shown(os.path.relpath(path, root)) for path in paths)
         everything = ImageSet(torch.from_numpy(pixels), labels, classes, prepare.words(), names)
         if is_read.all():
             return everything

@@ -4,29 +4,22 @@ import logging
 import math
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from darts_gdas.runtime.images import check_class_names
-from darts_gdas.runtime.pictures import Header, Preparation, header
+from darts_gdas.runtime.listing import SUFFIXES, PassedOver, Picture, Spread, listed
+from darts_gdas.runtime.pictures import Preparation
 from darts_gdas.runtime.split import split_in_two
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe"),
-    *(".pbm", ".pgm", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-)
-"""Endings of pictures, in upper or lower case: such a file must be readable, any other may be."""
-
-_ENDINGS = (*SUFFIXES, *(suffix.upper() for suffix in SUFFIXES))
 
 TEST_FOLDERS = ("test", "testing", "eval", "evaluation", "val", "valid", "validation", "dev")
 """Where pictures for testing may lie; the first that is there is taken."""
@@ -37,65 +30,44 @@ DEFAULT_TEST_FRACTION = 0.2
 LARGE, NOTABLE_LOSS = 89, 0.1
 """Megapixels, and the share of the area that is cut off, from which on it is worth a line."""
 
-_MAX_THREADS = 8
-Result = TypeVar("Result")
-
-
-@dataclass
-class PassedOver:
-    """Files and folders that are not read, by the reason.
-
-    Attributes:
-        found: Paths by reason, a phrase in the plural.
-    """
-
-    found: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, path: str | Path) -> None:
-        """Note one."""
-        self.found.setdefault(reason, []).append(str(path))
-
-    def words(self) -> str | None:
-        """All of them in one line, with an example of each; None where there are none."""
-        parts = [f"{len(p)} {reason} (such as {p[0]!r})" for reason, p in self.found.items()]
-        return f"passed over below dataset.root: {', '.join(parts)}" if parts else None
-
 
 @dataclass(frozen=True, slots=True)
 class Files:
     """Files of pictures, which may be millions.
 
     Attributes:
-        paths: The files.
+        root: Folder that they are below.
+        names: Their names there, as bytes of one length: a list of a million texts would be copied
+            into every process, by the counts of its references.
         labels: Number of the class of each.
     """
 
-    paths: list[str]
+    root: str
+    names: np.ndarray
     labels: Int64[Tensor, " files"]
 
+    @classmethod
+    def of(cls, root: str, paths: Iterable[str], labels: Int64[Tensor, " files"]) -> "Files":
+        """Those at these paths."""
+        start = os.path.join(root, "")
+        names = [os.fsencode(path.removeprefix(start)) for path in paths]
+        return cls(root, np.array(names, dtype=np.bytes_), labels)
+
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
+
+    @property
+    def paths(self) -> list[str]:
+        """Where each of them is."""
+        return [os.path.join(self.root, os.fsdecode(name)) for name in self.names.tolist()]
 
     def select(self, positions: Int64[Tensor, " selected"]) -> "Files":
         """Those at these positions, in this order."""
-        return Files([self.paths[i] for i in positions.tolist()], self.labels[positions])
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A file that has been looked at.
-
-    Attributes:
-        path: The file.
-        header: What it says of itself; None where that cannot be read.
-    """
-
-    path: str
-    header: Header | None
+        return replace(self, names=self.names[positions.numpy()], labels=self.labels[positions])
 
 
 def find_parts(
-    root: Path, test_fraction: float | None, seed: int, passed: PassedOver
+    root: Path, test_fraction: float | None, seed: int, passed: PassedOver, spread: Spread
 ) -> tuple[tuple[str, ...], Files, Files]:
     """The classes, and the pictures for training and for testing.
 
@@ -105,23 +77,42 @@ def find_parts(
             it; None is `DEFAULT_TEST_FRACTION`, with a warning.
         seed: Which pictures those are.
         passed: Is told what is left out.
+        spread: Who lists the folders of the classes.
 
     Raises:
         ValueError: If a folder, a class or pictures are missing, or the share has no effect.
     """
     found = find_classes(root / "train", passed)
-    classes = tuple(found)
-    train = _pictures(found, classes, passed)
-    have = set(train.labels.tolist())
-    for label, name in enumerate(classes):
-        if label not in have:
+    others = _classes_for_testing(root, found, test_fraction, passed)
+    folders = [*found.values(), *others.values()]
+    lists = spread(partial(listed, str(root)), folders)
+    for _, left_out in lists:
+        passed.update(left_out)
+    names = dict(zip(folders, (below for below, _ in lists), strict=True))
+    for folder in found.values():
+        if not len(names[folder]):
             raise ValueError(
-                f"dataset.root must hold images of every class, but "
-                f"{str(root / 'train' / name)!r} has none ({' '.join(sorted(SUFFIXES))})"
+                f"dataset.root must hold images of every class, but {folder!r} has none "
+                f"({' '.join(sorted(SUFFIXES))})"
             )
+    classes = tuple(found)
+    train = _files(root, classes, found, names)
+    if not others:
+        return classes, *_split(train, test_fraction, seed)
+    test = _files(root, classes, others, names)
+    if not len(test):
+        folder = os.path.dirname(next(iter(others.values())))
+        raise ValueError(f"dataset.root must hold images in {folder!r}")
+    return classes, train, test
+
+
+def _classes_for_testing(
+    root: Path, found: dict[str, str], test_fraction: float | None, passed: PassedOver
+) -> dict[str, str]:
+    """The folders of classes for testing; none where they are taken out of those for training."""
     folders = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
     if not folders:
-        return classes, *_split(train, test_fraction, seed)
+        return {}
     if test_fraction is not None:
         raise ValueError(
             f"dataset.test_fraction={test_fraction} has no effect: {str(folders[0])!r} "
@@ -130,17 +121,25 @@ def find_parts(
     if folders[1:]:
         names = " and ".join(folder.name for folder in folders[1:])
         logger.warning("dataset.root: %s is not used, beside %s", names, folders[0].name)
-    found = find_classes(folders[0], passed)
-    if strange := sorted(found.keys() - set(classes)):
+    others = find_classes(folders[0], passed)
+    if strange := sorted(others.keys() - found.keys()):
         raise ValueError(
             f"train and {folders[0].name} of dataset.root={str(root)!r} must hold the same "
-            f"classes; only in train: {sorted(set(classes) - found.keys())}, only in "
+            f"classes; only in train: {sorted(found.keys() - others.keys())}, only in "
             f"{folders[0].name}: {strange}"
         )
-    test = _pictures(found, classes, passed)
-    if not len(test):
-        raise ValueError(f"dataset.root must hold images in {str(folders[0])!r}")
-    return classes, train, test
+    return others
+
+
+def _files(
+    root: Path, classes: tuple[str, ...], found: dict[str, str], names: dict[str, np.ndarray]
+) -> Files:
+    """Those below the folders of some classes."""
+    parts = [names[folder] for folder in found.values()]
+    numbers = {name: label for label, name in enumerate(classes)}
+    labels = torch.tensor([numbers[name] for name in found])
+    labels = labels.repeat_interleave(torch.tensor([len(part) for part in parts]))
+    return Files(str(root), np.concatenate(parts), labels)
 
 
 def _split(files: Files, fraction: float | None, seed: int) -> tuple[Files, Files]:
@@ -157,8 +156,8 @@ def _split(files: Files, fraction: float | None, seed: int) -> tuple[Files, File
     return files.select(train), files.select(test)
 
 
-def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
-    """What may be pictures of each class, classes and files sorted by name.
+def find_classes(folder: Path, passed: PassedOver) -> dict[str, str]:
+    """The folder of each class, sorted by its name.
 
     Names of classes are composed Unicode (NFC): a letter with an accent is the same name, whether
     the file system holds it as one character or as two.
@@ -174,7 +173,7 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
         raise ValueError(
             f"dataset.root must hold {folder.name}/<class>/, but there is no folder {str(folder)!r}"
         )
-    classes: dict[str, list[str]] = {}
+    classes: dict[str, str] = {}
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -190,55 +189,10 @@ def find_classes(folder: Path, passed: PassedOver) -> dict[str, list[str]]:
                 f"and {unicodedata.normalize('NFD', name)!a}; rename one, or put the pictures "
                 "together"
             )
-        classes[name] = _files_below(str(entry), (os.path.realpath(folder),), passed)
+        classes[name] = str(entry)
     if not classes:
         raise ValueError(f"dataset.root must hold one folder per class in {str(folder)!r}")
     return dict(sorted(classes.items()))
-
-
-def _files_below(folder: str, above: tuple[str, ...], passed: PassedOver) -> list[str]:
-    """All files, also those of linked folders, sorted folder by folder."""
-    above = (*above, os.path.realpath(folder))
-    with os.scandir(folder) as found:  # knows kinds without a question for each file
-        entries = [entry for entry in found if entry.name[0] != "."]
-    others = {entry.name: entry for entry in entries if not entry.is_file()}
-    start, paths = os.path.join(folder, ""), []
-    names = sorted([entry.name for entry in entries])
-    if not others:
-        return [start + name for name in names]
-    for name in names:
-        entry = others.get(name)
-        if entry is None:
-            paths.append(start + name)
-        elif not entry.is_dir():
-            passed.add("dead links" if entry.is_symlink() else "special files", entry.path)
-        elif os.path.realpath(entry.path) in above:
-            passed.add("links to a folder that holds them", entry.path)
-        else:
-            paths += _files_below(entry.path, above, passed)
-    return paths
-
-
-def _pictures(found: dict[str, list[str]], classes: tuple[str, ...], passed: PassedOver) -> Files:
-    """Those files that should hold a picture by their ending, and others that do."""
-    kept = []
-    for name in classes:
-        members = found.get(name, [])
-        others = with_headers([path for path in members if not path.endswith(_ENDINGS)])
-        none = (one.path for one in others if one.header is None)
-        lacking = dict.fromkeys(path for path in none if not path.lower().endswith(SUFFIXES))
-        for path in lacking:
-            passed.add("files without a picture that can be read", path)
-        kept.append([path for path in members if path not in lacking] if lacking else members)
-    numbers = torch.tensor([len(members) for members in kept])
-    labels = torch.arange(len(classes)).repeat_interleave(numbers)
-    return Files([path for members in kept for path in members], labels)
-
-
-def with_headers(paths: Sequence[str]) -> list[Picture]:
-    """Look at files."""
-    headers = in_threads(header, paths) if paths else []
-    return [Picture(path, head) for path, head in zip(paths, headers, strict=True)]
 
 
 def look_at_sizes(pictures: Iterable[Picture], prepare: Preparation, max_megapixels: float) -> None:
@@ -289,9 +243,3 @@ def look_at_sizes(pictures: Iterable[Picture], prepare: Preparation, max_megapix
             len(series),
             series[0],
         )
-
-
-def in_threads(work: Callable[..., Result], items: Iterable[object]) -> list[Result]:
-    """The results of independent work, in order."""
-    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(work, items))

@@ -37,27 +37,26 @@ class FileSet(Images):
         labels: As for all `Images`, on the CPU.
         classes: As there.
         preparation: As there.
-        root: Folder that the names are in.
-        names: Names of the files below it, as bytes of one length: a list of a million texts would
-            be copied into every process, by the counts of its references.
+        files: Theirs, by the same labels.
         rows: Places in the cache.
-        decoders: Who decodes.
+        recipe: How they are decoded.
+        decoders: Who does so.
         to_device: Where batches arrive; None is the CPU.
     """
 
     labels: Int64[Tensor, " images"]
     classes: tuple[str, ...]
     preparation: tuple[str, ...]
-    root: str
-    names: np.ndarray
+    files: Files
     rows: np.ndarray
+    recipe: Recipe
     decoders: Decoders
     to_device: torch.device | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        prepare = self.decoders.recipe.prepare
+        prepare = self.recipe.prepare
         return prepare.channels, prepare.height, prepare.width
 
     @property
@@ -88,9 +87,8 @@ class FileSet(Images):
         Raises:
             DataFault: Here or in what is returned, if they cannot be read.
         """
-        chosen = positions.numpy()
-        paths = [os.path.join(self.root, os.fsdecode(name)) for name in self.names[chosen]]
-        decoding = self.decoders.request(paths, self.rows[chosen].tolist())
+        paths, rows = self.files.select(positions).paths, self.rows[positions.numpy()]
+        decoding = self.decoders.request(self.recipe, paths, rows.tolist())
 
         def read() -> tuple[Tensor, Tensor]:
             pixels, labels = torch.from_numpy(decoding.wait()), self.labels[positions]
@@ -109,22 +107,22 @@ class FileSet(Images):
 
     def select(self, indices: Int64[Tensor, " selected"]) -> "FileSet":
         """The images at these positions, in this order."""
-        at = indices.cpu().numpy()
-        labels = self.labels[indices.cpu()]
-        return replace(self, labels=labels, names=self.names[at], rows=self.rows[at])
+        at = indices.cpu()
+        files = self.files.select(at)
+        return replace(self, labels=files.labels, files=files, rows=self.rows[at.numpy()])
 
     def file_of(self, position: int) -> str:
         """The file's name below the root."""
-        return shown(os.fsdecode(self.names[position]))
+        return shown(os.fsdecode(self.files.names[position]))
 
     def digest(self) -> str:
         """A sha256 of names, labels and classes, and of the pixels of `FINGERPRINT` images."""
         hasher = hashlib.sha256(repr((len(self), self.shape, self.classes)).encode())
-        prepare = self.decoders.recipe.prepare
         # Past the cache, which holds what the files were; here, for they are few.
-        files = replace(self, decoders=Decoders(Recipe(prepare, None), 0), to_device=None)
-        looked = files.pixels(some(len(self), FINGERPRINT)).numpy()
-        for array in (self.names, self.labels.numpy(), looked):
+        recipe = replace(self.recipe, cache=None)
+        here = replace(self, recipe=recipe, decoders=Decoders(0), to_device=None)
+        looked = here.pixels(some(len(self), FINGERPRINT)).numpy()
+        for array in (self.files.names, self.labels.numpy(), looked):
             hasher.update(array.tobytes())
         return hasher.hexdigest()
 
@@ -135,38 +133,32 @@ def some(count: int, most: int) -> Int64[Tensor, " chosen"]:
 
 
 def file_sets(
-    root: Path,
     classes: tuple[str, ...],
     parts: tuple[Files, Files],
     prepare: Preparation,
-    *,
-    workers: int,
+    decoders: Decoders,
     cache: Path | None,
 ) -> tuple[FileSet, FileSet]:
     """Images for training and for testing, decoded by the same processes.
 
     Args:
-        root: Folder that all files are below.
         classes: Names of the classes.
         parts: The files of each.
         prepare: How they are decoded.
-        workers: How many processes decode.
+        decoders: Who does so.
         cache: Folder to keep decoded pixels in.
 
     Raises:
         WriteError: If the cache has not enough room.
     """
-    # All names at once: a call for each takes longer than to list them.
-    joined = os.fsencode("\0".join(["", *parts[0].paths, *parts[1].paths]))
-    start = b"\0" + os.fsencode(os.path.join(root, ""))
-    names = joined.replace(start, b"\0").split(b"\0")[1:]
-    kept = PictureCache.of(cache, prepare, names) if cache else None
-    array, rows = np.array(names), np.arange(len(names))
-    decoders = Decoders(Recipe(prepare, kept), workers)
+    train, test = parts
+    names = [*train.names.tolist(), *test.names.tolist()] if cache else []
+    recipe = Recipe(prepare, PictureCache.of(cache, prepare, names) if cache else None)
+    width = np.result_type(train.names, test.names)  # one for both, as in the digest
+    rows = np.arange(len(train) + len(test))
 
-    def part(files: Files, place: slice) -> FileSet:
-        words, below = prepare.words(), str(root)
-        return FileSet(files.labels, classes, words, below, array[place], rows[place], decoders)
+    def part(files: Files, rows: np.ndarray) -> FileSet:
+        files = replace(files, names=files.names.astype(width, copy=False))
+        return FileSet(files.labels, classes, prepare.words(), files, rows, recipe, decoders)
 
-    first, second = parts
-    return part(first, slice(len(first))), part(second, slice(len(first), None))
+    return part(train, rows[: len(train)]), part(test, rows[len(train) :])

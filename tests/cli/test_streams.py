@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.soak import is_same
 from darts_gdas.runtime import data
 from darts_gdas.runtime.checkpoint import CheckpointFolder
-from darts_gdas.runtime.decoders import Decoders
+from darts_gdas.runtime.decoders import Decoders, Recipe
 
 PICTURES = ["dataset=image_folder", "dataset.root=pictures", "dataset.image_size=8",
             "dataset.augment.crop_padding=1", "dataset.augment.cutout=2", "batch_size=4",
@@ -87,11 +87,11 @@ def test_a_killed_process_that_decodes_is_one_line(
 ):
     original, asked = Decoders.request, []
 
-    def request(self: Decoders, paths: list[str], rows: list[int]):
+    def request(self: Decoders, recipe: Recipe, paths: list[str], rows: list[int]):
         asked.append(len(paths))
         if len(asked) == 40:
             os.kill(self._pids.get(), 9)
-        return original(self, paths, rows)
+        return original(self, recipe, paths, rows)
 
     monkeypatch.setattr(Decoders, "request", request)
     status, out, err = run("search.py", *SEARCH, "epochs=9", *PICTURES, *STREAM)

@@ -31,7 +31,7 @@ def paths(tmp_path: Path) -> list[str]:
 
 
 def levels(made: Decoders, paths: list[str]) -> list[int]:
-    return made.request(paths, [0] * len(paths)).wait()[:, 0, 0, 0].tolist()
+    return made.request(RECIPE, paths, [0] * len(paths)).wait()[:, 0, 0, 0].tolist()
 
 
 def pids(made: Decoders) -> list[int]:
@@ -57,8 +57,8 @@ def is_gone(pid: int) -> bool:
 def test_processes_that_are_still_beginning_are_ended_too(paths: list[str], monkeypatch):
     """One that is left waits for ever for a lock that a killed one holds, and the exit for it."""
     monkeypatch.setattr(decoders, "_begin", lambda *_: time.sleep(60))
-    made = Decoders(RECIPE, 2)
-    made.request(paths, [0] * 7)
+    made = Decoders(2)
+    made.request(RECIPE, paths, [0] * 7)
     found = pids(made)
     made.given_up("ended")
     assert len({*found}) == 2 and all(map(is_gone, found))
@@ -66,8 +66,8 @@ def test_processes_that_are_still_beginning_are_ended_too(paths: list[str], monk
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 9])
 def test_pictures_come_in_the_order_in_which_they_were_asked_for(paths: list[str], workers: int):
-    made = Decoders(RECIPE, workers)
-    first, second = made.request(paths, [0] * 7), made.request(paths[::-1], [0] * 7)
+    made = Decoders(workers)
+    first, second = made.request(RECIPE, paths, [0] * 7), made.request(RECIPE, paths[::-1], [0] * 7)
     assert second.wait()[:, 0, 0, 0].tolist() == [60, 50, 40, 30, 20, 10, 0]
     assert first.wait().shape == (7, 1, 4, 4)
     assert levels(made, paths[3:4]) == [30]
@@ -75,7 +75,7 @@ def test_pictures_come_in_the_order_in_which_they_were_asked_for(paths: list[str
 
 @pytest.mark.parametrize("again", ["at once", "later"])
 def test_a_killed_process_is_one_error_and_ends_the_others(paths: list[str], again: str):
-    made = Decoders(RECIPE, 2)
+    made = Decoders(2)
     assert levels(made, paths) == [0, 10, 20, 30, 40, 50, 60]
     found = pids(made)
     os.kill(found[0], signal.SIGKILL)
@@ -98,11 +98,11 @@ def test_a_process_that_dies_while_it_delivers_is_one_error(
 
     monkeypatch.setattr(Place, "write", write)  # a fork has it too
     with pytest.raises(DataFault, match="has died"):
-        levels(Decoders(RECIPE, 2), paths)
+        levels(Decoders(2), paths)
 
 
 def test_a_process_that_hangs_is_given_up(paths: list[str], monkeypatch: pytest.MonkeyPatch):
-    made = Decoders(RECIPE, 2)
+    made = Decoders(2)
     levels(made, paths)
     monkeypatch.setattr(decoders, "PATIENCE", 0.3)
     found = pids(made)
@@ -119,12 +119,12 @@ def test_a_process_without_memory_is_one_error(paths: list[str], monkeypatch: py
 
     monkeypatch.setattr(Preparation, "__call__", starve)  # a fork has it too
     with pytest.raises(DataFault, match=r"has no memory left; pass fewer, or a smaller batch_size"):
-        levels(Decoders(RECIPE, 2), paths)
+        levels(Decoders(2), paths)
 
 
 def test_signals_that_mean_the_run_do_not_end_them(paths: list[str]):
     """As Ctrl-C in a terminal and a scheduler send them: to all processes of a job."""
-    made = Decoders(RECIPE, 2)
+    made = Decoders(2)
     levels(made, paths)
     for pid in pids(made):
         os.kill(pid, signal.SIGINT)
@@ -143,8 +143,8 @@ def test_signals_find_none_of_them_unprepared(paths: list[str], monkeypatch: pyt
         begin(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(decoders, "_begin", slowly)
-    made = Decoders(RECIPE, 2)
-    asked = made.request(paths, range(len(paths)))
+    made = Decoders(2)
+    asked = made.request(RECIPE, paths, range(len(paths)))
     outside = "import os, sys; [os.kill(int(pid), 15) for pid in sys.argv[1:]]"
     subprocess.run([sys.executable, "-c", outside, *map(str, pids(made))], check=True)
     assert len(asked.wait()) == len(paths)
@@ -153,7 +153,7 @@ def test_signals_find_none_of_them_unprepared(paths: list[str], monkeypatch: pyt
 def test_they_do_not_outlive_a_killed_parent(paths: list[str]):
     program = (
         "import sys, time; from tests.runtime.test_decoders import *\n"
-        "made = Decoders(RECIPE, 2); levels(made, sys.argv[1:]); print(*pids(made), flush=True)\n"
+        "made = Decoders(2); levels(made, sys.argv[1:]); print(*pids(made), flush=True)\n"
         "time.sleep(60)"
     )
     command = [sys.executable, "-c", program, *paths]
@@ -171,7 +171,7 @@ def test_a_child_of_multiprocessing_that_forgets_them_ends(paths: list[str]):
     kept = []
 
     def use() -> None:
-        kept.append(Decoders(RECIPE, 2))
+        kept.append(Decoders(2))
         levels(kept[0], paths)
 
     process = get_context("fork").Process(target=use)

@@ -137,4 +137,4 @@ def test_a_disc_that_fills_is_one_error(
     recipe = cached(tmp_path / "cache", paths)
     monkeypatch.setattr(os, "pwrite", write)  # a fork has it too
     with pytest.raises(DataFault, match=r"cache: '.*' cannot be written: No space left on device"):
-        Decoders(recipe, workers).request(paths, [0, 1, 2]).wait()
+        Decoders(workers).request(recipe, paths, [0, 1, 2]).wait()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from darts_gdas.runtime.formats.splits import SplitSet, checked_labels
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.picture_files import in_threads
+from darts_gdas.runtime.listing import in_threads
 from darts_gdas.runtime.picture_settings import (
     check_channels,
     check_limits,

@@ -14,7 +14,8 @@ from darts_gdas.runtime.formats.owners import looking, owner, reading
 from darts_gdas.runtime.formats.sized import Sample, SizedSet
 from darts_gdas.runtime.formats.splits import check_known, checked_labels
 from darts_gdas.runtime.images import ImageSet
-from darts_gdas.runtime.picture_files import Files, with_headers
+from darts_gdas.runtime.listing import with_headers
+from darts_gdas.runtime.picture_files import Files
 from darts_gdas.runtime.stream import SAMPLE, some
 
 OURS = frozenset(
@@ -107,7 +108,8 @@ class Torchvision(SizedSet):
         """As a folder of pictures, whose files and classes the set's object knows."""
         names = [chosen for chosen in self.chosen(kind.splits) if chosen]
         objects = [[self._part(kind, factory, name) for name in chosen] for chosen in names]
-        parts = [_files(together, self.name) for together in objects]
+        root = str(Path(self.root).expanduser())
+        parts = [_files(root, together, self.name) for together in objects]
         said = [_class_names(one) for together in objects for one in together]
         classes = self.classes(said, [part.labels for part in parts])
         if len(parts) == 1:
@@ -116,7 +118,7 @@ class Torchvision(SizedSet):
         check_known(parts[0].labels, parts[1].labels, classes)
         height, width = self._size(parts[0])
         folder = ImageFolder(
-            root=str(Path(self.root).expanduser()),
+            root=root,
             image_size=height,
             image_width=width,
             channels=self.channels or 3,
@@ -129,7 +131,7 @@ class Torchvision(SizedSet):
             cache=self.cache,
             max_megapixels=self.max_megapixels,
         )
-        return folder.pair(Path(self.root).expanduser(), classes, parts[0], parts[1])
+        return folder.pair(classes, parts[0], parts[1])
 
     def _size(self, files: Files) -> tuple[int, int]:
         if self.image_size is not None:
@@ -163,11 +165,11 @@ def _samples(found: Any, what: str) -> Iterator[Sample]:
             yield Sample(picture, label, f"image {i} (from 0)")
 
 
-def _files(parts: list[Any], name: str) -> Files:
+def _files(root: str, parts: list[Any], name: str) -> Files:
     with reading(name):  # sorted, for SUN397 takes them as the file system has them
         pairs = sorted((part[i] for part in parts for i in range(len(part))), key=str)
     labels = checked_labels([label for _, label in pairs], len(pairs), f"{name}: labels")
-    return Files([str(path) for path, _ in pairs], labels)
+    return Files.of(root, [str(path) for path, _ in pairs], labels)
 
 
 def _class_names(found: Any) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from darts_gdas.runtime.dataset import Pair
 from darts_gdas.runtime.formats.owners import owner, reading
 from darts_gdas.runtime.formats.sized import Sample, SizedSet
 from darts_gdas.runtime.formats.splits import PARTS
-from darts_gdas.runtime.picture_files import SUFFIXES
+from darts_gdas.runtime.listing import SUFFIXES
 
 WORD = re.compile(rf"(?<![a-z])({'|'.join(PARTS)})(?![a-z])")
 """The part that a shard's path below the root says it is of, the last one."""
