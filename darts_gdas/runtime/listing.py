@@ -1,6 +1,7 @@
 """Names of the pictures below a folder, by their endings and headers, and what is left out."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ SUFFIXES = (
 )
 """Endings of pictures, in upper or lower case: such a file must be readable, any other may be."""
 
-_ENDINGS = tuple(s.encode() for suffix in SUFFIXES for s in (suffix, suffix.upper()))
+_ENDINGS = frozenset(s.encode() for suffix in SUFFIXES for s in (suffix, suffix.upper()))
 
 _MAX_THREADS = 8
 Result = TypeVar("Result")
@@ -80,7 +81,7 @@ def listed(root: str, folder: str) -> tuple[np.ndarray, PassedOver]:
     start = os.fsencode(os.path.join(root, ""))
     above = (os.path.realpath(os.path.dirname(folder)),)
     names = _names_below(os.fsencode(folder), start, above, passed)
-    unsure = [name for name in names if not name.endswith(_ENDINGS)]
+    unsure = [name for name in names if name[name.rfind(b".") :] not in _ENDINGS]
     others = with_headers([os.fsdecode(start + name) for name in unsure])
     lacking = {
         name
@@ -100,11 +101,12 @@ def _names_below(
     """All files, also those of linked folders, sorted folder by folder."""
     above = (*above, os.path.realpath(os.fsdecode(folder)))
     with os.scandir(folder) as found:  # knows kinds without a question for each file
-        entries = [entry for entry in found if entry.name[:1] != b"."]
+        entries = list(found)
     others = {entry.name: entry for entry in entries if not entry.is_file()}
     start, below = os.path.join(folder, b"").removeprefix(root), []
     names = [entry.name for entry in entries]
     names.sort(key=None if b"".join(names).isascii() else os.fsdecode)  # as texts are
+    del names[bisect_left(names, b".") : bisect_left(names, b"/")]  # hidden
     if not others:
         return [start + name for name in names]
     for name in names:

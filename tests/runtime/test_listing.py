@@ -2,6 +2,7 @@
 
 import os
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -88,28 +89,30 @@ def test_notes_of_several_are_those_of_one_after_another():
     assert first == both and "4 dead links (such as 'a'), 1 special files" in str(first.words())
 
 
-def no_children() -> bool:
-    for process in active_children():
+def are_gone(children: set[BaseProcess]) -> bool:
+    for process in children:
         process.join(10)
-    return not active_children()
+    return not children & {*active_children()}
 
 
 def test_a_folder_that_is_refused_leaves_no_process(tree: Path):
+    before = {*active_children()}
     (tree / "train" / "empty").mkdir()
     made = ImageFolder(root=str(tree), storage=Storage.stream, workers=2)
     with pytest.raises(ValueError, match=r"but '.*empty' has none") as refused:
         made.load()
-    assert no_children(), refused.traceback  # which is still held
+    assert are_gone({*active_children()} - before), refused.traceback  # which is still held
 
 
 def test_what_a_process_is_told_to_do_and_cannot_is_its_own_error():
-    made = Decoders(2)
+    before, made = {*active_children()}, Decoders(2)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         made.map(os.listdir, [".", "nowhere"])
     assert made.map(len, ["", "a", "ab"]) == [0, 1, 2] == Decoders(0).map(len, ["", "a", "ab"])
+    children = {*active_children()} - before
     with pytest.raises(DataFault, match=r"has died: killed .*\(dataset\.workers=2\)$"):
         made.map(os._exit, [1, 1])
-    assert no_children()
+    assert len(children) == 2 and are_gone(children)
 
 
 def test_endings_are_in_either_case(tmp_path: Path):
