@@ -29,6 +29,7 @@ from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
 from darts_gdas.nets.dropout import SkipDropout
 from darts_gdas.nets.formats import autocasts
 from darts_gdas.nets.mixture import CellMixture
+from darts_gdas.nets.nodes import Summand
 from darts_gdas.nets.pointwise import Moments, normalized_sum
 from darts_gdas.nets.pooling import normalized
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
@@ -108,7 +109,7 @@ def leave(
     edges: Sequence[nn.ModuleDict],
     update: StatisticsUpdate,
     drop: Callable[[Tensor], Tensor] | None = None,
-) -> list[Tensor]:
+) -> list[Summand]:
     """What each edge of a group adds to the node that it leads to.
 
     Args:
@@ -122,10 +123,10 @@ def leave(
     for name in group.weights:
         leaving.add(name, [edges[edge][name] for edge in group.edges])
     convs, normed, shared, others = leaving.convs, leaving.normed, leaving.shared, leaving.others
+    if leaving.alone and not convs:
+        return _alone(leaving, *group.weights.values())
     sums: list[Tensor | None] = [None] * len(group.edges)
-    # Of a sampled path, in the weight step: then the output is the sum.
-    is_chosen = leaving.alone and not convs and _are_ones(*group.weights.values())
-    found = None if convs or is_chosen else _weighted(group, normed, shared, update)
+    found = None if convs else _weighted(group, normed, shared, update)
     if found is None:
         for name, pairs in normed.items():
             others[name] = [normalized(y, norm, update) for y, norm in pairs]
@@ -144,11 +145,19 @@ def leave(
     for name, outputs in others.items():
         for i, (weight, y) in enumerate(zip(group.weights[name], outputs, strict=True)):
             so_far = sums[i]
-            if is_chosen:
-                sums[i] = y
-            else:
-                sums[i] = weight * y if so_far is None else torch.addcmul(so_far, weight, y)
-    return [y for y in sums if y is not None]
+            sums[i] = weight * y if so_far is None else torch.addcmul(so_far, weight, y)
+    return [Summand(y) for y in sums if y is not None]
+
+
+def _alone(leaving: Leaving, weights: Tensor) -> list[Summand]:
+    """What edges add on which one candidate runs, as on a sampled path."""
+    scale = [None] * len(weights) if _are_ones(weights) else weights.unbind()
+    pairs = [pair for outputs in leaving.normed.values() for pair in outputs]
+    ready = [y for outputs in leaving.others.values() for y in outputs]
+    ready += [y for y in leaving.shared.values() for _ in scale]
+    if pairs:
+        return [Summand(y, weight, norm) for (y, norm), weight in zip(pairs, scale, strict=True)]
+    return [Summand(y, weight) for y, weight in zip(ready, scale, strict=True)]
 
 
 def _weighted(

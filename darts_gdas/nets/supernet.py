@@ -18,6 +18,7 @@ from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import CellWeights, group_edges, leave
 from darts_gdas.nets.layout import CellPlan, Layout
 from darts_gdas.nets.mixture import Mixture
+from darts_gdas.nets.nodes import Summand, total
 from darts_gdas.nets.operations import OPERATIONS, check_operations
 from darts_gdas.nets.partial import (
     check_partial_channels,
@@ -85,13 +86,13 @@ class SearchCell(nn.Module):
         states = [State(x) for x in before]
         first_node = len(states)
         edges = [cast(MixedEdge, edge).candidates for edge in self.edges]
-        incoming: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
+        incoming: list[list[Summand]] = [[] for _ in range(self.space.num_nodes)]
         passing: list[list[Tensor]] = [[] for _ in range(self.space.num_nodes)]
         drop = weights.dropout and weights.dropout.start(before[0].device)
         for source in range(first_node + self.space.num_nodes):
             if source >= first_node:  # all edges into this node have been computed
                 node = source - first_node
-                states.append(State(self._node(incoming[node], passing[node], before[0])))
+                states.append(State(self._node(incoming[node], passing[node], before[0], update)))
             state = states[source]
             if self.partial_channels > 1:
                 self._pass_by(state.x, source, weights.bypass, passing)
@@ -108,14 +109,21 @@ class SearchCell(nn.Module):
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _node(
-        self, incoming: Sequence[Tensor], passing: Sequence[Tensor], entering: Tensor
+        self,
+        incoming: Sequence[Summand],
+        passing: Sequence[Tensor],
+        entering: Tensor,
+        update: StatisticsUpdate,
     ) -> Tensor:
         """A node's state, from what its edges computed and what passed them by."""
         silent = entering[:, : self.channels, :: self.stride, :: self.stride]
-        mixed = _total(incoming) if incoming else torch.zeros_like(silent)
+        mixed = total(incoming, update) if incoming else torch.zeros_like(silent)
         if self.partial_channels == 1:
             return mixed
-        return shuffled(torch.cat([mixed, _total(passing)], dim=1), self.partial_channels)
+        return shuffled(
+            torch.cat([mixed, total([*map(Summand, passing)], update)], dim=1),
+            self.partial_channels,
+        )
 
     def _pass_by(
         self, x: Tensor, source: int, bypass: Tensor | None, passing: Sequence[list[Tensor]]
@@ -125,17 +133,6 @@ class SearchCell(nn.Module):
         for edge, (node, start) in enumerate(self.space.edges):
             if start == source:
                 passing[node].append(rest if bypass is None else bypass[edge] * rest)
-
-
-def _total(terms: Sequence[Tensor]) -> Tensor:
-    """The sum, in place from the second addition on."""
-    first, *others = terms
-    if not others:
-        return first
-    total = first + others[0]
-    for term in others[1:]:
-        total += term
-    return total
 
 
 class SuperNet(nn.Module):

@@ -21,7 +21,7 @@ Images = Float[Tensor, "batch channels height width"]
 
 
 def weighted_sums(
-    scale: Float[Tensor, "summands edges"],
+    scale: Float[Tensor, "summands edges"] | None,
     normed: Sequence[Images],
     features: Sequence[Images],
     *,
@@ -32,7 +32,8 @@ def weighted_sums(
     To be asked for where `native.takes_weighted` says so.
 
     Args:
-        scale: Weight of each term, then of each feature, on each edge.
+        scale: Weight of each term, then of each feature, on each edge. None is one edge, on which
+            all are one.
         normed: Images that their batch normalises: of each edge one for every term, term after
             term.
         features: Summands as they are, the same for all edges.
@@ -41,23 +42,29 @@ def weighted_sums(
     Returns:
         The sums, and mean and unbiased variance of the images in `normed`, without derivatives.
     """
+    of_ones = scale is None
+    if scale is None:
+        scale = (*normed, *features)[0].new_ones(len(normed) + len(features), 1)
     terms = len(normed) // scale.shape[1]
-    mean, variance, _, *sums = apply(_WeightedSums, terms, eps, scale, *normed, *features)
+    images = *normed, *features
+    mean, variance, _, *sums = apply(_WeightedSums, terms, eps, of_ones, scale, *images)
     return sums, mean, variance
 
 
 class _WeightedSums(torch.autograd.Function):
-    """(terms, eps, scale, *images) -> the fields of `native.WeightedSums`, the sums one by one."""
+    """(terms, eps, of_ones, scale, *images) -> `native.WeightedSums`, the sums one by one."""
 
     @staticmethod
-    def forward(terms: int, eps: float, scale: Tensor, *images: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        terms: int, eps: float, of_ones: bool, scale: Tensor, *images: Tensor
+    ) -> tuple[Tensor, ...]:
         count = terms * scale.shape[1]
         *statistics, sums = native.weighted_sums(scale, eps, images[:count], images[count:])
         return *statistics, *sums
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-        ctx.terms, ctx.eps, *tensors = inputs
+        ctx.terms, ctx.eps, ctx.of_ones, *tensors = inputs
         mean, variance, inverse, *_ = output
         ctx.save_for_backward(mean, inverse, *tensors)
         ctx.mark_non_differentiable(mean, variance, inverse)
@@ -68,15 +75,19 @@ class _WeightedSums(torch.autograd.Function):
         mean, inverse, scale, *images = ctx.saved_tensors
         arrived = gradients[3:]
         upstream = [images[0].new_zeros(images[0].shape) if g is None else g for g in arrived]
-        again, needs = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
+        again, needs = torch.is_grad_enabled(), ctx.needs_input_grad[3:]
         count = ctx.terms * scale.shape[1]
         run = 1, 1 + count, range(scale.shape[1])
         if not again and native.takes_weighted([*images, *upstream], [scale], (mean, inverse)):
             normed, features = images[:count], images[count:]
+            passed = ctx.needs_input_grad[4 + count :] if ctx.of_ones else ()
+            asked = [*needs[: len(needs) - len(passed)], *(False for _ in passed)]
             found = native.weighted_sums_gradients(
-                scale, (mean, inverse), upstream, normed, features, needs
+                scale, (mean, inverse), upstream, normed, features, asked
             )
-            return None, None, *without_unreached(found, arrived, run)
+            for i, needed in enumerate(passed, start=1 + count):  # as they come
+                found[i] = upstream[0] if needed else None
+            return None, None, None, *without_unreached(found, arrived, run)
         with torch.enable_grad():
             # To be differentiated again: as functions of the inputs, the others beside them.
             tensors = [
@@ -87,7 +98,7 @@ class _WeightedSums(torch.autograd.Function):
         asked = [t for t, needed in zip(tensors, needs, strict=True) if needed]
         reached = iter(torch.autograd.grad(expected, asked, upstream, create_graph=again))
         found = [next(reached) if needed else None for needed in needs]
-        return None, None, *without_unreached(found, arrived, run)
+        return None, None, None, *without_unreached(found, arrived, run)
 
 
 def _sums(

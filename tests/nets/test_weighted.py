@@ -10,10 +10,11 @@ from torch.testing import assert_close
 
 from darts_gdas import native
 from darts_gdas.native import Kernels, build
-from darts_gdas.nets import NASBENCH201, Layout, SuperNet, fused
+from darts_gdas.nets import NASBENCH201, Layout, SuperNet, fused, nodes
 from darts_gdas.nets.candidates import State
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import Group, leave
+from darts_gdas.nets.nodes import total
 from darts_gdas.nets.operations import OPERATIONS
 from darts_gdas.nets.statistics import StatisticsUpdate
 from darts_gdas.nets.weighted import _sums, weighted_sums
@@ -47,6 +48,18 @@ def test_derivatives_of_first_and_second_order():
     tensors = inputs(2, 2, 1, 2, 4, 2, 2)
     assert gradcheck(lambda *t: tuple(sums(*t)), tensors)
     assert gradgradcheck(lambda *t: tuple(sums(*t)), tensors)
+
+
+def test_derivatives_of_sums_with_weights_of_one():
+    images = inputs(2, 1, 2, 2, 4, 2, 2)[1:]
+
+    def of_ones(*images: Tensor) -> Tensor:
+        return weighted_sums(None, images[:2], images[2:], eps=0.1)[0][0]
+
+    assert_close(of_ones(*images), sums(torch.ones(4, 1).double(), *images)[0], **EXACT)
+    assert gradcheck(of_ones, images) and gradgradcheck(of_ones, images)
+    (feature,) = torch.autograd.grad(of_ones(*images).sum(), images[2])
+    assert feature.eq(1).all()
 
 
 def test_an_edge_that_nobody_used_reaches_only_its_own():
@@ -92,12 +105,15 @@ def test_gradients_without_the_kernels_are_the_same():
         assert_close(actual, wanted, **EXACT)
 
 
-def passed(net: SuperNet, relaxation: Relaxation, kernels: Kernels) -> dict[str, Tensor]:
+def passed(
+    net: SuperNet, relaxation: Relaxation, kernels: Kernels, *, learns: bool
+) -> dict[str, Tensor]:
     """Logits, gradients of weights and mixture, and the statistics after a pass."""
     native.choose(kernels)
     net = copy.deepcopy(net)
     arch = ArchParameters(SPACE, scale=1.0, generator=torch.Generator().manual_seed(1)).double()
-    mixture = relaxation(arch, progress=0.5, rng=torch.Generator().manual_seed(2)).require_grad()
+    mixture = relaxation(arch, progress=0.5, rng=torch.Generator().manual_seed(2))
+    mixture = mixture.require_grad() if learns else mixture.detach()
     logits = net(draw(4, 3, 8, 8, seed=3).detach(), mixture)
     logits.square().sum().backward()
     found = {"logits": logits.detach(), **dict(net.named_buffers())}
@@ -105,18 +121,21 @@ def passed(net: SuperNet, relaxation: Relaxation, kernels: Kernels) -> dict[str,
     return found | {n: w.grad for n, w in net.named_parameters() if w.grad is not None}
 
 
+@pytest.mark.parametrize("learns", [True, False], ids=["arch step", "weight step"])
 @pytest.mark.parametrize("relaxation", [Softmax(), GumbelHard()], ids=["softmax", "gumbel"])
 def test_a_supernet_and_its_statistics_are_those_of_the_library(
-    relaxation: Relaxation, monkeypatch: pytest.MonkeyPatch
+    relaxation: Relaxation, learns: bool, monkeypatch: pytest.MonkeyPatch
 ):
     calls = []
-    counted = fused.weighted_sums
-    monkeypatch.setattr(fused, "weighted_sums", lambda *a, **k: calls.append(a) or counted(*a, **k))
+    for module in (fused, nodes):
+        monkeypatch.setattr(
+            module, "weighted_sums", lambda *a, **k: calls.append(a) or weighted_sums(*a, **k)
+        )
     torch.manual_seed(0)
     net = SuperNet(SPACE, Layout(4, 8, 10, skeleton=NASBENCH201)).double()
-    found = passed(net, relaxation, Kernels.native)
+    found = passed(net, relaxation, Kernels.native, learns=learns)
     assert calls  # else this is the library twice
-    expected = passed(net, relaxation, Kernels.library)
+    expected = passed(net, relaxation, Kernels.library, learns=learns)
     assert found.keys() == expected.keys() and len(found) > 100
     for name, value in expected.items():
         assert_close(found[name], value, **EXACT, msg=name)
@@ -129,6 +148,12 @@ def edges_of(names: tuple[str, ...], weights: Tensor) -> tuple[Group, list[nn.Mo
         nn.ModuleDict({n: OPERATIONS[n].candidate(4, 1) for n in names}).double() for _ in range(2)
     ]
     return Group((0, 1), dict(zip(names, weights, strict=True))), edges, State(draw(3, 4, 6, 6))
+
+
+def left(state: State, group: Group, edges: list[nn.ModuleDict]) -> list[Tensor]:
+    """What each edge adds to a node of its own."""
+    update = StatisticsUpdate()
+    return [total([summand], update) for summand in leave(state, group, edges, update)]
 
 
 def summed(group: Group, edges: list[nn.ModuleDict], state: State) -> list[Tensor]:
@@ -155,7 +180,7 @@ def summed(group: Group, edges: list[nn.ModuleDict], state: State) -> list[Tenso
 def test_edges_are_the_sums_of_their_modules(names: tuple[str, ...]):
     """Also beside candidates of other kinds."""
     group, edges, state = edges_of(names, draw(len(names), 2, seed=5))
-    found = leave(state, group, edges, StatisticsUpdate())
+    found = left(state, group, edges)
     for actual, expected in zip(found, summed(group, edges, state), strict=True):
         assert_close(actual, expected, **EXACT)
 
@@ -165,7 +190,7 @@ def test_a_norm_that_somebody_listens_to_runs_itself():
     heard = []
     norm = edges[1]["nor_conv_3x3"].norm
     norm.register_forward_hook(lambda *a: heard.append(a) or 2 * a[-1])
-    found = leave(state, group, edges, StatisticsUpdate())
+    found = left(state, group, edges)
     assert len(heard) == 1
     for actual, expected in zip(found, summed(group, edges, state), strict=True):
         assert_close(actual, expected, **EXACT)
@@ -174,6 +199,6 @@ def test_a_norm_that_somebody_listens_to_runs_itself():
 def test_norms_of_different_kinds_run_by_themselves():
     group, edges, state = edges_of(("nor_conv_1x1", "nor_conv_3x3"), draw(2, 2, seed=5))
     edges[0]["nor_conv_3x3"].norm.eps = 1.0
-    found = leave(state, group, edges, StatisticsUpdate())
+    found = left(state, group, edges)
     for actual, expected in zip(found, summed(group, edges, state), strict=True):
         assert_close(actual, expected, **EXACT)
