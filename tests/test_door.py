@@ -1,7 +1,6 @@
 """Ctrl-C while a program imports its packages."""
 
 import ast
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -43,31 +42,3 @@ def test_every_program_imports_behind_the_door(path: Path):
     assert ast.unparse(first) == "from darts_gdas.door import importing"
     assert ast.unparse(others[0]).startswith("with importing(__name__):\n")
     assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in others)
-
-
-FAULTS = """
-import resource
-from darts_gdas.door import importing
-with importing(NAME):
-    pass
-for step in range(12):
-    if step == 2:  # what is new has come
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [bytearray(b"x") * 2**22 for _ in range(8)]
-    del blocks
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_a_program_keeps_the_memory_that_it_frees_and_a_library_does_not(monkeypatch):
-    """Ten steps of 32 MiB are some 80,000 pages, each of them a fault where they come anew."""
-
-    def faults(name: str) -> int:
-        command = [sys.executable, "-c", FAULTS.replace("NAME", repr(name))]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        return int(done.stdout)
-
-    assert faults("__main__") < 8000 < faults("search")
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")  # who has said so is not overruled
-    assert faults("__main__") > 8000
