@@ -115,8 +115,8 @@ class Decoders:
             items: What it is given, one after another.
 
         Raises:
-            DataFault: If a process has died.
-            Exception: What the work raises.
+            DataFault: If a process has died, or has no memory.
+            Exception: What else the work raises.
         """
         if not self.workers:
             return [work(item) for item in items]
@@ -125,6 +125,8 @@ class Decoders:
             return list(self._begun().map(work, items, chunksize=chunk))
         except BrokenProcessPool:
             raise self.given_up(KILLED) from None
+        except MemoryError:
+            raise self.given_up(STARVED) from None
 
     def request(self, recipe: Recipe, paths: Sequence[str], rows: Sequence[int]) -> "Decoding":
         """Ask for pictures: every process takes a part, so that a batch comes early.

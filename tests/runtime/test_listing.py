@@ -115,6 +115,15 @@ def test_what_a_process_is_told_to_do_and_cannot_is_its_own_error():
     assert len(children) == 2 and are_gone(children)
 
 
+def starved(_: int) -> None:
+    raise MemoryError
+
+
+def test_a_process_without_memory_is_one_error():
+    with pytest.raises(DataFault, match=r"has no memory left; pass fewer"):
+        Decoders(1).map(starved, [1])
+
+
 def test_endings_are_in_either_case(tmp_path: Path):
     for i, suffix in enumerate(SUFFIXES):
         for ending in {suffix, suffix.upper(), suffix.title()}:
