@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError
+from concurrent.futures import Future, ProcessPoolExecutor, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
@@ -105,7 +105,7 @@ class Decoders:
         method = "fork" if "fork" in get_all_start_methods() else "spawn"
         self._context = get_context(method)
         self._pool: ProcessPoolExecutor | None = None
-        self._pids: SimpleQueue[int] = self._context.SimpleQueue()
+        self._pids: SimpleQueue[int]  # of the pool
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """The results of independent work that is no picture's pixels, in order.
@@ -119,10 +119,15 @@ class Decoders:
             Exception: What else the work raises.
         """
         if not self.workers:
-            return [work(item) for item in items]
-        chunk = max(1, len(items) // (4 * self.workers))
+            return _each(work, items)
+        size = max(1, len(items) // (4 * self.workers))
+        chunks = [items[i : i + size] for i in range(0, len(items), size)]
         try:
-            return list(self._begun().map(work, items, chunksize=chunk))
+            parts = [self._begun().submit(_each, work, chunk) for chunk in chunks]
+            wait(
+                parts
+            )  # not to the first error: what is cancelled and then killed raises in a thread
+            return [result for part in parts for result in part.result()]
         except BrokenProcessPool:
             raise self.given_up(KILLED) from None
         except MemoryError:
@@ -162,6 +167,7 @@ class Decoders:
 
     def _started(self) -> ProcessPoolExecutor:
         forks, others = self._context.get_start_method() == "fork", active_children()
+        self._pids = self._context.SimpleQueue()
         pool = ProcessPoolExecutor(
             self.workers,
             mp_context=self._context,
@@ -183,6 +189,15 @@ class Decoders:
         """End all processes, also one that hangs."""
         if self._pool is not None:
             _end(self._pool, self._pids)
+
+    @contextlib.contextmanager
+    def ended_by_errors(self) -> Iterator[None]:
+        """Around work without which nobody needs them: they would live as long as its traceback."""
+        try:
+            yield
+        except BaseException:
+            self.end()
+            raise
 
     def given_up(self, why: str) -> DataFault:
         """End them; returns the error to raise."""
@@ -231,6 +246,10 @@ class Decoding:
             raise self.decoders.given_up(HANGS) from None
         except MemoryError:
             raise self.decoders.given_up(STARVED) from None
+
+
+def _each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [work(item) for item in items]
 
 
 def _decode(recipe: Recipe, paths: Sequence[str], rows: Sequence[int], place: Place) -> None:

@@ -119,15 +119,11 @@ class ImageFolder(Dataset):
         root, passed = self._root(), PassedOver()
         decoders = self._decoders()
         readers = decoders if self.storage is Storage.stream else Decoders(0)
-        try:
-            with without_pillows_limit():
-                found = find_parts(root, self.test_fraction, self.seed, passed, readers.map)
-            if told := passed.words():
-                logger.warning("%s", told)
-            return self.pair(*found, decoders)
-        except BaseException:
-            decoders.end()  # its traceback would keep them
-            raise
+        with decoders.ended_by_errors(), without_pillows_limit():
+            found = find_parts(root, self.test_fraction, self.seed, passed, readers.map)
+        if told := passed.words():
+            logger.warning("%s", told)
+        return self.pair(*found, decoders)
 
     def pair(
         self,
@@ -146,7 +142,7 @@ class ImageFolder(Dataset):
         """
         parts = self._share(train), test
         decoders = decoders or self._decoders()
-        with without_pillows_limit():
+        with decoders.ended_by_errors(), without_pillows_limit():
             is_stream = self._is_stream(sum(map(len, parts)))
             spread = decoders.map if is_stream else in_threads
             looked = self._looked(parts, LOOKED if is_stream else None, spread)
@@ -159,9 +155,9 @@ class ImageFolder(Dataset):
             if not is_stream:
                 first, second = (self._decode_all(part, classes, prepare) for part in parts)
                 return first, second
-        prepare = replace(prepare, max_megapixels=self.max_megapixels)
-        cache = self.cache and Path(self.cache).expanduser()
-        return file_sets(classes, parts, prepare, decoders, cache or None)
+            prepare = replace(prepare, max_megapixels=self.max_megapixels)
+            cache = self.cache and Path(self.cache).expanduser()
+            return file_sets(classes, parts, prepare, decoders, cache or None)
 
     def _decoders(self) -> Decoders:
         return Decoders(default_workers() if self.workers is None else self.workers)

@@ -1,7 +1,6 @@
 """Names of the pictures below a folder, by their endings and headers, and what is left out."""
 
 import os
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -64,6 +63,11 @@ class Picture:
     header: Header | None
 
 
+def start_of(root: str) -> str:
+    """What the paths below a folder begin with."""
+    return "" if root in ("", os.curdir) else os.path.join(root, "")
+
+
 def listed(root: str, folder: str) -> tuple[np.ndarray, PassedOver]:
     """The pictures of a class: files with their endings, and others that are some.
 
@@ -77,10 +81,13 @@ def listed(root: str, folder: str) -> tuple[np.ndarray, PassedOver]:
     Raises:
         OSError: If a folder cannot be read.
     """
-    passed = PassedOver()
-    start = os.fsencode(os.path.join(root, ""))
+    passed, start = PassedOver(), os.fsencode(start_of(root))
     above = (os.path.realpath(os.path.dirname(folder)),)
-    names = _names_below(os.fsencode(folder), start, above, passed)
+    try:
+        names = _names_below(os.fsencode(folder), start, above, passed)
+    except OSError as error:
+        error.filename = os.fsdecode(error.filename)
+        raise
     unsure = [name for name in names if name[name.rfind(b".") :] not in _ENDINGS]
     others = with_headers([os.fsdecode(start + name) for name in unsure])
     lacking = {
@@ -101,12 +108,11 @@ def _names_below(
     """All files, also those of linked folders, sorted folder by folder."""
     above = (*above, os.path.realpath(os.fsdecode(folder)))
     with os.scandir(folder) as found:  # knows kinds without a question for each file
-        entries = list(found)
+        entries = [entry for entry in found if entry.name[:1] != b"."]
     others = {entry.name: entry for entry in entries if not entry.is_file()}
     start, below = os.path.join(folder, b"").removeprefix(root), []
     names = [entry.name for entry in entries]
     names.sort(key=None if b"".join(names).isascii() else os.fsdecode)  # as texts are
-    del names[bisect_left(names, b".") : bisect_left(names, b"/")]  # hidden
     if not others:
         return [start + name for name in names]
     for name in names:

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from darts_gdas.runtime.images import check_class_names
-from darts_gdas.runtime.listing import SUFFIXES, PassedOver, Picture, Spread, listed
+from darts_gdas.runtime.listing import SUFFIXES, PassedOver, Picture, Spread, listed, start_of
 from darts_gdas.runtime.pictures import Preparation
 from darts_gdas.runtime.split import split_in_two
 
@@ -36,7 +36,7 @@ class Files:
     """Files of pictures, which may be millions.
 
     Attributes:
-        root: Folder that they are below.
+        root: Folder that they are below; "" where names are whole paths.
         names: Their names there, as bytes of one length: a list of a million texts would be copied
             into every process, by the counts of its references.
         labels: Number of the class of each.
@@ -47,9 +47,11 @@ class Files:
     labels: Int64[Tensor, " files"]
 
     @classmethod
-    def of(cls, root: str, paths: Iterable[str], labels: Int64[Tensor, " files"]) -> "Files":
+    def of(cls, root: str, paths: Sequence[str], labels: Int64[Tensor, " files"]) -> "Files":
         """Those at these paths."""
-        start = os.path.join(root, "")
+        start = start_of(root)
+        if not all(path.startswith(start) for path in paths):
+            root = start = ""
         names = [os.fsencode(path.removeprefix(start)) for path in paths]
         return cls(root, np.array(names, dtype=np.bytes_), labels)
 
@@ -59,11 +61,17 @@ class Files:
     @property
     def paths(self) -> list[str]:
         """Where each of them is."""
-        return [os.path.join(self.root, os.fsdecode(name)) for name in self.names.tolist()]
+        start = start_of(self.root)
+        return [start + os.fsdecode(name) for name in self.names.tolist()]
 
     def select(self, positions: Int64[Tensor, " selected"]) -> "Files":
         """Those at these positions, in this order."""
         return replace(self, names=self.names[positions.numpy()], labels=self.labels[positions])
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest name."""
+        return int(np.char.str_len(self.names).max(initial=1))
 
 
 def find_parts(

@@ -154,7 +154,7 @@ def file_sets(
     train, test = parts
     names = [*train.names.tolist(), *test.names.tolist()] if cache else []
     recipe = Recipe(prepare, PictureCache.of(cache, prepare, names) if cache else None)
-    width = np.result_type(train.names, test.names)  # one for both, as in the digest
+    width = f"S{max(train.longest, test.longest)}"  # of both: a digest is of all bytes
     rows = np.arange(len(train) + len(test))
 
     def part(files: Files, rows: np.ndarray) -> FileSet:

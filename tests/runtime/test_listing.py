@@ -1,17 +1,21 @@
 """Names of pictures below a folder, whoever lists them, against a slow walk."""
 
 import os
+import re
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from darts_gdas.runtime.dataset import DataFault
 from darts_gdas.runtime.decoders import Decoders
 from darts_gdas.runtime.folder import ImageFolder, Storage
 from darts_gdas.runtime.listing import SUFFIXES, PassedOver, listed
+from darts_gdas.runtime.picture_files import Files
+from darts_gdas.runtime.stream import FileSet
 
 NAMES = ["b.png", "a.PNG", "Z.png", "é.png", "zz.png", "\uf8ff.png", "a", "in/b.png", "in/a.png"]
 
@@ -30,7 +34,15 @@ def tree(tmp_path: Path) -> Path:
     (folder / "round").symlink_to("..")
     (folder / "more").symlink_to("../z/in")
     (folder / ".hidden.png").write_text("")
+    (folder / ".round").symlink_to(".round")  # as editors and syncs leave them
     return tmp_path
+
+
+def made_of(root: Path, *, workers: int = 0, **settings: object) -> tuple[FileSet, FileSet]:
+    told = {"image_size": 8, "storage": Storage.stream, "workers": workers, **settings}
+    train, test = ImageFolder(root=str(root), **told).load()
+    assert isinstance(train, FileSet) and isinstance(test, FileSet)
+    return train, test
 
 
 def walked(folder: Path) -> list[str]:
@@ -39,7 +51,7 @@ def walked(folder: Path) -> list[str]:
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.is_dir() and path.name != "round":
             paths += walked(path)
-        elif path.is_file() and path.name not in ("notes", ".hidden.png"):
+        elif path.is_file() and path.name not in ("notes", ".hidden.png", ".round"):
             paths.append(str(path))
     return paths
 
@@ -75,6 +87,46 @@ def test_processes_list_what_this_one_does(
         assert [*map(one.file_of, range(len(one)))] == [*map(other.file_of, range(len(other)))]
     train = [path for one in "xyz" for path in walked(tree / "train" / one)]
     assert spread[0].files.paths == train
+
+
+def test_a_digest_knows_nothing_of_files_that_are_not_in_the_set(tree: Path):
+    half = made_of(tree, fraction=0.5)
+    kept = {path for part in half for path in part.files.paths}
+    paths = made_of(tree)[0].files.paths
+    unused = next(path for path in paths if path.endswith(".png") and path not in kept)
+    os.rename(unused, f"{unused}.{60 * 'x'}.png")
+    again = made_of(tree, fraction=0.5)
+    assert {path for part in again for path in part.files.paths} == kept
+    assert [part.digest() for part in again] == [part.digest() for part in half]
+
+
+@pytest.mark.parametrize("root", [".", "./", "", "absolute"])
+def test_paths_are_as_the_root_is_written(
+    tree: Path, root: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.chdir(tree)
+    root = str(tree) if root == "absolute" else root or f"../{tree.name}/"
+    start = {".": "", "./": ""}.get(root, root.rstrip("/") + "/")
+    train, _ = made_of(Path(root))
+    assert all(path.startswith(start + "train/") for path in train.files.paths)
+    assert f"dead links (such as '{start}train/y/gone.png')" in caplog.text
+    assert train.file_of(0) == "train/x/Z.png"
+
+
+def test_paths_elsewhere_are_whole():
+    labels = torch.zeros(2, dtype=torch.long)
+    for paths in (["/data/a.png", "/data/b/c.png"], ["other/a.png", "/data/b.png"]):
+        assert Files.of("/data", paths, labels).paths == paths
+    assert Files.of("/data", ["/data/a.png", "/data/b"], labels).names.tolist() == [b"a.png", b"b"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_link_that_leads_nowhere_but_to_itself_is_named_in_one_error(tree: Path, workers: int):
+    link = tree / "train" / "z" / "self.png"
+    link.symlink_to("self.png")
+    for _ in range(5):
+        with pytest.raises(OSError, match=re.escape(f"symbolic links: {str(link)!r}")):
+            made_of(tree, workers=workers)
 
 
 def test_notes_of_several_are_those_of_one_after_another():
