@@ -27,13 +27,12 @@ from darts_gdas.nets.candidates import Leaving, SeparableConv, State
 from darts_gdas.nets.constant import constant
 from darts_gdas.nets.depthwise import depthwise_conv2d, depthwise_convs
 from darts_gdas.nets.dropout import SkipDropout
-from darts_gdas.nets.formats import autocasts
 from darts_gdas.nets.mixture import CellMixture
 from darts_gdas.nets.nodes import Summand
 from darts_gdas.nets.pointwise import Moments, normalized_sum
 from darts_gdas.nets.pooling import normalized
 from darts_gdas.nets.statistics import StatisticsUpdate, uses_batch_statistics
-from darts_gdas.nets.weighted import weighted_sums
+from darts_gdas.nets.weighted import in_one_pass
 from darts_gdas.space import NONE, CellSpace
 
 _FEW_EDGES, _FEW_NUMBERS = 2, 2**17
@@ -169,16 +168,7 @@ def _weighted(
     """Norms, weights and sums in one pass, if there is a kernel for it and something to sum."""
     weights = [group.weights[name] for name in (*normed, *shared)]
     pairs = [pair for outputs in normed.values() for pair in outputs]
-    images, norms = [y for y, _ in pairs], [norm for _, norm in pairs]
-    features, different = [*shared.values()], {norm.eps for norm in norms} or {0.0}
-    if not weights or len(different) > 1 or autocasts(weights[0].device):
-        return None
-    if not native.takes_weighted([*images, *features], weights):
-        return None
-    scale = torch.stack(weights)
-    sums, mean, variance = weighted_sums(scale, images, features, eps=different.pop())
-    update.add(norms, mean, variance)
-    return sums
+    return in_one_pass(weights, pairs, [*shared.values()], update) if weights else None
 
 
 def _are_ones(weights: Tensor) -> bool:

@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-import darts_gdas.native as native
-from darts_gdas.nets.formats import autocasts
 from darts_gdas.nets.pooling import normalized
 from darts_gdas.nets.statistics import StatisticsUpdate
-from darts_gdas.nets.weighted import weighted_sums
+from darts_gdas.nets.weighted import in_one_pass
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -37,9 +34,14 @@ def total(summands: Sequence[Summand], update: StatisticsUpdate) -> Images:
         summands: At least one.
         update: Takes the batch's statistics.
     """
-    found = _in_one_pass(summands, update)
-    if found is not None:
-        return found
+    normed = [(s.images, s.norm) for s in summands if s.norm is not None]
+    if any(s.weight is not None for s in summands) or (normed and len(summands) > 1):
+        ordered = sorted(summands, key=lambda summand: summand.norm is None)
+        features = [s.images for s in summands if s.norm is None]
+        found = in_one_pass(_weights(ordered), normed, features, update)
+        if found is not None:
+            return found[0]
+    # Elsewhere an addition is as good, and so is the norm's own kernel.
     first, *others = [_written_out(summand, update) for summand in summands]
     if not others:
         return first
@@ -49,26 +51,12 @@ def total(summands: Sequence[Summand], update: StatisticsUpdate) -> Images:
     return so_far
 
 
-def _in_one_pass(summands: Sequence[Summand], update: StatisticsUpdate) -> Images | None:
-    ordered = sorted(summands, key=lambda summand: summand.norm is None)
-    norms = [s.norm for s in ordered if s.norm is not None]
-    images, weights = [s.images for s in ordered], [s.weight for s in ordered]
-    known = [weight for weight in weights if weight is not None]
-    if not known and (not norms or len(images) == 1):
-        return None  # an addition is as good, and so is the norm's own kernel
-    different = {norm.eps for norm in norms} or {0.0}
-    if len(different) > 1 or autocasts(images[0].device):
-        return None
-    if not native.takes_weighted(images, known):
-        return None
-    scale = None
-    if known:
-        one = known[0].new_ones(())
-        scale = torch.stack([one if weight is None else weight for weight in weights])[:, None]
-    terms, features = images[: len(norms)], images[len(norms) :]
-    (found,), mean, variance = weighted_sums(scale, terms, features, eps=different.pop())
-    update.add(norms, mean, variance)
-    return found
+def _weights(summands: Sequence[Summand]) -> list[Float[Tensor, " edge"]]:
+    """Of all; none where all are one."""
+    known = [s.weight for s in summands if s.weight is not None]
+    if not known:
+        return []
+    return [known[0].new_ones(1) if s.weight is None else s.weight[None] for s in summands]
 
 
 def _written_out(summand: Summand, update: StatisticsUpdate) -> Images:

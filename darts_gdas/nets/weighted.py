@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 import darts_gdas.native as native
+from darts_gdas.nets.formats import autocasts
 from darts_gdas.nets.functions import apply, without_unreached
 from darts_gdas.nets.pooling import written_out
+from darts_gdas.nets.statistics import StatisticsUpdate
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -49,6 +51,32 @@ def weighted_sums(
     images = *normed, *features
     mean, variance, _, *sums = apply(_WeightedSums, terms, eps, of_ones, scale, *images)
     return sums, mean, variance
+
+
+def in_one_pass(
+    weights: Sequence[Float[Tensor, " edges"]],
+    normed: Sequence[tuple[Images, nn.BatchNorm2d]],
+    features: Sequence[Images],
+    update: StatisticsUpdate,
+) -> list[Images] | None:
+    """`weighted_sums` where there is a kernel for it; else None.
+
+    Args:
+        weights: As there, one after another; none are one edge, on which all are one.
+        normed: As there, with their norms: of the batch's statistics, without affine numbers.
+        features: As there.
+        update: Takes the batch's statistics.
+    """
+    images, norms = [y for y, _ in normed], [norm for _, norm in normed]
+    different, first = {norm.eps for norm in norms} or {0.0}, (*images, *features)[0]
+    if len(different) > 1 or autocasts(first.device):
+        return None
+    if not native.takes_weighted([*images, *features], weights):
+        return None
+    scale = torch.stack([*weights]) if weights else None
+    sums, mean, variance = weighted_sums(scale, images, features, eps=different.pop())
+    update.add(norms, mean, variance)
+    return sums
 
 
 class _WeightedSums(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from darts_gdas import native
 from darts_gdas.native import Kernels
-from darts_gdas.nets import nodes
+from darts_gdas.nets import weighted
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.nodes import Summand, total
 from darts_gdas.nets.statistics import StatisticsUpdate
@@ -77,7 +77,7 @@ def calls(summands: list[Summand], monkeypatch: pytest.MonkeyPatch) -> int:
     made = []
     with monkeypatch.context() as patch:
         patch.setattr(
-            nodes, "weighted_sums", lambda *a, **k: made.append(a) or weighted_sums(*a, **k)
+            weighted, "weighted_sums", lambda *a, **k: made.append(a) or weighted_sums(*a, **k)
         )
         total(summands, StatisticsUpdate())
     return len(made)

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from darts_gdas import native
 from darts_gdas.native import Kernels, build
-from darts_gdas.nets import NASBENCH201, Layout, SuperNet, fused, nodes
+from darts_gdas.nets import NASBENCH201, Layout, SuperNet, weighted
 from darts_gdas.nets.candidates import State
 from darts_gdas.nets.formats import channels_last
 from darts_gdas.nets.fused import Group, leave
@@ -127,10 +127,9 @@ def test_a_supernet_and_its_statistics_are_those_of_the_library(
     relaxation: Relaxation, learns: bool, monkeypatch: pytest.MonkeyPatch
 ):
     calls = []
-    for module in (fused, nodes):
-        monkeypatch.setattr(
-            module, "weighted_sums", lambda *a, **k: calls.append(a) or weighted_sums(*a, **k)
-        )
+    monkeypatch.setattr(
+        weighted, "weighted_sums", lambda *a, **k: calls.append(a) or weighted_sums(*a, **k)
+    )
     torch.manual_seed(0)
     net = SuperNet(SPACE, Layout(4, 8, 10, skeleton=NASBENCH201)).double()
     found = passed(net, relaxation, Kernels.native, learns=learns)
