@@ -152,11 +152,9 @@ def _alone(leaving: Leaving, weights: Tensor) -> list[Summand]:
     """What edges add on which one candidate runs, as on a sampled path."""
     scale = [None] * len(weights) if _are_ones(weights) else weights.unbind()
     pairs = [pair for outputs in leaving.normed.values() for pair in outputs]
-    ready = [y for outputs in leaving.others.values() for y in outputs]
-    ready += [y for y in leaving.shared.values() for _ in scale]
-    if pairs:
-        return [Summand(y, weight, norm) for (y, norm), weight in zip(pairs, scale, strict=True)]
-    return [Summand(y, weight) for y, weight in zip(ready, scale, strict=True)]
+    pairs += [(y, None) for outputs in leaving.others.values() for y in outputs]
+    pairs += [(y, None) for y in leaving.shared.values() for _ in scale]
+    return [Summand(y, weight, norm) for (y, norm), weight in zip(pairs, scale, strict=True)]
 
 
 def _weighted(

@@ -124,9 +124,8 @@ class Decoders:
         chunks = [items[i : i + size] for i in range(0, len(items), size)]
         try:
             parts = [self._begun().submit(_each, work, chunk) for chunk in chunks]
-            wait(
-                parts
-            )  # not to the first error: what is cancelled and then killed raises in a thread
+            # Not to the first error: what is cancelled and then killed raises in a thread.
+            wait(parts)
             return [result for part in parts for result in part.result()]
         except BrokenProcessPool:
             raise self.given_up(KILLED) from None

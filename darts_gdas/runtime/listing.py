@@ -90,12 +90,12 @@ def listed(root: str, folder: str) -> tuple[np.ndarray, PassedOver]:
         raise
     unsure = [name for name in names if name[name.rfind(b".") :] not in _ENDINGS]
     others = with_headers([os.fsdecode(start + name) for name in unsure])
-    lacking = {
+    lacking = dict.fromkeys(
         name
         for name, other in zip(unsure, others, strict=True)
         if other.header is None and not other.path.lower().endswith(SUFFIXES)
-    }
-    for name in (name for name in unsure if name in lacking):
+    )
+    for name in lacking:
         passed.add("files without a picture that can be read", os.fsdecode(start + name))
     if lacking:
         names = [name for name in names if name not in lacking]
