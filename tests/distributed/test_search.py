@@ -85,7 +85,9 @@ def prepared(net: nn.Module, *, synced: bool) -> None:
             norm.eval()
 
 
-def search_task(method: Method, ranks: Ranks, *, synced: bool) -> StageSearch:
+def search_task(
+    method: Method, ranks: Ranks, *, synced: bool, space: SearchSpace = SPACE
+) -> StageSearch:
     torch.manual_seed(0)
     halves = images(21, 1), images(13, 2)
     data = SearchData(
@@ -93,7 +95,7 @@ def search_task(method: Method, ranks: Ranks, *, synced: bool) -> StageSearch:
     )
     running = Running(Compute(torch.device("cpu"), ranks=ranks), seed=0, sync_batch_norm=synced)
     return StageSearch(
-        SPACE, Layout(2 * method.partial_channels, 3, 3, 1), method, data, 2, running
+        space, Layout(2 * method.partial_channels, 3, 3, 1), method, data, 2, running
     )
 
 

@@ -13,12 +13,14 @@ from darts_gdas.runtime.signals import Interrupted, StopRequest
 from darts_gdas.runtime.terminal import PhaseLine, Terminal, Verbosity
 from darts_gdas.runtime.work import Work
 from darts_gdas.search import PerturbationSelection
+from darts_gdas.space import SearchSpace
 from darts_gdas.tasks.conclusion import conclude
 from darts_gdas.tasks.method import Stage
 from darts_gdas.tasks.search import SearchTask
-from tests.distributed.test_search import DARTS, SPACE, search_task
+from tests.distributed.test_search import DARTS, search_task
 from tests.ranks import on_ranks
 
+SPACE = SearchSpace.darts(num_nodes=1, candidates=("none", "skip_connect", "sep_conv_3x3"))
 PT = replace(DARTS, discretizer=PerturbationSelection(tune_epochs=1))
 
 
@@ -29,7 +31,9 @@ def selected(
 
     A signal reaches rank `who` alone, after so many steps of the progress.
     """
-    task = SearchTask(SPACE, (Stage(2),), lambda *_: search_task(PT, ranks, synced=True))
+    task = SearchTask(
+        SPACE, (Stage(2),), lambda *_: search_task(PT, ranks, synced=True, space=SPACE)
+    )
     reports: list[int] = []
 
     class Asked(Work):
