@@ -84,7 +84,8 @@ def beside_itself(image: Shaped[Tensor, "1 ..."]) -> Shaped[Tensor, "2 ..."]:
 
     The stride of an axis of length 1 says nothing: batch norm in evaluation takes tokens that were
     turned into one image for channels_last, and their contiguous gradient, too
-    (`findings/batch_norm_ignores_strides.sh`).
+    (`findings/batch_norm_ignores_strides.sh`); instance norm reads a gradient in channels_last as
+    if it were contiguous (`findings/instance_norm_of_one_image_scrambles_gradients.sh`).
     """
     return torch.cat([image, image])
 

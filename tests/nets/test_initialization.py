@@ -62,7 +62,14 @@ def test_biases_have_their_own_variance():
 
 @pytest.mark.parametrize(
     "norm",
-    [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.BatchNorm2d(4, affine=False)],
+    [
+        nn.BatchNorm2d(4),
+        nn.BatchNorm2d(4, affine=False),
+        nn.GroupNorm(2, 4),
+        nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+        nn.LayerNorm(4),
+        nn.RMSNorm(4),
+    ],
 )
 def test_norms_become_fresh_identities(norm: nn.Module):
     fresh = {name: value.clone() for name, value in norm.state_dict().items()}

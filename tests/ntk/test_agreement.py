@@ -252,21 +252,43 @@ def in_a_batch(model: nn.Module, x: Tensor) -> Tensor:
     return whole.unflatten(0, outputs.shape).unflatten(2, outputs.shape).transpose(1, 2)
 
 
+def of_tokens() -> tuple[nn.Module, Tensor]:
+    """Batch norm of a single image that was made of tokens has another gradient."""
+    return TokensToImage().double().eval(), double(5, 6, 5)
+
+
+def of_instances() -> tuple[nn.Module, Tensor]:
+    """Instance norm of a single image in channels_last has another one, before a convolution."""
+    layers = nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.Conv2d(4, 2, 3)
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    layout = torch.channels_last
+    return model.to(memory_format=layout), double(5, 3, 7, 6).to(memory_format=layout)
+
+
+ALONE = pytest.mark.parametrize("network", [of_tokens, of_instances])
+
+
+@ALONE
 @pytest.mark.parametrize("kind", ["sum", "full"])
 @pytest.mark.parametrize("method", ["auto", "loop", "vector_product"])
-def test_a_batch_of_one_has_the_gradients_of_a_larger_one(method: str, kind: str):
-    """Batch norm of a single image that was made of tokens has another one."""
-    model, x = TokensToImage().double().eval(), double(5, 6, 5)
+def test_a_batch_of_one_has_the_gradients_of_a_larger_one(
+    network: Callable[[], tuple[nn.Module, Tensor]], method: str, kind: str
+):
+    model, x = network()
     expected = in_a_batch(model, x)
     right = expected if kind == "full" else expected.sum((2, 3))
     close(empirical_ntk(model, x, kind=kind, method=method, chunk_size=4), right)
     close(empirical_ntk(model, x[:1], kind=kind, method=method), right[:1, :1])
 
 
+@ALONE
 @pytest.mark.parametrize("chunk_size", [1, 4])
-def test_products_of_a_last_sample_alone_are_right(chunk_size: int):
-    """By two backward passes, as forward mode does not see weights in lists."""
-    model, x, vector = TokensToImage().double().eval(), double(5, 6, 5), double(5, 5)
+def test_products_of_a_last_sample_alone_are_right(
+    network: Callable[[], tuple[nn.Module, Tensor]], chunk_size: int
+):
+    """Those of tokens by two backward passes, as forward mode does not see weights in lists."""
+    model, x = network()
+    vector = double(*model(x).shape)
     expected = torch.einsum("nmab,mb->na", in_a_batch(model, x), vector)
     close(ntk_vector_product(model, x, vector, chunk_size=chunk_size), expected)
     close(
