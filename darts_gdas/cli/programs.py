@@ -241,7 +241,7 @@ def _why_new(start: Start[Any]) -> str:
     if config.resume != "auto" or config.run_dir is not None or configuration.sweep_folder():
         return ""
     if start.folder is None:
-        return f"; below {config.outputs} there is none that this command goes on with"
+        return f"; below {start.root} there is none that this command goes on with"
     return ", which ended before its first checkpoint"
 
 

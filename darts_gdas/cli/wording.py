@@ -93,7 +93,7 @@ def _unsettable(found: re.Match[str]) -> str:
     text = f"{key!r} is a setting of another program, or of another choice of a group"
     if owners := configuration.programs_with(key):
         text = f"{key!r} is a setting of another program: {' or '.join(map(command, owners))}"
-    own = f"net.{key}"
+    own = key.removeprefix("net.") if key.startswith("net.") else f"net.{key}"
     return _has_parts(key) or (f"{text}; did you mean {own}?" if own in known else text)
 
 

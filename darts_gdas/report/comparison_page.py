@@ -151,7 +151,8 @@ def _sweep(groups: Sequence[Group], kind: str) -> Markup | None:
     columns: dict[str, list[Any]] = {GROUP: [words[group.label] for group, _ in pairs]}
     columns |= {name: [_value(run.choices.get(name)) for _, run in pairs] for name in chosen}
     columns |= {name: [run.measures.get(name) for _, run in pairs] for name in MEASURES}
-    columns = {k: v for k, v in columns.items() if k == GROUP or len({*map(str, v)}) > 1}
+    drawn = GROUP, upwards  # whatever they hold; others are worth choosing where they vary
+    columns = {k: v for k, v in columns.items() if k in drawn or len({*map(str, v)}) > 1}
     dots: dict[str, list[Dot]] = {label: [] for label in labels}
     for group, run in pairs:
         told = ", ".join(f"{n} {short(run.measures[n])}" for n in MEASURES if n in run.measures)

@@ -32,7 +32,7 @@ def score_sections(record: Record) -> list[Markup]:
     ]
     against = "accuracy" if "accuracy" in columns else "params"
     figures = [
-        scatter_chart(f"{name}, against {against}", {name: points}, x_label=name)
+        scatter_chart(f"{against} against {name}", {name: points}, x_label=name)
         for name in names
         if name != against and (points := _points(columns[name], columns.get(against, ())))
     ]

@@ -46,7 +46,7 @@ def lost_ranks(ranks: "Ranks", where: Callable[[], str]) -> Iterator[None]:
         raise RankLost(
             f"{where()}: rank {ranks.rank} has lost another rank, which died or gave no answer in "
             "time (rank_timeout_minutes). Checkpoints and measurements stand; go on with "
-            "resume=auto. " + " ".join(str(error).split())
+            "the same command and resume=auto. " + " ".join(str(error).split())
         ) from error
 
 

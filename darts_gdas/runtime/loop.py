@@ -233,7 +233,8 @@ class Loop:
         """
         is_saved = self.ranks.size == 1 and self._save(task, is_best=False)
         stands = "the state is saved" if is_saved else "earlier checkpoints stand"
-        return DataFault(f"{self._where(task)}: {error}; {stands}, go on with resume=auto")
+        again = "go on with the same command and resume=auto"
+        return DataFault(f"{self._where(task)}: {error}; {stands}, {again}")
 
     def _finite(self, metrics: dict[str, float]) -> dict[str, float]:
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}

@@ -79,7 +79,7 @@ class Writes:
             if self.policy is OnSaveError.stop:
                 raise WriteError(
                     f"{what}: {error}; earlier checkpoints stand. Make room and go on with "
-                    "resume=auto, or pass on_save_error=warn to go on without"
+                    "the same command and resume=auto, or pass on_save_error=warn to go on without"
                 ) from None
             self.num_failed += 1
             self.last_error = f"{what}: {error}"

@@ -191,6 +191,7 @@ RANKING_CASES = [
     ),
     (["cells=nowhere.txt"], "cells=nowhere.txt cannot be read"),
     (["cuont=3"], "there is no setting 'cuont'; did you mean count?"),
+    (["net.channels=2"], "train.py; did you mean channels?"),
 ]
 
 

@@ -32,7 +32,7 @@ def test_a_run_that_died_before_its_first_checkpoint_gives_nothing_away(run, tmp
     status, _, err = run("search.py", *SMALL, "resume=auto")
     assert status == 0
     assert "dead ended before its first checkpoint and had other settings (seed: 7 -> 0)" in err
-    assert "; below outputs there is none that this command goes on with\n" in err
+    assert "; below outputs/search there is none that this command goes on with\n" in err
     (made,) = (p for p in dead.path.parent.iterdir() if p != dead.path)
     assert yaml.safe_load((made / "config.yaml").read_text())["seed"] == 0
     assert not dead.result.exists()

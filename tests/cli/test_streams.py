@@ -73,7 +73,7 @@ def test_a_file_that_vanishes_is_one_line_and_the_run_goes_on_as_undisturbed(
     assert status == 1 and out == "" and "Traceback" not in err
     assert told.startswith(("error: epoch 1, ", "error: epoch 2, "))
     assert "cannot be read, 'pictures/train/a/02.jpg' (" in told
-    assert told.endswith("the state is saved, go on with resume=auto")
+    assert told.endswith("the state is saved, go on with the same command and resume=auto")
     monkeypatch.setattr(data.ReadAhead, "__call__", original)
     (tmp_path / "lost.jpg").rename(lost)
     status, _, err = run("search.py", *SEARCH, *PICTURES, *STREAM, "resume=auto")
@@ -98,7 +98,7 @@ def test_a_killed_process_that_decodes_is_one_line(
     told = err.splitlines()[-1]
     assert status == 1 and out == "" and "Traceback" not in err
     assert "a process that decodes images has died" in told
-    assert told.endswith("the state is saved, go on with resume=auto")
+    assert told.endswith("the state is saved, go on with the same command and resume=auto")
     assert last(tmp_path / "run")["epoch"] < 9
 
 

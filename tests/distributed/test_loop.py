@@ -222,4 +222,4 @@ def test_a_lost_rank_ends_the_others_with_words(tmp_path: Path, how: str):
 
     told, _ = on_ranks(work, tmp_path, patience=1 if how == "hangs" else 60)
     assert told.startswith("epoch 2, step 3 of 4: rank 0 has lost another rank, which died or gave")
-    assert "go on with resume=auto" in told
+    assert "go on with the same command and resume=auto" in told

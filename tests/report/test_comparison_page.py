@@ -83,6 +83,21 @@ def test_a_method_looks_the_same_in_every_chart(tmp_path: Path):
     assert styles["Search: accuracy against method and settings"] == {"s0", "s1"}
 
 
+def test_what_is_drawn_upwards_can_be_chosen_even_where_all_are_level(tmp_path: Path):
+    """The chooser shows what is drawn, so it must be among the columns."""
+    for seed in (0, 1):
+        measured = {"validation/accuracy": 0.1}
+        make_search(
+            tmp_path / "sweep" / str(seed), "method=darts", f"seed={seed}",
+            metrics=measured, parameters=6000 + seed,
+        )  # fmt: skip
+    html = page_of(tmp_path / "sweep")[1]
+    columns = chart_values(html)["Search: accuracy against method and settings"]["columns"]
+    assert {*re.findall(r'data-upwards="(.*?)"', html)} == {"accuracy"}
+    assert columns["accuracy"] == [10.0, 10.0] and "parameters" in columns
+    assert "multiply-adds" not in columns  # level, and not drawn
+
+
 def test_every_metric_and_every_setting_can_be_chosen(tmp_path: Path):
     page, html = page_of(make_sweep(tmp_path / "sweep"))
     values = chart_values(html)

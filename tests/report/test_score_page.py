@@ -27,7 +27,7 @@ def make_ranking(folder: Path, columns: dict) -> Path:
 def test_a_ranking_shows_cells_scores_and_correlations(tmp_path: Path):
     page, html = page_of(make_ranking(tmp_path / "a", COLUMNS))
     found = figures(html)
-    assert list(found) == [f"{n}, against accuracy" for n in ("rank sum", "params", "ntk")]
+    assert list(found) == [f"accuracy against {n}" for n in ("rank sum", "params", "ntk")]
     assert [len(dots(figure)) for figure in found.values()] == [
         3,
         3,
@@ -42,7 +42,7 @@ def test_a_ranking_shows_cells_scores_and_correlations(tmp_path: Path):
 def test_without_accuracies_scores_stand_against_parameters(tmp_path: Path):
     columns = {name: values for name, values in COLUMNS.items() if name != "accuracy"}
     _, html = page_of(make_ranking(tmp_path / "a", columns))
-    assert list(figures(html)) == ["rank sum, against params", "ntk, against params"]
+    assert list(figures(html)) == ["params against rank sum", "params against ntk"]
 
 
 def test_a_ranking_of_old_shows_its_logarithms(tmp_path: Path):
