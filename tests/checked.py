@@ -14,7 +14,7 @@ from typing import Any
 import jaxtyping
 import torch
 
-CALLS = 8
+CALLS = 50
 """Of each function in each test."""
 
 _whole = jaxtyping.jaxtyped

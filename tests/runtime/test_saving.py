@@ -31,7 +31,10 @@ def test_impossible_settings_are_refused(settings: dict, message: str):
 
 def test_an_error_of_writing_stops_with_what_to_do():
     writes = Writes(OnSaveError.stop)
-    message = "^a checkpoint: full; earlier checkpoints stand. Make room and go on with the same "
+    message = (
+        "^a checkpoint: full; earlier checkpoints stand. Make room and go on with the same command "
+        "and resume=auto"
+    )
     with pytest.raises(WriteError, match=message), writes.attempt("a checkpoint"):
         raise OSError("full")
     assert writes.facts() == {}
